@@ -1,0 +1,3 @@
+"""The laboratory for normalization layers in convolutional networks."""
+
+__version__ = "0.1.0"

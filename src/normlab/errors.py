@@ -1,0 +1,20 @@
+"""The one exception for what a person can put right."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """Bad input: a file, option or value that a person can put right.
+
+    The message names what was found and what to do. The command line prints it without a
+    traceback and ends with status 2.
+    """
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`` (did you mean X?)`` when something close is known, else nothing."""
+    close = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.5)
+    return f" (did you mean {close[0]}?)" if close else ""

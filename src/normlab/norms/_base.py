@@ -1,0 +1,85 @@
+"""What all layers written here share: parameters, checks, printing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class ParameterNeeds:
+    """What one parameter of a layer asks of the optimizer.
+
+    A layer lists its needs in the class attribute ``optimizer_needs`` (parameter name to needs);
+    the trainer honours them for any layer that does, one of yours included.
+
+    Attributes:
+        lr_scale: factor on the learning rate.
+        weight_decay: False exempts the parameter from weight decay whatever the run says.
+        clamp: closed interval into which the values are put back after each optimizer step.
+    """
+
+    lr_scale: float = 1.0
+    weight_decay: bool = True
+    clamp: tuple[float, float] | None = None
+
+
+class Norm2d(nn.Module):
+    """Base of the layers: (N, C, H, W) in, the same shape, type and memory format out.
+
+    With ``affine`` there are a ``weight`` (starts at 1) and a ``bias`` (starts at 0) per channel.
+    """
+
+    optimizer_needs: ClassVar[Mapping[str, ParameterNeeds]] = {}
+    weight: nn.Parameter | None
+    bias: nn.Parameter | None
+
+    def __init__(self, channels: int, eps: float = 1e-5, affine: bool = True) -> None:
+        super().__init__()
+        if not isinstance(channels, int) or isinstance(channels, bool) or channels < 1:
+            raise ValueError(f"channels must be a whole number of at least 1, got {channels!r}")
+        if isinstance(eps, bool) or not isinstance(eps, (int, float)) or not eps >= 0:
+            raise ValueError(f"eps must be a number of at least 0, got {eps!r}")
+        self.channels = channels
+        self.eps = float(eps)
+        self.affine = affine
+        if affine:
+            self.weight = nn.Parameter(torch.ones(channels))
+            self.bias = nn.Parameter(torch.zeros(channels))
+        else:
+            self.register_parameter("weight", None)
+            self.register_parameter("bias", None)
+
+    def _check(self, x: Tensor) -> None:
+        if x.dim() != 4:
+            raise ValueError(
+                f"{type(self).__name__} expects input of shape (N, C, H, W), "
+                f"got {x.dim()} dimensions: {tuple(x.shape)}"
+            )
+        if x.shape[1] != self.channels:
+            raise ValueError(
+                f"{type(self).__name__} was made for {self.channels} channels, "
+                f"got {x.shape[1]} in input of shape {tuple(x.shape)}"
+            )
+        if not x.is_floating_point():
+            raise ValueError(
+                f"{type(self).__name__} expects floating-point input, got {x.dtype}; "
+                "convert it first, for example x.float()"
+            )
+
+    def _check_values(self, x: Tensor, values_a_set: int, what: str) -> None:
+        """Refuse sets of one value: their variance is 0, and the output is the bias alone."""
+        if values_a_set == 1:
+            raise ValueError(
+                f"{type(self).__name__} needs more than one value {what}, "
+                f"got input of shape {tuple(x.shape)}"
+            )
+        if x.shape[2] * x.shape[3] == 0:
+            raise ValueError(f"{type(self).__name__} got maps without pixels: {tuple(x.shape)}")
+
+    def extra_repr(self) -> str:
+        return f"{self.channels}, eps={self.eps}, affine={self.affine}"

@@ -1,0 +1,282 @@
+"""The one place where statistics are computed and scale and shift are applied.
+
+Every family is the same three steps with other axes:
+
+1. moments of each map: mean and biased variance over H and W, shape (N, C, 1, 1);
+2. pooling them over the images of the batch, or over groups of channels of one image;
+3. ``y = weight * (x - mean) / sqrt(var + eps) + bias``.
+
+:func:`definition` writes this in plain differentiable PyTorch and is what the layers mean.
+:class:`_Lean` computes the same values and gradients in fewer passes, keeping nothing but the
+input (in its own type) and the pooled statistics for backward; eager mode uses it. A compiler
+decides by itself what to keep, so compiled and exported graphs get the definition. The tests
+hold both against each other and against a float64 loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_MAP = (2, 3)
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Which maps share one mean and one variance.
+
+    ``Pool(batch=True)`` pools channel c over all images (batch norm). ``Pool(groups=G)`` pools
+    the channels of each of G groups within one image: G = C is instance norm, G = 1 layer norm.
+    Maps have equal sizes, so pooled moments are plain averages. Averaging is a symmetric
+    projection, which is why the same pooling serves forward and backward.
+    """
+
+    batch: bool = False
+    groups: int = 1
+
+    def mean(self, t: Tensor) -> Tensor:
+        """(N, C, 1, 1) -> one value a set: (1, C, 1, 1) or (N, G, 1, 1)."""
+        if self.batch:
+            return t.mean(0, keepdim=True)
+        if self.groups == t.shape[1]:
+            return t
+        return t.unflatten(1, (self.groups, -1)).mean(2)
+
+    def spread(self, t: Tensor, channels: int) -> Tensor:
+        """One value a set -> a tensor that broadcasts against (N, C, 1, 1)."""
+        if self.batch or self.groups in (1, channels):
+            return t
+        return t.repeat_interleave(channels // self.groups, dim=1)
+
+    def moments(self, mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor]:
+        """Moments of the sets from those of their maps (law of total variance, no cancellation)."""
+        pooled = self.mean(mean)
+        between = (mean - self.spread(pooled, mean.shape[1])).square()
+        return pooled, self.mean(var + between)
+
+
+def statistics_dtype(x: Tensor) -> torch.dtype:
+    """float32 for 16-bit and float32 input, float64 for float64 input."""
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+def normalize(
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    pools: Sequence[Pool | None],
+    eps: float,
+    *,
+    gate: Tensor | None = None,
+    fixed: tuple[Tensor, Tensor] | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Normalize ``x`` of shape (N, C, H, W).
+
+    With one pool: ``weight * xhat + bias``. With two and a ``gate`` of shape (C,):
+    ``weight * (gate * xhat_0 + (1 - gate) * xhat_1) + bias``. A pool that is None stands for the
+    ``fixed`` mean and variance, of shape (C,), which are constants to the gradient.
+
+    Returns the output, in the type and memory format of ``x``, and the detached mean and biased
+    variance of the first pool.
+    """
+    arguments = (x, weight, bias, gate, fixed, tuple(pools), eps)
+    if torch.compiler.is_compiling():
+        y, mean, var = definition(*arguments)
+        return y, mean.detach(), var.detach()
+    mean, var = fixed if fixed is not None else (None, None)
+    y, mean, var = _Lean.apply(x, weight, bias, gate, mean, var, tuple(pools), eps)
+    return y, mean, var
+
+
+def definition(
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    gate: Tensor | None,
+    fixed: tuple[Tensor, Tensor] | None,
+    pools: Sequence[Pool | None],
+    eps: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The readable definition: plain differentiable operations, see :func:`normalize`."""
+    channels = x.shape[1]
+    xs = x.to(statistics_dtype(x))
+    map_mean = xs.mean(_MAP, keepdim=True)
+    map_var = (xs - map_mean).square().mean(_MAP, keepdim=True)
+    standardized, statistics = [], []
+    for pool in pools:
+        if pool is None:
+            mean, var = _fixed_as_maps(fixed, xs.dtype)
+            standardized.append((xs - mean) * torch.rsqrt(var + eps))
+        else:
+            mean, var = pool.moments(map_mean, map_var)
+            centred = xs - pool.spread(mean, channels)
+            standardized.append(centred * torch.rsqrt(pool.spread(var, channels) + eps))
+        statistics.append((mean, var))
+    if gate is None:
+        (y,) = standardized
+    else:
+        rho = _per_channel(gate, xs.dtype)
+        y = rho * standardized[0] + (1 - rho) * standardized[1]
+    if weight is not None:
+        y = y * _per_channel(weight, xs.dtype)
+    if bias is not None:
+        y = y + _per_channel(bias, xs.dtype)
+    return y.to(x.dtype), *statistics[0]
+
+
+class _Lean(torch.autograd.Function):
+    """:func:`definition` with a closed-form backward.
+
+    With a = mean of g and b_k = mean of g * xhat_k over a map, w the weight, c_k the share of
+    part k (1, or gate and 1 - gate), r_k = 1 / sqrt(var_k + eps) and P_k its pooling::
+
+        dx = sum_k r_k * (w c_k g - P_k[w c_k a] - xhat_k * P_k[w c_k b_k])
+
+    Without the P_k terms where the statistics are fixed. This is Ioffe & Szegedy (2015),
+    section 3, for any pooling. A second derivative goes through the definition.
+    """
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        gate: Tensor | None,
+        fixed_mean: Tensor | None,
+        fixed_var: Tensor | None,
+        pools: tuple[Pool | None, ...],
+        eps: float,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        channels, dtype = x.shape[1], statistics_dtype(x)
+        fixed = None if fixed_mean is None or fixed_var is None else (fixed_mean, fixed_var)
+        if all(pool is None for pool in pools):
+            pivot, _ = _fixed_as_maps(fixed, dtype)
+            map_var = None
+            centred = x - pivot
+        else:
+            # Two passes in vectorized operations: exact for an offset of 1e4, and several times
+            # faster on a CPU than torch.var_mean over the same axes.
+            pivot = x.mean(_MAP, keepdim=True, dtype=dtype)
+            centred = x - pivot
+            map_var = (centred * centred).mean(_MAP, keepdim=True)
+        scale: Tensor | float = 0.0
+        shift: Tensor | float = 0.0
+        saved, first = [], None
+        for pool, share in zip(pools, _shares(gate, dtype), strict=True):
+            if pool is None:
+                mean, var = _fixed_as_maps(fixed, dtype)
+                rstd = torch.rsqrt(var + eps)
+                offset, spread_rstd = pivot - mean, rstd
+            else:
+                assert map_var is not None
+                mean, var = pool.moments(pivot, map_var)
+                rstd = torch.rsqrt(var + eps)
+                offset = pivot - pool.spread(mean, channels)
+                spread_rstd = pool.spread(rstd, channels)
+            first = first or (mean, var)
+            saved += [mean, rstd]
+            part = share * spread_rstd
+            scale = scale + part
+            shift = shift + part * offset
+        if weight is not None:
+            w = _per_channel(weight, dtype)
+            scale, shift = scale * w, shift * w
+        if bias is not None:
+            shift = shift + _per_channel(bias, dtype)
+        # Centred on the map's own mean, so that a large offset does not cancel between
+        # x * scale and shift. In place, because `centred` is ours.
+        y = centred.mul_(scale).add_(shift).to(x.dtype)
+
+        ctx.save_for_backward(x, weight, gate, *saved)
+        ctx.bias, ctx.fixed, ctx.pools, ctx.eps = bias, fixed, pools, eps
+        ctx.set_materialize_grads(False)
+        assert first is not None
+        mean, var = first[0].detach().clone(), first[1].detach().clone()
+        ctx.mark_non_differentiable(mean, var)
+        return y, mean, var
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        nothing = (None,) * 4
+        if g is None:
+            return (None,) * 4 + nothing
+        x, weight, gate, *saved = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return *_differentiate_definition(ctx, x, weight, gate, g), *nothing
+        channels, dtype = x.shape[1], statistics_dtype(x)
+        statistics = [
+            tuple(t if pool is None else pool.spread(t, channels) for t in pair)
+            for pool, pair in zip(ctx.pools, zip(saved[::2], saved[1::2], strict=True), strict=True)
+        ]
+        w = 1.0 if weight is None else _per_channel(weight, dtype)
+        g = g.to(dtype)
+        pivot = statistics[0][0]
+        centred = x - pivot
+        a = g.mean(_MAP, keepdim=True)
+        gc = (g * centred).mean(_MAP, keepdim=True)
+
+        g_scale: Tensor | float = 0.0
+        x_scale: Tensor | float = 0.0
+        shift: Tensor | float = 0.0
+        b: list[Tensor] = []
+        for pool, share, (mean, rstd) in zip(
+            ctx.pools, _shares(gate, dtype), statistics, strict=True
+        ):
+            offset = pivot - mean
+            b_k = rstd * (gc + offset * a)
+            b.append(b_k)
+            part = w * share
+            g_scale = g_scale + part * rstd
+            if pool is not None:
+                pooled_a = pool.spread(pool.mean(part * a), channels)
+                pooled_b = pool.spread(pool.mean(part * b_k), channels)
+                x_scale = x_scale - rstd * rstd * pooled_b
+                shift = shift - rstd * (pooled_a + offset * rstd * pooled_b)
+
+        size = x.shape[2] * x.shape[3]
+        needs_x, needs_weight, needs_bias, needs_gate = ctx.needs_input_grad[:4]
+        dx = dweight = dbias = dgate = None
+        if needs_x:
+            dx = centred.mul_(x_scale).add_(g * g_scale).add_(shift).to(x.dtype)
+        if needs_weight:
+            mixed = sum(s * b_k for s, b_k in zip(_shares(gate, dtype), b, strict=True))
+            dweight = (size * torch.as_tensor(mixed).sum(0)).flatten().to(weight.dtype)
+        if needs_bias:
+            dbias = (size * a.sum(0)).flatten().to(ctx.bias.dtype)
+        if needs_gate:
+            dgate = (size * (w * (b[0] - b[1])).sum(0)).flatten().to(gate.dtype)
+        return dx, dweight, dbias, dgate, *nothing
+
+
+def _differentiate_definition(
+    ctx: Any, x: Tensor, weight: Tensor | None, gate: Tensor | None, g: Tensor
+) -> tuple[Tensor | None, ...]:
+    """First derivatives that can be differentiated again."""
+    inputs = (x, weight, ctx.bias, gate)
+    y, _, _ = definition(x, weight, ctx.bias, gate, ctx.fixed, ctx.pools, ctx.eps)
+    wanted = [t for t, needed in zip(inputs, ctx.needs_input_grad, strict=False) if needed]
+    grads = iter(torch.autograd.grad(y, wanted, g, create_graph=True))
+    return tuple(next(grads) if needed else None for needed in ctx.needs_input_grad[:4])
+
+
+def _shares(gate: Tensor | None, dtype: torch.dtype) -> tuple[Tensor | float, ...]:
+    if gate is None:
+        return (1.0,)
+    rho = _per_channel(gate, dtype)
+    return rho, 1 - rho
+
+
+def _per_channel(t: Tensor, dtype: torch.dtype) -> Tensor:
+    return t.to(dtype).view(1, -1, 1, 1)
+
+
+def _fixed_as_maps(
+    fixed: tuple[Tensor, Tensor] | None, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    assert fixed is not None, "a pool of None needs fixed statistics"
+    return _per_channel(fixed[0], dtype), _per_channel(fixed[1], dtype)

@@ -1,0 +1,340 @@
+"""The catalogue: one declarative spec per method.
+
+It drives construction (:func:`make_norm`), ``normlab norms``, ``docs/norms.md`` and the
+conformance tests. What can be read off a layer (options, defaults, optimizer needs) is read off
+the layer and not written here a second time.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from torch import nn
+
+from ._base import ParameterNeeds
+from .batch import BatchNorm2d
+from .batch_instance import BatchInstanceNorm2d
+from .group import GroupNorm2d
+from .instance import InstanceNorm2d
+from .layer import LayerNormCHW
+from .none import NoNorm2d
+
+
+@dataclass(frozen=True)
+class NormSpec:
+    """What a normalization method is.
+
+    Attributes:
+        name: the arm's name.
+        title: the method's name in the literature.
+        layer: the class.
+        formula: the output as a function of the input.
+        axes: the axes of (N, C, H, W) over which a set of statistics is taken, per part.
+        variance: divisor of the variance that normalizes.
+        running_variance: divisor of the variance that is stored, or "" if none is.
+        eps_place: where eps stands.
+        momentum: which value the momentum weighs, or "".
+        buffers: names of the state beside the parameters.
+        evaluation: what evaluation does differently from training.
+        conv_bias: whether the convolution before it needs a bias.
+        citation: the paper.
+        twin: makes the layer of torch.nn that computes the same and whose state dict
+            interchanges, or None where torch.nn has none.
+    """
+
+    name: str
+    title: str
+    layer: type[nn.Module]
+    formula: str
+    axes: tuple[str, ...]
+    variance: str
+    running_variance: str
+    eps_place: str
+    momentum: str
+    buffers: tuple[str, ...]
+    evaluation: str
+    conv_bias: bool
+    citation: str
+    twin: Callable[[int], nn.Module] | None = None
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """Options of the layer with their defaults."""
+        return options_of(self.layer)
+
+    @property
+    def optimizer_needs(self) -> Mapping[str, ParameterNeeds]:
+        """What the layer's parameters ask of the optimizer."""
+        return getattr(self.layer, "optimizer_needs", {})
+
+
+_RUNNING = ("running_mean", "running_var", "num_batches_tracked")
+_SAME = "as in training"
+_STANDARD = "weight * (x - mean) / sqrt(var + eps) + bias"
+_INSIDE = "inside the root"
+_NEW = "the new value"
+
+_SPECS = (
+    NormSpec(
+        name="torch_bn",
+        title="Batch normalization of PyTorch (control)",
+        layer=nn.BatchNorm2d,
+        formula=_STANDARD,
+        axes=("NHW",),
+        variance="n",
+        running_variance="n - 1",
+        eps_place=_INSIDE,
+        momentum=_NEW,
+        buffers=_RUNNING,
+        evaluation="running statistics",
+        conv_bias=False,
+        citation="torch.nn.BatchNorm2d, after Ioffe & Szegedy 2015",
+        twin=nn.BatchNorm2d,
+    ),
+    NormSpec(
+        name="bn",
+        title="Batch normalization",
+        layer=BatchNorm2d,
+        formula=_STANDARD,
+        axes=("NHW",),
+        variance="n",
+        running_variance="n - 1",
+        eps_place=_INSIDE,
+        momentum=_NEW,
+        buffers=_RUNNING,
+        evaluation="running statistics",
+        conv_bias=False,
+        citation="Ioffe & Szegedy 2015, Batch Normalization",
+        twin=nn.BatchNorm2d,
+    ),
+    NormSpec(
+        name="in",
+        title="Instance normalization",
+        layer=InstanceNorm2d,
+        formula=_STANDARD,
+        axes=("HW",),
+        variance="n",
+        running_variance="",
+        eps_place=_INSIDE,
+        momentum="",
+        buffers=(),
+        evaluation=_SAME,
+        conv_bias=False,
+        citation="Ulyanov, Vedaldi & Lempitsky 2016, Instance Normalization",
+        twin=lambda channels: nn.InstanceNorm2d(channels, affine=True),
+    ),
+    NormSpec(
+        name="bin",
+        title="Batch-instance normalization",
+        layer=BatchInstanceNorm2d,
+        formula="weight * (gate * xhat_NHW + (1 - gate) * xhat_HW) + bias",
+        axes=("NHW", "HW"),
+        variance="n",
+        running_variance="n - 1",
+        eps_place=_INSIDE,
+        momentum=_NEW,
+        buffers=_RUNNING,
+        evaluation="running statistics for the batch part, the image's own for the instance part",
+        conv_bias=False,
+        citation="Nam & Kim 2018, Batch-Instance Normalization",
+    ),
+    NormSpec(
+        name="ln",
+        title="Layer normalization over channels and positions",
+        layer=LayerNormCHW,
+        formula=_STANDARD,
+        axes=("CHW",),
+        variance="n",
+        running_variance="",
+        eps_place=_INSIDE,
+        momentum="",
+        buffers=(),
+        evaluation=_SAME,
+        conv_bias=False,
+        citation="Ba, Kiros & Hinton 2016, Layer Normalization",
+        twin=lambda channels: nn.GroupNorm(1, channels),
+    ),
+    NormSpec(
+        name="gn",
+        title="Group normalization",
+        layer=GroupNorm2d,
+        formula=_STANDARD,
+        axes=("(C/G)HW",),
+        variance="n",
+        running_variance="",
+        eps_place=_INSIDE,
+        momentum="",
+        buffers=(),
+        evaluation=_SAME,
+        conv_bias=False,
+        citation="Wu & He 2018, Group Normalization",
+        twin=lambda channels: nn.GroupNorm(8, channels),
+    ),
+    NormSpec(
+        name="none",
+        title="No normalization",
+        layer=NoNorm2d,
+        formula="x",
+        axes=(),
+        variance="",
+        running_variance="",
+        eps_place="",
+        momentum="",
+        buffers=(),
+        evaluation=_SAME,
+        conv_bias=True,
+        citation="",
+        twin=lambda channels: nn.Identity(),
+    ),
+)
+
+CATALOG: Mapping[str, NormSpec] = MappingProxyType({spec.name: spec for spec in _SPECS})
+"""Name to spec, for every method."""
+
+
+@dataclass(frozen=True)
+class NormChoice:
+    """A normalization with its options, as written in an arm: ``gn:groups=4``.
+
+    Attributes:
+        name: a name of the catalogue, or ``package.module:Class`` for a layer of your own, which
+            is called as ``Class(channels, **options)``.
+        options: keyword arguments of the layer.
+    """
+
+    name: str
+    options: Mapping[str, Any]
+
+    @property
+    def conv_bias(self) -> bool:
+        """Whether the convolution before it needs a bias. A layer of one's own may say so in a
+        class attribute ``conv_bias``; False is assumed."""
+        if self.name in CATALOG:
+            return CATALOG[self.name].conv_bias
+        return bool(getattr(_layer_class(self.name), "conv_bias", False))
+
+    def make(self, channels: int) -> nn.Module:
+        """The layer for this number of channels."""
+        return make_norm(self.name, channels, **self.options)
+
+
+def parse_norm(text: str) -> NormChoice:
+    """Read ``name``, ``name:option=value:option=value`` or ``package.module:Class:option=value``.
+
+    Values are whole numbers, numbers, true, false or none; anything else stays text.
+
+    Raises:
+        ValueError: text that is neither.
+    """
+    head, *rest = text.split(":")
+    if rest and "." in head and "=" not in rest[0]:
+        head, rest = f"{head}:{rest[0]}", rest[1:]
+    options: dict[str, Any] = {}
+    for part in rest:
+        key, equals, value = part.partition("=")
+        if not equals or not key or not value:
+            raise ValueError(
+                f"cannot read {part!r} in the normalization {text!r}; "
+                "write options as name:option=value, for example gn:groups=4"
+            )
+        if key in options:
+            raise ValueError(f"option {key!r} is given twice in {text!r}")
+        options[key] = _read_value(value)
+    return NormChoice(head, MappingProxyType(options))
+
+
+def make_norm(name: str, channels: int, **options: Any) -> nn.Module:
+    """Make a normalization layer.
+
+    Args:
+        name: a name of :data:`CATALOG` (options may follow, as in ``"gn:groups=4"``), or
+            ``"package.module:Class"`` for a layer of your own.
+        channels: number of channels it will see.
+        options: keyword arguments of the layer.
+
+    Raises:
+        ValueError: an unknown name or option (the known ones are listed), or a value that the
+            layer refuses.
+    """
+    choice = parse_norm(name)
+    if choice.options:
+        return make_norm(choice.name, channels, **{**choice.options, **options})
+    layer = CATALOG[name].layer if name in CATALOG else _layer_class(name)
+    known = options_of(layer)
+    for option in options:
+        if known is not None and option not in known:
+            raise ValueError(
+                f"{name} has no option {option!r}{_did_you_mean(option, known)}; "
+                + (f"its options are {', '.join(known)}" if known else "it has none")
+            )
+    try:
+        return layer(channels, **options)
+    except TypeError as error:
+        raise ValueError(f"{name} could not be made: {error}") from error
+
+
+def options_of(layer: type[nn.Module]) -> Mapping[str, Any]:
+    """Keyword arguments of a layer's constructor beside the channels, with their defaults."""
+    skip = {"device", "dtype", "track_running_stats"} if layer is nn.BatchNorm2d else set()
+    parameters = list(inspect.signature(layer).parameters.values())[1:]
+    return MappingProxyType(
+        {p.name: p.default for p in parameters if p.name not in skip and p.kind != p.VAR_POSITIONAL}
+    )
+
+
+def _layer_class(name: str) -> type[nn.Module]:
+    module_name, colon, class_name = name.partition(":")
+    if not colon:
+        raise ValueError(
+            f"unknown normalization {name!r}{_did_you_mean(name, CATALOG)}; known are "
+            f"{', '.join(CATALOG)}, or package.module:Class for a layer of your own"
+        )
+    try:
+        module = _import_from_here(module_name)
+    except ImportError as error:
+        raise ValueError(f"cannot import {module_name!r} for the arm {name!r}: {error}") from error
+    found = getattr(module, class_name, None)
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise ValueError(
+            f"{class_name!r} in {module_name!r} must be a subclass of torch.nn.Module, "
+            + ("but it does not exist" if found is None else f"got {found!r}")
+        )
+    return found
+
+
+def _import_from_here(module_name: str) -> Any:
+    """Import, also from the working folder, where a person's own layer usually lies."""
+    here = os.getcwd()
+    added = here not in sys.path
+    if added:
+        sys.path.append(here)
+    try:
+        return importlib.import_module(module_name)
+    finally:
+        if added:
+            sys.path.remove(here)
+
+
+def _read_value(text: str) -> Any:
+    words = {"true": True, "false": False, "none": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _did_you_mean(word: str, known: Any) -> str:
+    close = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.5)
+    return f" (did you mean {close[0]}?)" if close else ""

@@ -1,0 +1,45 @@
+"""Instance normalization."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ._base import Norm2d
+from ._core import Pool, normalize
+
+
+class InstanceNorm2d(Norm2d):
+    """Instance normalization.
+
+    With mean and biased variance over the positions of one channel of one image::
+
+        y = weight * (x - mean) / sqrt(var + eps) + bias
+
+    Training and evaluation are the same: there are no running statistics.
+
+    Source: Ulyanov, Vedaldi & Lempitsky 2016, "Instance Normalization: The Missing Ingredient for
+    Fast Stylization".
+
+    Departures from ``torch.nn.InstanceNorm2d``: ``affine`` is True by default, as for the other
+    layers compared here; a map of one pixel is an error in evaluation too, since the output would
+    be the bias whatever the input.
+
+    Args:
+        channels: C.
+        eps: added to the variance inside the root.
+        affine: learn ``weight`` and ``bias``.
+
+    Shapes:
+        (N, C, H, W) to (N, C, H, W), in the input's type and memory format. Statistics are
+        float32 (float64 for float64 input). An empty batch gives an empty batch.
+
+    Raises:
+        ValueError: input that is not 4-D, floating-point and of C channels; maps of one pixel.
+
+    State dicts interchange with ``torch.nn.InstanceNorm2d(channels, affine=True)``.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        self._check(x)
+        self._check_values(x, x.shape[2] * x.shape[3], "per map")
+        return normalize(x, self.weight, self.bias, (Pool(groups=self.channels),), self.eps)[0]

@@ -1,0 +1,44 @@
+"""Layer normalization over channels and positions."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ._base import Norm2d
+from ._core import Pool, normalize
+
+
+class LayerNormCHW(Norm2d):
+    """Layer normalization of each image over all its channels and positions.
+
+    With mean and biased variance over C, H and W of one image::
+
+        y = weight * (x - mean) / sqrt(var + eps) + bias
+
+    with ``weight`` and ``bias`` per channel. Training and evaluation are the same.
+
+    Source: Ba, Kiros & Hinton 2016, "Layer Normalization", equations 3 and 4.
+
+    Departures from the paper: weight and bias per channel, not per element, so that the layer is
+    not tied to one image size (this is group normalization with one group). It is not the layer
+    norm of transformers and ConvNeXt, whose statistics are over C alone at each position.
+
+    Args:
+        channels: C.
+        eps: added to the variance inside the root.
+        affine: learn ``weight`` and ``bias``.
+
+    Shapes:
+        (N, C, H, W) to (N, C, H, W), in the input's type and memory format. Statistics are
+        float32 (float64 for float64 input). An empty batch gives an empty batch.
+
+    Raises:
+        ValueError: input that is not 4-D, floating-point and of C channels; one value per image.
+
+    State dicts interchange with ``torch.nn.GroupNorm(1, channels)``.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        self._check(x)
+        self._check_values(x, self.channels * x.shape[2] * x.shape[3], "per image")
+        return normalize(x, self.weight, self.bias, (Pool(groups=1),), self.eps)[0]
