@@ -7,7 +7,6 @@ the layer and not written here a second time.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 import os
@@ -19,6 +18,7 @@ from typing import Any
 
 from torch import nn
 
+from ..errors import did_you_mean
 from ._base import ParameterNeeds
 from .batch import BatchNorm2d
 from .batch_instance import BatchInstanceNorm2d
@@ -272,7 +272,7 @@ def make_norm(name: str, channels: int, **options: Any) -> nn.Module:
     for option in options:
         if known is not None and option not in known:
             raise ValueError(
-                f"{name} has no option {option!r}{_did_you_mean(option, known)}; "
+                f"{name} has no option {option!r}{did_you_mean(option, known)}; "
                 + (f"its options are {', '.join(known)}" if known else "it has none")
             )
     try:
@@ -294,7 +294,7 @@ def _layer_class(name: str) -> type[nn.Module]:
     module_name, colon, class_name = name.partition(":")
     if not colon:
         raise ValueError(
-            f"unknown normalization {name!r}{_did_you_mean(name, CATALOG)}; known are "
+            f"unknown normalization {name!r}{did_you_mean(name, CATALOG)}; known are "
             f"{', '.join(CATALOG)}, or package.module:Class for a layer of your own"
         )
     try:
@@ -333,8 +333,3 @@ def _read_value(text: str) -> Any:
         except ValueError:
             continue
     return text
-
-
-def _did_you_mean(word: str, known: Any) -> str:
-    close = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.5)
-    return f" (did you mean {close[0]}?)" if close else ""
