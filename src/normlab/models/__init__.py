@@ -1,0 +1,16 @@
+"""The residual network, its normalization sites, and how a trained one is kept on disk."""
+
+from .bundle import ModelInfo, load_info, load_model, save_model
+from .resnet import ResNet
+from .sites import Site, check_sites, sites
+
+__all__ = [
+    "ModelInfo",
+    "ResNet",
+    "Site",
+    "check_sites",
+    "load_info",
+    "load_model",
+    "save_model",
+    "sites",
+]

@@ -1,0 +1,165 @@
+"""The residual network of 6n+2 layers."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..keyed import key
+from ..norms import NormChoice, parse_norm
+
+WIDTHS = (16, 32, 64)
+Shortcut = Literal["A", "B"]
+
+
+class ResNet(nn.Module):
+    """Residual network of 6n+2 weight layers for small images.
+
+    A 3x3 convolution to 16 channels; three stages of n blocks with 16, 32 and 64 channels on maps
+    of full, half and quarter size, each block two 3x3 convolutions with a shortcut around them,
+    the first convolution of stages two and three with stride 2; the mean of each map; one linear
+    layer. Normalization stands directly after each convolution, ReLU after it; in a block the
+    second ReLU comes after the sum.
+
+    Source: He, Zhang, Ren & Sun 2016, "Deep Residual Learning for Image Recognition", section 4.2;
+    weights as in He et al. 2015, "Delving Deep into Rectifiers", equation 10 (normal, variance
+    2 / fan-in), the linear layer with variance 1 / fan-in since no ReLU follows.
+
+    Departures from the paper: convolutions have no bias where a normalization follows, which
+    would subtract it; with ``norm="none"`` they have one, starting at 0.
+
+    Args:
+        n: blocks a stage, at least 1.
+        classes: outputs, at least 2.
+        norm: a name of ``normlab.norms.CATALOG``, with options after a colon
+            (``"gn:groups=4"``), or ``"package.module:Class"``.
+        shortcut: where the shape changes, ``"A"``: every second pixel and zeros for the new
+            channels, no parameters; ``"B"``: 1x1 convolution of stride 2 with its normalization.
+        in_channels: 1 or 3 (any number from 1 works).
+        seed: fixes the initial weights. Each tensor is drawn by itself from (seed, its name), so
+            networks that differ in normalization begin with identical convolutions and classifier.
+            None draws a seed from torch's global generator.
+
+    Shapes:
+        (N, in_channels, H, W) with H, W >= 8 to logits (N, classes).
+
+    Raises:
+        ValueError: impossible numbers, an unknown normalization, groups that do not divide 16, 32
+            and 64; in forward, images under 8 pixels.
+    """
+
+    def __init__(
+        self,
+        n: int,
+        classes: int,
+        norm: str = "bn",
+        shortcut: Shortcut = "A",
+        in_channels: int = 3,
+        seed: int | None = None,
+    ) -> None:
+        super().__init__()
+        for name, value, least in (("n", n, 1), ("classes", classes, 2), ("in_channels", in_channels, 1)):
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+        if shortcut not in ("A", "B"):
+            raise ValueError(f"shortcut must be 'A' or 'B', got {shortcut!r}")
+        self.n, self.classes, self.norm, self.shortcut = n, classes, norm, shortcut
+        self.in_channels = in_channels
+        choice = parse_norm(norm)
+        self.conv = _conv3x3(in_channels, WIDTHS[0], 1, choice)
+        self.norm0 = choice.make(WIDTHS[0])
+        self.relu = nn.ReLU()
+        widths = (WIDTHS[0], *WIDTHS)
+        self.stages = nn.ModuleList(
+            nn.Sequential(
+                *(
+                    Block(
+                        widths[stage] if block == 0 else widths[stage + 1],
+                        widths[stage + 1],
+                        2 if stage > 0 and block == 0 else 1,
+                        choice,
+                        shortcut,
+                    )
+                    for block in range(n)
+                )
+            )
+            for stage in range(len(WIDTHS))
+        )
+        self.fc = nn.Linear(WIDTHS[-1], classes)
+        if seed is None:
+            seed = int(torch.randint(2**62, ()).item())
+        initialize(self, seed)
+
+    def features(self, x: Tensor) -> Tensor:
+        """The penultimate features (N, 64): the mean of each map of the last stage."""
+        if x.shape[-1] < 8 or x.shape[-2] < 8:
+            raise ValueError(f"images must be at least 8x8 pixels, got {tuple(x.shape[-2:])}")
+        x = self.relu(self.norm0(self.conv(x)))
+        for stage in self.stages:
+            x = stage(x)
+        return x.mean((2, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.fc(self.features(x))
+        return logits
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions with a shortcut around them, each followed by its normalization."""
+
+    def __init__(
+        self, channels_in: int, channels: int, stride: int, choice: NormChoice, shortcut: Shortcut
+    ) -> None:
+        super().__init__()
+        self.conv1 = _conv3x3(channels_in, channels, stride, choice)
+        self.norm1 = choice.make(channels)
+        self.relu1 = nn.ReLU()
+        self.conv2 = _conv3x3(channels, channels, 1, choice)
+        self.norm2 = choice.make(channels)
+        self.relu2 = nn.ReLU()
+        self.stride, self.new_channels = stride, channels - channels_in
+        self.projection: nn.Sequential | None = None
+        if shortcut == "B" and (stride > 1 or self.new_channels):
+            self.projection = nn.Sequential()
+            self.projection.add_module(
+                "conv", nn.Conv2d(channels_in, channels, 1, stride, bias=choice.conv_bias)
+            )
+            self.projection.add_module("norm", choice.make(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.relu1(self.norm1(self.conv1(x)))
+        y = self.norm2(self.conv2(y))
+        out: Tensor = self.relu2(y + self._short(x))
+        return out
+
+    def _short(self, x: Tensor) -> Tensor:
+        if self.projection is not None:
+            projected: Tensor = self.projection(x)
+            return projected
+        if self.stride > 1:
+            x = x[:, :, :: self.stride, :: self.stride]
+        if self.new_channels:
+            x = F.pad(x, (0, 0, 0, 0, 0, self.new_channels))
+        return x
+
+
+def _conv3x3(channels_in: int, channels: int, stride: int, choice: NormChoice) -> nn.Conv2d:
+    return nn.Conv2d(channels_in, channels, 3, stride, padding=1, bias=choice.conv_bias)
+
+
+@torch.no_grad()
+def initialize(model: nn.Module, seed: int) -> None:
+    """He initialization, each tensor from a generator keyed by (seed, its name); biases 0."""
+    for name, module in model.named_modules():
+        if not isinstance(module, (nn.Conv2d, nn.Linear)):
+            continue
+        fan_in = module.weight[0].numel()
+        variance = (2.0 if isinstance(module, nn.Conv2d) else 1.0) / fan_in
+        generator = torch.Generator().manual_seed(key(seed, "init", f"{name}.weight"))
+        module.weight.normal_(0.0, math.sqrt(variance), generator=generator)
+        if module.bias is not None:
+            module.bias.zero_()

@@ -1,0 +1,83 @@
+"""Where normalization stands in a network, read from the network itself.
+
+The list is made by walking the modules, not from what the constructor meant to build: the mistake
+to catch is a network whose name says group norm and whose blocks carry batch norm.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from ..norms import Norm2d, parse_norm
+
+_NORMS = (Norm2d, _NormBase, nn.GroupNorm, nn.LayerNorm, nn.LocalResponseNorm, nn.RMSNorm)
+
+
+@dataclass(frozen=True)
+class Site:
+    """A place where normalization stands.
+
+    Attributes:
+        name: the module's path in the network.
+        layer: the class of the layer found there.
+        channels: channels of the convolution before it.
+        detail: the layer as it prints itself.
+    """
+
+    name: str
+    layer: str
+    channels: int
+    detail: str
+
+
+def sites(model: nn.Module) -> tuple[Site, ...]:
+    """Every convolution's follower, in order: the module registered directly after it."""
+    found = []
+    for prefix, parent in model.named_modules():
+        children = list(parent.named_children())
+        for (_, before), (name, layer) in zip(children, children[1:], strict=False):
+            if isinstance(before, nn.Conv2d):
+                path = f"{prefix}.{name}" if prefix else name
+                found.append(Site(path, type(layer).__name__, before.out_channels, repr(layer)))
+    return tuple(found)
+
+
+def check_sites(model: nn.Module, norm: str) -> tuple[Site, ...]:
+    """The sites, having made sure that each carries the arm's layer and nothing else does.
+
+    Raises:
+        ValueError: a site with another layer or other options, a convolution without a site, or a
+            normalization that stands elsewhere.
+    """
+    choice = parse_norm(norm)
+    found = sites(model)
+    convolutions = sum(isinstance(module, nn.Conv2d) for module in model.modules())
+    if len(found) != convolutions:
+        raise ValueError(
+            f"the network has {convolutions} convolutions but {len(found)} sites of "
+            "normalization; each convolution must be followed by one"
+        )
+    for site in found:
+        expected = choice.make(site.channels)
+        layer = model.get_submodule(site.name)
+        if type(layer) is not type(expected) or repr(layer) != repr(expected):
+            raise ValueError(
+                f"site {site.name} carries {site.detail}, but the arm {norm!r} asks for "
+                f"{expected!r}; the run would compare something else than its name says"
+            )
+    names = {site.name for site in found}
+    strays = [
+        f"{name} ({type(module).__name__})"
+        for name, module in model.named_modules()
+        if isinstance(module, _NORMS) and not any(_within(name, site) for site in names)
+    ]
+    if strays:
+        raise ValueError(f"normalization stands outside the sites: {', '.join(strays)}")
+    return found
+
+
+def _within(name: str, site: str) -> bool:
+    return name == site or name.startswith(site + ".")

@@ -1,0 +1,164 @@
+"""Reading a study back from its folder."""
+
+from __future__ import annotations
+
+import csv
+import io
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from ..files import read_json, write_text
+from ..training.metrics import METRICS, SPLITS
+from .study import read_question, run_folder
+
+COLUMNS = ("arm", "seed", "split", "loss", *METRICS, "status")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run read back.
+
+    Attributes:
+        arm, seed: which run.
+        folder: where it lies.
+        record: its run.json.
+        history: rows of history.csv, numbers as numbers.
+    """
+
+    arm: str
+    seed: int
+    folder: Path
+    record: Mapping[str, Any]
+    history: Sequence[Mapping[str, Any]]
+
+    @property
+    def status(self) -> str:
+        """complete, "diverged at step k" or interrupted."""
+        return str(self.record["status"])
+
+    @property
+    def complete(self) -> bool:
+        """Whether the run has metrics."""
+        return self.status == "complete"
+
+    def metric(self, split: str, name: str) -> float | None:
+        """A metric of the evaluation pass, or None for a run without."""
+        metrics = self.record.get("metrics")
+        return None if metrics is None else float(metrics[split][name])
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and sample standard deviation over seeds (None with fewer than two)."""
+
+    mean: float
+    sd: float | None
+    n: int
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread | None:
+        """None where there is no value."""
+        if not values:
+            return None
+        sd = statistics.stdev(values) if len(values) > 1 else None
+        return cls(statistics.fmean(values), sd, len(values))
+
+
+@dataclass(frozen=True)
+class Results:
+    """All runs of a study.
+
+    Attributes:
+        folder: the study's folder.
+        question: what study.toml says.
+        data: what data.json says.
+        arms: names in the order asked.
+        runs: the runs found, in the order of arms and seeds.
+    """
+
+    folder: Path
+    question: Mapping[str, Any]
+    data: Mapping[str, Any]
+    arms: tuple[str, ...]
+    runs: tuple[Run, ...]
+
+    def of_arm(self, arm: str) -> list[Run]:
+        """The runs of an arm."""
+        return [run for run in self.runs if run.arm == arm]
+
+    def spread(self, arm: str, split: str, metric: str) -> Spread | None:
+        """A metric over the seeds of an arm's complete runs."""
+        values = [run.metric(split, metric) for run in self.of_arm(arm)]
+        return Spread.of([value for value in values if value is not None])
+
+    def ended_otherwise(self, arm: str) -> list[str]:
+        """"seed K diverged at step S" for every run without metrics."""
+        return [f"seed {run.seed} {run.status}" for run in self.of_arm(arm) if not run.complete]
+
+    @cached_property
+    def rows(self) -> list[dict[str, Any]]:
+        """Rows of results.csv: one a run and split, metrics empty where a run has none."""
+        return [
+            {
+                "arm": run.arm,
+                "seed": run.seed,
+                "split": split,
+                **{name: run.metric(split, name) for name in ("loss", *METRICS)},
+                "status": run.status,
+            }
+            for run in self.runs
+            for split in SPLITS
+        ]
+
+
+def read_results(folder: str | Path) -> Results:
+    """Read a study's folder.
+
+    Raises:
+        InputError: no study there, no run that has ended, or a file that cannot be read.
+    """
+    folder = Path(folder)
+    question = read_question(folder)
+    arms = tuple(question["arms"])
+    runs = []
+    for arm in arms:
+        for seed in question["seeds"]:
+            where = run_folder(folder, arm, seed)
+            if (where / "run.json").is_file():
+                record = read_json(where / "run.json")
+                runs.append(Run(arm, seed, where, record, _read_history(where / "history.csv")))
+    if not any(run.status != "interrupted" for run in runs):
+        raise InputError(f"no run of {folder} has ended yet; run the study first")
+    return Results(folder, question, read_json(folder / "data.json"), arms, tuple(runs))
+
+
+def write_results_csv(results: Results) -> Path:
+    """Write results.csv: every number in full precision."""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(results.rows)
+    path = results.folder / "results.csv"
+    write_text(path, buffer.getvalue())
+    return path
+
+
+def _read_history(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    try:
+        with path.open(encoding="utf-8", newline="") as opened:
+            return [
+                {
+                    key: value if key == "split" else int(value) if key == "epoch" else float(value)
+                    for key, value in row.items()
+                }
+                for row in csv.DictReader(opened)
+            ]
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"cannot read {path}: {error}") from error

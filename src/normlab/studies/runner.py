@@ -1,0 +1,235 @@
+"""Carrying out the runs of a study side by side in processes."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from ..data import DataSet
+from ..errors import InputError
+from ..training import Progress, RunConfig, train
+from .study import Study
+
+
+@dataclass(frozen=True)
+class RunProgress:
+    """Where one run of the study is."""
+
+    arm: str
+    seed: int
+    progress: Progress
+
+
+class Reporter(Protocol):
+    """What a study tells while it runs."""
+
+    def started(self, runs: int, steps: int, workers: int) -> None:
+        """How many runs are to be made, with how many training steps in all."""
+
+    def advanced(self, steps: int, active: list[RunProgress]) -> None:
+        """Steps done in all, and the runs under way; called about twice a second."""
+
+    def finished(self, arm: str, seed: int, record: dict[str, Any]) -> None:
+        """A run ended; ``record`` is its run.json."""
+
+
+def default_workers(device: str) -> int:
+    """All cores that this process may use; on a GPU one run at a time."""
+    if device != "cpu":
+        return 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def carry_out(study: Study, data: DataSet, workers: int, reporter: Reporter | None = None) -> int:
+    """Make the runs that are missing; return how many there were.
+
+    Every run has a process and its own number of threads, so that results do not depend on the
+    number of workers. A run that diverges ends and is recorded; the others go on.
+
+    Raises:
+        InputError: a run's own layer failed, or a folder cannot be written.
+    """
+    pending = study.pending()
+    if not pending:
+        return 0
+    workers = max(1, min(workers, len(pending)))
+    sizes = {seed_arm(c, a): _steps(c, data) for a, c, _ in pending}
+    if reporter:
+        reporter.started(len(pending), sum(sizes.values()), workers)
+    # Imported here: joblib's start costs time that a study with nothing to do should not pay.
+    import joblib
+
+    with tempfile.TemporaryDirectory(prefix="normlab-") as notes_folder:
+        notes = Path(notes_folder)
+        done: dict[str, int] = {}
+        with _watching(notes, sizes, done, reporter):
+            parallel = joblib.Parallel(
+                n_jobs=workers, backend="loky", return_as="generator_unordered", batch_size=1
+            )
+            tasks = (
+                joblib.delayed(_carry_out_one)(arm, config, data, folder, notes)
+                for arm, config, folder in pending
+            )
+            try:
+                for arm, config, record in parallel(tasks):
+                    if isinstance(record, str):
+                        raise InputError(record)
+                    done[seed_arm(config, arm)] = sizes[seed_arm(config, arm)]
+                    if reporter:
+                        reporter.finished(arm, config.seed, record)
+            except BaseException:
+                _stop_workers()
+                raise
+    return len(pending)
+
+
+def seed_arm(config: RunConfig, arm: str) -> str:
+    """A run's name within its study."""
+    return f"{arm} seed {config.seed}"
+
+
+def _steps(config: RunConfig, data: DataSet) -> int:
+    return config.epochs * -(-len(data.splits["train"]) // config.batch_size)
+
+
+def _carry_out_one(
+    arm: str, config: RunConfig, data: DataSet, folder: Path, notes: Path
+) -> tuple[str, RunConfig, dict[str, Any] | str]:
+    """In the worker. What a person can put right comes back as text."""
+    keep_memory()
+    note = notes / f"{arm.replace(':', ',')}~{config.seed}.json"
+
+    def tell(progress: Progress) -> None:
+        content = {"arm": arm, "seed": config.seed, "progress": asdict(progress)}
+        aside = note.with_suffix(".part")
+        with suppress(OSError):  # a note is a courtesy; a full disk is reported by the run itself
+            aside.write_text(json.dumps(content), encoding="utf-8")
+            aside.replace(note)
+
+    try:
+        record = train(config, data, folder, tell)
+    except InputError as error:
+        return arm, config, str(error)
+    except Exception:
+        return arm, config, f"{seed_arm(config, arm)} failed:\n{traceback.format_exc()}"
+    finally:
+        with suppress(OSError):
+            note.unlink()
+    return arm, config, record
+
+
+def keep_memory() -> None:
+    """Ask glibc to keep freed blocks: without this every large tensor is given back to the
+    system and faults its pages in again on every step. Does nothing elsewhere."""
+    if sys.platform != "linux":
+        return
+    with suppress(OSError, AttributeError):
+        libc = ctypes.CDLL(None)
+        mmap_threshold, trim_threshold = -3, -1
+        libc.mallopt(mmap_threshold, 1 << 30)
+        libc.mallopt(trim_threshold, 1 << 30)
+
+
+@contextmanager
+def _watching(
+    notes: Path, sizes: dict[str, int], done: dict[str, int], reporter: Reporter | None
+) -> Iterator[None]:
+    """Read the workers' notes in a thread and hand them to the reporter."""
+    if reporter is None:
+        yield
+        return
+    stop = threading.Event()
+
+    def watch() -> None:
+        while not stop.wait(0.5):
+            active = _read_notes(notes)
+            running = {f"{r.arm} seed {r.seed}": r.progress.step for r in active}
+            total = sum(done.values()) + sum(
+                step for name, step in running.items() if name not in done
+            )
+            reporter.advanced(min(total, sum(sizes.values())), active)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _read_notes(notes: Path) -> list[RunProgress]:
+    found = []
+    for path in sorted(notes.glob("*.json")):
+        with suppress(OSError, ValueError):
+            content = json.loads(path.read_text(encoding="utf-8"))
+            found.append(
+                RunProgress(content["arm"], content["seed"], Progress(**content["progress"]))
+            )
+    return found
+
+
+def _stop_workers() -> None:
+    from joblib.externals.loky import get_reusable_executor
+
+    get_reusable_executor().shutdown(wait=True, kill_workers=True)
+
+
+def estimate_seconds(study: Study, data: DataSet, workers: int) -> float:
+    """Time for the runs that are missing, from a few timed steps of every arm.
+
+    Training steps are timed one arm after the other in this process; evaluation is counted as a
+    third of a training step an image. Processes that share a machine slow each other down, which
+    this does not know: take it as a lower estimate.
+    """
+    pending = study.pending()
+    step_seconds = {arm: _time_step(study.plan.arms[arm], data) for arm, _, _ in pending}
+    sizes = {name: len(split) for name, split in data.splits.items()}
+    total = 0.0
+    for arm, config, _ in pending:
+        per_image = step_seconds[arm] / min(config.batch_size, sizes["train"])
+        evaluated = config.epochs * sizes["val"] + sum(sizes.values())
+        total += per_image * (config.epochs * sizes["train"] + evaluated / 3)
+    return total / max(1, min(workers, len(pending)))
+
+
+def _time_step(config: RunConfig, data: DataSet) -> float:
+    import torch
+
+    from ..data import DeviceSplit
+    from ..training import build, train_step
+    from ..training.optimizer import LayerAwareOptimizer
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(config.threads)
+    state = torch.get_rng_state()
+    try:
+        _, model, _ = build(config, data)
+        optimizer = LayerAwareOptimizer(model, config)
+        split = DeviceSplit(data, "train", config.device)
+        rows = range(min(config.batch_size, len(data.splits["train"])))
+        x, y = split.batch(rows)
+        times = []
+        began = time.perf_counter()
+        while len(times) < 6 and (len(times) < 2 or time.perf_counter() - began < 1.0):
+            started = time.perf_counter()
+            loss, _ = train_step(model, optimizer, x, y, config)
+            float(loss)  # wait for a GPU
+            times.append(time.perf_counter() - started)
+        return min(times[1:])
+    except ValueError as error:
+        raise InputError(f"arm {config.norm}: {error}") from error
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_rng_state(state)

@@ -1,0 +1,180 @@
+"""A study's folder: what was asked, and which runs it holds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from dataclasses import asdict, replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from .. import __version__
+from ..data import DataSet
+from ..errors import InputError
+from ..files import write_json, write_text
+from ..training import RunConfig
+from .plan import Plan
+
+FORMAT = "normlab study 1"
+
+
+class Study:
+    """A folder that holds one question and its runs.
+
+    The question is the data and the fields that all arms share. The same question with more seeds
+    or more arms is the same study; another question in the folder is refused.
+    """
+
+    def __init__(self, folder: Path, plan: Plan, fingerprint: str) -> None:
+        self.folder, self.plan, self.fingerprint = folder, plan, fingerprint
+
+    def run_folder(self, arm: str, seed: int) -> Path:
+        """Where a run lives."""
+        return run_folder(self.folder, arm, seed)
+
+    def runs(self) -> list[tuple[str, RunConfig, Path]]:
+        """All runs asked: arm, configuration, folder. Seeds turn slowest, so that a study that
+        is stopped has whole seeds of all arms rather than all seeds of some."""
+        return [
+            (arm, self.plan.config(arm, seed), self.run_folder(arm, seed))
+            for seed in self.plan.seeds
+            for arm in self.plan.arms
+        ]
+
+    def pending(self) -> list[tuple[str, RunConfig, Path]]:
+        """The runs that have not ended."""
+        return [
+            (arm, config, folder)
+            for arm, config, folder in self.runs()
+            if _ended_identity(folder) != config.identity(self.fingerprint)
+        ]
+
+
+def run_folder(study: Path, arm: str, seed: int) -> Path:
+    """The folder of a run. A colon in an arm's name becomes a comma, for the sake of file
+    systems and of tools that read host:path."""
+    return study / "runs" / arm.replace(":", ",") / f"seed-{seed}"
+
+
+def open_study(out: Path | None, plan: Plan, data: DataSet, command: str) -> Study:
+    """Make the study's folder, or go on with the one that is there.
+
+    Args:
+        out: the folder; None takes the newest under ``studies/`` that holds this question, or
+            makes a dated one.
+        plan: what is asked.
+        data: the data set, loaded.
+        command: how to repeat it, kept in study.toml.
+
+    Raises:
+        InputError: the folder holds another question, or something else.
+    """
+    folder = out if out is not None else _default_folder(plan, data)
+    asked = _as_toml(plan, data, command)
+    path = folder / "study.toml"
+    if path.exists():
+        plan = _joined(_read(path), asked, plan, folder)
+        asked = {**_as_toml(plan, data, command)}
+    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(
+            f"{folder} is not empty and holds no study; choose another folder with --out"
+        )
+    write_text(path, tomli_w.dumps(asked))
+    write_json(folder / "data.json", data.describe())
+    return Study(folder, plan, data.fingerprint)
+
+
+def read_question(folder: Path) -> dict[str, Any]:
+    """What study.toml says.
+
+    Raises:
+        InputError: there is no study in the folder.
+    """
+    if not (folder / "study.toml").is_file():
+        raise InputError(f"{folder} holds no study (no study.toml)")
+    return _read(folder / "study.toml")
+
+
+def _default_folder(plan: Plan, data: DataSet) -> Path:
+    question = {"what": plan.what, "base": plan.base, "data": data.fingerprint}
+    digest = hashlib.sha256(json.dumps(question, sort_keys=True).encode()).hexdigest()[:6]
+    studies = Path("studies")
+    known = sorted(studies.glob(f"*-{digest}/study.toml"))
+    if known:
+        return known[-1].parent
+    return studies / f"{date.today().isoformat()}-{plan.what}-{data.name}-{digest}"
+
+
+def _as_toml(plan: Plan, data: DataSet, command: str) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "what": plan.what,
+        "title": plan.title,
+        "command": command,
+        "normlab": __version__,
+        "seeds": list(plan.seeds),
+        "varied": list(plan.varied),
+        "data": {**_without_none(asdict(plan.data)), "fingerprint": data.fingerprint},
+        "run": _without_none(plan.base),
+        "arms": {
+            arm: {name: config.to_dict()[name] for name in plan.varied}
+            for arm, config in plan.arms.items()
+        },
+    }
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"cannot read {path}: {error}") from error
+    if content.get("format") != FORMAT:
+        raise InputError(f"{path} is not of the format {FORMAT!r}")
+    return content
+
+
+def _joined(there: dict[str, Any], asked: dict[str, Any], plan: Plan, folder: Path) -> Plan:
+    """The plan with the arms and seeds that the folder already has; refuse another question."""
+    differences = []
+    if there["data"]["fingerprint"] != asked["data"]["fingerprint"]:
+        differences.append(
+            f"the data ({there['data']['source']} there, {asked['data']['source']} asked; "
+            "or its images, size, limit or split differ)"
+        )
+    if there["varied"] != asked["varied"]:
+        differences.append(
+            f"what varies ({', '.join(there['varied'])} there, "
+            f"{', '.join(asked['varied'])} asked)"
+        )
+    for name in sorted({*there["run"], *asked["run"]} - {*there["varied"], *asked["varied"]}):
+        old, new = there["run"].get(name), asked["run"].get(name)
+        if old != new:
+            differences.append(f"{name} ({old} there, {new} asked)")
+    if differences:
+        raise InputError(
+            f"{folder} holds another question: it differs in {'; '.join(differences)}. "
+            "Choose another folder with --out"
+        )
+    arms = {
+        arm: RunConfig.from_dict({**there["run"], **fields})
+        for arm, fields in there["arms"].items()
+    }
+    seeds = tuple(sorted({*there["seeds"], *plan.seeds}))
+    return replace(plan, arms={**arms, **plan.arms}, seeds=seeds)
+
+
+def _ended_identity(folder: Path) -> str | None:
+    try:
+        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return None if record.get("status") == "interrupted" else record.get("identity")
+
+
+def _without_none(values: dict[str, Any]) -> dict[str, Any]:
+    """TOML has no null: a field left out is None."""
+    return {k: v for k, v in values.items() if v is not None}

@@ -1,0 +1,48 @@
+"""One run: its configuration, the loop, and the folder it leaves.
+
+Light to import: what needs torch is loaded when it is first asked for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .config import FIELDS, RunConfig, changed_from_default, check_fields
+
+if TYPE_CHECKING:
+    from .environment import resolve_device
+    from .run import HISTORY_COLUMNS, RUNNING, Progress, build, evaluate, train, train_step
+
+_LATE = {
+    "resolve_device": "environment",
+    "HISTORY_COLUMNS": "run",
+    "RUNNING": "run",
+    "Progress": "run",
+    "build": "run",
+    "evaluate": "run",
+    "train": "run",
+    "train_step": "run",
+}
+
+__all__ = [
+    "FIELDS",
+    "HISTORY_COLUMNS",
+    "RUNNING",
+    "Progress",
+    "RunConfig",
+    "build",
+    "changed_from_default",
+    "check_fields",
+    "evaluate",
+    "resolve_device",
+    "train",
+    "train_step",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LATE:
+        from importlib import import_module
+
+        return getattr(import_module(f".{_LATE[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,152 @@
+"""The configuration of a run: all that decides its numbers beside the data."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from typing import Any, Literal, get_args, get_type_hints
+
+from ..errors import InputError, did_you_mean
+
+Optimizer = Literal["sgd", "adamw"]
+Schedule = Literal["constant", "step", "cosine"]
+Precision = Literal["float32", "bfloat16"]
+Device = Literal["cpu", "cuda"]
+
+
+def _setting(default: Any, help: str, check: str = "") -> Any:
+    return field(default=default, metadata={"help": help, "check": check})
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """One run. Frozen; goes to JSON and back; its hash with the data's fingerprint names the run.
+
+    Raises:
+        InputError: an impossible value, naming the field, the value and what is possible.
+    """
+
+    norm: str = _setting("bn", "Normalization, with options after a colon (gn:groups=4).")
+    seed: int = _setting(0, "Fixes initial weights, order and augmentation.", ">= 0")
+    n: int = _setting(2, "Blocks a stage of the network, which has 6n+2 layers.", ">= 1")
+    shortcut: Literal["A", "B"] = _setting("A", "Shortcut where shapes change: A has no weights.")
+    epochs: int = _setting(8, "Passes over the training images.", ">= 1")
+    batch_size: int = _setting(32, "Images a step.", ">= 1")
+    lr: float = _setting(0.1, "Learning rate at its highest.", "> 0")
+    optimizer: Optimizer = _setting("sgd", "Optimizer.")
+    momentum: float = _setting(0.9, "Momentum of SGD (beta 1 of AdamW).", "in [0, 1)")
+    nesterov: bool = _setting(False, "Nesterov momentum.")
+    weight_decay: float = _setting(5e-4, "Weight decay.", ">= 0")
+    decay_all: bool = _setting(False, "Decay normalization parameters and biases too.")
+    schedule: Schedule = _setting("cosine", "Course of the learning rate after warm-up.")
+    warmup_epochs: float = _setting(0.0, "Epochs of linear warm-up; may be a fraction.", ">= 0")
+    step_at: tuple[float, ...] = _setting(
+        (0.5, 0.75), "Schedule step: where the rate drops, as shares of the run.", "in (0, 1)"
+    )
+    step_factor: float = _setting(0.1, "Schedule step: factor at each drop.", "in (0, 1)")
+    label_smoothing: float = _setting(0.0, "Label smoothing in the training loss.", "in [0, 1)")
+    clip_norm: float | None = _setting(None, "Clip the gradient's norm to this.", "> 0")
+    precision: Precision = _setting("float32", "bfloat16 trains under autocast.")
+    crop_pad: int = _setting(0, "Augment: pad by so many pixels and crop back at random.", ">= 0")
+    flip: bool = _setting(False, "Augment: mirror half of the images left to right.")
+    device: Device = _setting("cpu", "Where it runs.")
+    threads: int = _setting(1, "CPU threads of the run; another number gives other bits.", ">= 1")
+
+    def __post_init__(self) -> None:
+        hints = get_type_hints(RunConfig)
+        for f in fields(self):
+            value = _coerced(f.name, getattr(self, f.name), hints[f.name])
+            _check_bounds(f.name, value, f.metadata["check"])
+            object.__setattr__(self, f.name, value)
+        if self.nesterov and (self.momentum == 0 or self.optimizer != "sgd"):
+            raise InputError("nesterov needs the optimizer sgd and a momentum above 0")
+        if self.warmup_epochs >= self.epochs and self.warmup_epochs > 0:
+            raise InputError(
+                f"warmup_epochs must be fewer than the {self.epochs} epochs, "
+                f"got {self.warmup_epochs:g}"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON or TOML (None stays None)."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> RunConfig:
+        """The reverse of :meth:`to_dict`; fields left out take their defaults.
+
+        Raises:
+            InputError: an unknown field or an impossible value.
+        """
+        check_fields(values)
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+    def identity(self, data_fingerprint: str) -> str:
+        """Names the run: SHA-256 of the configuration and the data's fingerprint."""
+        text = json.dumps({"config": self.to_dict(), "data": data_fingerprint}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+FIELDS: Mapping[str, Any] = {f.name: f for f in fields(RunConfig)}
+"""Name to dataclass field, with help text in ``metadata["help"]``."""
+
+
+def check_fields(values: Mapping[str, Any]) -> None:
+    """Refuse names that are no field of :class:`RunConfig`."""
+    for name in values:
+        if name not in FIELDS:
+            raise InputError(
+                f"{name!r} is not a field of a run{did_you_mean(name, FIELDS)}; "
+                f"fields are {', '.join(FIELDS)}"
+            )
+
+
+def changed_from_default(config: RunConfig) -> dict[str, Any]:
+    """The fields that differ from their defaults."""
+    return {
+        name: getattr(config, name)
+        for name, f in FIELDS.items()
+        if f.default is not MISSING and getattr(config, name) != f.default
+    }
+
+
+def _coerced(name: str, value: Any, hint: Any) -> Any:
+    """The value in the field's type, or an error: 3 is a fine float, True is not an int."""
+    choices = get_args(hint)
+    if choices and all(isinstance(choice, str) for choice in choices):
+        if value not in choices:
+            hinted = did_you_mean(str(value), choices)
+            raise InputError(f"{name} must be one of {', '.join(choices)}, got {value!r}{hinted}")
+        return value
+    if hint == (float | None):
+        return None if value is None else _coerced(name, value, float)
+    if hint == tuple[float, ...]:
+        if not isinstance(value, (tuple, list)):
+            raise InputError(f"{name} must be a list of numbers, got {value!r}")
+        return tuple(_coerced(name, item, float) for item in value)
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+    good = isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        value, good = float(value), True
+    if not good:
+        raise InputError(f"{name} must be {words[hint]}, got {value!r}")
+    return value
+
+
+_BOUNDS = {
+    ">= 0": lambda v: v >= 0,
+    ">= 1": lambda v: v >= 1,
+    "> 0": lambda v: v > 0,
+    "in [0, 1)": lambda v: 0 <= v < 1,
+    "in (0, 1)": lambda v: 0 < v < 1,
+}
+
+
+def _check_bounds(name: str, value: Any, check: str) -> None:
+    if not check or value is None:
+        return
+    for item in value if isinstance(value, tuple) else (value,):
+        if not (math.isfinite(item) and _BOUNDS[check](item)):
+            raise InputError(f"{name} must be {check}, got {item!r}")

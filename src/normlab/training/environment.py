@@ -1,0 +1,57 @@
+"""The machine and the versions a run was made with."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def versions() -> dict[str, str]:
+    """Versions of everything that can move a number."""
+    packages = ("normlab", "torch", "numpy", "pillow", "scikit-learn")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+
+
+def hardware(device: str) -> dict[str, Any]:
+    """Processor, cores, and the accelerator if one is used."""
+    found: dict[str, Any] = {
+        "cpu": _cpu_name(),
+        "cores": os.cpu_count(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "capability": torch.backends.cpu.get_cpu_capability(),
+    }
+    if device == "cuda":
+        found["accelerator"] = torch.cuda.get_device_name()
+        found["cuda"] = torch.version.cuda
+    return found
+
+
+def resolve_device(wanted: str) -> str:
+    """``auto`` becomes ``cuda`` where a device is, else ``cpu``.
+
+    Raises:
+        InputError: cuda is asked for and there is none, or another word is given.
+    """
+    from ..errors import InputError
+
+    if wanted not in ("auto", "cpu", "cuda"):
+        raise InputError(f"device must be auto, cpu or cuda, got {wanted!r}")
+    available = torch.cuda.is_available()
+    if wanted == "cuda" and not available:
+        raise InputError("device cuda was asked for, but torch sees no CUDA device; use --device cpu")
+    return "cuda" if available and wanted != "cpu" else "cpu"
+
+
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

@@ -1,0 +1,105 @@
+"""The optimizer, with what each layer needs of it."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from ..models import sites
+from ..norms import ParameterNeeds
+from .config import RunConfig
+
+
+class LayerAwareOptimizer:
+    """SGD or AdamW that honours what layers declare in ``optimizer_needs``.
+
+    Weight decay spares the parameters of normalization sites and every bias, unless the
+    configuration says ``decay_all``; a parameter whose layer asks for no decay never gets any.
+    A parameter's learning rate is the schedule's times its ``lr_scale``; after each step the
+    parameters with a ``clamp`` are put back into it.
+    """
+
+    def __init__(self, model: nn.Module, config: RunConfig) -> None:
+        self.clip_norm = config.clip_norm
+        self.parameters = list(model.parameters())
+        needs = declared_needs(model)
+        at_sites = {
+            id(p) for site in sites(model) for p in model.get_submodule(site.name).parameters()
+        }
+        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+        self.clamps: list[tuple[nn.Parameter, tuple[float, float]]] = []
+        for name, parameter in model.named_parameters():
+            need = needs.get(id(parameter), ParameterNeeds())
+            spared = id(parameter) in at_sites or name.rsplit(".", 1)[-1] == "bias"
+            decays = need.weight_decay and (config.decay_all or not spared)
+            decay = config.weight_decay if decays else 0.0
+            groups.setdefault((need.lr_scale, decay), []).append(parameter)
+            if need.clamp is not None:
+                self.clamps.append((parameter, need.clamp))
+        self._scales = [scale for scale, _ in groups]
+        described = [
+            {"params": members, "weight_decay": decay, "lr": config.lr * scale}
+            for (scale, decay), members in groups.items()
+        ]
+        self.inner: torch.optim.Optimizer
+        if config.optimizer == "sgd":
+            self.inner = torch.optim.SGD(
+                described, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov
+            )
+        else:
+            self.inner = torch.optim.AdamW(
+                described, lr=config.lr, betas=(config.momentum, 0.999)
+            )
+
+    def set_lr(self, lr: float) -> None:
+        """Set the schedule's learning rate, before each group's own scale."""
+        for group, scale in zip(self.inner.param_groups, self._scales, strict=True):
+            group["lr"] = lr * scale
+
+    def step(self, loss: torch.Tensor) -> None:
+        """Backward, clip, step, clamp, and clear the gradients."""
+        loss.backward()  # type: ignore[no-untyped-call]
+        if self.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
+        self.inner.step()
+        self.inner.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            for parameter, (low, high) in self.clamps:
+                parameter.clamp_(low, high)
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """The optimizer's memory, flat: ``index.key`` to tensor."""
+        return {
+            f"{index}.{name}": torch.as_tensor(value)
+            for index, parameter in enumerate(self.parameters)
+            for name, value in self.inner.state.get(parameter, {}).items()
+            if value is not None
+        }
+
+    def load_state(self, state: dict[str, torch.Tensor]) -> None:
+        """The reverse of :meth:`state`."""
+        for name, value in state.items():
+            index, key = name.split(".", 1)
+            parameter = self.parameters[int(index)]
+            # AdamW keeps its step count on the CPU, whatever the device.
+            target = value if key == "step" else value.to(parameter.device)
+            self.inner.state[parameter][key] = target.clone()
+
+
+def declared_needs(model: nn.Module) -> dict[int, ParameterNeeds]:
+    """Needs by the id of the parameter, for every layer that declares some.
+
+    Raises:
+        ValueError: a layer declares needs of a parameter that it does not have.
+    """
+    found: dict[int, ParameterNeeds] = {}
+    for path, module in model.named_modules():
+        for name, need in getattr(module, "optimizer_needs", {}).items():
+            parameter = getattr(module, name, None)
+            if not isinstance(parameter, nn.Parameter):
+                raise ValueError(
+                    f"{type(module).__name__} at {path or 'the top'} declares optimizer needs of "
+                    f"{name!r}, which is not one of its parameters"
+                )
+            found[id(parameter)] = need
+    return found

@@ -1,0 +1,376 @@
+"""One run: from a configuration and a data set to a run folder."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..data import Augmentation, DataSet, DeviceSplit
+from ..errors import InputError
+from ..files import read_json, write_bytes, write_json, write_text
+from ..keyed import key
+from ..models import ModelInfo, ResNet, Site, check_sites, save_model
+from . import checkpoint
+from .config import RunConfig
+from .environment import hardware, versions
+from .metrics import SPLITS, Metrics, measure
+from .optimizer import LayerAwareOptimizer
+from .schedule import learning_rate
+
+HISTORY_COLUMNS = ("epoch", "split", "loss", "accuracy", "micro_f1", "macro_f1", "lr", "seconds")
+RUNNING = "train_running"
+"""Name in history.csv of the training metrics gathered while an epoch trains."""
+EVALUATION_BATCH = 256
+"""Fixed, so that evaluation does not depend on the batch size compared."""
+CHECKPOINT_SECONDS = 10.0
+"""A checkpoint is written after an epoch when the last one is older than this."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run is; given to the progress callback a few times a second."""
+
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    loss: float
+    images_per_second: float
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """One evaluation pass over a split."""
+
+    labels: npt.NDArray[np.int64]
+    probabilities: npt.NDArray[np.float32]
+    metrics: Metrics
+
+
+class Diverged(Exception):
+    """The loss is no longer finite."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(f"diverged at step {step}")
+        self.step = step
+
+
+def train(
+    config: RunConfig,
+    data: DataSet,
+    folder: Path,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> dict[str, Any]:
+    """Carry out a run in ``folder``, or go on with it, and return what run.json says.
+
+    A run that is complete or has diverged is not run again. An interrupted one goes on from its
+    last checkpoint and ends with the same bits as one that was never stopped.
+
+    Raises:
+        InputError: the folder holds another run, or cannot be written.
+        ValueError: a normalization site does not carry the arm's layer.
+    """
+    identity = config.identity(data.fingerprint)
+    done = _finished(folder, identity)
+    if done is not None:
+        return done
+    with _controlled(config):
+        run = _Run(config, data, folder, identity, on_progress)
+        try:
+            run.fit()
+        except Diverged as diverged:
+            return run.write_outcome(str(diverged), None)
+        return run.write_outcome("complete", run.evaluate_chosen())
+
+
+def build(config: RunConfig, data: DataSet) -> tuple[ModelInfo, ResNet, tuple[Site, ...]]:
+    """The network of a run with its initial weights, its sites checked.
+
+    Raises:
+        InputError: the network cannot be made (groups that do not divide, an unknown layer).
+        ValueError: a site does not carry the arm's layer.
+    """
+    info = ModelInfo(
+        n=config.n,
+        classes=data.classes,
+        norm=config.norm,
+        shortcut=config.shortcut,
+        in_channels=data.channels,
+        image_size=data.image_size,
+        mean=data.mean,
+        std=data.std,
+    )
+    torch.manual_seed(key(config.seed, "layers"))  # for layers of one's own that draw when made
+    try:
+        model = info.build(config.seed)
+    except ValueError as error:
+        raise InputError(f"arm {config.norm}: {error}") from error
+    found = check_sites(model, config.norm)
+    model.to(device=config.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return info, model, found
+
+
+def train_step(
+    model: nn.Module, optimizer: LayerAwareOptimizer, x: Tensor, y: Tensor, config: RunConfig
+) -> tuple[Tensor, Tensor]:
+    """One step; returns the detached loss and the predicted classes."""
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+        logits = model(x)
+    loss = F.cross_entropy(logits.float(), y, label_smoothing=config.label_smoothing)
+    optimizer.step(loss)
+    return loss.detach(), logits.detach().argmax(1)
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, split: DeviceSplit, classes: int, precision: str) -> Predictions:
+    """The evaluation pass: evaluation mode, no augmentation. The model's mode is restored."""
+    training = model.training
+    model.eval()
+    labels, probabilities, losses = [], [], []
+    for x, y in split.sequential(EVALUATION_BATCH):
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+            logits = model(x)
+        logits = logits.float()
+        losses.append(F.cross_entropy(logits, y, reduction="sum").double())
+        probabilities.append(F.softmax(logits, 1))
+        labels.append(y)
+    model.train(training)
+    all_labels = torch.cat(labels).cpu().numpy()
+    all_probabilities = torch.cat(probabilities).cpu().numpy()
+    loss = float(torch.stack(losses).sum()) / len(all_labels)
+    metrics = measure(all_labels, all_probabilities.argmax(1), loss, classes)
+    return Predictions(all_labels, all_probabilities, metrics)
+
+
+class _Run:
+    def __init__(
+        self,
+        config: RunConfig,
+        data: DataSet,
+        folder: Path,
+        identity: str,
+        on_progress: Callable[[Progress], None] | None,
+    ) -> None:
+        self.config, self.data, self.folder, self.identity = config, data, folder, identity
+        self.on_progress = on_progress
+        self.info, self.model, self.sites = build(config, data)
+        self.optimizer = LayerAwareOptimizer(self.model, config)
+        self.augmentation = Augmentation(config.crop_pad, config.flip)
+        self.train_split = DeviceSplit(data, "train", config.device)
+        self.val_split = DeviceSplit(data, "val", config.device)
+        self.steps_per_epoch = math.ceil(len(data.splits["train"]) / config.batch_size)
+        self.standing = checkpoint.Standing()
+        self.best: dict[str, Tensor] = {}
+        self._resume()
+        # Until it ends well a run reads as interrupted, however it is stopped.
+        self._write_run_json("interrupted", None)
+
+    def fit(self) -> None:
+        """Train to the last epoch, keeping the weights that validation chooses."""
+        self.model.train()
+        saved_at = time.monotonic()
+        while self.standing.epoch < self.config.epochs:
+            self._epoch(self.standing.epoch + 1)
+            last = self.standing.epoch == self.config.epochs
+            if not last and time.monotonic() - saved_at >= CHECKPOINT_SECONDS:
+                self._save()
+                saved_at = time.monotonic()
+        if len(self.standing.history) == 0:
+            raise AssertionError("a run has at least one epoch")
+
+    def evaluate_chosen(self) -> dict[str, Predictions]:
+        """Train, validation and test through one evaluation pass with the chosen weights.
+
+        This is the only place that reads the test split.
+        """
+        self.model.load_state_dict(self.best)
+        splits = {name: DeviceSplit(self.data, name, self.config.device) for name in SPLITS}
+        return {name: self._evaluate(split) for name, split in splits.items()}
+
+    def write_outcome(
+        self, status: str, predictions: dict[str, Predictions] | None
+    ) -> dict[str, Any]:
+        """Write the run's files, run.json last: it is what says that the others are whole."""
+        write_text(self.folder / "history.csv", _as_csv(HISTORY_COLUMNS, self.standing.history))
+        if predictions is not None:
+            arrays: dict[str, Any] = {}
+            for name, outcome in predictions.items():
+                arrays[f"{name}_image"] = self.data.splits[name].names
+                arrays[f"{name}_label"] = outcome.labels
+                arrays[f"{name}_probabilities"] = outcome.probabilities
+            buffer = io.BytesIO()
+            np.savez_compressed(buffer, **arrays)
+            write_bytes(self.folder / "predictions.npz", buffer.getvalue())
+            save_model(self.folder, self.info, self.best)
+        record = self._write_run_json(status, predictions)
+        checkpoint.clear(self.folder)
+        return record
+
+    def _epoch(self, epoch: int) -> None:
+        config, device = self.config, self.config.device
+        torch.manual_seed(key(config.seed, "layers", epoch))
+        started = time.perf_counter()
+        losses, predicted, labels = [], [], []
+        seen, shown = 0, started
+        lr = config.lr
+        batches = self.train_split.epoch(config.batch_size, config.seed, epoch, self.augmentation)
+        for index, (x, y) in enumerate(batches):
+            step = (epoch - 1) * self.steps_per_epoch + index
+            lr = learning_rate(config, step, self.steps_per_epoch)
+            self.optimizer.set_lr(lr)
+            loss, guess = train_step(self.model, self.optimizer, x, y, config)
+            losses.append(loss)
+            predicted.append(guess)
+            labels.append(y)
+            seen += len(y)
+            # Reading the loss waits for a GPU, so there it is read in blocks.
+            if device == "cpu" or index % 50 == 49:
+                self._check_finite(losses, step)
+            now = time.perf_counter()
+            if self.on_progress and now - shown >= 0.25:
+                shown = now
+                self._report(epoch, step, float(loss), seen / (now - started))
+        self._check_finite(losses, epoch * self.steps_per_epoch - 1)
+        sizes = torch.tensor([len(y) for y in labels], dtype=torch.float64)
+        mean_loss = float((torch.stack(losses).cpu().double() * sizes).sum() / sizes.sum())
+        running = measure(
+            torch.cat(labels).cpu().numpy(),
+            torch.cat(predicted).cpu().numpy(),
+            mean_loss,
+            len(self.data.classes),
+        )
+        trained = time.perf_counter()
+        val = self._evaluate(self.val_split).metrics
+        if not math.isfinite(val.loss):
+            raise Diverged(epoch * self.steps_per_epoch)
+        self.standing.seconds += time.perf_counter() - started
+        self._record(epoch, RUNNING, running, lr, trained - started)
+        self._record(epoch, "val", val, lr, time.perf_counter() - trained)
+        self._choose(epoch, val)
+        self.standing.epoch = epoch
+        if self.on_progress:
+            self._report(epoch, epoch * self.steps_per_epoch - 1, mean_loss, seen / (trained - started))
+
+    def _choose(self, epoch: int, val: Metrics) -> None:
+        """Highest validation accuracy, then lower loss, then the earlier epoch."""
+        standing = self.standing
+        if (val.accuracy, -val.loss) > (standing.best_accuracy, -standing.best_loss):
+            standing.best_epoch = epoch
+            standing.best_accuracy, standing.best_loss = val.accuracy, val.loss
+            self.best = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+
+    def _evaluate(self, split: DeviceSplit) -> Predictions:
+        return evaluate(self.model, split, len(self.data.classes), self.config.precision)
+
+    def _check_finite(self, losses: list[Tensor], step: int) -> None:
+        recent = torch.stack(losses[-50:]).isfinite().cpu()
+        if not bool(recent.all()):
+            first = int((~recent).nonzero()[0])
+            raise Diverged(step - (len(recent) - 1) + first + 1)
+
+    def _record(self, epoch: int, split: str, metrics: Metrics, lr: float, seconds: float) -> None:
+        self.standing.history.append(
+            {"epoch": epoch, "split": split, **asdict(metrics), "lr": lr, "seconds": seconds}
+        )
+
+    def _report(self, epoch: int, step: int, loss: float, speed: float) -> None:
+        assert self.on_progress is not None
+        steps = self.config.epochs * self.steps_per_epoch
+        self.on_progress(Progress(epoch, self.config.epochs, step + 1, steps, loss, speed))
+
+    def _save(self) -> None:
+        checkpoint.save(
+            self.folder,
+            self.identity,
+            self.standing,
+            {
+                "model": self.model.state_dict(),
+                "best": self.best,
+                "optimizer": self.optimizer.state(),
+            },
+        )
+
+    def _resume(self) -> None:
+        found = checkpoint.load(self.folder, self.identity)
+        if found is None:
+            return
+        self.standing, tensors = found
+        self.model.load_state_dict(tensors["model"])
+        self.best = {k: v.to(self.config.device) for k, v in tensors["best"].items()}
+        self.optimizer.load_state(tensors["optimizer"])
+
+    def _write_run_json(
+        self, status: str, predictions: dict[str, Predictions] | None
+    ) -> dict[str, Any]:
+        steps = self.standing.epoch * self.steps_per_epoch
+        record = {
+            "status": status,
+            "identity": self.identity,
+            "config": self.config.to_dict(),
+            "data": {"source": self.data.source, "fingerprint": self.data.fingerprint},
+            "versions": versions(),
+            "hardware": hardware(self.config.device),
+            "parameters": sum(p.numel() for p in self.model.parameters()),
+            "sites": [{"name": s.name, "layer": s.detail} for s in self.sites],
+            "epochs_done": self.standing.epoch,
+            "steps_done": steps,
+            "chosen_epoch": self.standing.best_epoch or None,
+            "seconds": round(self.standing.seconds, 3),
+            "metrics": None
+            if predictions is None
+            else {name: asdict(outcome.metrics) for name, outcome in predictions.items()},
+            "written": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        write_json(self.folder / "run.json", record)
+        return record
+
+
+def _finished(folder: Path, identity: str) -> dict[str, Any] | None:
+    path = folder / "run.json"
+    if not path.exists():
+        return None
+    record: dict[str, Any] = read_json(path)
+    if record.get("identity") != identity:
+        raise InputError(
+            f"{folder} holds another run (its configuration or its data differ); "
+            "choose another folder with --out"
+        )
+    return record if record.get("status") != "interrupted" else None
+
+
+@contextmanager
+def _controlled(config: RunConfig) -> Iterator[None]:
+    """Threads and determinism of this run, put back afterwards."""
+    threads = torch.get_num_threads()
+    strict = torch.are_deterministic_algorithms_enabled()
+    random_state = torch.get_rng_state()
+    torch.set_num_threads(config.threads)
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(strict)
+        torch.set_rng_state(random_state)
+
+
+def _as_csv(columns: tuple[str, ...], rows: list[dict[str, Any]]) -> str:
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return buffer.getvalue()
