@@ -62,9 +62,15 @@ class ResNet(nn.Module):
         seed: int | None = None,
     ) -> None:
         super().__init__()
-        for name, value, least in (("n", n, 1), ("classes", classes, 2), ("in_channels", in_channels, 1)):
+        for name, value, least in (
+            ("n", n, 1),
+            ("classes", classes, 2),
+            ("in_channels", in_channels, 1),
+        ):
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+                raise ValueError(
+                    f"{name} must be a whole number of at least {least}, got {value!r}"
+                )
         if shortcut not in ("A", "B"):
             raise ValueError(f"shortcut must be 'A' or 'B', got {shortcut!r}")
         self.n, self.classes, self.norm, self.shortcut = n, classes, norm, shortcut

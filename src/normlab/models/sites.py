@@ -6,6 +6,7 @@ to catch is a network whose name says group norm and whose blocks carry batch no
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 from torch import nn
@@ -38,7 +39,7 @@ def sites(model: nn.Module) -> tuple[Site, ...]:
     found = []
     for prefix, parent in model.named_modules():
         children = list(parent.named_children())
-        for (_, before), (name, layer) in zip(children, children[1:], strict=False):
+        for (_, before), (name, layer) in itertools.pairwise(children):
             if isinstance(before, nn.Conv2d):
                 path = f"{prefix}.{name}" if prefix else name
                 found.append(Site(path, type(layer).__name__, before.out_channels, repr(layer)))

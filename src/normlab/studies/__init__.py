@@ -3,8 +3,15 @@
 from .curves import CurveReading, read_curves
 from .plan import Plan, make_plan, presets
 from .results import Results, Run, Spread, read_results, write_results_csv
-from .runner import Reporter, RunProgress, carry_out, default_workers, estimate_seconds
-from .study import Study, open_study
+from .runner import (
+    Reporter,
+    RunProgress,
+    carry_out,
+    default_workers,
+    estimate_seconds,
+    keep_memory,
+)
+from .study import Study, prepare_study
 
 __all__ = [
     "CurveReading",
@@ -18,8 +25,9 @@ __all__ = [
     "carry_out",
     "default_workers",
     "estimate_seconds",
+    "keep_memory",
     "make_plan",
-    "open_study",
+    "prepare_study",
     "presets",
     "read_curves",
     "read_results",

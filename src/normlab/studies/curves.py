@@ -68,7 +68,8 @@ def _trend(series: list[list[float]]) -> str:
 
 def _gap(results: Results, arm: str) -> str:
     train, val = (results.spread(arm, split, "accuracy") for split in ("train", "val"))
-    assert train is not None and val is not None
+    assert train is not None
+    assert val is not None
     gap = train.mean - val.mean
     if gap > GAP:
         return f"training accuracy is {100 * gap:.1f} points above validation: it overfits"

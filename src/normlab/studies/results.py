@@ -97,7 +97,7 @@ class Results:
         return Spread.of([value for value in values if value is not None])
 
     def ended_otherwise(self, arm: str) -> list[str]:
-        """"seed K diverged at step S" for every run without metrics."""
+        """ "seed K diverged at step S" for every run without metrics."""
         return [f"seed {run.seed} {run.status}" for run in self.of_arm(arm) if not run.complete]
 
     @cached_property

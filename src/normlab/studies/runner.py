@@ -220,7 +220,7 @@ def _time_step(config: RunConfig, data: DataSet) -> float:
         split = DeviceSplit(data, "train", config.device)
         rows = range(min(config.batch_size, len(data.splits["train"])))
         x, y = split.batch(rows)
-        times = []
+        times: list[float] = []
         began = time.perf_counter()
         while len(times) < 6 and (len(times) < 2 or time.perf_counter() - began < 1.0):
             started = time.perf_counter()

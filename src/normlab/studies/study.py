@@ -29,8 +29,14 @@ class Study:
     or more arms is the same study; another question in the folder is refused.
     """
 
-    def __init__(self, folder: Path, plan: Plan, fingerprint: str) -> None:
-        self.folder, self.plan, self.fingerprint = folder, plan, fingerprint
+    def __init__(self, folder: Path, plan: Plan, data: DataSet, command: str) -> None:
+        self.folder, self.plan, self.data, self.command = folder, plan, data, command
+
+    def write(self) -> None:
+        """Write study.toml and data.json."""
+        asked = _as_toml(self.plan, self.data, self.command)
+        write_text(self.folder / "study.toml", tomli_w.dumps(asked))
+        write_json(self.folder / "data.json", self.data.describe())
 
     def run_folder(self, arm: str, seed: int) -> Path:
         """Where a run lives."""
@@ -50,7 +56,7 @@ class Study:
         return [
             (arm, config, folder)
             for arm, config, folder in self.runs()
-            if _ended_identity(folder) != config.identity(self.fingerprint)
+            if _ended_identity(folder) != config.identity(self.data.fingerprint)
         ]
 
 
@@ -60,12 +66,12 @@ def run_folder(study: Path, arm: str, seed: int) -> Path:
     return study / "runs" / arm.replace(":", ",") / f"seed-{seed}"
 
 
-def open_study(out: Path | None, plan: Plan, data: DataSet, command: str) -> Study:
-    """Make the study's folder, or go on with the one that is there.
+def prepare_study(out: Path | None, plan: Plan, data: DataSet, command: str) -> Study:
+    """Find out which folder a study belongs to; nothing is written before :meth:`Study.write`.
 
     Args:
         out: the folder; None takes the newest under ``studies/`` that holds this question, or
-            makes a dated one.
+            names a dated one.
         plan: what is asked.
         data: the data set, loaded.
         command: how to repeat it, kept in study.toml.
@@ -74,18 +80,14 @@ def open_study(out: Path | None, plan: Plan, data: DataSet, command: str) -> Stu
         InputError: the folder holds another question, or something else.
     """
     folder = out if out is not None else _default_folder(plan, data)
-    asked = _as_toml(plan, data, command)
     path = folder / "study.toml"
     if path.exists():
-        plan = _joined(_read(path), asked, plan, folder)
-        asked = {**_as_toml(plan, data, command)}
+        plan = _joined(_read(path), _as_toml(plan, data, command), plan, folder)
     elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(
             f"{folder} is not empty and holds no study; choose another folder with --out"
         )
-    write_text(path, tomli_w.dumps(asked))
-    write_json(folder / "data.json", data.describe())
-    return Study(folder, plan, data.fingerprint)
+    return Study(folder, plan, data, command)
 
 
 def read_question(folder: Path) -> dict[str, Any]:
@@ -147,8 +149,7 @@ def _joined(there: dict[str, Any], asked: dict[str, Any], plan: Plan, folder: Pa
         )
     if there["varied"] != asked["varied"]:
         differences.append(
-            f"what varies ({', '.join(there['varied'])} there, "
-            f"{', '.join(asked['varied'])} asked)"
+            f"what varies ({', '.join(there['varied'])} there, {', '.join(asked['varied'])} asked)"
         )
     for name in sorted({*there["run"], *asked["run"]} - {*there["varied"], *asked["varied"]}):
         old, new = there["run"].get(name), asked["run"].get(name)

@@ -53,9 +53,7 @@ def save(
     write_bytes(folder / FOLDER / _FILE, safetensors.torch.save(flat, metadata))
 
 
-def load(
-    folder: Path, identity: str
-) -> tuple[Standing, dict[str, dict[str, torch.Tensor]]] | None:
+def load(folder: Path, identity: str) -> tuple[Standing, dict[str, dict[str, torch.Tensor]]] | None:
     """The last checkpoint of this very run, or None if there is none that can be used."""
     path = folder / FOLDER / _FILE
     if not path.is_file():

@@ -35,14 +35,14 @@ class RunConfig:
     shortcut: Literal["A", "B"] = _setting("A", "Shortcut where shapes change: A has no weights.")
     epochs: int = _setting(8, "Passes over the training images.", ">= 1")
     batch_size: int = _setting(32, "Images a step.", ">= 1")
-    lr: float = _setting(0.1, "Learning rate at its highest.", "> 0")
+    lr: float = _setting(0.02, "Learning rate at its highest.", "> 0")
     optimizer: Optimizer = _setting("sgd", "Optimizer.")
     momentum: float = _setting(0.9, "Momentum of SGD (beta 1 of AdamW).", "in [0, 1)")
     nesterov: bool = _setting(False, "Nesterov momentum.")
     weight_decay: float = _setting(5e-4, "Weight decay.", ">= 0")
     decay_all: bool = _setting(False, "Decay normalization parameters and biases too.")
     schedule: Schedule = _setting("cosine", "Course of the learning rate after warm-up.")
-    warmup_epochs: float = _setting(0.0, "Epochs of linear warm-up; may be a fraction.", ">= 0")
+    warmup: float = _setting(0.1, "Share of the run with linear warm-up.", "in [0, 1)")
     step_at: tuple[float, ...] = _setting(
         (0.5, 0.75), "Schedule step: where the rate drops, as shares of the run.", "in (0, 1)"
     )
@@ -63,11 +63,6 @@ class RunConfig:
             object.__setattr__(self, f.name, value)
         if self.nesterov and (self.momentum == 0 or self.optimizer != "sgd"):
             raise InputError("nesterov needs the optimizer sgd and a momentum above 0")
-        if self.warmup_epochs >= self.epochs and self.warmup_epochs > 0:
-            raise InputError(
-                f"warmup_epochs must be fewer than the {self.epochs} epochs, "
-                f"got {self.warmup_epochs:g}"
-            )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON or TOML (None stays None)."""
@@ -81,7 +76,10 @@ class RunConfig:
             InputError: an unknown field or an impossible value.
         """
         check_fields(values)
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        plain: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
+        }
+        return cls(**plain)
 
     def identity(self, data_fingerprint: str) -> str:
         """Names the run: SHA-256 of the configuration and the data's fingerprint."""

@@ -43,7 +43,9 @@ def resolve_device(wanted: str) -> str:
         raise InputError(f"device must be auto, cpu or cuda, got {wanted!r}")
     available = torch.cuda.is_available()
     if wanted == "cuda" and not available:
-        raise InputError("device cuda was asked for, but torch sees no CUDA device; use --device cpu")
+        raise InputError(
+            "device cuda was asked for, but torch sees no CUDA device; use --device cpu"
+        )
     return "cuda" if available and wanted != "cpu" else "cpu"
 
 

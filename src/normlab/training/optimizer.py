@@ -47,9 +47,7 @@ class LayerAwareOptimizer:
                 described, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov
             )
         else:
-            self.inner = torch.optim.AdamW(
-                described, lr=config.lr, betas=(config.momentum, 0.999)
-            )
+            self.inner = torch.optim.AdamW(described, lr=config.lr, betas=(config.momentum, 0.999))
 
     def set_lr(self, lr: float) -> None:
         """Set the schedule's learning rate, before each group's own scale."""

@@ -61,7 +61,7 @@ class Predictions:
     metrics: Metrics
 
 
-class Diverged(Exception):
+class DivergedError(Exception):
     """The loss is no longer finite."""
 
     def __init__(self, step: int) -> None:
@@ -92,7 +92,7 @@ def train(
         run = _Run(config, data, folder, identity, on_progress)
         try:
             run.fit()
-        except Diverged as diverged:
+        except DivergedError as diverged:
             return run.write_outcome(str(diverged), None)
         return run.write_outcome("complete", run.evaluate_chosen())
 
@@ -256,14 +256,16 @@ class _Run:
         trained = time.perf_counter()
         val = self._evaluate(self.val_split).metrics
         if not math.isfinite(val.loss):
-            raise Diverged(epoch * self.steps_per_epoch)
+            raise DivergedError(epoch * self.steps_per_epoch)
         self.standing.seconds += time.perf_counter() - started
         self._record(epoch, RUNNING, running, lr, trained - started)
         self._record(epoch, "val", val, lr, time.perf_counter() - trained)
         self._choose(epoch, val)
         self.standing.epoch = epoch
         if self.on_progress:
-            self._report(epoch, epoch * self.steps_per_epoch - 1, mean_loss, seen / (trained - started))
+            self._report(
+                epoch, epoch * self.steps_per_epoch - 1, mean_loss, seen / (trained - started)
+            )
 
     def _choose(self, epoch: int, val: Metrics) -> None:
         """Highest validation accuracy, then lower loss, then the earlier epoch."""
@@ -280,7 +282,7 @@ class _Run:
         recent = torch.stack(losses[-50:]).isfinite().cpu()
         if not bool(recent.all()):
             first = int((~recent).nonzero()[0])
-            raise Diverged(step - (len(recent) - 1) + first + 1)
+            raise DivergedError(step - (len(recent) - 1) + first + 1)
 
     def _record(self, epoch: int, split: str, metrics: Metrics, lr: float, seconds: float) -> None:
         self.standing.history.append(

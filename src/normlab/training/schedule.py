@@ -10,13 +10,13 @@ from .config import RunConfig
 def learning_rate(config: RunConfig, step: int, steps_per_epoch: int) -> float:
     """Learning rate of the step (counted from 0).
 
-    Linear warm-up over the first ``warmup_epochs`` epochs, from lr / w to lr in w steps. Then,
+    Linear warm-up over the first w steps, w = ``warmup`` times the whole, from lr / w to lr. Then,
     with t from 0 to 1 over the rest: constant; step: lr * step_factor^(drops passed), with drops
     as shares of the whole run; cosine: lr * (1 + cos(pi t)) / 2 (Loshchilov & Hutter 2017,
     equation 5, one cycle down to 0).
     """
     total = config.epochs * steps_per_epoch
-    warmup = round(config.warmup_epochs * steps_per_epoch)
+    warmup = round(config.warmup * total)
     if step < warmup:
         return config.lr * (step + 1) / warmup
     if config.schedule == "constant":

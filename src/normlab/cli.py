@@ -1,0 +1,329 @@
+"""The command line: verbs, arguments, messages. Imports of weight wait until a verb needs them."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
+
+import cyclopts
+from cyclopts import App, Group, Parameter
+from rich.console import Console
+
+from . import __version__
+from .errors import InputError
+from .training.config import FIELDS, RunConfig
+
+OK, BAD_INPUT, INTERRUPTED = 0, 2, 130
+
+app = App(
+    name="normlab",
+    version=__version__,
+    help="Compare normalization layers in convolutional networks, honestly.",
+    help_on_error=False,
+)
+
+_RECIPE = Group("Recipe (of every run)", sort_key=10)
+_DATA = Group("Data", sort_key=1)
+
+
+def _run_options(leave_out: Sequence[str]) -> type:
+    """The fields of RunConfig as options that are None unless given."""
+    hints = get_type_hints(RunConfig)
+    made: list[tuple[str, Any, Any]] = []
+    for name, f in FIELDS.items():
+        if name in leave_out:
+            continue
+        shown = "none" if f.default is None else f.default
+        if isinstance(shown, tuple):
+            shown = " ".join(map(str, shown))
+        elif isinstance(shown, bool):
+            shown = "yes" if shown else "no"
+        parameter = Parameter(
+            help=f"{f.metadata['help']} [default: {shown}]", show_default=False, group=_RECIPE
+        )
+        made.append((name, Annotated[hints[name] | None, parameter], None))
+    return dataclasses.make_dataclass("RunOptions", made, frozen=True)
+
+
+if TYPE_CHECKING:
+    CompareOptions = TrainOptions = Any
+else:  # made from RunConfig's fields, so that an option is described in one place
+    CompareOptions = _run_options(["norm", "seed", "device"])
+    TrainOptions = _run_options(["device"])
+
+Data = Annotated[
+    str | None,
+    Parameter(
+        group=_DATA,
+        help="digits, a folder of class folders (with or without train, val and test above "
+        "them), of IDX files, or of CIFAR-10 batches. [default: digits]",
+    ),
+]
+ImageSize = Annotated[
+    int | None,
+    Parameter(
+        group=_DATA,
+        help="Side of the images in pixels. [default: their own up to 64, above that 64]",
+    ),
+]
+LimitPerClass = Annotated[
+    int | None,
+    Parameter(
+        group=_DATA,
+        help="At most so many training images a class; val and test in proportion.",
+    ),
+]
+SkipBad = Annotated[
+    bool | None,
+    Parameter(
+        group=_DATA, negative="", help="Leave out files that are no good images, and count them."
+    ),
+]
+DeviceName = Annotated[Literal["auto", "cpu", "cuda"], Parameter(help="Where to run.")]
+
+
+@app.command(sort_key=1)
+def compare(
+    what: Annotated[
+        str, Parameter(help="A preset (norms, experiment) or a TOML file describing a grid.")
+    ] = "norms",
+    *,
+    data: Data = None,
+    arms: Annotated[
+        str | None,
+        Parameter(help="Normalizations with commas between: bn,gn:groups=4,package.module:Class."),
+    ] = None,
+    seeds: Annotated[
+        int | None, Parameter(help="Seeds, the same for every arm. [default: 3]")
+    ] = None,
+    image_size: ImageSize = None,
+    limit_per_class: LimitPerClass = None,
+    skip_bad: SkipBad = None,
+    out: Annotated[
+        Path | None, Parameter(help="The study's folder. [default: a dated one under studies/]")
+    ] = None,
+    workers: Annotated[
+        int | None,
+        Parameter(help="Processes side by side. Does not change results. [default: all cores]"),
+    ] = None,
+    device: DeviceName = "auto",
+    dry_run: Annotated[
+        bool, Parameter(negative="", help="Print what would be run and how long it takes.")
+    ] = False,
+    recipe: Annotated[CompareOptions | None, Parameter(name="*")] = None,
+) -> int:
+    """Compare normalizations on your images: a table, curves and a page.
+
+    With no arguments: seven normalizations, three seeds, on the embedded digits. The same command
+    again goes on with what is missing, and runs nothing twice.
+    """
+    from .console import ConsoleWatcher
+    from .workflow import Comparison
+    from .workflow import compare as run_comparison
+
+    console = Console()
+    with ConsoleWatcher(console) as watcher:
+        outcome = run_comparison(
+            what,
+            data,
+            arms=arms,
+            seeds=seeds,
+            image_size=image_size,
+            limit_per_class=limit_per_class,
+            skip_bad=skip_bad,
+            out=out,
+            workers=workers,
+            device=device,
+            dry_run=dry_run,
+            command=_command_line(),
+            watcher=watcher,
+            **_given(recipe),
+        )
+    if not isinstance(outcome, Comparison):
+        console.print("Nothing was run (--dry-run).")
+        return OK
+    if outcome.runs_made == 0:
+        console.print("Every run was there already: nothing was run again.")
+    _print_results(console, outcome.results, outcome.report)
+    return OK
+
+
+@app.command(sort_key=2)
+def train(
+    *,
+    data: Data = None,
+    image_size: ImageSize = None,
+    limit_per_class: LimitPerClass = None,
+    skip_bad: SkipBad = None,
+    out: Annotated[
+        Path | None, Parameter(help="The run's folder. [default: a dated one under runs/]")
+    ] = None,
+    device: DeviceName = "auto",
+    recipe: Annotated[TrainOptions | None, Parameter(name="*")] = None,
+) -> int:
+    """Make a single run: one normalization, one seed."""
+    from datetime import date
+
+    from .console import describe_run, human_seconds, progress_bars
+    from .data import DataConfig
+    from .studies import RunProgress
+    from .training import Progress, resolve_device
+    from .workflow import train_one
+
+    console = Console()
+    config = RunConfig.from_dict({**_given(recipe), "device": resolve_device(device)})
+    stated: dict[str, Any] = {
+        "source": data,
+        "image_size": image_size,
+        "limit_per_class": limit_per_class,
+        "skip_bad": skip_bad,
+    }
+    asked = DataConfig(**{k: v for k, v in stated.items() if v is not None})
+    name = Path(asked.source).name
+    folder = out or Path("runs") / (
+        f"{date.today().isoformat()}-{name}-{config.norm.replace(':', ',')}-seed-{config.seed}"
+        f"-{config.identity(repr(asked))[:6]}"
+    )
+    with progress_bars(console) as bars:
+        task = bars.add_task(f"{config.norm} seed {config.seed}", total=None)
+        spoke = [0.0]
+
+        def show(at: Progress) -> None:
+            line = describe_run(RunProgress(config.norm, config.seed, at))
+            if console.is_terminal:
+                bars.update(task, description=line, completed=at.step, total=at.steps)
+            elif at.step == at.steps or at.step - spoke[0] >= at.steps / 10:
+                spoke[0] = at.step
+                console.print(f"{line}  step {at.step}/{at.steps}", highlight=False)
+
+        record = train_one(asked, config, folder, progress=show)
+    console.print(f"{record['status']}, {human_seconds(record['seconds'])}", highlight=False)
+    for split, metrics in (record["metrics"] or {}).items():
+        console.print(
+            f"{split:6} accuracy {100 * metrics['accuracy']:.2f} %  "
+            f"macro F1 {100 * metrics['macro_f1']:.2f} %  loss {metrics['loss']:.4f}",
+            highlight=False,
+        )
+    console.print(f"Run      {folder}", highlight=False, soft_wrap=True)
+    return OK
+
+
+@app.command(sort_key=3)
+def report(study: Annotated[Path, Parameter(help="A study's folder.")]) -> int:
+    """Make a study's tables, charts and page anew from its runs."""
+    from .report import write_report
+    from .studies import read_results
+
+    results = read_results(study)
+    _print_results(Console(), results, write_report(results))
+    return OK
+
+
+@app.command(sort_key=4)
+def inspect(run: Annotated[Path, Parameter(help="A run's folder: STUDY/runs/ARM/seed-K.")]) -> int:
+    """List the normalization at each site of a trained model."""
+    from rich.table import Table
+
+    from .models import check_sites, load_model
+
+    model = load_model(run)
+    try:
+        found = check_sites(model, model.norm)
+    except ValueError as error:
+        raise InputError(f"{run}: {error}") from error
+    table = Table("site", "channels", "layer", title=f"{run}", title_justify="left")
+    for site in found:
+        table.add_row(site.name, str(site.channels), site.detail)
+    console = Console()
+    console.print(table)
+    parameters = sum(p.numel() for p in model.parameters())
+    console.print(
+        f"{6 * model.n + 2} layers, {parameters:,} parameters; all {len(found)} sites carry "
+        f"{model.norm}, and no normalization stands elsewhere.",
+        highlight=False,
+        soft_wrap=True,
+    )
+    return OK
+
+
+@app.command(sort_key=5)
+def norms(
+    *,
+    markdown: Annotated[
+        bool, Parameter(negative="", help="Print the catalogue as Markdown (docs/norms.md).")
+    ] = False,
+) -> int:
+    """Print the catalogue of normalizations: formula, axes, state, options, source."""
+    from .norms import CATALOG
+    from .norms.describe import as_markdown, facts
+
+    if markdown:
+        sys.stdout.write(as_markdown())
+        return OK
+    console = Console()
+    for spec in CATALOG.values():
+        console.print(f"[bold]{spec.name}[/bold]  {spec.title}", highlight=False)
+        for name, value in facts(spec).items():
+            console.print(f"    {name:<14}", value, markup=False, highlight=False, soft_wrap=True)
+        console.print()
+    return OK
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # for determinism on CUDA
+    errors = Console(stderr=True)
+    return _guarded(
+        lambda: app(
+            arguments,
+            exit_on_error=False,
+            print_error=False,
+            result_action="return_value",
+        ),
+        errors,
+    )
+
+
+def _guarded(call: Callable[[], Any], errors: Console) -> int:
+    try:
+        status = call()
+    except (InputError, cyclopts.CycloptsError) as error:
+        errors.print(f"normlab: {error}", markup=False, highlight=False, soft_wrap=True)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        errors.print("normlab: stopped; the same command goes on from here", highlight=False)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of a pipe has gone; keep the interpreter from complaining at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+    return status if isinstance(status, int) else OK
+
+
+def _given(options: Any) -> dict[str, Any]:
+    """The options that were given."""
+    if options is None:
+        return {}
+    return {k: v for k, v in dataclasses.asdict(options).items() if v is not None}
+
+
+def _command_line() -> str:
+    return shlex.join(["normlab", *sys.argv[1:]])
+
+
+def _print_results(console: Console, results: Any, report: Any) -> None:
+    from .report import tables
+
+    console.print()
+    console.print(tables.terminal_table(results, console.width))
+    console.print(f"\nPage     {report.html}", highlight=False, soft_wrap=True)
+    console.print(f"Folder   {results.folder}", highlight=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,223 @@
+"""What the terminal shows: progress bars, or plain lines where the output is no terminal."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+if TYPE_CHECKING:
+    from .studies import Plan, RunProgress
+    from .workflow import Estimate
+
+PLAIN_EVERY = 20.0
+"""Seconds between plain lines about runs under way."""
+
+
+class ConsoleWatcher:
+    """Tells about a comparison on a console. Use as a context manager: it owns the bars."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._bars: Progress | None = None
+        self._reading: TaskID | None = None
+        self._overall: TaskID | None = None
+        self._lines: dict[str, TaskID] = {}
+        self._runs = self._ended = self._steps = 0
+        self._began = self._spoke = time.monotonic()
+
+    def __enter__(self) -> ConsoleWatcher:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def reading(self, stage: str, done: int, total: int) -> None:
+        if not self.console.is_terminal:
+            if done in (0, total) or time.monotonic() - self._spoke >= PLAIN_EVERY:
+                self._say(f"{stage}: {done:,} of {total:,}")
+            return
+        bars = self._open()
+        if self._reading is None:
+            self._reading = bars.add_task(stage, total=total)
+        bars.update(self._reading, description=stage, completed=done, total=total)
+        if done >= total:
+            self._close()
+
+    def planned(self, plan: Plan, data: dict[str, Any], folder: Path, estimate: Estimate) -> None:
+        self._close()
+        images = ", ".join(f"{count:,} {name}" for name, count in data["images"].items())
+        size, channels = data["image_size"], data["channels"]
+        first = next(iter(plan.arms.values()))
+        lines = [
+            f"[bold]{_plain(plan.title)}[/bold]",
+            f"Data     {_plain(data['name'])}: {len(data['classes'])} classes, {images}; "
+            f"{size}x{size}x{channels}",
+            f"Arms     {_plain(', '.join(plan.arms))}",
+            f"Recipe   {_plain(recipe(plan.base))}",
+            f"Network  {6 * first.n + 2} layers, shortcut {first.shortcut}"
+            if "n" not in plan.varied
+            else "Network  as the arms say",
+            f"Runs     {estimate.runs} to make ({len(plan.arms)} arms, {len(plan.seeds)} seeds"
+            + (f", {estimate.already} already made" if estimate.already else "")
+            + f"), {estimate.workers} side by side on {first.device}",
+            f"Time     about {human_seconds(estimate.seconds)}",
+            f"Folder   {_plain(str(folder))}",
+        ]
+        if not estimate.runs:
+            lines[-2] = "Time     none: every run asked for is there already"
+        lines += [f"Note     {_plain(note)}" for note in data["notes"]]
+        for line in lines:
+            self.console.print(line, highlight=False, soft_wrap=True)
+
+    def started(self, runs: int, steps: int, workers: int) -> None:
+        self._runs, self._steps, self._began = runs, steps, time.monotonic()
+        if self.console.is_terminal:
+            self._overall = self._open().add_task(f"0 of {runs} runs", total=steps)
+
+    def advanced(self, steps: int, active: list[RunProgress]) -> None:
+        if not self.console.is_terminal:
+            if time.monotonic() - self._spoke >= PLAIN_EVERY:
+                left = self._remaining(steps)
+                self._say(
+                    f"{self._ended} of {self._runs} runs, {steps:,} of {self._steps:,} steps{left}"
+                    + "".join(f"; {describe_run(run)}" for run in active)
+                )
+            return
+        bars = self._open()
+        assert self._overall is not None
+        bars.update(self._overall, completed=steps)
+        names = {f"{run.arm} seed {run.seed}" for run in active}
+        for name in set(self._lines) - names:
+            bars.remove_task(self._lines.pop(name))
+        for run in active:
+            name = f"{run.arm} seed {run.seed}"
+            if name not in self._lines:
+                self._lines[name] = bars.add_task(name, total=run.progress.steps)
+            bars.update(
+                self._lines[name],
+                completed=run.progress.step,
+                description=_plain(describe_run(run)),
+            )
+
+    def finished(self, arm: str, seed: int, record: dict[str, Any]) -> None:
+        self._ended += 1
+        name = f"{arm} seed {seed}"
+        outcome = record["status"]
+        if record["metrics"]:
+            outcome = (
+                f"validation {100 * record['metrics']['val']['accuracy']:.1f} % "
+                f"(epoch {record['chosen_epoch']}), {human_seconds(record['seconds'])}"
+            )
+        if self._bars is not None and self._overall is not None:
+            if name in self._lines:
+                self._bars.remove_task(self._lines.pop(name))
+            self._bars.update(self._overall, description=f"{self._ended} of {self._runs} runs")
+        self._say(f"[{self._ended}/{self._runs}] {name}: {outcome}")
+
+    def _remaining(self, steps: int) -> str:
+        if not steps:
+            return ""
+        passed = time.monotonic() - self._began
+        return f", about {human_seconds(passed * (self._steps - steps) / steps)} left"
+
+    def _say(self, text: str) -> None:
+        self._spoke = time.monotonic()
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def _open(self) -> Progress:
+        if self._bars is None:
+            self._bars = progress_bars(self.console)
+            self._bars.start()
+        return self._bars
+
+    def _close(self) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+        self._bars = self._reading = self._overall = None
+        self._lines = {}
+
+
+def progress_bars(console: Console) -> Progress:
+    """Bars that vanish when the work is done."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    )
+
+
+def describe_run(run: RunProgress) -> str:
+    """A run under way in a line: epoch, loss, speed."""
+    at = run.progress
+    return (
+        f"{run.arm} seed {run.seed}  epoch {at.epoch}/{at.epochs}  loss {at.loss:.3f}  "
+        f"{at.images_per_second:,.0f} img/s"
+    )
+
+
+def recipe(fields: dict[str, Any]) -> str:
+    """The fields that decide training, in a line."""
+    parts = []
+    if "optimizer" in fields:
+        name = {"sgd": "SGD", "adamw": "AdamW"}[fields["optimizer"]]
+        momentum = f" momentum {fields['momentum']:g}" if fields.get("momentum") else ""
+        nesterov = " (Nesterov)" if fields.get("nesterov") else ""
+        parts.append(f"{name}{momentum}{nesterov}")
+    for name, label in (("lr", "learning rate"), ("schedule", "schedule")):
+        if name in fields:
+            parts.append(f"{label} {fields[name]}")
+    for name, label in (("weight_decay", "weight decay"), ("warmup", "warm-up share")):
+        if fields.get(name):
+            parts.append(f"{label} {fields[name]:g}")
+    for name, label in (("batch_size", "batch"), ("epochs", "epochs")):
+        if name in fields:
+            parts.append(f"{label} {fields[name]}")
+    if fields.get("label_smoothing"):
+        parts.append(f"label smoothing {fields['label_smoothing']:g}")
+    if fields.get("clip_norm"):
+        parts.append(f"gradient norm at most {fields['clip_norm']:g}")
+    if fields.get("precision", "float32") != "float32":
+        parts.append(str(fields["precision"]))
+    augmented = [
+        text
+        for text in (
+            f"crop {fields['crop_pad']}" if fields.get("crop_pad") else "",
+            "flip" if fields.get("flip") else "",
+        )
+        if text
+    ]
+    parts.append("augmentation " + " and ".join(augmented) if augmented else "no augmentation")
+    return ", ".join(parts)
+
+
+def human_seconds(seconds: float) -> str:
+    """Seconds as a person says them: 8.2 s, 3 min 20 s, 2 h 5 min."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def _plain(text: str) -> str:
+    """Text in which rich sees no markup."""
+    from rich.markup import escape
+
+    return escape(text)

@@ -1,0 +1,181 @@
+"""Batches: gathered as uint8, augmented and normalized all at once on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from ..keyed import hash_each, key, rng
+from .dataset import DataSet
+
+_DRAW_BITS = 20
+_UPLOAD = 1024
+_SHARE_OF_FREE = 0.75
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What happens to training images, and to no others.
+
+    Attributes:
+        crop_pad: pad by so many pixels of the mean on each side, then crop back at random.
+        flip: mirror left to right every other time.
+    """
+
+    crop_pad: int = 0
+    flip: bool = False
+
+    def __post_init__(self) -> None:
+        pad = self.crop_pad
+        if not isinstance(pad, int) or isinstance(pad, bool) or not 0 <= pad < 1024:
+            raise InputError(f"crop_pad must be a whole number from 0 to 1023, got {pad!r}.")
+        if not isinstance(self.flip, bool):
+            raise InputError(f"flip must be true or false, got {self.flip!r}.")
+
+    def __bool__(self) -> bool:
+        return self.crop_pad > 0 or self.flip
+
+    def draws(
+        self, seed: int, epoch: int, ids: npt.NDArray[np.uint64]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+        """For each image: top and left of the crop in the padded image, and whether to mirror.
+
+        They depend on seed, epoch and image, and on nothing else.
+        """
+        bits = hash_each(key(seed, "augment", epoch), ids)
+        mask, shift = np.uint64((1 << _DRAW_BITS) - 1), np.uint64(_DRAW_BITS)
+        places = np.uint64(2 * self.crop_pad + 1)
+        one = np.uint64(1)
+        top = (((bits >> one) & mask) * places) >> shift
+        left = (((bits >> (one + shift)) & mask) * places) >> shift
+        flip = (bits & one).astype(np.bool_) & self.flip
+        return top.astype(np.int64), left.astype(np.int64), flip
+
+
+def epoch_order(seed: int, epoch: int, n: int) -> npt.NDArray[np.int64]:
+    """The order of n images in one epoch; each epoch has its own, whatever ran before."""
+    return rng(seed, "order", epoch).permutation(n)
+
+
+class DeviceSplit:
+    """One split of a data set, ready to be taken in batches on a device.
+
+    A CUDA device holds the uint8 pixels if a quarter of its free memory stays free; otherwise,
+    and on the CPU, each batch is gathered from the memory map. Both give the same batches.
+    """
+
+    def __init__(
+        self, dataset: DataSet, split: str, device: torch.device | str | None = None
+    ) -> None:
+        if split not in dataset.splits:
+            known = ", ".join(dataset.splits)
+            raise InputError(f"There is no split called {split}; known are {known}.")
+        self.split = dataset.splits[split]
+        self.device = torch.device(device or "cpu")
+        self.labels = torch.from_numpy(self.split.labels.copy()).to(self.device)
+        self._mean = self._constant(dataset.mean)
+        self._std = self._constant(dataset.std)
+        self._held = self._hold(dataset)
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def _constant(self, values: tuple[float, ...]) -> Tensor:
+        return torch.tensor(values, dtype=torch.float64).mul(255).float().to(self.device)
+
+    def _hold(self, dataset: DataSet) -> Tensor | None:
+        if self.device.type != "cuda":
+            return None
+        side, count = dataset.image_size, len(self)
+        shape = (count, side, side, dataset.channels)
+        free, _ = torch.cuda.mem_get_info(self.device)
+        if int(np.prod(shape)) > _SHARE_OF_FREE * free:
+            return None
+        held = torch.empty(shape, dtype=torch.uint8, device=self.device)
+        for start in range(0, count, _UPLOAD):
+            part = self.split.images(slice(start, start + _UPLOAD))
+            held[start : start + _UPLOAD] = torch.from_numpy(part)
+        return held
+
+    def _gather(self, rows: npt.NDArray[np.int64]) -> Tensor:
+        if self._held is not None:
+            return self._held[torch.from_numpy(rows).to(self.device)]
+        return torch.from_numpy(self.split.images(rows)).to(self.device)
+
+    def batch(
+        self,
+        rows: npt.ArrayLike,
+        augmentation: Augmentation | None = None,
+        *,
+        seed: int = 0,
+        epoch: int = 0,
+    ) -> tuple[Tensor, Tensor]:
+        """Images and labels of these rows of the split.
+
+        Returns:
+            float32 (k, C, H, W) in channels_last strides, normalized with the mean and standard
+            deviation of the training split; int64 (k,).
+        """
+        rows = np.ascontiguousarray(rows, dtype=np.int64)
+        pixels = self._gather(rows)
+        outside: Tensor | None = None
+        if augmentation:
+            draws = augmentation.draws(seed, epoch, self.split.ids[rows])
+            pixels, outside = self._move(pixels, augmentation.crop_pad, *draws)
+        images = pixels.float().sub_(self._mean).div_(self._std)
+        if outside is not None:
+            images.masked_fill_(outside, 0.0)
+        labels = self.labels[torch.from_numpy(rows).to(self.device)]
+        return images.permute(0, 3, 1, 2), labels
+
+    def _move(
+        self,
+        pixels: Tensor,
+        pad: int,
+        top: npt.NDArray[np.int64],
+        left: npt.NDArray[np.int64],
+        flip: npt.NDArray[np.bool_],
+    ) -> tuple[Tensor, Tensor | None]:
+        """Crop and mirror every image by indices alone; also which pixels lie in the padding."""
+        height, width = pixels.shape[1:3]
+        ys = top[:, None] - pad + np.arange(height)
+        xs = np.arange(width)
+        xs = left[:, None] - pad + np.where(flip[:, None], xs[::-1], xs)
+        y, x = (torch.from_numpy(part).to(self.device) for part in (ys, xs))
+        images = torch.arange(len(pixels), device=self.device)[:, None, None]
+        inside = (y.clamp(0, height - 1)[:, :, None], x.clamp(0, width - 1)[:, None, :])
+        moved = pixels[images, inside[0], inside[1]]
+        if pad == 0:
+            return moved, None
+        rows, columns = (y < 0) | (y >= height), (x < 0) | (x >= width)
+        return moved, (rows[:, :, None] | columns[:, None, :])[..., None]
+
+    def epoch(
+        self,
+        batch_size: int,
+        seed: int,
+        epoch: int,
+        augmentation: Augmentation | None = None,
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Shuffled batches that see every image once; the last one may be smaller."""
+        order = epoch_order(seed, epoch, len(self))
+        for start in range(0, len(self), _at_least_one(batch_size)):
+            rows = order[start : start + batch_size]
+            yield self.batch(rows, augmentation, seed=seed, epoch=epoch)
+
+    def sequential(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches in the order of the split, never augmented."""
+        for start in range(0, len(self), _at_least_one(batch_size)):
+            yield self.batch(np.arange(start, min(start + batch_size, len(self))))
+
+
+def _at_least_one(batch_size: int) -> int:
+    if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
+        raise InputError(f"batch_size must be a whole number of at least 1, got {batch_size!r}.")
+    return batch_size

@@ -1,0 +1,143 @@
+"""A data set as everything else sees it: three splits over one memory map of uint8 pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import InputError
+
+SPLITS = ("train", "val", "test")
+
+
+class Pixels:
+    """The cached images, (n, S, S, C) uint8; only the path travels to another process."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._map: npt.NDArray[np.uint8] | None = None
+
+    @property
+    def map(self) -> npt.NDArray[np.uint8]:
+        if self._map is None:
+            try:
+                self._map = np.load(self.path, mmap_mode="r")
+            except (OSError, ValueError) as error:
+                raise InputError(
+                    f"The cached images {self.path} cannot be opened ({error}). Load the data "
+                    "again: what is missing is built anew."
+                ) from error
+        return self._map
+
+    def __getstate__(self) -> Path:
+        return self.path
+
+    def __setstate__(self, state: Path) -> None:
+        self.path = state
+        self._map = None
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Images of one split, in the order of their names.
+
+    Attributes:
+        names: path of each image inside the source.
+        labels: index of the class, int64.
+        ids: 64-bit hash of the name, the image's key for every random draw.
+        digests: 64-bit hash of the cached pixels; equal pixels have equal digests.
+    """
+
+    names: npt.NDArray[np.str_]
+    labels: npt.NDArray[np.int64]
+    ids: npt.NDArray[np.uint64]
+    digests: npt.NDArray[np.uint64]
+    _rows: npt.NDArray[np.int64] = field(repr=False)
+    _pixels: Pixels = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def images(self, rows: npt.ArrayLike | slice = slice(None)) -> npt.NDArray[np.uint8]:
+        """A fresh (k, S, S, C) uint8 array of these rows of the split."""
+        if not isinstance(rows, slice):
+            rows = np.asarray(rows, dtype=np.int64).reshape(-1)
+        return np.asarray(self._pixels.map[self._rows[rows]])
+
+    def __getstate__(self) -> dict[str, Any]:
+        # NumPy keeps four bytes a character and pads to the longest name; a path has no NUL.
+        return {**self.__dict__, "names": "\0".join(self.names.tolist()).encode()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        names = np.array(state["names"].decode().split("\0"), dtype=np.str_)
+        self.__dict__.update(state, names=names)
+
+
+@dataclass(frozen=True, eq=False)
+class DataSet:
+    """Three splits, the classes, and what normalizes the pixels. Pickles without the pixels.
+
+    Attributes:
+        source: what was asked for: ``digits`` or the resolved folder.
+        kind: ``digits``, ``folder``, ``idx`` or ``cifar``.
+        name: short, for folder names and titles.
+        mean: per channel on the 0..1 scale, over the pixels of the training split alone.
+        std: likewise; 1 for a channel that is the same everywhere.
+        fingerprint: hash of classes, resize rule, and each split's names, labels and pixels.
+        notes: plain sentences: what was carved out, limited, skipped.
+        skipped: file to the reason why it was left out.
+    """
+
+    source: str
+    kind: str
+    name: str
+    classes: tuple[str, ...]
+    channels: int
+    image_size: int
+    splits: Mapping[str, Split]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    fingerprint: str
+    notes: tuple[str, ...]
+    resize_rule: str
+    split_policy: Mapping[str, str]
+    split_seed: int
+    limit_per_class: int | None
+    skipped: Mapping[str, str]
+
+    def describe(self) -> dict[str, Any]:
+        """Everything but the images, ready for JSON."""
+        counts = {
+            name: dict(
+                zip(
+                    self.classes,
+                    np.bincount(split.labels, minlength=len(self.classes)).tolist(),
+                    strict=True,
+                )
+            )
+            for name, split in self.splits.items()
+        }
+        return {
+            "source": self.source,
+            "kind": self.kind,
+            "name": self.name,
+            "fingerprint": self.fingerprint,
+            "classes": list(self.classes),
+            "counts": counts,
+            "images": {name: len(split) for name, split in self.splits.items()},
+            "image_size": self.image_size,
+            "channels": self.channels,
+            "resize_rule": self.resize_rule,
+            "split_policy": dict(self.split_policy),
+            "split_seed": self.split_seed,
+            "limit_per_class": self.limit_per_class,
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "skipped": dict(self.skipped),
+            "notes": list(self.notes),
+        }

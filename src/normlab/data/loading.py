@@ -1,0 +1,225 @@
+"""From what is asked to a data set: find, split, limit, decode, measure."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import InputError
+from ..keyed import key
+from . import cache, sources, splitting
+from .cache import Progress
+from .config import MIN_SIZE, DataConfig
+from .dataset import SPLITS, DataSet, Split
+from .decode import RESIZE_RULE, BadImageError, shorter_side
+from .sources import Listing
+
+Rows = npt.NDArray[np.int64]
+
+_LARGEST_OWN = 64
+_HEADERS = 1000
+_SHOWN = 10
+
+
+def load(
+    config: DataConfig, *, progress: Progress | None = None, workers: int | None = None
+) -> DataSet:
+    """The data set that ``config`` asks for; decoded on first use, from the cache afterwards.
+
+    Args:
+        config: what is asked.
+        progress: called with a stage, and how many of how many images are done.
+        workers: processes that decode; None takes all cores, or none where they do not pay.
+
+    Raises:
+        InputError: when the source or any of its files cannot be used.
+    """
+    if workers is not None and (isinstance(workers, bool) or workers < 1):
+        raise InputError(f"workers must be a whole number of at least 1, got {workers!r}.")
+    listing = sources.find(config.source)
+    ids = np.array([key(name) for name in listing.names], dtype=np.uint64)
+    size = config.image_size or _own_size(listing)
+
+    splits = splitting.carve(
+        listing.found,
+        listing.labels,
+        ids,
+        listing.classes,
+        {"val": config.val_fraction, "test": config.test_fraction},
+        config.split_seed,
+    )
+    _whole(listing, splits, "It has none in the source.")
+    notes = [*listing.notes, *_carved(listing, splits, config)]
+    if config.limit_per_class is not None:
+        all_of = splits
+        splits = splitting.limit(
+            splits, listing.labels, ids, listing.classes, config.limit_per_class, config.split_seed
+        )
+        notes += _limited(all_of, splits, config.limit_per_class)
+
+    rows = np.sort(np.concatenate(list(splits.values())))
+    entry = cache.obtain(listing, rows, size, progress=progress, workers=workers)
+    skipped = {listing.names[rows[row]]: reason for row, reason in sorted(entry.bad.items())}
+    if skipped and not config.skip_bad:
+        raise InputError(_refusal(listing, skipped, len(rows)))
+    if skipped:
+        bad = rows[sorted(entry.bad)]
+        splits = {name: part[~np.isin(part, bad)] for name, part in splits.items()}
+        _whole(listing, splits, "All of its files there cannot be used and were left out.")
+        notes.append(_left_out(skipped))
+
+    places = {name: np.searchsorted(rows, part) for name, part in splits.items()}
+    made = {
+        name: Split(
+            names=np.array([listing.names[row] for row in part.tolist()], dtype=np.str_),
+            labels=listing.labels[part],
+            ids=ids[part],
+            digests=entry.digests[places[name]],
+            _rows=places[name],
+            _pixels=entry.pixels,
+        )
+        for name, part in splits.items()
+    }
+    trained = places["train"]
+    mean, std = _moments(entry.sums[trained], entry.squares[trained], size * size)
+    rule = RESIZE_RULE.format(size=size)
+    return DataSet(
+        source=listing.source,
+        kind=listing.kind,
+        name=listing.name,
+        classes=listing.classes,
+        channels=listing.channels,
+        image_size=size,
+        splits=made,
+        mean=mean,
+        std=std,
+        fingerprint=_fingerprint(listing, size, rule, made),
+        notes=tuple(notes),
+        resize_rule=rule,
+        split_policy=_policy(listing, config),
+        split_seed=config.split_seed,
+        limit_per_class=config.limit_per_class,
+        skipped=skipped,
+    )
+
+
+def _own_size(listing: Listing) -> int:
+    """The shorter side of the images, the median where they differ, between 8 and 64."""
+    if listing.side is not None:
+        side = listing.side
+    else:
+        assert listing.root is not None
+        count = len(listing.names)
+        sides: list[int] = []
+        for row in np.linspace(0, count - 1, min(count, _HEADERS)).round().astype(int):
+            try:
+                sides.append(shorter_side(listing.root / listing.names[row]))
+            except BadImageError:
+                continue
+        side = int(np.median(sides)) if sides else _LARGEST_OWN
+    return min(max(side, MIN_SIZE), _LARGEST_OWN)
+
+
+def _whole(listing: Listing, splits: Mapping[str, Rows], why: str) -> None:
+    """Every class must be in every split."""
+    for split, rows in splits.items():
+        counts = np.bincount(listing.labels[rows], minlength=len(listing.classes))
+        for name, count in zip(listing.classes, counts, strict=True):
+            if count == 0:
+                raise InputError(
+                    f"Class {name} has no images in {split} of {listing.source}. {why} Add "
+                    "images, or leave the class out of every split."
+                )
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.4g} %"
+
+
+def _policy(listing: Listing, config: DataConfig) -> dict[str, str]:
+    """How each split came about."""
+    shares = {"val": config.val_fraction, "test": config.test_fraction}
+    whole = "train" if listing.has_splits else "the source"
+    drawn = {
+        name: f"{_percent(shares[name])} of {whole}, stratified, seed {config.split_seed}"
+        for name in ("val", "test")
+        if name not in listing.found
+    }
+    rest = "what remains" if drawn else "as found"
+    return {"train": rest, **{name: drawn.get(name, "as found") for name in ("val", "test")}}
+
+
+def _carved(listing: Listing, splits: Mapping[str, Rows], config: DataConfig) -> list[str]:
+    policy = _policy(listing, config)
+    counts = {name: f"{len(splits[name]):,}" for name in SPLITS}
+    if not listing.has_splits:
+        return [
+            f"The source has no splits. They were drawn: val is {policy['val']} "
+            f"({counts['val']} images), test is {policy['test']} ({counts['test']} images), and "
+            f"train is what remains ({counts['train']} images)."
+        ]
+    return [
+        f"The source has no {name}: {policy[name]}, became {name} ({counts[name]} images; "
+        f"{counts['train']} remain in train)."
+        for name in ("val", "test")
+        if name not in listing.found
+    ]
+
+
+def _limited(before: Mapping[str, Rows], after: Mapping[str, Rows], most: int) -> list[str]:
+    if all(len(before[name]) == len(after[name]) for name in before):
+        return []
+    kept = ", ".join(f"{len(after[name]):,} of {len(before[name]):,} in {name}" for name in before)
+    return [
+        f"Limited to {most:,} training image{'s' * (most != 1)} a class, val and test in "
+        f"proportion, drawn by the split seed: {kept}."
+    ]
+
+
+def _some(skipped: Mapping[str, str]) -> list[str]:
+    lines = [f"{name} {reason}" for name, reason in list(skipped.items())[:_SHOWN]]
+    more = len(skipped) - _SHOWN
+    return lines + ([f"and {more:,} more"] if more > 0 else [])
+
+
+def _refusal(listing: Listing, skipped: Mapping[str, str], count: int) -> str:
+    listed = "".join(f"\n  {line}" for line in _some(skipped))
+    return (
+        f"{len(skipped):,} of {count:,} files in {listing.source} cannot be used:{listed}\n"
+        "Mend or remove them; --skip-bad leaves them out."
+    )
+
+
+def _left_out(skipped: Mapping[str, str]) -> str:
+    files = "1 file" if len(skipped) == 1 else f"{len(skipped):,} files"
+    return f"Left out because they cannot be used, {files}: {'; '.join(_some(skipped))}."
+
+
+def _moments(
+    sums: npt.NDArray[np.int64], squares: npt.NDArray[np.int64], pixels: int
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation per channel from whole numbers, so exact up to the division."""
+    count = len(sums) * pixels
+    mean, std = [], []
+    for total, square in zip(sums.sum(0).tolist(), squares.sum(0).tolist(), strict=True):
+        mean.append(total / count / 255)
+        # Python's integers: no rounding before the root, hence no cancellation.
+        spread = count * square - total * total
+        std.append((spread**0.5) / count / 255 if spread else 1.0)
+    return tuple(mean), tuple(std)
+
+
+def _fingerprint(listing: Listing, size: int, rule: str, splits: Mapping[str, Split]) -> str:
+    """What the images are, whatever folder or machine they lie on."""
+    head: Sequence[object] = [listing.classes, listing.channels, size, rule]
+    hashed = hashlib.blake2b(json.dumps(head).encode(), digest_size=16)
+    for name, split in splits.items():
+        hashed.update(f"\0{name}\0{len(split)}\0".encode())
+        hashed.update("\0".join(split.names.tolist()).encode())
+        hashed.update(split.labels.astype("<i8").tobytes())
+        hashed.update(split.digests.astype("<u8").tobytes())
+    return hashed.hexdigest()

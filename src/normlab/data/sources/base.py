@@ -1,0 +1,47 @@
+"""What every source gives: names, labels and splits at once, pixels on demand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+Images = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A source, listed.
+
+    Attributes:
+        kind: ``digits``, ``folder``, ``idx`` or ``cifar``.
+        source: how the source is named in what is written: a resolved path, or ``digits``.
+        name: short, for folder names and titles.
+        channels: 1 or 3.
+        names: path of each image inside the source, in the order of splits and names.
+        labels: index of each image's class.
+        found: rows of each split that the source has; all rows are under train where it has none.
+        stamp: what tells one version of the files from another, a row an image or a row a file.
+        root: the folder below which the names are paths of files; None for arrays.
+        arrays: for array sources, all images as (n, H, W, C), read when first needed.
+        side: for array sources, the shorter side of the images.
+        has_splits: whether train, as found, was called so by the source.
+    """
+
+    kind: str
+    source: str
+    name: str
+    classes: tuple[str, ...]
+    channels: int
+    names: list[str]
+    labels: npt.NDArray[np.int64]
+    found: Mapping[str, npt.NDArray[np.int64]]
+    stamp: npt.NDArray[np.int64]
+    root: Path | None = None
+    arrays: Callable[[], Images] | None = None
+    side: int | None = None
+    has_splits: bool = True
+    notes: list[str] = field(default_factory=list)

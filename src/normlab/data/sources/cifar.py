@@ -1,0 +1,245 @@
+"""CIFAR-10 batches, the binary ones and the Python ones.
+
+The Python ones are pickles, and a pickle can call anything it names. Here it can name nothing:
+the five things that a pickled NumPy array names are answered by inert stand-ins, which are then
+read as plain data; everything else is refused before it is reached.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...errors import InputError
+from .base import Images, Listing
+
+_SIDE = 32
+_PIXELS = 3 * _SIDE * _SIDE
+_RECORD = 1 + _PIXELS
+_BATCHES = tuple(f"data_batch_{number}" for number in range(1, 6))
+_TEST = "test_batch"
+_EXTRACTED = ("cifar-10-batches-py", "cifar-10-batches-bin")
+
+_Batch = tuple[npt.NDArray[np.int64], Images]
+
+
+def holds(root: Path) -> Path | None:
+    """The folder with the batches: this one, or the one that the archive unpacks to."""
+    for folder in (root, *(root / name for name in _EXTRACTED)):
+        if any((folder / f"{batch}{end}").is_file() for batch in _BATCHES for end in ("", ".bin")):
+            return folder
+    return None
+
+
+def find(root: Path) -> Listing:
+    """Labels; the pixels are read when they are first needed."""
+    binary = not any((root / batch).is_file() for batch in _BATCHES)
+    end = ".bin" if binary else ""
+    read = _binary if binary else _python
+    present = [batch for batch in _BATCHES if (root / (batch + end)).is_file()]
+    for needed in (_BATCHES[0], _TEST):
+        if not (root / (needed + end)).is_file():
+            raise InputError(f"{root} lacks {needed}{end}. Add it from the CIFAR-10 archive.")
+    paths = {batch: root / (batch + end) for batch in (*present, _TEST)}
+    notes = []
+    absent = [batch for batch in _BATCHES if batch not in present]
+    if absent:
+        notes.append(f"Missing and not used: {', '.join(name + end for name in absent)}.")
+
+    classes = _classes(root, binary)
+    if classes is None:
+        classes = tuple(str(number) for number in range(10))
+        notes.append("The file with the class names is missing; classes are named by number.")
+    labels: list[npt.NDArray[np.int64]] = []
+    for path in paths.values():
+        of_batch = read(path)[0]
+        if len(of_batch) and of_batch.max() >= len(classes):
+            raise InputError(
+                f"{path} has label {of_batch.max()}, but there are {len(classes)} classes. The "
+                "file is damaged, or no CIFAR-10 batch."
+            )
+        labels.append(of_batch)
+    tested = len(labels[-1])
+    trained = sum(map(len, labels)) - tested
+
+    def arrays() -> Images:
+        return np.concatenate([read(path)[1] for path in paths.values()])
+
+    status = [path.stat() for path in paths.values()]
+    return Listing(
+        kind="cifar",
+        source=str(root),
+        name=root.name or "cifar",
+        classes=classes,
+        channels=3,
+        names=[f"train/{row:05d}" for row in range(trained)]
+        + [f"test/{row:05d}" for row in range(tested)],
+        labels=np.concatenate(labels),
+        found={"train": np.arange(trained), "test": np.arange(trained, trained + tested)},
+        stamp=np.array([(s.st_size, s.st_mtime_ns) for s in status], dtype=np.int64),
+        arrays=arrays,
+        side=_SIDE,
+        notes=notes,
+    )
+
+
+def _classes(root: Path, binary: bool) -> tuple[str, ...] | None:
+    path = root / ("batches.meta.txt" if binary else "batches.meta")
+    if not path.is_file():
+        return None
+    if binary:
+        try:
+            names: Any = path.read_text(encoding="utf-8").split("\n")
+        except UnicodeDecodeError:
+            raise InputError(f"{path} is not a text of class names.") from None
+        names = [name.strip() for name in names if name.strip()]
+    else:
+        names = _unpickle(path).get("label_names")
+    if (
+        not isinstance(names, list)
+        or not 2 <= len(names) <= 256
+        or not all(isinstance(name, str) and name for name in names)
+        or len(set(names)) != len(names)
+    ):
+        raise InputError(f"{path} does not hold a list of different class names.")
+    return tuple(names)
+
+
+def _images(flat: npt.NDArray[np.uint8]) -> Images:
+    """(n, 3072), a colour plane after the other, to (n, 32, 32, 3)."""
+    return flat.reshape(-1, 3, _SIDE, _SIDE).transpose(0, 2, 3, 1)
+
+
+def _binary(path: Path) -> _Batch:
+    size = path.stat().st_size
+    if size == 0 or size % _RECORD:
+        raise InputError(
+            f"{path} has {size:,} bytes, which is no whole number of records of {_RECORD:,} "
+            "bytes. It is cut short, or no CIFAR-10 batch: fetch it again."
+        )
+    records = np.memmap(path, dtype=np.uint8, mode="r", shape=(size // _RECORD, _RECORD))
+    return records[:, 0].astype(np.int64), _images(records[:, 1:])
+
+
+def _python(path: Path) -> _Batch:
+    batch = _unpickle(path)
+    labels, data = batch.get("labels"), batch.get("data")
+    if not isinstance(labels, list) or not all(
+        type(label) is int and 0 <= label < 256 for label in labels
+    ):
+        raise InputError(f"{path} has no list of labels. It is damaged, or no CIFAR-10 batch.")
+    if not isinstance(data, np.ndarray) or data.shape != (len(labels), _PIXELS) or not labels:
+        found = f"an array of {data.shape}" if isinstance(data, np.ndarray) else "none"
+        raise InputError(
+            f"{path} should hold {len(labels):,} images of {_PIXELS:,} uint8 values; found is "
+            f"{found}. It is damaged, or no CIFAR-10 batch."
+        )
+    return np.array(labels, dtype=np.int64), _images(data)
+
+
+def _unpickle(path: Path) -> dict[str, Any]:
+    """What the file's dictionary holds: text, whole numbers, lists, uint8 arrays."""
+    try:
+        with path.open("rb") as file:
+            content = _Reader(file, encoding="bytes").load()
+    except (InputError, OSError):
+        raise
+    except Exception as error:
+        # A damaged pickle raises nearly anything, MemoryError among it.
+        raise InputError(
+            f"{path} is damaged or no Python batch of CIFAR-10 "
+            f"({type(error).__name__}: {error}). Fetch it again."
+        ) from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds no dictionary, so it is no Python batch of CIFAR-10.")
+    return {str(_text(name)): _plain(value, path) for name, value in content.items()}
+
+
+def _text(value: object) -> object:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+
+
+def _plain(value: Any, path: Path) -> Any:
+    if isinstance(value, list):
+        return [_text(item) for item in value]
+    if not isinstance(value, _Inert):
+        return _text(value)
+    array = value.as_array()
+    if array is None:
+        raise InputError(
+            f"{path} holds something else than uint8 arrays in C order, which CIFAR-10 never does."
+        )
+    return array
+
+
+class _Inert:
+    """What stands where the pickle made an object: how it was made, and the state it was given."""
+
+    def __init__(self, made_by: str, *arguments: object) -> None:
+        self.made_by = made_by
+        self.arguments = arguments
+        self.state: object = None
+
+    def __setstate__(self, state: object) -> None:
+        self.state = state
+
+    def as_array(self) -> Images | None:
+        """The array that NumPy would make of a uint8 array's state; None for anything else."""
+        if self.made_by != "_reconstruct" or not isinstance(self.state, tuple):
+            return None
+        if len(self.state) != 5:
+            return None
+        _, shape, dtype, fortran, data = self.state
+        named = _text(dtype.arguments[0]) if isinstance(dtype, _Inert) and dtype.arguments else ""
+        if not (isinstance(dtype, _Inert) and dtype.made_by == "dtype" and named in ("u1", "|u1")):
+            return None
+        if fortran or not isinstance(data, bytes) or not isinstance(shape, tuple):
+            return None
+        flat = np.frombuffer(data, dtype=np.uint8)
+        if not all(type(side) is int and side >= 0 for side in shape):
+            return None
+        return flat.reshape(shape) if int(np.prod(shape, dtype=object)) == flat.size else None
+
+
+def _stand_ins() -> Mapping[tuple[str, str], object]:
+    """Anew for each file, so that nothing a pickle does to them outlives it."""
+
+    def standing_for(name: str) -> Callable[..., _Inert]:
+        return lambda *arguments: _Inert(name, *arguments)
+
+    def encode(text: object, encoding: object = "latin1") -> bytes:
+        """Python 3 writes bytes in old protocols as text with this call."""
+        if not isinstance(text, str) or _text(encoding) not in ("latin1", "latin-1"):
+            raise pickle.UnpicklingError("text in another encoding than latin1")
+        return text.encode("latin1")
+
+    arrays = {
+        (module, "_reconstruct"): standing_for("_reconstruct")
+        for module in ("numpy.core.multiarray", "numpy._core.multiarray")
+    }
+    return {
+        **arrays,
+        ("numpy", "ndarray"): _Inert("ndarray"),
+        ("numpy", "dtype"): standing_for("dtype"),
+        ("_codecs", "encode"): encode,
+    }
+
+
+class _Reader(pickle.Unpickler):
+    def __init__(self, file: Any, *, encoding: str) -> None:
+        super().__init__(file, encoding=encoding)
+        self._path = file.name
+        self._admitted = _stand_ins()
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in self._admitted:
+            raise InputError(
+                f"{self._path} is refused: it asks to run {module}.{name}, which no CIFAR-10 "
+                "batch does. Nothing of it was run. Fetch the file again from its origin."
+            )
+        return self._admitted[module, name]

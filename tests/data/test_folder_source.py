@@ -1,0 +1,449 @@
+"""Class folders: how they are read, and what is said about those that cannot be."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from normlab.data import DataConfig, DataSet, load
+from normlab.errors import InputError
+
+Make = Callable[..., Path]
+
+THREE = {f"{split}/{name}": 4 for split in ("train", "val", "test") for name in ("a", "b")}
+
+
+def read(root: Path, **options: object) -> DataSet:
+    return load(DataConfig(str(root), **options))  # type: ignore[arg-type]
+
+
+def refusal(root: Path | str, **options: object) -> str:
+    with pytest.raises(InputError) as caught:
+        read(Path(root), **options)
+    message = str(caught.value)
+    assert message.rstrip()[-1] in ".)" or "\n" in message
+    return message
+
+
+def counts(data: DataSet) -> dict[str, int]:
+    return {name: len(split) for name, split in data.splits.items()}
+
+
+# ------------------------------------------------------------------ good folders
+
+
+def test_three_splits_as_found(write: Make) -> None:
+    root = write(THREE)
+    data = read(root)
+    assert (data.kind, data.name, data.source) == ("folder", "set", str(root))
+    assert (data.classes, data.channels, data.image_size) == (("a", "b"), 3, 12)
+    assert list(data.splits) == ["train", "val", "test"]
+    assert counts(data) == {"train": 8, "val": 8, "test": 8}
+    assert data.notes == ()
+    train = data.splits["train"]
+    assert train.names.tolist() == [f"train/{c}/00{i}.png" for c in "ab" for i in range(4)]
+    assert train.labels.tolist() == [0] * 4 + [1] * 4
+    assert train.labels.dtype == np.int64
+    assert train.ids.dtype == np.uint64
+    assert len(set(train.ids.tolist())) == 8
+    for row, name in enumerate(train.names):
+        with Image.open(root / name) as image:
+            np.testing.assert_array_equal(train.images([row])[0], np.asarray(image))
+    np.testing.assert_array_equal(train.images([5, 1]), train.images()[[5, 1]])
+    assert train.images([]).shape == (0, 12, 12, 3)
+
+
+@pytest.mark.parametrize("called", ["valid", "validation", "Val", "VALIDATION"])
+def test_other_names_of_the_splits(write: Make, called: str) -> None:
+    root = write({key.replace("val/", f"{called}/"): n for key, n in THREE.items()})
+    data = read(root.rename(root.parent / "other"))
+    assert counts(data) == {"train": 8, "val": 8, "test": 8}
+    assert data.splits["val"].names[0] == f"{called}/a/000.png"
+
+
+def test_class_folders_alone_are_split(write: Make) -> None:
+    data = read(write({"a": 20, "b": 40}))
+    assert counts(data) == {"train": 42, "val": 9, "test": 9}
+    assert {name: np.bincount(s.labels).tolist() for name, s in data.splits.items()} == {
+        "train": [14, 28],
+        "val": [3, 6],
+        "test": [3, 6],
+    }
+    (note,) = data.notes
+    assert "no splits" in note
+    assert "15 % of the source, stratified, seed 0" in note
+
+
+def test_missing_val_and_missing_test_come_from_train(write: Make) -> None:
+    without_val = read(write({"train/a": 20, "train/b": 20, "test/a": 5, "test/b": 5}, "v"))
+    assert counts(without_val) == {"train": 34, "val": 6, "test": 10}
+    assert "no val: 15 % of train" in without_val.notes[0]
+    without_test = read(write({"train/a": 20, "train/b": 20, "val/a": 5, "val/b": 5}, "t"))
+    assert counts(without_test) == {"train": 34, "val": 10, "test": 6}
+    assert "no test: 15 % of train" in without_test.notes[0]
+    train_alone = read(write({"train/a": 20, "train/b": 20}, "o"))
+    assert counts(train_alone) == {"train": 28, "val": 6, "test": 6}
+    assert len(train_alone.notes) == 2
+
+
+def test_hidden_things_and_litter_are_not_there(write: Make) -> None:
+    root = write(THREE)
+    plain = read(root).fingerprint
+    (root / ".git").mkdir()
+    (root / "__MACOSX" / "train").mkdir(parents=True)
+    (root / "README.md").write_text("about")
+    (root / "train" / ".ipynb_checkpoints").mkdir()
+    (root / "train" / "a" / ".hidden.png").write_bytes(b"x")
+    (root / "train" / "a" / "Thumbs.db").write_bytes(b"x")
+    (root / "train" / "a" / "desktop.ini").write_bytes(b"x")
+    (root / "train" / "a" / ".ipynb_checkpoints").mkdir()
+    shutil.copy(root / "train/a/000.png", root / "train/a/.ipynb_checkpoints/000.png")
+    (root / "train" / "a" / "nothing inside").mkdir()
+    assert read(root).fingerprint == plain
+
+
+def test_symbolic_links_are_followed(write: Make, tmp_path: Path) -> None:
+    root = write(THREE)
+    linked = tmp_path / "linked"
+    (linked / "train").mkdir(parents=True)
+    (linked / "test").symlink_to(root / "test")
+    (linked / "val").symlink_to(root / "val", target_is_directory=True)
+    (linked / "train" / "a").symlink_to(root / "train" / "a")
+    (linked / "train" / "b").mkdir()
+    for image in (root / "train" / "b").iterdir():
+        (linked / "train" / "b" / image.name).symlink_to(image)
+    assert read(linked).fingerprint == read(root).fingerprint
+
+
+def test_nothing_depends_on_the_order_of_the_file_system(
+    write: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    root = write({"a": 30, "b": 30})
+    first = read(root, limit_per_class=7)
+    scandir = os.scandir
+
+    class Backwards:
+        def __init__(self, path: object) -> None:
+            with scandir(path) as entries:  # type: ignore[call-overload]
+                self.entries = sorted(entries, key=lambda entry: entry.name, reverse=True)
+
+        def __enter__(self) -> object:
+            return iter(self.entries)
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    monkeypatch.setattr(os, "scandir", Backwards)
+    assert read(root, limit_per_class=7).fingerprint == first.fingerprint
+    monkeypatch.undo()
+    moved = shutil.copytree(root, tmp_path / "elsewhere" / "set")
+    assert read(moved, limit_per_class=7).fingerprint == first.fingerprint
+
+
+def test_grey_and_colour_files_mix(write: Make) -> None:
+    root = write({"a": 5, "b": 5})
+    Image.new("L", (12, 12), 90).save(root / "a" / "grey.png")
+    data = read(root)
+    everything = np.concatenate([split.names for split in data.splits.values()])
+    assert data.channels == 3
+    assert "a/grey.png" in everything
+
+
+def test_odd_names(write: Make) -> None:
+    root = write({"Grünfink é": 5, "a b": 5}, root="My set, 2")
+    (root / "a b" / "000.png").rename(root / "a b" / "new\nline %s {x}.png")
+    data = read(root)
+    assert data.classes == ("Grünfink é", "a b")
+    assert data.name == "My set, 2"
+    assert "a b/new\nline %s {x}.png" in np.concatenate([s.names for s in data.splits.values()])
+
+
+def test_the_source_may_be_given_in_any_form(
+    write: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    root = write(THREE)
+    plain = read(root)
+    monkeypatch.chdir(root / "train")
+    assert load(DataConfig("..")).source == plain.source
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert load(DataConfig("~/set/")).source == plain.source
+
+
+def test_the_word_digits_wins_over_a_folder(
+    write: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    write(THREE, root="digits")
+    monkeypatch.chdir(tmp_path)
+    assert load(DataConfig("digits")).kind == "digits"
+    assert load(DataConfig("./digits")).kind == "folder"
+
+
+def test_a_split_alone_is_noted(write: Make) -> None:
+    root = write(THREE)
+    data = read(root / "train")
+    assert data.classes == ("a", "b")
+    assert any(f"To use these splits give {root}" in note for note in data.notes)
+
+
+# ------------------------------------------------------------------ the size
+
+
+@pytest.mark.parametrize(("side", "own"), [(4, 8), (8, 8), (50, 50), (64, 64), (90, 64)])
+def test_own_size_up_to_64(write: Make, side: int, own: int) -> None:
+    root = write({"a": 3, "b": 3}, side=side)
+    assert read(root).image_size == own
+    assert read(root, image_size=33).image_size == 33
+
+
+def test_own_size_of_a_mix_is_the_median_of_shorter_sides(write: Make) -> None:
+    root = write({"a": 3, "b": 3})
+    for index, (width, height) in enumerate([(20, 90), (30, 31), (41, 40), (50, 500), (60, 60)]):
+        Image.new("RGB", (width, height)).save(root / "a" / f"x{index}.png")
+    for index in range(6):
+        Image.new("RGB", (40, 99)).save(root / "b" / f"x{index}.png")
+    assert read(root).image_size == 40
+
+
+# ------------------------------------------------------------------ bad folders
+
+
+def test_no_such_folder(tmp_path: Path) -> None:
+    assert "There is no" in refusal(tmp_path / "nothing")
+
+
+def test_a_file(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"x")
+    assert "is a file" in refusal(tmp_path / "a.png")
+    assert "cannot be read" in refusal(tmp_path / "a.png" / "below")
+    assert "cannot be read" in refusal(str(tmp_path) + "\0")
+
+
+def test_a_loop_as_root(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    assert "cannot be read" in refusal(tmp_path / "loop")
+
+
+def test_no_images(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert "no images" in refusal(tmp_path / "empty")
+    (tmp_path / "empty" / "a").mkdir()
+    (tmp_path / "empty" / "b").mkdir()
+    assert "no images" in refusal(tmp_path / "empty")
+
+
+def test_one_class(write: Make) -> None:
+    assert "only one class, a" in refusal(write({"a": 5}, "one"))
+    assert "only one class, a" in refusal(write({"train/a": 5, "test/a": 5}, "two"))
+
+
+def test_an_empty_class_folder(write: Make) -> None:
+    message = refusal(write({"a": 5, "b": 5, "c": 0}, "plain"))
+    assert "empty class folder: c" in message
+    message = refusal(write(THREE | {"val/b": 0}, "split"))
+    assert "val has an empty class folder: b" in message
+
+
+def test_classes_that_differ(write: Make) -> None:
+    message = refusal(write(THREE | {"val/c": 2, "train/d": 2}))
+    assert "val lacks d; val has c, which train lacks; test lacks d" in message
+
+
+def test_classes_that_differ_in_case_or_form(write: Make) -> None:
+    message = refusal(write({"train/Robin": 2, "train/b": 2, "test/robin": 2, "test/b": 2}, "one"))
+    assert "test lacks Robin; test has robin" in message
+    assert "upper and lower case" in message
+    message = refusal(write({"e\u0301": 3, "\u00e9": 3}, "two"))
+    assert "differ only in upper and lower case or in their Unicode form" in message
+
+
+def test_one_level_too_high(write: Make) -> None:
+    for name, inner in (
+        ("splits", {f"inner/{key}": n for key, n in THREE.items()}),
+        ("classes", {"inner/a": 3, "inner/b": 3}),
+    ):
+        root = write(inner, name)
+        message = refusal(root)
+        assert "one level too high" in message
+        assert f"Give {root / 'inner'}." in message
+
+
+def test_class_folders_that_hold_folders(write: Make) -> None:
+    root = write({"birds/a": 3, "birds/b": 3, "photos/raw": 3}, "several")
+    message = refusal(root)
+    assert f"Give {root / 'birds'}," in message
+    root = write({"set one/train/a": 3, "set one/train/b": 3, "extra": 3}, "mixed")
+    assert f"Give {root / 'set one'}" in refusal(root)
+    root = write({f"train/train/{name}": 3 for name in "ab"}, "twice")
+    assert f"Give {root / 'train' / 'train'}." in refusal(root)
+
+
+def test_images_directly_in_the_root(write: Make) -> None:
+    root = write({"a": 3, "b": 3})
+    message = refusal(root / "a")
+    assert "images directly inside" in message
+    assert f"give the folder above, {root}" in message
+    shutil.copy(root / "a" / "000.png", root / "stray.png")
+    assert "images beside the class folders, for example stray.png" in refusal(root)
+
+
+def test_images_beside_or_directly_in_splits(write: Make) -> None:
+    root = write(THREE)
+    shutil.copy(root / "train/a/000.png", root / "stray.png")
+    assert "images beside the folders test, train, val" in refusal(root)
+    (root / "stray.png").rename(root / "train" / "stray.png")
+    assert "images beside the class folders" in refusal(root)
+    flat = write({"train": 3, "test": 3}, "flat")
+    assert "train has images directly inside" in refusal(flat)
+
+
+def test_a_split_beside_other_folders(write: Make) -> None:
+    message = refusal(write({"train/a": 2, "train/b": 2, "robin": 2}))
+    assert "mixes splits (train) with folders that are no splits (robin)" in message
+
+
+def test_two_folders_for_one_split(write: Make) -> None:
+    assert "two folders for the val split" in refusal(write(THREE | {"valid/a": 1, "valid/b": 1}))
+
+
+def test_no_train(write: Make) -> None:
+    assert "no train folder" in refusal(write({"val/a": 2, "val/b": 2, "test/a": 2, "test/b": 2}))
+
+
+def test_folders_inside_a_class(write: Make) -> None:
+    root = write({"a": 3, "b": 3, "b/more/deep": 2})
+    message = refusal(root)
+    assert f"{root / 'b'} has images in a folder inside it, {root / 'b/more/deep'}" in message
+
+
+def test_loops_of_folders(write: Make) -> None:
+    root = write({"a": 3, "b": 3})
+    (root / "c").symlink_to(root)
+    assert "is a symbolic link back to" in refusal(root)
+    (root / "c").unlink()
+    (root / "a" / "self").symlink_to(root / "a")
+    assert "is a symbolic link back to" in refusal(root)
+    (root / "a" / "self").unlink()
+    (root / "c").symlink_to(root / "c")
+    assert "leads nowhere" in refusal(root)
+
+
+def test_two_folders_that_link_to_each_other_end(write: Make) -> None:
+    root = write({"a": 3, "b": 3, "a/x": 0, "b/y": 0})
+    (root / "a" / "x" / "to").symlink_to(root / "b" / "y")
+    (root / "b" / "y" / "to").symlink_to(root / "a" / "x")
+    assert counts(read(root)) == {"train": 2, "val": 2, "test": 2}
+
+
+def test_a_link_to_nowhere_as_class(write: Make) -> None:
+    root = write({"a": 3, "b": 3})
+    (root / "c").symlink_to(root / "gone")
+    assert f"{root / 'c'} is a symbolic link that leads nowhere" in refusal(root)
+
+
+def test_too_few_to_split(write: Make) -> None:
+    message = refusal(write({"a": 9, "b": 2}, "one"))
+    assert "Class b has 2 images to split into train, val and test: at least 3" in message
+    message = refusal(write({"train/a": 9, "train/b": 1, "test/a": 1, "test/b": 1}, "two"))
+    assert "Class b has 1 image to split into train and val: at least 2" in message
+    message = refusal(write({"train/a": 9, "train/b": 1, "val/a": 1, "val/b": 1}, "three"))
+    assert "Class b has 1 image to split into train and test: at least 2" in message
+
+
+@pytest.mark.skipif(os.sep != "/", reason="names are bytes on POSIX alone")
+def test_names_that_are_no_text(write: Make) -> None:
+    root = write({"a": 3, "b": 3})
+    bad = os.fsencode(root / "a") + b"/\xff\xfe.png"
+    try:
+        Path(os.fsdecode(bad)).write_bytes(b"x")
+    except OSError:
+        pytest.skip("this file system takes no such names")
+    assert "is not valid Unicode" in refusal(root)
+
+
+def test_a_folder_that_may_not_be_read(write: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = write({"a": 3, "b": 3})
+    scandir = os.scandir
+
+    def refuse(path: Path) -> object:
+        if Path(path) == root / "b":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert f"{root / 'b'} cannot be read: Permission denied" in refusal(root)
+
+
+# ------------------------------------------------------------------ bad files
+
+
+def test_bad_files_are_listed_and_can_be_left_out(write: Make) -> None:
+    root = write(THREE)
+    (root / "train/a/001.png").write_bytes(b"")
+    (root / "test/b/zz.png").symlink_to(root / "gone.png")
+    (root / "val/b/notes.txt").write_text("x")
+    message = refusal(root)
+    assert "3 of 26 files" in message
+    assert "train/a/001.png is empty (0 bytes)" in message
+    assert "test/b/zz.png is gone, or a symbolic link that leads nowhere" in message
+    assert "val/b/notes.txt is not an image" in message
+    assert "--skip-bad leaves them out" in message
+
+    data = read(root, skip_bad=True)
+    assert counts(data) == {"train": 7, "val": 8, "test": 8}
+    assert "train/a/001.png" not in data.splits["train"].names
+    assert set(data.skipped) == {"train/a/001.png", "test/b/zz.png", "val/b/notes.txt"}
+    assert any("3 files" in note and "zz.png" in note for note in data.notes)
+    assert data.describe()["skipped"] == data.skipped
+    # The others are who they were, with the pixels they had.
+    for split in data.splits.values():
+        for row, name in enumerate(split.names):
+            with Image.open(root / name) as image:
+                np.testing.assert_array_equal(split.images([row])[0], np.asarray(image))
+
+
+def test_ten_bad_files_are_named(write: Make) -> None:
+    root = write({"a": 20, "b": 20})
+    for path in (root / "a").iterdir():
+        path.write_bytes(b"nonsense")
+    message = refusal(root)
+    assert "20 of 40 files" in message
+    assert len(re.findall(r"is not an image", message)) == 10
+    assert "and 10 more" in message
+
+
+def test_leaving_out_must_not_empty_a_class(write: Make) -> None:
+    root = write(THREE)
+    for path in (root / "val/b").iterdir():
+        path.write_bytes(b"")
+    message = refusal(root, skip_bad=True)
+    assert "Class b has no images in val" in message
+    assert "left out" in message
+
+
+def test_a_bad_file_does_not_move_the_others(write: Make) -> None:
+    root = write({"a": 20, "b": 20})
+    before = read(root)
+    victim = root / before.splits["train"].names[3]
+    victim.write_bytes(b"")
+    after = read(root, skip_bad=True)
+    assert set(after.splits["val"].names) == set(before.splits["val"].names)
+    assert set(before.splits["train"].names) - set(after.splits["train"].names) == {
+        str(victim.relative_to(root))
+    }
+
+
+def test_only_the_selected_files_are_tried(write: Make) -> None:
+    root = write({"a": 30, "b": 30})
+    chosen = read(root, limit_per_class=2)
+    names = np.concatenate([split.names for split in chosen.splits.values()]).tolist()
+    other = next(path for path in sorted((root / "a").iterdir()) if f"a/{path.name}" not in names)
+    other.write_bytes(b"")
+    assert read(root, limit_per_class=2).fingerprint == chosen.fingerprint
+    assert "1 of 60 files" in refusal(root)

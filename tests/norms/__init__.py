@@ -1,0 +1,1 @@
+"""Conformance of the normalization layers, driven by the specs of the catalogue."""
