@@ -47,7 +47,9 @@ def _run_options(leave_out: Sequence[str]) -> type:
             help=f"{f.metadata['help']} [default: {shown}]", show_default=False, group=_RECIPE
         )
         made.append((name, Annotated[hints[name] | None, parameter], None))
-    return dataclasses.make_dataclass("RunOptions", made, frozen=True)
+    return dataclasses.make_dataclass(
+        "RunOptions", made, frozen=True, namespace={"__module__": __name__}
+    )
 
 
 if TYPE_CHECKING:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -42,8 +43,10 @@ class Norm2d(nn.Module):
         super().__init__()
         if not isinstance(channels, int) or isinstance(channels, bool) or channels < 1:
             raise ValueError(f"channels must be a whole number of at least 1, got {channels!r}")
-        if isinstance(eps, bool) or not isinstance(eps, (int, float)) or not eps >= 0:
+        if isinstance(eps, bool) or not isinstance(eps, (int, float)) or not 0 <= eps < math.inf:
             raise ValueError(f"eps must be a number of at least 0, got {eps!r}")
+        if not isinstance(affine, bool):
+            raise ValueError(f"affine must be True or False, got {affine!r}")
         self.channels = channels
         self.eps = float(eps)
         self.affine = affine
@@ -70,6 +73,8 @@ class Norm2d(nn.Module):
                 f"{type(self).__name__} expects floating-point input, got {x.dtype}; "
                 "convert it first, for example x.float()"
             )
+        if x.shape[2] * x.shape[3] == 0:
+            raise ValueError(f"{type(self).__name__} got maps without pixels: {tuple(x.shape)}")
 
     def _check_values(self, x: Tensor, values_a_set: int, what: str) -> None:
         """Refuse sets of one value: their variance is 0, and the output is the bias alone."""
@@ -78,8 +83,6 @@ class Norm2d(nn.Module):
                 f"{type(self).__name__} needs more than one value {what}, "
                 f"got input of shape {tuple(x.shape)}"
             )
-        if x.shape[2] * x.shape[3] == 0:
-            raise ValueError(f"{type(self).__name__} got maps without pixels: {tuple(x.shape)}")
 
     def extra_repr(self) -> str:
         return f"{self.channels}, eps={self.eps}, affine={self.affine}"

@@ -44,7 +44,8 @@ class Pool:
             return t.mean(0, keepdim=True)
         if self.groups == t.shape[1]:
             return t
-        return t.unflatten(1, (self.groups, -1)).mean(2)
+        images, channels = t.shape[:2]
+        return t.reshape(images, self.groups, channels // self.groups, 1, 1).mean(2)
 
     def spread(self, t: Tensor, channels: int) -> Tensor:
         """One value a set -> a tensor that broadcasts against (N, C, 1, 1)."""
@@ -52,11 +53,19 @@ class Pool:
             return t
         return t.repeat_interleave(channels // self.groups, dim=1)
 
-    def moments(self, mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor]:
-        """Moments of the sets from those of their maps (law of total variance, no cancellation)."""
-        pooled = self.mean(mean)
-        between = (mean - self.spread(pooled, mean.shape[1])).square()
-        return pooled, self.mean(var + between)
+    def moments(self, mean: Tensor, rest: Tensor, var: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Moments of the sets from those of their maps (law of total variance, no cancellation).
+
+        ``rest`` is what rounding left out of the maps' ``mean``. Returns mean and variance of each
+        set, and ``mean`` minus the mean of its set for each map, which keeps the digits that a
+        large mean has no room for.
+        """
+        channels = mean.shape[1]
+        base = self.mean(mean)
+        apart = mean - self.spread(base, channels)
+        shift = self.mean(apart + rest)
+        offset = apart - self.spread(shift, channels)
+        return base + shift, self.mean(var + (offset + rest).square()), offset
 
 
 def statistics_dtype(x: Tensor) -> torch.dtype:
@@ -83,13 +92,14 @@ def normalize(
     Returns the output, in the type and memory format of ``x``, and the detached mean and biased
     variance of the first pool.
     """
-    arguments = (x, weight, bias, gate, fixed, tuple(pools), eps)
     if torch.compiler.is_compiling():
-        y, mean, var = definition(*arguments)
+        y, mean, var = definition(x, weight, bias, gate, fixed, pools, eps)
         return y, mean.detach(), var.detach()
-    mean, var = fixed if fixed is not None else (None, None)
-    y, mean, var = _Lean.apply(x, weight, bias, gate, mean, var, tuple(pools), eps)
-    return y, mean, var
+    fixed_mean, fixed_var = fixed if fixed is not None else (None, None)
+    outputs: tuple[Tensor, Tensor, Tensor] = _Lean.apply(  # type: ignore[no-untyped-call]
+        x, weight, bias, gate, fixed_mean, fixed_var, tuple(pools), eps
+    )
+    return outputs
 
 
 def definition(
@@ -105,16 +115,18 @@ def definition(
     channels = x.shape[1]
     xs = x.to(statistics_dtype(x))
     map_mean = xs.mean(_MAP, keepdim=True)
-    map_var = (xs - map_mean).square().mean(_MAP, keepdim=True)
+    centred = xs - map_mean
+    rest = _rest(centred).detach()  # 0 but for rounding, so its derivative is 0
+    map_var = (centred - rest).square().mean(_MAP, keepdim=True)
     standardized, statistics = [], []
     for pool in pools:
         if pool is None:
             mean, var = _fixed_as_maps(fixed, xs.dtype)
             standardized.append((xs - mean) * torch.rsqrt(var + eps))
         else:
-            mean, var = pool.moments(map_mean, map_var)
-            centred = xs - pool.spread(mean, channels)
-            standardized.append(centred * torch.rsqrt(pool.spread(var, channels) + eps))
+            mean, var, offset = pool.moments(map_mean, rest, map_var)
+            rstd = torch.rsqrt(pool.spread(var, channels) + eps)
+            standardized.append((centred + offset) * rstd)
         statistics.append((mean, var))
     if gate is None:
         (y,) = standardized
@@ -141,7 +153,7 @@ class _Lean(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
         x: Tensor,
         weight: Tensor | None,
@@ -156,14 +168,15 @@ class _Lean(torch.autograd.Function):
         fixed = None if fixed_mean is None or fixed_var is None else (fixed_mean, fixed_var)
         if all(pool is None for pool in pools):
             pivot, _ = _fixed_as_maps(fixed, dtype)
-            map_var = None
             centred = x - pivot
+            rest = map_var = None
         else:
-            # Two passes in vectorized operations: exact for an offset of 1e4, and several times
+            # Passes of vectorized operations: exact for an offset of 1e4, and several times
             # faster on a CPU than torch.var_mean over the same axes.
             pivot = x.mean(_MAP, keepdim=True, dtype=dtype)
             centred = x - pivot
-            map_var = (centred * centred).mean(_MAP, keepdim=True)
+            rest = _rest(centred)
+            map_var = ((centred * centred).mean(_MAP, keepdim=True) - rest * rest).clamp_min(0)
         scale: Tensor | float = 0.0
         shift: Tensor | float = 0.0
         saved, first = [], None
@@ -173,10 +186,10 @@ class _Lean(torch.autograd.Function):
                 rstd = torch.rsqrt(var + eps)
                 offset, spread_rstd = pivot - mean, rstd
             else:
+                assert rest is not None
                 assert map_var is not None
-                mean, var = pool.moments(pivot, map_var)
+                mean, var, offset = pool.moments(pivot, rest, map_var)
                 rstd = torch.rsqrt(var + eps)
-                offset = pivot - pool.spread(mean, channels)
                 spread_rstd = pool.spread(rstd, channels)
             first = first or (mean, var)
             saved += [mean, rstd]
@@ -201,7 +214,7 @@ class _Lean(torch.autograd.Function):
         return y, mean, var
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, g: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
         nothing = (None,) * 4
         if g is None:
             return (None,) * 4 + nothing
@@ -215,7 +228,8 @@ class _Lean(torch.autograd.Function):
         ]
         w = 1.0 if weight is None else _per_channel(weight, dtype)
         g = g.to(dtype)
-        pivot = statistics[0][0]
+        # The last part has the smallest sets: their means are nearest to the values.
+        pivot = statistics[-1][0]
         centred = x - pivot
         a = g.mean(_MAP, keepdim=True)
         gc = (g * centred).mean(_MAP, keepdim=True)
@@ -242,7 +256,12 @@ class _Lean(torch.autograd.Function):
         needs_x, needs_weight, needs_bias, needs_gate = ctx.needs_input_grad[:4]
         dx = dweight = dbias = dgate = None
         if needs_x:
-            dx = centred.mul_(x_scale).add_(g * g_scale).add_(shift).to(x.dtype)
+            if all(pool is None for pool in ctx.pools):
+                # No part of x: a NaN or infinity in it stays there. In the memory of `centred`,
+                # for its format.
+                dx = torch.mul(g, g_scale, out=centred).to(x.dtype)
+            else:
+                dx = centred.mul_(x_scale).add_(g * g_scale).add_(shift).to(x.dtype)
         if needs_weight:
             mixed = sum(s * b_k for s, b_k in zip(_shares(gate, dtype), b, strict=True))
             dweight = (size * torch.as_tensor(mixed).sum(0)).flatten().to(weight.dtype)
@@ -257,11 +276,24 @@ def _differentiate_definition(
     ctx: Any, x: Tensor, weight: Tensor | None, gate: Tensor | None, g: Tensor
 ) -> tuple[Tensor | None, ...]:
     """First derivatives that can be differentiated again."""
-    inputs = (x, weight, ctx.bias, gate)
-    y, _, _ = definition(x, weight, ctx.bias, gate, ctx.fixed, ctx.pools, ctx.eps)
-    wanted = [t for t, needed in zip(inputs, ctx.needs_input_grad, strict=False) if needed]
+    # Views, so that an input computed from another (or the same as another) counts once.
+    x = x.view_as(x)
+    weight, bias, gate = (None if t is None else t.view_as(t) for t in (weight, ctx.bias, gate))
+    y, _, _ = definition(x, weight, bias, gate, ctx.fixed, ctx.pools, ctx.eps)
+    needed = ctx.needs_input_grad[:4]
+    wanted = [
+        t for t, n in zip((x, weight, bias, gate), needed, strict=True) if n and t is not None
+    ]
     grads = iter(torch.autograd.grad(y, wanted, g, create_graph=True))
-    return tuple(next(grads) if needed else None for needed in ctx.needs_input_grad[:4])
+    return tuple(next(grads) if n else None for n in needed)
+
+
+def _rest(centred: Tensor) -> Tensor:
+    """Mean of maps that were centred: what rounding left out of the mean that was subtracted.
+
+    For a constant map, or one far from 0, that is no trifle: it is divided by sqrt(var + eps).
+    """
+    return centred.mean(_MAP, keepdim=True)
 
 
 def _shares(gate: Tensor | None, dtype: torch.dtype) -> tuple[Tensor | float, ...]:

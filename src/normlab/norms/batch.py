@@ -97,8 +97,8 @@ class BatchNorm2d(BatchStatistics):
         float32 (float64 for float64 input). An empty batch passes through in evaluation.
 
     Raises:
-        ValueError: input that is not 4-D, floating-point and of C channels; in training, an empty
-            batch or one value per channel.
+        ValueError: input that is not 4-D, floating-point, of C channels and with pixels; in
+            training, an empty batch or one value per channel.
 
     State dicts interchange with ``torch.nn.BatchNorm2d``.
     """

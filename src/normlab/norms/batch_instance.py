@@ -43,8 +43,8 @@ class BatchInstanceNorm2d(BatchStatistics):
         float32 (float64 for float64 input). An empty batch passes through in evaluation.
 
     Raises:
-        ValueError: input that is not 4-D, floating-point and of C channels; maps of one pixel;
-            in training, an empty batch.
+        ValueError: input that is not 4-D, floating-point, of C channels and with pixels; maps of
+            one pixel; in training, an empty batch.
     """
 
     optimizer_needs: ClassVar[Mapping[str, ParameterNeeds]] = {

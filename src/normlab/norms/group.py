@@ -36,7 +36,7 @@ class GroupNorm2d(Norm2d):
 
     Raises:
         ValueError: groups that do not divide the channels; input that is not 4-D,
-            floating-point and of C channels; one value per group.
+            floating-point, of C channels and with pixels; one value per group.
 
     State dicts interchange with ``torch.nn.GroupNorm``.
     """

@@ -34,7 +34,8 @@ class InstanceNorm2d(Norm2d):
         float32 (float64 for float64 input). An empty batch gives an empty batch.
 
     Raises:
-        ValueError: input that is not 4-D, floating-point and of C channels; maps of one pixel.
+        ValueError: input that is not 4-D, floating-point, of C channels and with pixels; maps of
+            one pixel.
 
     State dicts interchange with ``torch.nn.InstanceNorm2d(channels, affine=True)``.
     """

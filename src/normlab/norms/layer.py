@@ -33,7 +33,8 @@ class LayerNormCHW(Norm2d):
         float32 (float64 for float64 input). An empty batch gives an empty batch.
 
     Raises:
-        ValueError: input that is not 4-D, floating-point and of C channels; one value per image.
+        ValueError: input that is not 4-D, floating-point, of C channels and with pixels; one value
+            per image.
 
     State dicts interchange with ``torch.nn.GroupNorm(1, channels)``.
     """

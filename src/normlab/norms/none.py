@@ -20,7 +20,7 @@ class NoNorm2d(Norm2d):
         (N, C, H, W) to (N, C, H, W): the input itself.
 
     Raises:
-        ValueError: input that is not 4-D, floating-point and of C channels.
+        ValueError: input that is not 4-D, floating-point, of C channels and with pixels.
     """
 
     def __init__(self, channels: int) -> None:
