@@ -25,6 +25,7 @@ app = App(
     version=__version__,
     help="Compare normalization layers in convolutional networks, honestly.",
     help_on_error=False,
+    suppress_keyboard_interrupt=False,  # main() says how to go on
 )
 
 _RECIPE = Group("Recipe (of every run)", sort_key=10)
@@ -297,13 +298,17 @@ def _guarded(call: Callable[[], Any], errors: Console) -> int:
     except (InputError, cyclopts.CycloptsError) as error:
         errors.print(f"normlab: {error}", markup=False, highlight=False, soft_wrap=True)
         return BAD_INPUT
-    except KeyboardInterrupt:
-        errors.print("normlab: stopped; the same command goes on from here", highlight=False)
-        return INTERRUPTED
     except BrokenPipeError:
         # The reader of a pipe has gone; keep the interpreter from complaining at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        errors.print(f"normlab: {where}{error.strerror}", markup=False, highlight=False)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        errors.print("normlab: stopped; the same command goes on from here", highlight=False)
+        return INTERRUPTED
     return status if isinstance(status, int) else OK
 
 

@@ -189,7 +189,8 @@ def check_out(out: str | Path | None) -> None:
     existing = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
     if not existing.is_dir():
         raise InputError(f"{existing} is a file, so {path} cannot be made below it")
-    if shutil.disk_usage(existing).free < 1 << 20:
+    disk = shutil.disk_usage(existing)
+    if disk.total and disk.free < 1 << 20:
         raise InputError(f"the disk of {existing} is full; free space or choose another --out")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import signal
 import sys
 import tempfile
 import threading
@@ -107,6 +108,8 @@ def _carry_out_one(
     arm: str, config: RunConfig, data: DataSet, folder: Path, notes: Path
 ) -> tuple[str, RunConfig, dict[str, Any] | str]:
     """In the worker. What a person can put right comes back as text."""
+    # Ctrl-C reaches the whole group; the parent alone decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     keep_memory()
     note = notes / f"{arm.replace(':', ',')}~{config.seed}.json"
 

@@ -1,0 +1,240 @@
+"""Whole commands: what a person types, what is answered, what is left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from normlab.cli import main
+from normlab.errors import InputError
+from normlab.files import write_bytes, write_text, write_with
+
+ROOT = Path(__file__).parents[2]
+BIRDS = ROOT.parent / "shared/data/birds64"
+FASHION = Path("/usr/share/datasets/fashion-mnist")
+QUICK = ["--n", "1", "--epochs", "1", "--seeds", "1", "--limit-per-class", "10"]
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Class folders of 24 real files each, told apart by colour."""
+    generator = np.random.default_rng(0)
+    for name, tint in (("Robin", 200), ("Wren", 60)):
+        folder = tmp_path / "photos" / name
+        folder.mkdir(parents=True)
+        for index in range(24):
+            pixels = generator.integers(0, 40, (20, 24, 3)) + (tint, 90, 120)
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{index:02}.png")
+    return tmp_path / "photos"
+
+
+def _run(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "normlab", *map(str, arguments)]
+    environment = {**os.environ, "COLUMNS": "160"}
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment)
+
+
+def test_compare_from_photos_to_page(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "study"
+    command = ["compare", "--data", photos, "--arms", "bn,none", *QUICK, "--out", out]
+    done = _run(*command)
+    assert done.returncode == 0, done.stderr
+    for expected in ("2 classes", "2 to make (2 arms, 1 seeds", "SGD momentum 0.9", "report.html"):
+        assert expected in done.stdout
+    assert re.search(r"^bn +\d+\.\d ", done.stdout, re.MULTILINE)
+    assert "\x1b" not in done.stdout  # no colours or bars where the output is no terminal
+    again = _run(*command)
+    assert again.returncode == 0
+    assert "nothing was run again" in again.stdout
+    run = out / "runs/none/seed-0"
+    inspected = _run("inspect", run)
+    assert "all 7 sites carry none" in inspected.stdout
+    assert "NoNorm2d(16)" in inspected.stdout
+    page = (out / "report.html").read_bytes()
+    (out / "report.html").unlink()
+    reported = _run("report", out)
+    assert reported.returncode == 0, reported.stderr
+    assert (out / "report.html").read_bytes() == page
+
+
+def test_dry_run_says_what_and_how_long_and_writes_nothing(tmp_path: Path) -> None:
+    done = _run("compare", "--dry-run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "21 to make (7 arms, 3 seeds)" in done.stdout
+    assert re.search(r"Time +about \d", done.stdout)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_train_makes_one_run(tmp_path: Path) -> None:
+    done = _run(
+        "train", "--norm", "gn:groups=4", "--seed", "3", "--n", "1", "--epochs", "2",
+        "--limit-per-class", "10", "--optimizer", "adamw", "--lr", "0.001", "--crop-pad", "1",
+        "--step-at", "0.3", "--step-at", "0.6", "--schedule", "step", "--out", tmp_path / "run",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "img/s" in done.stdout
+    config = json.loads((tmp_path / "run/run.json").read_text())["config"]
+    assert (config["norm"], config["seed"], config["optimizer"]) == ("gn:groups=4", 3, "adamw")
+    assert config["step_at"] == [0.3, 0.6]
+
+
+def test_norms_prints_the_catalogue_and_the_docs_are_its_print(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["norms"]) == 0
+    text = capsys.readouterr().out
+    for name in ("torch_bn", "bn", "in", "bin", "ln", "gn", "none"):
+        assert re.search(rf"^{name}  ", text, re.MULTILINE)
+    assert "clamped to [0.0, 1.0] after each step" in text
+    assert main(["norms", "--markdown"]) == 0
+    assert (ROOT / "docs/norms.md").read_text() == capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["compare", "--data", "nowhere"], "nowhere"),
+        (["compare", "--arms", "batchnorm"], "unknown normalization 'batchnorm'"),
+        (["compare", "--arms", "gm"], "did you mean"),
+        (["compare", "--arms", "gn:groups=5"], "must divide the 16 channels, got 5"),
+        (["compare", "--arms", "gn:group=4"], "did you mean groups"),
+        (["compare", "--arms", ","], "arms is empty"),
+        (["compare", "--arms", "torch.nn:Linear9"], "must be a subclass of torch.nn.Module"),
+        (["compare", "--arms", "no.such:Layer"], "cannot import 'no.such'"),
+        (["compare", "norm"], "did you mean norms"),
+        (["compare", "missing.toml"], "there is no file missing.toml"),
+        (["compare", "--epochs", "0"], "epochs must be >= 1, got 0"),
+        (["compare", "--batch-size", "0"], "batch_size must be >= 1, got 0"),
+        (["compare", "--epochs", "two"], "two"),
+        (["compare", "--seeds", "0"], "seeds must be a whole number of at least 1, got 0"),
+        (["compare", "--workers", "0"], "workers must be"),
+        (["compare", "--image-size", "4"], "image_size must be a whole number of at least 8"),
+        (["compare", "--limit-per-class", "0"], "limit_per_class"),
+        (["compare", "--lr", "-1"], "lr must be > 0"),
+        (["compare", "--device", "tpu"], "tpu"),
+        (["compare", "--epoch", "3"], "--epochs"),
+        (["train", "--norm", "xn"], "unknown normalization 'xn'"),
+        (["report", "nowhere"], "nowhere holds no study"),
+        (["inspect", "nowhere"], "nowhere is not a run's folder"),
+        (["compair"], "compare"),
+    ],
+)
+def test_bad_input_is_one_message_with_status_2_and_leaves_nothing(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    said = capsys.readouterr()
+    assert message in said.err
+    assert "Traceback" not in said.err + said.out
+    assert said.err.startswith("normlab: ")
+    assert len(said.err.strip().splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_images_are_named_and_stop_the_study_unless_told(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (photos / "Wren/torn.png").write_bytes((photos / "Wren/00.png").read_bytes()[:200])
+    (photos / "Robin/notes.txt").write_text("seen in May")
+    command = ["compare", "--data", str(photos), "--arms", "bn", "--n", "1", "--epochs", "1"]
+    command += ["--seeds", "1", "--out", str(tmp_path / "s")]
+    assert main(command) == 2
+    said = capsys.readouterr().err
+    for expected in ("Wren/torn.png", "Robin/notes.txt", "--skip-bad"):
+        assert expected in said
+    assert not (tmp_path / "s").exists()
+    assert main([*command, "--skip-bad"]) == 0
+    assert "Robin/notes.txt" in json.loads((tmp_path / "s/data.json").read_text())["skipped"]
+
+
+def test_an_out_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "file", tmp_path / "file/below"):
+        assert main(["compare", *QUICK, "--arms", "bn", "--out", str(out)]) == 2
+        assert "is a file" in capsys.readouterr().err
+    assert (tmp_path / "file").read_text() == ""
+
+
+@pytest.mark.skipif(
+    not Path("/sys/kernel").is_dir(), reason="needs Linux's /sys, which is not writable"
+)
+def test_a_file_system_that_takes_no_files(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", *QUICK, "--arms", "bn", "--out", "/sys/kernel/normlab"]) == 2
+    said = capsys.readouterr().err
+    assert "/sys/kernel/normlab" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
+def test_a_full_disk_is_said_and_leaves_the_old_file_whole(tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    write_text(path, "old")
+
+    def fill(aside: Path) -> None:
+        aside.write_text("half of the new")
+        Path("/dev/full").write_bytes(b"\0" * 65536)
+
+    with pytest.raises(InputError, match=r"cannot write .*run\.json: the disk is full"):
+        write_with(path, fill)
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["run.json"]
+
+
+def test_files_are_as_open_as_the_umask_says(tmp_path: Path) -> None:
+    write_bytes(tmp_path / "a", b"x")
+    (tmp_path / "b").write_bytes(b"x")
+    assert (tmp_path / "a").stat().st_mode == (tmp_path / "b").stat().st_mode
+
+
+def test_stopping_leaves_a_study_that_goes_on(tmp_path: Path) -> None:
+    import signal
+    import time
+
+    out = tmp_path / "s"
+    command = ["compare", "--arms", "bn,none", "--seeds", "1", "--epochs", "4", "--out", out]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "normlab", *map(str, command)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 60
+    while not list(out.glob("runs/*/*/run.json")) and time.monotonic() < deadline:
+        time.sleep(0.02)  # until the first run has begun
+    os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does: to the whole group
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "the same command goes on" in errors
+    assert "Traceback" not in errors
+    done = _run(*command)
+    assert done.returncode == 0, done.stderr
+    statuses = [json.loads(p.read_text())["status"] for p in out.glob("runs/*/*/run.json")]
+    assert statuses == ["complete", "complete"]
+
+
+@pytest.mark.skipif(not FASHION.is_dir(), reason="needs Debian's package dataset-fashion-mnist")
+def test_fashion_mnist(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["compare", "--data", str(FASHION), "--arms", "gn", *QUICK]
+    assert main([*command, "--out", str(tmp_path / "s")]) == 0
+    assert "100 train" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(not BIRDS.is_dir(), reason="needs the birds beside the repository")
+def test_birds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["compare", "--data", str(BIRDS), "--arms", "in", *QUICK, "--image-size", "16"]
+    assert main([*command, "--out", str(tmp_path / "s")]) == 0
+    assert "25 classes, 250 train" in capsys.readouterr().out

@@ -1,0 +1,231 @@
+"""The main job, in real processes: paired runs, the study's folder, going on with it."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import statistics
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import normlab
+from normlab.errors import InputError
+from normlab.studies import make_plan, read_curves, read_results
+from normlab.workflow import Comparison, Estimate
+
+SMALL: dict[str, Any] = {"limit_per_class": 12, "n": 1, "epochs": 1, "workers": 2}
+
+
+def _compare(out: Path, **options: Any) -> Comparison:
+    done = normlab.compare(**{**SMALL, "out": out, **options})
+    assert isinstance(done, Comparison)
+    return done
+
+
+def _weights(folder: Path) -> dict[str, str]:
+    return {
+        str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in sorted(folder.rglob("weights.safetensors"))
+    }
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("studies") / "two"
+    assert _compare(folder, arms="bn,gn:groups=4", seeds=2).runs_made == 4
+    return folder
+
+
+def test_the_folder_is_that_of_the_contract(study: Path) -> None:
+    for name in ("study.toml", "data.json", "results.csv", "results.md", "results.tex"):
+        assert (study / name).is_file()
+    assert (study / "report.html").stat().st_size < 8_000_000
+    assert sorted(p.name for p in (study / "runs").iterdir()) == ["bn", "gn,groups=4"]
+    question = tomllib.loads((study / "study.toml").read_text())
+    assert question["seeds"] == [0, 1]
+    assert question["arms"]["gn:groups=4"] == {"norm": "gn:groups=4"}
+    assert len(list((study / "figures").glob("*.svg"))) == 9
+
+
+def test_the_table_is_what_the_runs_say(study: Path) -> None:
+    with (study / "results.csv").open() as opened:
+        rows = list(csv.DictReader(opened))
+    assert len(rows) == 2 * 2 * 3
+    for row in rows:
+        folder = study / "runs" / row["arm"].replace(":", ",") / f"seed-{row['seed']}"
+        record = json.loads((folder / "run.json").read_text())
+        for name in ("loss", "accuracy", "micro_f1", "macro_f1"):
+            assert float(row[name]) == record["metrics"][row["split"]][name]
+        assert row["status"] == "complete"
+    results = read_results(study)
+    values = [float(r["accuracy"]) for r in rows if r["arm"] == "bn" and r["split"] == "test"]
+    spread = results.spread("bn", "test", "accuracy")
+    assert spread is not None
+    assert (spread.mean, spread.sd) == pytest.approx(
+        (statistics.mean(values), statistics.stdev(values))
+    )
+
+
+def test_the_number_of_workers_changes_nothing_and_seeds_pair_the_arms(
+    study: Path, tmp_path: Path
+) -> None:
+    _compare(tmp_path / "one", arms=["bn", "gn:groups=4"], seeds=2, workers=1)
+    assert _weights(tmp_path / "one") == _weights(study)
+    assert len(set(_weights(study).values())) == 4
+
+
+def test_again_runs_nothing_and_more_runs_only_what_is_missing(tmp_path: Path) -> None:
+    out = tmp_path / "s"
+    assert _compare(out, arms="bn", seeds=1).runs_made == 1
+    before = _weights(out)
+    assert _compare(out, arms="bn", seeds=1).runs_made == 0
+    assert _compare(out, arms="bn", seeds=2).runs_made == 1
+    more = _compare(out, arms="none", seeds=2)
+    assert more.runs_made == 2
+    assert more.results.arms == ("bn", "none")
+    assert before.items() <= _weights(out).items()
+    (out / "runs/bn/seed-0/run.json").unlink()  # as if it had been stopped
+    assert _compare(out, arms="bn", seeds=1).runs_made == 1
+    assert before.items() <= _weights(out).items()
+
+
+def test_another_question_in_the_folder_is_refused(study: Path) -> None:
+    before = (study / "study.toml").read_bytes()
+    with pytest.raises(InputError, match=r"another question.*epochs \(1 there, 2 asked\)"):
+        _compare(study, arms="bn", seeds=1, epochs=2)
+    with pytest.raises(InputError, match="another question.*the data"):
+        _compare(study, arms="bn", seeds=1, limit_per_class=10)
+    assert (study / "study.toml").read_bytes() == before
+
+
+def test_a_folder_that_holds_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(InputError, match="is not empty and holds no study"):
+        _compare(tmp_path, arms="bn", seeds=1)
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_divergence_is_shown_and_does_not_end_the_study(tmp_path: Path) -> None:
+    done = _compare(tmp_path / "s", arms="none,bn", seeds=1, lr=1e8, warmup=0.0)
+    assert done.runs_made == 2
+    none, _ = done.results.of_arm("none"), done.results.of_arm("bn")
+    assert none[0].status.startswith("diverged at step")
+    for text in (str(done), (tmp_path / "s/report.html").read_text()):
+        assert "seed 0 diverged at step" in text
+    assert "diverged at step" in (tmp_path / "s/results.csv").read_text()
+    assert read_curves(done.results, "none").trend == "no run of this arm ended with a model"
+
+
+def test_dry_run_writes_nothing(tmp_path: Path) -> None:
+    found = normlab.compare(**SMALL, arms="bn,gn", seeds=2, out=tmp_path / "s", dry_run=True)
+    assert isinstance(found, Estimate)
+    assert (found.runs, found.already) == (4, 0)
+    assert found.seconds > 0
+    assert not (tmp_path / "s").exists()
+
+
+def test_the_default_folder_is_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    first = normlab.compare(**SMALL, arms="bn", seeds=1)
+    again = normlab.compare(**SMALL, arms="bn", seeds=1)
+    assert isinstance(first, Comparison)
+    assert isinstance(again, Comparison)
+    assert first.folder == again.folder
+    assert again.runs_made == 0
+    assert len(list((tmp_path / "studies").iterdir())) == 1
+
+
+def test_a_layer_of_ones_own_from_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_layers.py").parent.mkdir(exist_ok=True)
+    package = tmp_path / "mine"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "layers.py").write_text(
+        "import torch\n"
+        "class Scaled(torch.nn.Module):\n"
+        "    conv_bias = True\n"
+        "    def __init__(self, channels, start=1.0):\n"
+        "        super().__init__()\n"
+        "        self.start = start\n"
+        "        self.scale = torch.nn.Parameter(torch.full((1, channels, 1, 1), start))\n"
+        "    def forward(self, x):\n"
+        "        return x * self.scale\n"
+        "    def extra_repr(self):\n"
+        "        return f'start={self.start}'\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    done = _compare(Path("s"), arms="mine.layers:Scaled:start=0.5", seeds=1)
+    (run,) = done.results.runs
+    assert {site["layer"] for site in run.record["sites"]} == {"Scaled(start=0.5)"}
+    assert normlab.load_model(run.folder).conv.bias is not None
+
+
+def test_a_grid_from_a_file_names_arms_by_what_varies(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(
+        'title = "Mine"\nseeds = 1\n[run]\nn = 1\n[grid]\nnorm = ["bn"]\nbatch_size = [8, 32]\n'
+    )
+    plan = make_plan(str(path), {}, settings={"epochs": 1})
+    assert list(plan.arms) == ["bn,batch_size=8", "bn,batch_size=32"]
+    assert [c.batch_size for c in plan.arms.values()] == [8, 32]
+    assert {c.epochs for c in plan.arms.values()} == {1}
+    assert plan.title == "Mine"
+
+
+def test_the_preset_of_the_course_experiment_is_its_recipe() -> None:
+    plan = make_plan("experiment", {})
+    assert list(plan.arms) == ["torch_bn", "bn", "in", "bin", "ln", "gn", "none"]
+    config = plan.config("bn", 0)
+    assert (config.optimizer, config.momentum, config.weight_decay) == ("sgd", 0.0, 0.0)
+    assert (config.lr, config.batch_size, config.epochs, config.n) == (1e-3, 32, 50, 2)
+    assert (config.schedule, config.warmup, config.crop_pad, config.flip) == (
+        "constant", 0.0, 0, False
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[grid]\nnrm = ['bn']\n", r"'nrm' is not a field.*did you mean norm"),
+        ("[gird]\n", r"has 'gird' \(did you mean grid"),
+        ("[grid]\nnorm = 'bn'\n", "needs a list of values for norm"),
+        ("[grid]\nnorm = ['bn', 'bn']\n", "twice"),
+        ("[grid]\nseed = [1, 2]\n", "seed cannot be varied"),
+        ("[grid\n", "is not TOML"),
+        ("[data]\nsize = 3\n", r"'size' in \[data\]"),
+        ("seeds = 0\n", "seeds must be a whole number of at least 1"),
+    ],
+)
+def test_study_files_that_cannot_be(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=message):
+        make_plan(str(path), {})
+
+
+def test_the_curves_are_read_by_the_written_rules(study: Path) -> None:
+    from dataclasses import replace
+
+    results = read_results(study)
+
+    def reading(values: list[float]) -> Any:
+        history = [
+            {"epoch": i, "split": "val", "accuracy": v, "loss": 1.0} for i, v in enumerate(values)
+        ]
+        runs = tuple(replace(run, history=history) for run in results.of_arm("bn"))
+        return read_curves(replace(results, runs=runs), "bn")
+
+    assert reading([0.1, 0.2, 0.3]).trend.startswith("too few epochs (3)")
+    rising = reading([0.1 * i for i in range(1, 9)])
+    assert "rose by 20.0 points in the last 2 epochs" in rising.trend
+    assert rising.oscillation == "steady in the last epochs"
+    flat = reading([0.2, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9])
+    assert flat.trend == "flat at the end (+0.0 points in the last 2 epochs)"
+    jumping = reading([0.9, 0.9, 0.9, 0.9, 0.9, 0.8, 0.9, 0.8])
+    assert "falls of 10.0 points" in jumping.oscillation

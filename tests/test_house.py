@@ -1,0 +1,83 @@
+"""The house stands as the architecture page says: imports go down its arrows, never up."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import normlab
+
+SOURCE = Path(normlab.__file__).parent
+
+# Room to the rooms it may import; the ground floor is open to all.
+GROUND = {"errors", "keyed", "files"}
+ALLOWED = {
+    "norms": set(),
+    "models": {"norms"},
+    "data": set(),
+    "training": {"models", "norms", "data"},
+    "studies": {"training", "models", "norms", "data"},
+    "report": {"studies", "training", "models", "norms", "data"},
+}
+
+
+def _imports(path: Path) -> set[str]:
+    """Rooms of the package that a file imports, wherever in the file."""
+    package = path.relative_to(SOURCE).parent.parts
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = package[: len(package) - node.level + 1]
+            named = [*base, *(node.module.split(".") if node.module else [])]
+            found |= {named[0]} if named else {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("normlab"):
+            found.add((node.module or "").split(".")[1])
+    return found
+
+
+def test_imports_follow_the_arrows() -> None:
+    for room, allowed in ALLOWED.items():
+        files = list((SOURCE / room).rglob("*.py"))
+        assert files, f"no files in {room}"
+        for path in files:
+            wrong = _imports(path) - allowed - GROUND - {room, "__version__"}
+            assert not wrong, f"{path.relative_to(SOURCE)} imports {wrong}"
+
+
+def test_the_ground_floor_imports_no_room() -> None:
+    for name in GROUND:
+        assert _imports(SOURCE / f"{name}.py") <= GROUND
+
+
+def test_norms_need_torch_alone() -> None:
+    for path in (SOURCE / "norms").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = (
+                [alias.name for alias in node.names]
+                if isinstance(node, ast.Import)
+                else [node.module or ""]
+                if isinstance(node, ast.ImportFrom) and not node.level
+                else []
+            )
+            for name in names:
+                top = name.split(".")[0]
+                assert top in {"torch", *sys.stdlib_module_names}, f"{path.name} imports {name}"
+
+
+def test_help_is_quick_and_light() -> None:
+    code = (
+        "import sys; from normlab.cli import main; status = main(['--help']); "
+        "heavy = {'torch', 'sklearn', 'PIL', 'numpy', 'vl_convert'} & set(sys.modules); "
+        "sys.exit(f'imported {heavy}' if heavy else status)"
+    )
+    times = []
+    for _ in range(3):
+        began = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        times.append(time.perf_counter() - began)
+        assert done.returncode == 0, done.stderr
+        assert "compare" in done.stdout
+    assert min(times) < 0.6, times

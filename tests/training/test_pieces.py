@@ -1,0 +1,173 @@
+"""Configuration, schedule, optimizer and metrics, each against what it must be."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from normlab.errors import InputError
+from normlab.models import ResNet
+from normlab.training import FIELDS, RunConfig
+from normlab.training.metrics import measure
+from normlab.training.optimizer import LayerAwareOptimizer
+from normlab.training.schedule import learning_rate
+
+
+def test_a_configuration_goes_to_json_and_back() -> None:
+    config = RunConfig(norm="gn:groups=4", lr=1, step_at=(0.3, 0.6), clip_norm=2)
+    back = RunConfig.from_dict(json.loads(json.dumps(config.to_dict())))
+    assert back == config
+    assert back.identity("data") == config.identity("data")
+    assert config.lr == 1.0
+    assert isinstance(config.lr, float)
+
+
+def test_every_field_and_the_data_change_the_identity() -> None:
+    other: dict[str, object] = {
+        "norm": "gn", "shortcut": "B", "optimizer": "adamw", "schedule": "step",
+        "precision": "bfloat16", "device": "cuda", "nesterov": True, "decay_all": True,
+        "flip": True, "clip_norm": 1.0, "step_at": (0.5,), "step_factor": 0.2,
+    }  # fmt: skip
+    base = RunConfig()
+    seen = {base.identity("a"), base.identity("b")}
+    for name in FIELDS:
+        value = getattr(base, name)
+        if name not in other:
+            other[name] = value + 1 if isinstance(value, int) else value / 2 + 0.007
+        changed = other[name]
+        seen.add(dataclasses.replace(base, **{name: changed}).identity("a"))
+    assert len(seen) == len(FIELDS) + 2
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("epochs", 0, "epochs must be >= 1, got 0"),
+        ("batch_size", 0, "batch_size must be >= 1"),
+        ("batch_size", 2.5, "batch_size must be a whole number, got 2.5"),
+        ("epochs", True, "epochs must be a whole number, got True"),
+        ("lr", 0, "lr must be > 0"),
+        ("lr", float("nan"), "lr must be > 0, got nan"),
+        ("lr", "fast", "lr must be a number, got 'fast'"),
+        ("momentum", 1.0, r"momentum must be in \[0, 1\)"),
+        ("schedule", "cosin", r"schedule must be one of .* \(did you mean cosine\?\)"),
+        ("step_at", (0.5, 1.5), r"step_at must be in \(0, 1\), got 1.5"),
+        ("flip", 1, "flip must be true or false"),
+        ("clip_norm", -1.0, "clip_norm must be > 0"),
+        ("n", 0, "n must be >= 1"),
+        ("warmup", 1.0, r"warmup must be in \[0, 1\)"),
+    ],
+)
+def test_impossible_values(field: str, value: object, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        RunConfig(**{field: value})  # type: ignore[arg-type]
+
+
+def test_unknown_fields_are_named_with_what_was_meant() -> None:
+    with pytest.raises(InputError, match=r"'epoch' is not a field .*did you mean epochs"):
+        RunConfig.from_dict({"epoch": 3})
+
+
+def test_nesterov_needs_momentum() -> None:
+    with pytest.raises(InputError, match="nesterov needs"):
+        RunConfig(nesterov=True, momentum=0.0)
+
+
+def test_schedules() -> None:
+    def rates(**fields: object) -> list[float]:
+        config = RunConfig(epochs=4, lr=1.0, **fields)  # type: ignore[arg-type]
+        return [learning_rate(config, step, 10) for step in range(40)]
+
+    assert rates(schedule="constant", warmup=0.0) == [1.0] * 40
+    step = rates(schedule="step", warmup=0.0, step_at=(0.5, 0.75))
+    assert step == pytest.approx([1.0] * 20 + [0.1] * 10 + [0.01] * 10)
+    cosine = rates(schedule="cosine", warmup=0.0)
+    assert cosine == pytest.approx([(1 + math.cos(math.pi * t / 40)) / 2 for t in range(40)])
+    warm = rates(schedule="cosine", warmup=0.1)
+    assert warm[:4] == pytest.approx([0.25, 0.5, 0.75, 1.0])
+    assert warm[4] == 1.0
+    assert all(a > b for a, b in zip(warm[4:], warm[5:], strict=False))
+
+
+def _decays(model: nn.Module, **fields: object) -> dict[str, tuple[float, float]]:
+    """Parameter name to (learning rate, weight decay)."""
+    config = RunConfig(lr=1.0, weight_decay=0.5, **fields)  # type: ignore[arg-type]
+    optimizer = LayerAwareOptimizer(model, config)
+    names = {id(p): name for name, p in model.named_parameters()}
+    return {
+        names[id(p)]: (group["lr"], group["weight_decay"])
+        for group in optimizer.inner.param_groups
+        for p in group["params"]
+    }
+
+
+def test_weight_decay_spares_norms_and_biases_unless_told() -> None:
+    for norm in ("torch_bn", "bn", "gn", "none"):
+        found = _decays(ResNet(1, 3, norm, seed=0))
+        assert {n for n, (_, decay) in found.items() if decay} == {
+            n for n in found if n.endswith("weight") and ("conv" in n or n.startswith("fc"))
+        }
+    everything = _decays(ResNet(1, 3, "bn", seed=0), decay_all=True)
+    assert {decay for _, decay in everything.values()} == {0.5}
+
+
+def test_the_gate_gets_what_it_declares() -> None:
+    model = ResNet(1, 3, "bin", seed=0)
+    for fields in ({}, {"decay_all": True}, {"optimizer": "adamw"}):
+        found = _decays(model, **fields)
+        gates = {n: v for n, v in found.items() if n.endswith("gate")}
+        assert len(gates) == 7
+        assert set(gates.values()) == {(10.0, 0.0)}
+        assert {lr for n, (lr, _) in found.items() if n not in gates} == {1.0}
+    optimizer = LayerAwareOptimizer(model, RunConfig(lr=1.0))
+    optimizer.set_lr(0.5)
+    assert {g["lr"] for g in optimizer.inner.param_groups} == {0.5, 5.0}
+    optimizer.step(model(torch.randn(4, 3, 8, 8)).square().sum())
+    for name, parameter in model.named_parameters():
+        if name.endswith("gate"):
+            assert parameter.min() >= 0
+            assert parameter.max() <= 1
+    assert any(bool((p < 1).any()) for n, p in model.named_parameters() if n.endswith("gate"))
+
+
+def test_a_layer_of_ones_own_is_honoured_and_a_false_declaration_refused() -> None:
+    from normlab.norms import ParameterNeeds
+
+    class Own(nn.Module):
+        optimizer_needs = {"scale": ParameterNeeds(clamp=(0.9, 1.1))}
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(1))
+
+    own = Own()
+    optimizer = LayerAwareOptimizer(own, RunConfig(lr=100.0))
+    optimizer.step((own.scale * 5).sum())
+    assert own.scale.item() == pytest.approx(0.9)
+    own.optimizer_needs = {"missing": ParameterNeeds()}  # type: ignore[misc]
+    with pytest.raises(ValueError, match="'missing', which is not one of its parameters"):
+        LayerAwareOptimizer(own, RunConfig())
+
+
+def test_clipping_bounds_the_gradient() -> None:
+    layer = nn.Linear(1, 1, bias=False)
+    before = layer.weight.item()
+    fields = {"lr": 1.0, "momentum": 0.0, "weight_decay": 0.0, "clip_norm": 0.5}
+    LayerAwareOptimizer(layer, RunConfig(**fields)).step(1000 * layer.weight.sum())  # type: ignore[arg-type]
+    assert before - layer.weight.item() == pytest.approx(0.5, rel=1e-4)
+
+
+def test_metrics_by_hand() -> None:
+    # Three classes, the last one absent: F1 of class 0 is 2/3, of class 1 is 1/2, of class 2 is 0.
+    labels, predicted = np.array([0, 0, 0, 1, 1]), np.array([0, 0, 1, 1, 0])
+    found = measure(labels, predicted, 0.25, classes=3)
+    assert found.accuracy == pytest.approx(0.6)
+    assert found.micro_f1 == pytest.approx(0.6)
+    assert found.macro_f1 == pytest.approx((2 / 3 + 1 / 2 + 0) / 3)
+    assert found.loss == 0.25

@@ -1,0 +1,239 @@
+"""A run from configuration to folder: exact, resumable, honest about how it ended."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import f1_score
+
+from normlab.data import DataConfig, DataSet, DeviceSplit, load
+from normlab.errors import InputError
+from normlab.models import ResNet, load_model
+from normlab.training import HISTORY_COLUMNS, RunConfig, run, train
+from normlab.training.checkpoint import FOLDER
+
+SMALL = {"n": 1, "epochs": 2, "batch_size": 32}
+
+
+@pytest.fixture(scope="module")
+def digits() -> DataSet:
+    return load(DataConfig(limit_per_class=16))
+
+
+@pytest.fixture(scope="module")
+def finished(digits: DataSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run") / "seed-0"
+    train(RunConfig(**SMALL), digits, folder)
+    return folder
+
+
+def _sha(folder: Path) -> str:
+    return hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()
+
+
+def test_the_folder_holds_what_the_contract_names(finished: Path, digits: DataSet) -> None:
+    names = {p.name for p in finished.iterdir()}
+    assert names == {
+        "run.json", "history.csv", "predictions.npz", "model.json", "weights.safetensors"
+    }  # fmt: skip
+    record = json.loads((finished / "run.json").read_text())
+    assert record["status"] == "complete"
+    assert record["identity"] == RunConfig(**SMALL).identity(digits.fingerprint)
+    assert len(record["sites"]) == 7
+    assert all(site["layer"].startswith("BatchNorm2d(") for site in record["sites"])
+    assert record["versions"]["torch"] == torch.__version__
+    with (finished / "history.csv").open() as opened:
+        rows = list(csv.DictReader(opened))
+    assert tuple(rows[0]) == HISTORY_COLUMNS
+    assert [(r["epoch"], r["split"]) for r in rows] == [
+        ("1", "train_running"), ("1", "val"), ("2", "train_running"), ("2", "val")
+    ]  # fmt: skip
+
+
+def test_reported_metrics_follow_from_the_predictions(finished: Path, digits: DataSet) -> None:
+    record = json.loads((finished / "run.json").read_text())
+    arrays = np.load(finished / "predictions.npz", allow_pickle=False)
+    for split in ("train", "val", "test"):
+        labels, probabilities = arrays[f"{split}_label"], arrays[f"{split}_probabilities"]
+        assert arrays[f"{split}_image"].tolist() == digits.splits[split].names.tolist()
+        assert np.array_equal(labels, digits.splits[split].labels)
+        assert probabilities.sum(1) == pytest.approx(np.ones(len(labels)), abs=1e-5)
+        said, guess = record["metrics"][split], probabilities.argmax(1)
+        assert said["accuracy"] == pytest.approx((labels == guess).mean())
+        assert said["micro_f1"] == pytest.approx(said["accuracy"])
+        assert said["macro_f1"] == pytest.approx(f1_score(labels, guess, average="macro"))
+        true = probabilities[np.arange(len(labels)), labels]
+        assert said["loss"] == pytest.approx(-np.log(true).mean(), rel=1e-4)
+
+
+def test_the_model_that_is_handed_on_gives_the_same_predictions(
+    finished: Path, digits: DataSet
+) -> None:
+    model = load_model(finished)
+    assert not model.training
+    arrays = np.load(finished / "predictions.npz", allow_pickle=False)
+    x, _ = next(DeviceSplit(digits, "test").sequential(256))
+    with torch.no_grad():
+        probabilities = model(x).softmax(1).numpy()
+    assert probabilities == pytest.approx(arrays["test_probabilities"][: len(x)], abs=1e-5)
+
+
+@pytest.mark.parametrize("norm", ["bn", "bin", "none"])
+def test_twice_is_bit_identical(norm: str, digits: DataSet, tmp_path: Path) -> None:
+    config = RunConfig(**SMALL, norm=norm, crop_pad=1, flip=True)
+    train(config, digits, tmp_path / "a")
+    train(config, digits, tmp_path / "b")
+    assert _sha(tmp_path / "a") == _sha(tmp_path / "b")
+
+
+@pytest.mark.parametrize("fields", [{}, {"optimizer": "adamw", "lr": 1e-3}, {"norm": "bin"}])
+def test_a_stopped_run_goes_on_to_the_same_bits(
+    fields: dict[str, object],
+    digits: DataSet,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = RunConfig(**{**SMALL, "epochs": 3, "crop_pad": 1, **fields})  # type: ignore[arg-type]
+    train(config, digits, tmp_path / "whole")
+    monkeypatch.setattr(run, "CHECKPOINT_SECONDS", 0.0)
+
+    def stop(at: run.Progress) -> None:
+        if at.epoch == 2 and at.step == at.steps * 2 // 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config, digits, tmp_path / "cut", stop)
+    assert json.loads((tmp_path / "cut/run.json").read_text())["status"] == "interrupted"
+    assert (tmp_path / "cut" / FOLDER).is_dir()
+    epochs = []
+    train(config, digits, tmp_path / "cut", lambda at: epochs.append(at.epoch))
+    assert min(epochs) == 2  # epoch 1 came from the checkpoint
+    assert _sha(tmp_path / "cut") == _sha(tmp_path / "whole")
+    assert not (tmp_path / "cut" / FOLDER).exists()
+
+
+def test_a_damaged_checkpoint_costs_time_and_not_truth(
+    finished: Path, digits: DataSet, tmp_path: Path
+) -> None:
+    place = tmp_path / "run" / FOLDER
+    place.mkdir(parents=True)
+    (place / "state.safetensors").write_bytes(b"half of a checkpoint")
+    train(RunConfig(**SMALL), digits, tmp_path / "run")
+    assert _sha(tmp_path / "run") == _sha(finished)
+
+
+def test_a_finished_run_is_not_run_again(finished: Path, digits: DataSet) -> None:
+    before = {p.name: p.stat().st_mtime_ns for p in finished.iterdir()}
+    record = train(RunConfig(**SMALL), digits, finished)
+    assert record["status"] == "complete"
+    assert before == {p.name: p.stat().st_mtime_ns for p in finished.iterdir()}
+
+
+def test_another_run_in_the_folder_is_refused(finished: Path, digits: DataSet) -> None:
+    with pytest.raises(InputError, match="holds another run"):
+        train(RunConfig(**SMALL, seed=1), digits, finished)
+
+
+def test_divergence_names_its_step_and_keeps_the_curve(digits: DataSet, tmp_path: Path) -> None:
+    config = RunConfig(**SMALL, norm="none", lr=1e6, warmup=0.0)
+    record = train(config, digits, tmp_path / "run")
+    word, step = record["status"].rsplit(" ", 1)
+    assert word == "diverged at step"
+    assert 2 <= int(step) <= 10
+    assert record["metrics"] is None
+    assert not (tmp_path / "run/weights.safetensors").exists()
+    assert (tmp_path / "run/history.csv").exists()
+    assert train(config, digits, tmp_path / "run") == record
+
+
+def test_the_step_of_divergence_is_exact_when_losses_are_read_in_blocks(
+    digits: DataSet, tmp_path: Path
+) -> None:
+    losses = [torch.tensor(1.0)] * 30 + [torch.tensor(float("nan"))] + [torch.tensor(1.0)] * 19
+    one = run._Run(RunConfig(**SMALL), digits, tmp_path, "identity", None)
+    with pytest.raises(run.DivergedError, match="diverged at step 131"):
+        one._check_finite(losses, 149)  # steps 101 to 150, counted from 1
+
+
+def test_validation_chooses_by_accuracy_then_loss_then_epoch(
+    digits: DataSet, tmp_path: Path
+) -> None:
+    one = run._Run(RunConfig(**SMALL), digits, tmp_path, "identity", None)
+    seen = [(0.5, 1.0), (0.7, 0.9), (0.7, 0.8), (0.7, 0.8), (0.6, 0.1)]
+    for epoch, (accuracy, loss) in enumerate(seen, 1):
+        one._choose(epoch, run.Metrics(loss, accuracy, accuracy, accuracy))
+    assert one.standing.best_epoch == 3
+
+
+def test_the_test_split_is_read_after_the_last_epoch_alone(
+    digits: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+
+    class Spy(DeviceSplit):
+        def __init__(self, data: DataSet, split: str, device: str) -> None:
+            events.append(split)
+            super().__init__(data, split, device)
+
+    monkeypatch.setattr(run, "DeviceSplit", Spy)
+    train(RunConfig(**SMALL), digits, tmp_path, lambda at: events.append("step"))
+    assert events.count("test") == 1
+    assert events.index("test") > max(i for i, e in enumerate(events) if e == "step")
+
+
+def test_a_run_with_another_layer_at_a_site_does_not_start(
+    digits: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from normlab.models import bundle
+
+    class Mixed(ResNet):
+        def __init__(self, *args: object, **kwargs: object) -> None:
+            super().__init__(*args, **kwargs)  # type: ignore[arg-type]
+            self.stages[2][0].norm1 = torch.nn.BatchNorm2d(64)
+
+    monkeypatch.setattr(bundle, "ResNet", Mixed)
+    with pytest.raises(ValueError, match=r"stages\.2\.0\.norm1 carries BatchNorm2d"):
+        train(RunConfig(**SMALL, norm="gn"), digits, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"precision": "bfloat16"},
+        {"nesterov": True, "schedule": "step"},
+        {"label_smoothing": 0.1, "clip_norm": 1.0},
+        {"optimizer": "adamw", "lr": 1e-3, "schedule": "constant"},
+        {"shortcut": "B", "norm": "gn:groups=4"},
+    ],
+)
+def test_every_recipe_learns(fields: dict[str, object], digits: DataSet, tmp_path: Path) -> None:
+    config = RunConfig(**{**SMALL, "epochs": 5, "batch_size": 16, **fields})  # type: ignore[arg-type]
+    record = train(config, digits, tmp_path)
+    assert record["metrics"]["train"]["accuracy"] > 0.5
+
+
+def test_the_caller_gets_threads_determinism_and_random_state_back(
+    digits: DataSet, tmp_path: Path
+) -> None:
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    train(RunConfig(**{**SMALL, "epochs": 1}), digits, tmp_path)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_learns_and_repeats(digits: DataSet, tmp_path: Path) -> None:
+    config = RunConfig(**{**SMALL, "epochs": 5, "device": "cuda"})  # type: ignore[arg-type]
+    record = train(config, digits, tmp_path / "a")
+    train(config, digits, tmp_path / "b")
+    assert record["metrics"]["train"]["accuracy"] > 0.5
+    assert _sha(tmp_path / "a") == _sha(tmp_path / "b")
