@@ -8,7 +8,7 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_type_hints
 
 import cyclopts
 from cyclopts import App, Group, Parameter
@@ -54,7 +54,8 @@ def _run_options(leave_out: Sequence[str]) -> type:
 
 
 if TYPE_CHECKING:
-    CompareOptions = TrainOptions = Any
+    CompareOptions: TypeAlias = Any
+    TrainOptions: TypeAlias = Any
 else:  # made from RunConfig's fields, so that an option is described in one place
     CompareOptions = _run_options(["norm", "seed", "device"])
     TrainOptions = _run_options(["device"])

@@ -115,21 +115,20 @@ KINDS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 @check()
-def low_precision_forward_no_worse_than_twice_torch(family: Family, factory: Factory) -> None:
+def low_precision_forward_within_twice_torch(family: Family, factory: Factory) -> None:
     for dtype, kind, layout, training in low_precision_cases():
         layer, other, x = low_precision_pair(family, factory, dtype, kind, layout, training)
         expected = family.expected(layer, x)
         y = layer(x)
         assert y.dtype == dtype, f"{dtype} in, {y.dtype} out"
-        bound = twice(other(x), expected, dtype)
+        bound = 2 * error_of(other(x), expected, dtype)
         within(y, expected, bound, f"{dtype} output, {kind} {layout}, training={training}")
 
 
 @check()
-def low_precision_gradients_no_worse_than_twice_torch(family: Family, factory: Factory) -> None:
+def low_precision_gradients_within_four_times_torch(family: Family, factory: Factory) -> None:
+    """Four times, because PyTorch adds up in float64 on a CPU and a few units are at stake."""
     for dtype, kind, layout, training in low_precision_cases():
-        if kind == "constant":  # every derivative is a difference of two equal numbers times 316
-            continue
         layer, other, x = low_precision_pair(family, factory, dtype, kind, layout, training)
         g = input_for(family, size=12, seed=9).to(dtype)
         exact = same_state(family.counterpart().double(), layer).double()
@@ -138,7 +137,7 @@ def low_precision_gradients_no_worse_than_twice_torch(family: Family, factory: F
         same_names(found, expected)
         for name, truth in expected.items():
             assert found[name].dtype == theirs[name].dtype, name
-            bound = twice(theirs[name], truth, dtype if name == "x" else torch.float32)
+            bound = 4 * error_of(theirs[name], truth, dtype if name == "x" else torch.float32)
             what = f"{dtype} gradient of {name}, {kind} {layout}, training={training}"
             within(found[name], truth, bound, what)
 
@@ -174,14 +173,14 @@ def low_precision_pair(
     return layer, other, x
 
 
-def twice(theirs: Tensor, truth: Tensor, dtype: torch.dtype) -> float:
-    """Twice the error of PyTorch's operation.
+def error_of(theirs: Tensor, truth: Tensor, dtype: torch.dtype) -> float:
+    """The error of PyTorch's operation.
 
-    Not less than the rounding of the largest value (one unit in its last place): where PyTorch is
-    exact by luck, twice nothing is no bound.
+    Not less than half a unit in the last place of the largest value, which rounding alone may
+    cost: where PyTorch is exact by luck, twice nothing is no bound.
     """
     error = (theirs.double() - truth).abs().max().item()
-    return 2 * max(error, 0.5 * torch.finfo(dtype).eps * truth.abs().max().item())
+    return max(error, 0.5 * torch.finfo(dtype).eps * truth.abs().max().item())
 
 
 # ---------------------------------------------------------------------------------------------
@@ -820,9 +819,10 @@ def close_numbers(found: float, expected: float, bound: float, what: str) -> Non
 @contextmanager
 def refused(message: str, what: str) -> Iterator[None]:
     """The block raises a ValueError whose text contains the message."""
+    text = None
     try:
         yield
     except ValueError as error:
-        assert message in str(error), f"{what}: unclear error {error}"
-    else:
-        raise AssertionError(f"{what}: accepted")
+        text = str(error)
+    assert text is not None, f"{what}: accepted"
+    assert message in text, f"{what}: unclear error: {text}"

@@ -97,7 +97,7 @@ def test_another_question_in_the_folder_is_refused(study: Path) -> None:
     before = (study / "study.toml").read_bytes()
     with pytest.raises(InputError, match=r"another question.*epochs \(1 there, 2 asked\)"):
         _compare(study, arms="bn", seeds=1, epochs=2)
-    with pytest.raises(InputError, match="another question.*the data"):
+    with pytest.raises(InputError, match=r"another question.*the data"):
         _compare(study, arms="bn", seeds=1, limit_per_class=10)
     assert (study / "study.toml").read_bytes() == before
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -92,7 +94,7 @@ def test_schedules() -> None:
     warm = rates(schedule="cosine", warmup=0.1)
     assert warm[:4] == pytest.approx([0.25, 0.5, 0.75, 1.0])
     assert warm[4] == 1.0
-    assert all(a > b for a, b in zip(warm[4:], warm[5:], strict=False))
+    assert all(a > b for a, b in itertools.pairwise(warm[4:]))
 
 
 def _decays(model: nn.Module, **fields: object) -> dict[str, tuple[float, float]]:
@@ -140,7 +142,7 @@ def test_a_layer_of_ones_own_is_honoured_and_a_false_declaration_refused() -> No
     from normlab.norms import ParameterNeeds
 
     class Own(nn.Module):
-        optimizer_needs = {"scale": ParameterNeeds(clamp=(0.9, 1.1))}
+        optimizer_needs: ClassVar = {"scale": ParameterNeeds(clamp=(0.9, 1.1))}
 
         def __init__(self) -> None:
             super().__init__()
