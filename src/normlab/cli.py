@@ -280,7 +280,6 @@ def norms(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit status."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # for determinism on CUDA
     errors = Console(stderr=True)
     return _guarded(
         lambda: app(

@@ -31,7 +31,7 @@ def photos(tmp_path: Path) -> Path:
         folder = tmp_path / "photos" / name
         folder.mkdir(parents=True)
         for index in range(24):
-            pixels = generator.integers(0, 40, (20, 24, 3)) + (tint, 90, 120)
+            pixels = generator.integers(0, 40, (20, 24, 3)) + np.array([tint, 90, 120])
             Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{index:02}.png")
     return tmp_path / "photos"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -357,6 +358,9 @@ def _finished(folder: Path, identity: str) -> dict[str, Any] | None:
 @contextmanager
 def _controlled(config: RunConfig) -> Iterator[None]:
     """Threads and determinism of this run, put back afterwards."""
+    if config.device == "cuda":
+        # cuBLAS is deterministic with this alone, and reads it when it first starts.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     threads = torch.get_num_threads()
     strict = torch.are_deterministic_algorithms_enabled()
     random_state = torch.get_rng_state()
