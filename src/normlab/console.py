@@ -15,6 +15,8 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from .studies import Plan, RunProgress
@@ -59,26 +61,31 @@ class ConsoleWatcher:
         images = ", ".join(f"{count:,} {name}" for name, count in data["images"].items())
         size, channels = data["image_size"], data["channels"]
         first = next(iter(plan.arms.values()))
-        lines = [
-            f"[bold]{_plain(plan.title)}[/bold]",
-            f"Data     {_plain(data['name'])}: {len(data['classes'])} classes, {images}; "
-            f"{size}x{size}x{channels}",
-            f"Arms     {_plain(', '.join(plan.arms))}",
-            f"Recipe   {_plain(recipe(plan.base))}",
-            f"Network  {6 * first.n + 2} layers, shortcut {first.shortcut}"
-            if "n" not in plan.varied
-            else "Network  as the arms say",
-            f"Runs     {estimate.runs} to make ({len(plan.arms)} arms, {len(plan.seeds)} seeds"
-            + (f", {estimate.already} already made" if estimate.already else "")
-            + f"), {estimate.workers} side by side on {first.device}",
-            f"Time     about {human_seconds(estimate.seconds)}",
-            f"Folder   {_plain(str(folder))}",
-        ]
-        if not estimate.runs:
-            lines[-2] = "Time     none: every run asked for is there already"
-        lines += [f"Note     {_plain(note)}" for note in data["notes"]]
-        for line in lines:
-            self.console.print(line, highlight=False, soft_wrap=True)
+        made = f", {estimate.already} already made" if estimate.already else ""
+        facts = [
+            ("Data", f"{data['name']}: {len(data['classes'])} classes, {images}; "
+                     f"{size}x{size}x{channels}"),
+            ("Arms", ", ".join(plan.arms)),
+            ("Recipe", recipe(plan.base)),
+            ("Network", "as the arms say" if "n" in plan.varied
+                        else f"{6 * first.n + 2} layers, shortcut {first.shortcut}"),
+            ("Runs", f"{estimate.runs} to make ({count(len(plan.arms), 'arm')}, "
+                     f"{count(len(plan.seeds), 'seed')}{made}), "
+                     f"{estimate.workers} side by side on {first.device}"),
+            ("Time", f"about {human_seconds(estimate.seconds)}" if estimate.runs
+                     else "none: every run asked for is there already"),
+            ("Folder", str(folder)),
+            *(("Note", note) for note in data["notes"]),
+        ]  # fmt: skip
+        self._say(plan.title)
+        if not self.console.is_terminal:
+            for label, text in facts:
+                self._say(f"{label:<9}{text}")
+            return
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        for label, text in facts:
+            grid.add_row(label, Text(text))
+        self.console.print(grid)
 
     def started(self, runs: int, steps: int, workers: int) -> None:
         self._runs, self._steps, self._began = runs, steps, time.monotonic()
@@ -146,6 +153,11 @@ class ConsoleWatcher:
             self._bars.stop()
         self._bars = self._reading = self._overall = None
         self._lines = {}
+
+
+def count(number: int, what: str) -> str:
+    """1 seed, 3 seeds."""
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def progress_bars(console: Console) -> Progress:

@@ -26,7 +26,7 @@ class Estimate:
     Attributes:
         runs: runs to be made.
         already: runs that the folder already holds.
-        seconds: a lower estimate of the time.
+        seconds: an estimate of the time.
         workers: processes side by side.
     """
 

@@ -47,7 +47,7 @@ def test_compare_from_photos_to_page(photos: Path, tmp_path: Path) -> None:
     command = ["compare", "--data", photos, "--arms", "bn,none", *QUICK, "--out", out]
     done = _run(*command)
     assert done.returncode == 0, done.stderr
-    for expected in ("2 classes", "2 to make (2 arms, 1 seeds", "SGD momentum 0.9", "report.html"):
+    for expected in ("2 classes", "2 to make (2 arms, 1 seed)", "SGD momentum 0.9", "report.html"):
         assert expected in done.stdout
     assert re.search(r"^bn +\d+\.\d ", done.stdout, re.MULTILINE)
     assert "\x1b" not in done.stdout  # no colours or bars where the output is no terminal

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -235,7 +235,8 @@ def parse_norm(text: str) -> NormChoice:
         ValueError: text that is neither.
     """
     head, *rest = text.split(":")
-    if rest and "." in head and "=" not in rest[0]:
+    a_module = head not in CATALOG and all(part.isidentifier() for part in head.split("."))
+    if rest and a_module and rest[0].isidentifier():
         head, rest = f"{head}:{rest[0]}", rest[1:]
     options: dict[str, Any] = {}
     for part in rest:
@@ -269,12 +270,15 @@ def make_norm(name: str, channels: int, **options: Any) -> nn.Module:
         return make_norm(choice.name, channels, **{**choice.options, **options})
     layer = CATALOG[name].layer if name in CATALOG else _layer_class(name)
     known = options_of(layer)
-    for option in options:
-        if known is not None and option not in known:
+    for option, value in options.items():
+        if option not in known and not _takes_any_option(layer):
             raise ValueError(
                 f"{name} has no option {option!r}{did_you_mean(option, known)}; "
                 + (f"its options are {', '.join(known)}" if known else "it has none")
             )
+        # Text such as "no" would count as true.
+        if name in CATALOG and isinstance(known[option], bool) and not isinstance(value, bool):
+            raise ValueError(f"{option} of {name} must be true or false, got {value!r}")
     try:
         return layer(channels, **options)
     except TypeError as error:
@@ -286,8 +290,17 @@ def options_of(layer: type[nn.Module]) -> Mapping[str, Any]:
     skip = {"device", "dtype", "track_running_stats"} if layer is nn.BatchNorm2d else set()
     parameters = list(inspect.signature(layer).parameters.values())[1:]
     return MappingProxyType(
-        {p.name: p.default for p in parameters if p.name not in skip and p.kind != p.VAR_POSITIONAL}
+        {
+            p.name: p.default
+            for p in parameters
+            if p.name not in skip and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+        }
     )
+
+
+def _takes_any_option(layer: type[nn.Module]) -> bool:
+    """Whether the constructor has ``**options``, as a layer of one's own may."""
+    return any(p.kind == p.VAR_KEYWORD for p in inspect.signature(layer).parameters.values())
 
 
 def _layer_class(name: str) -> type[nn.Module]:
@@ -312,7 +325,7 @@ def _layer_class(name: str) -> type[nn.Module]:
 
 def _import_from_here(module_name: str) -> Any:
     """Import, also from the working folder, where a person's own layer usually lies."""
-    here = os.getcwd()
+    here = str(Path.cwd())
     added = here not in sys.path
     if added:
         sys.path.append(here)
