@@ -1,256 +1,449 @@
-"""Charts as Vega-Lite specifications, rendered to PNG and SVG without a browser."""
+"""Curves by epoch and test accuracy by run, as Vega-Lite: one definition for page and paper."""
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from ..files import write_bytes, write_text
-from ..studies import Results
+from ..studies import Results, Run
 from ..training.metrics import METRICS
+from .arms import Style, styles
 
-CURVES = ("loss", *METRICS)
-CURVE_SPLITS = {"train_running": "train", "val": "val"}
-"""Split in history.csv to the name used in files: curves show the running training metrics."""
+Spec = dict[str, Any]
+
+QUANTITIES = ("loss", *METRICS)
+SPLITS = {"train": "train_running", "val": "val"}
+"""Split of a chart to its name in history.csv: training curves are the running ones."""
 TITLES = {
-    "loss": "Loss",
-    "accuracy": "Accuracy",
-    "micro_f1": "Micro F1",
-    "macro_f1": "Macro F1",
-    "train": "training (while the epoch runs)",
-    "val": "validation",
+    "loss": "loss",
+    "accuracy": "accuracy (%)",
+    "micro_f1": "micro F1 (%)",
+    "macro_f1": "macro F1 (%)",
 }
+SPLIT_TITLES = {"train": "Training", "val": "Validation"}
+TEST = "accuracy-test"
+LOSS_CEILING = 3.0
+"""The loss axis ends at this many times the loss that 95 % of all epochs stay below, so that a
+run on its way to infinity does not flatten all others."""
+DOTS_UP_TO = 12
+"""Epochs are marked by dots in charts of no more epochs than this."""
 
-# After Okabe and Ito, told apart by people who see fewer colours, in middle tones that hold on
-# white and on black. The control shares the hue of nothing and is dashed.
-_COLOURS = {
-    "torch_bn": "#7a7a7a",
-    "bn": "#0072b2",
-    "in": "#d98c00",
-    "bin": "#d55e00",
-    "ln": "#009e73",
-    "gn": "#c65f97",
-    "none": "#4aa8dc",
-}
-_FURTHER = ("#8a6fd1", "#999933", "#b3485f", "#44aa99", "#a5662e", "#6c8ebf", "#5f8f2f", "#b55fc0")
-_DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3])
+LIGHT = {"ink": "#1b1f24", "muted": "#57606a", "grid": "#e4e7eb", "ground": "#ffffff"}
+"""Colours of a chart on paper; the page has its own, light and dark."""
+_PARAMETERS: tuple[Spec, ...] = (
+    {"name": "low", "value": 0},
+    {"name": "high", "value": 1},
+    {"name": "focus", "value": ""},
+    {"name": "focus_epoch", "value": 0},
+)
+PAGE_FONT = "system-ui, -apple-system, Segoe UI, Roboto, Helvetica Neue, Arial, sans-serif"
+FONT = "Helvetica, Arial, Liberation Sans, sans-serif"
 
 
-def style(arms: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Colour and dash of each arm; an arm of the catalogue keeps its own in every study."""
-    found: dict[str, dict[str, Any]] = {}
-    others = 0
-    for arm in arms:
-        if arm in _COLOURS:
-            dash = [5, 3] if arm == "torch_bn" else [1, 0]
-            found[arm] = {"colour": _COLOURS[arm], "dash": dash}
-        else:
-            dash = _DASHES[others // len(_FURTHER) % len(_DASHES)]
-            found[arm] = {"colour": _FURTHER[others % len(_FURTHER)], "dash": dash}
-            others += 1
+@dataclass(frozen=True)
+class Line:
+    """A curve of one run, or an arm's mean.
+
+    Attributes:
+        arm: whose.
+        seed: which run, or None for the mean.
+        cut: whether the run ended before its last epoch.
+        epochs: the epochs there are.
+        values: split and quantity to one value an epoch, None where it is not finite. Shares are
+            in percent.
+    """
+
+    arm: str
+    seed: int | None
+    cut: bool
+    epochs: tuple[int, ...]
+    values: Mapping[tuple[str, str], tuple[float | None, ...]]
+
+
+def lines(results: Results) -> list[Line]:
+    """Every run's curves, and each arm's mean.
+
+    The mean is over the complete runs, as in the table, so that it does not jump where a run
+    ends early; where an arm has none, it is over the runs that got as far.
+    """
+    found = []
+    for arm in results.arms:
+        runs = [run for run in results.of_arm(arm) if run.history]
+        own = [_line(run) for run in runs]
+        if own:
+            whole = [line for line in own if not line.cut]
+            found += [*own, _mean(arm, whole or own)]
     return found
 
 
-def curve_rows(results: Results, metric: str, split: str) -> list[dict[str, Any]]:
-    """A row an arm and epoch: mean over seeds, and each seed's value. Values that are not finite
-    are left out, so a diverged run is drawn as far as it goes. Shares become percent."""
-    scale = 1.0 if metric == "loss" else 100.0
-    rows = []
-    for arm in results.arms:
-        values: dict[int, dict[int, float]] = {}
-        for run in results.of_arm(arm):
-            for line in run.history:
-                if line["split"] == split and math.isfinite(line[metric]):
-                    values.setdefault(line["epoch"], {})[run.seed] = scale * line[metric]
-        for epoch, by_seed in sorted(values.items()):
-            rows.append(
+def extents(drawn: Sequence[Line]) -> dict[str, dict[str, tuple[float, float]]]:
+    """Lowest and highest value of every quantity and arm over both splits: training and
+    validation share an axis."""
+    ceiling = _loss_ceiling(drawn)
+    found: dict[str, dict[str, tuple[float, float]]] = {}
+    for quantity in QUANTITIES:
+        for line in drawn:
+            values = [v for s in SPLITS for v in line.values[s, quantity] if v is not None]
+            if quantity == "loss":
+                values = [0.0, *(min(v, ceiling) for v in values)]
+            if values:
+                of_quantity = found.setdefault(quantity, {})
+                low, high = of_quantity.get(line.arm, (math.inf, -math.inf))
+                of_quantity[line.arm] = (min(low, *values), max(high, *values))
+    return found
+
+
+def test_extents(results: Results) -> dict[str, tuple[float, float]]:
+    """Lowest and highest test accuracy of every arm."""
+    found: dict[str, list[float]] = {}
+    for row in test_rows(results):
+        found.setdefault(row["arm"], []).append(row["value"])
+    return {arm: (min(values), max(values)) for arm, values in found.items()}
+
+
+def domain(of_quantity: Mapping[str, tuple[float, float]]) -> tuple[float, float]:
+    """The axis for these arms."""
+    low = min((low for low, _ in of_quantity.values()), default=0.0)
+    high = max((high for _, high in of_quantity.values()), default=1.0)
+    return (low, high) if high > low else (low - 1, high + (1 if high < 99.5 else 0))
+
+
+def loss_is_cut(drawn: Sequence[Line]) -> float | None:
+    """Where the loss axis ends below a value that was reached, else None."""
+    ceiling = _loss_ceiling(drawn)
+    over = any(
+        v is not None and v > ceiling
+        for line in drawn
+        for s in SPLITS
+        for v in line.values[s, "loss"]
+    )
+    return ceiling if over else None
+
+
+def rows(drawn: Sequence[Line], split: str, quantity: str) -> list[dict[str, Any]]:
+    """The data of one chart: a row a point."""
+    found = []
+    for line in drawn:
+        points = [
+            (epoch, value)
+            for epoch, value in zip(line.epochs, line.values[split, quantity], strict=True)
+            if value is not None
+        ]
+        for index, (epoch, value) in enumerate(points):
+            found.append(
                 {
-                    "arm": arm,
+                    "arm": line.arm,
+                    "line": f"{line.arm} {'mean' if line.seed is None else line.seed}",
+                    "mean": line.seed is None,
+                    "end": line.cut and line.seed is not None and index == len(points) - 1,
                     "epoch": epoch,
-                    "mean": round(statistics.fmean(by_seed.values()), 4),
-                    "seeds": {str(seed): round(v, 4) for seed, v in sorted(by_seed.items())},
+                    "value": value,
                 }
             )
-    return rows
+    return found
 
 
-def curve_spec(results: Results, metric: str, split: str) -> dict[str, Any]:
-    """Mean over seeds as a line, each seed as a faint one. The data is a row an arm, seed and
-    epoch; the means are rows without a seed."""
-    rows = curve_rows(results, metric, split)
-    looks = style(results.arms)
-    unit = "nats" if metric == "loss" else "%"
-    lines = [{"arm": r["arm"], "epoch": r["epoch"], "value": r["mean"], "seed": "mean",
-              "seeds": ", ".join(f"{v:.4g}" for v in r["seeds"].values())} for r in rows]  # fmt: skip
-    faint = [
-        {"arm": r["arm"], "epoch": r["epoch"], "value": value, "seed": seed}
-        for r in rows
-        for seed, value in r["seeds"].items()
-        if len(r["seeds"]) > 1
-    ]
-    epochs = sorted({r["epoch"] for r in rows})
-    x = {
-        "field": "epoch",
-        "type": "quantitative",
-        "title": "epoch",
-        "axis": {"tickMinStep": 1, "format": "d", "grid": False},
-        "scale": {"domain": [min(epochs, default=1), max(epochs, default=1)], "nice": False},
-    }
-    y = {
-        "field": "value",
-        "type": "quantitative",
-        "title": unit,
-        "scale": {"zero": False},
-        "axis": {"tickCount": 5},
-    }
-    colour = {
-        "field": "arm",
-        "type": "nominal",
-        "sort": list(results.arms),
-        "scale": {
-            "domain": list(results.arms),
-            "range": [looks[arm]["colour"] for arm in results.arms],
-        },
-        "legend": {"title": None},
-    }
+def test_rows(results: Results) -> list[dict[str, Any]]:
+    """Test accuracy of every complete run, in percent. Seeds lie at different heights, so that
+    equal values can be told apart."""
+    seeds = list(results.question["seeds"])
+    found = []
+    for run in results.runs:
+        value = run.metric("test", "accuracy")
+        if value is not None:
+            found.append(
+                {
+                    "arm": run.arm,
+                    "seed": run.seed,
+                    "value": 100 * value,
+                    "lift": seeds.index(run.seed) / max(1, len(seeds) - 1) - 0.5,
+                }
+            )
+    return found
+
+
+def curve_spec(results: Results, epochs: int, clip: bool) -> Spec:
+    """A chart by epoch without its data: ``data("curves")`` takes :func:`rows`, and the parameters
+    ``low`` and ``high`` the axis. The parameter ``focus`` names an arm to bring forward.
+    ``clip`` is for values that may lie outside the axis."""
+    near = "focus === '' || datum.arm === focus"
+    colour = _colour(results)
     dash = {
         "field": "arm",
         "type": "nominal",
-        "sort": list(results.arms),
         "scale": {
             "domain": list(results.arms),
-            "range": [looks[arm]["dash"] for arm in results.arms],
+            "range": [list(style.dash) or [1, 0] for style in styles(results).values()],
         },
-        "legend": {"title": None},
     }
-    tooltip = [
-        {"field": "arm", "type": "nominal", "title": "arm"},
-        {"field": "epoch", "type": "quantitative", "title": "epoch"},
-        {"field": "value", "type": "quantitative", "title": f"mean ({unit})", "format": ".4g"},
-        {"field": "seeds", "type": "nominal", "title": "seeds"},
+    position = {
+        "x": {
+            "field": "epoch",
+            "type": "quantitative",
+            "title": "epoch",
+            "scale": {"domain": [1, epochs] if epochs > 1 else [0.5, 1.5], "nice": False},
+            "axis": {"tickMinStep": 1, "format": "d", "grid": False, "labelFlush": False},
+        },
+        "y": {
+            "field": "value",
+            "type": "quantitative",
+            "title": None,
+            "scale": {"domain": [{"expr": "low"}, {"expr": "high"}], "nice": True, "zero": False},
+            "axis": {"tickCount": 5},
+        },
+    }
+
+    def layer(mark: Spec, only: str, strength: Spec, **encoding: Any) -> Spec:
+        # The opacity of a stroke or a filling is drawn directly, that of a whole mark through a
+        # buffer of its own, which takes the figures seconds; so does clipping.
+        channel = "fillOpacity" if mark.get("filled") else "strokeOpacity"
+        return {
+            "transform": [{"filter": only}],
+            "mark": {"clip": clip, "opacity": 1, **mark},
+            "encoding": {**position, "color": colour, channel: strength, **encoding},
+        }
+
+    faint = {"condition": {"test": near, "value": 0.38}, "value": 0.06}
+    full = {"condition": {"test": near, "value": 1}, "value": 0.16}
+    line = {"field": "line", "type": "nominal"}
+    cross = "M-1,-1L1,1M-1,1L1,-1"
+    layers = [
+        layer({"type": "line", "strokeWidth": 1}, "!datum.mean", faint, detail=line),
+        layer({"type": "line", "strokeWidth": 2}, "datum.mean", full, detail=line, strokeDash=dash),
+        layer(
+            {"type": "point", "shape": cross, "size": 36, "strokeWidth": 1.75, "filled": False},
+            "datum.end",
+            full,
+        ),
+        layer(
+            {"type": "point", "filled": True, "size": 70},
+            "datum.mean && datum.arm === focus && datum.epoch === focus_epoch",
+            {"value": 1},
+        ),
     ]
-    return {
-        "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
-        "title": f"{TITLES[metric]}, {TITLES[CURVE_SPLITS[split]]}",
-        "data": {"name": "curves", "values": lines + faint},
-        "encoding": {"x": x, "y": y, "color": colour},
-        "layer": [
-            {
-                "transform": [{"filter": "datum.seed != 'mean'"}],
-                "mark": {"type": "line", "strokeWidth": 0.8, "opacity": 0.3},
-                "encoding": {"detail": {"field": "seed", "type": "nominal"}},
-            },
-            {
-                "transform": [{"filter": "datum.seed == 'mean'"}],
-                "mark": {"type": "line", "strokeWidth": 2.2},
-                "encoding": {"strokeDash": dash},
-            },
-            {
-                "transform": [{"filter": "datum.seed == 'mean'"}],
-                "mark": {"type": "point", "filled": True, "size": 34},
-                "encoding": {"tooltip": tooltip},
-            },
-        ],
-    }
+    if epochs <= DOTS_UP_TO:
+        layers.append(layer({"type": "point", "filled": True, "size": 16}, "datum.mean", full))
+    return _chart(
+        {
+            "data": {"name": "curves", "values": []},
+            "params": _PARAMETERS,
+            "layer": layers,
+        },
+        results,
+    )
 
 
-def points_spec(results: Results) -> dict[str, Any]:
-    """Test accuracy: every run a point, the arm's mean a bar, all on one scale."""
-    looks = style(results.arms)
-    rows = []
-    for arm in results.arms:
-        spread = results.spread(arm, "test", "accuracy")
-        for run in results.of_arm(arm):
-            value = run.metric("test", "accuracy")
-            if value is not None and spread is not None:
-                rows.append(
-                    {
-                        "arm": arm,
-                        "seed": run.seed,
-                        "value": round(100 * value, 3),
-                        "mean": round(100 * spread.mean, 3),
-                    }
-                )
+def test_spec(results: Results) -> Spec:
+    """Test accuracy without its data: ``data("tests")`` takes :func:`test_rows`."""
+    near = "focus === '' || datum.arm === focus"
+    full = {"condition": {"test": near, "value": 1}, "value": 0.16}
     y = {
         "field": "arm",
         "type": "nominal",
-        "sort": list(results.arms),
         "title": None,
-        "scale": {"domain": list(results.arms)},
-        "axis": {"grid": True},
+        "sort": None,
+        "scale": {"domain": list(results.arms), "padding": 0},
+        "axis": {"grid": True, "ticks": False, "domain": False, "labelLimit": 170},
     }
-    colour = {
-        "field": "arm",
-        "type": "nominal",
+    x = {
+        "field": "value",
+        "type": "quantitative",
+        "title": "test accuracy (%)",
+        "axis": {"labelFlush": False, "tickCount": {"expr": "width / 80"}},
         "scale": {
-            "domain": list(results.arms),
-            "range": [looks[arm]["colour"] for arm in results.arms],
+            "domain": [{"expr": "low"}, {"expr": "high"}],
+            "nice": True,
+            "zero": False,
+            "padding": 8,
         },
-        "legend": None,
     }
-    scale = {"zero": False, "nice": True}
-    return {
-        "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
-        "title": "Test accuracy: every run a point, the mean a bar",
-        "data": {"name": "points", "values": rows},
-        "height": {"step": 26},
-        "encoding": {"y": y, "color": colour},
-        "layer": [
-            {
-                "mark": {"type": "tick", "thickness": 3, "size": 20},
-                "encoding": {"x": {"aggregate": "mean", "field": "value", "type": "quantitative"}},
-            },
-            {
-                "mark": {"type": "point", "filled": True, "size": 60, "opacity": 0.65},
-                "encoding": {
-                    "x": {
-                        "field": "value",
-                        "type": "quantitative",
-                        "title": "test accuracy (%)",
-                        "scale": scale,
-                    },
-                    "tooltip": [
-                        {"field": "arm", "title": "arm"},
-                        {"field": "seed", "type": "nominal", "title": "seed"},
-                        {"field": "value", "title": "test accuracy (%)", "format": ".2f"},
-                        {"field": "mean", "title": "mean of the arm", "format": ".2f"},
-                    ],
-                },
-            },
+    mean = {
+        "transform": [
+            {"aggregate": [{"op": "mean", "field": "value", "as": "value"}], "groupby": ["arm"]}
         ],
+        "mark": {"type": "tick", "thickness": 3, "size": 18, "opacity": 1},
+        "encoding": {"x": x, "y": y, "color": _colour(results), "fillOpacity": full},
     }
+    faint = {"condition": {"test": near, "value": 0.62}, "value": 0.1}
+    lift = {
+        "field": "lift",
+        "type": "quantitative",
+        "scale": {"domain": [-0.5, 0.5], "range": [9, 19]},
+    }
+    points = {
+        "mark": {"type": "circle", "size": 52, "opacity": 1},
+        "encoding": {
+            "x": x,
+            "y": y,
+            "yOffset": lift,
+            "color": _colour(results),
+            "fillOpacity": faint,
+        },
+    }
+    return _chart(
+        {
+            "data": {"name": "tests", "values": []},
+            "params": _PARAMETERS,
+            "height": {"step": 28},
+            "layer": [points, mean],
+        },
+        results,
+    )
 
 
-PAPER: dict[str, Any] = {
-    "background": "white",
-    "font": "DejaVu Sans, Helvetica, Arial, sans-serif",
-    "title": {"fontSize": 13, "fontWeight": 600, "anchor": "start"},
-    "axis": {"labelFontSize": 11, "titleFontSize": 11, "titleFontWeight": "normal"},
-    "legend": {"labelFontSize": 11, "symbolStrokeWidth": 2.2, "symbolSize": 120},
-    "view": {"stroke": None},
-}
-
-
-def write_figures(results: Results) -> tuple[Path, ...]:
-    """Write figures/METRIC-SPLIT.png and .svg for every curve, and test-accuracy."""
+def for_page(spec: Spec) -> Spec:
+    """A chart compiled to Vega that takes the width of its place on the page."""
     import vl_convert
 
-    specs = {
-        f"{metric}-{name}": {**curve_spec(results, metric, split), "width": 420, "height": 260}
-        for metric in CURVES
-        for split, name in CURVE_SPLITS.items()
+    fit = {"type": "fit-x", "contains": "padding"}
+    spec = {"height": 230, **spec, "width": "container", "autosize": fit, "background": None}
+    spec["config"] = {**spec["config"], "font": PAGE_FONT}
+    compiled: Spec = vl_convert.vegalite_to_vega(spec)
+    return compiled
+
+
+def figures(results: Results) -> dict[str, tuple[str, bytes]]:
+    """Name to SVG and PNG of every chart, on white, with a legend."""
+    drawn = lines(results)
+    bounds = extents(drawn)
+    epochs, cut = last_epoch(results), loss_is_cut(drawn) is not None
+    made = {}
+    for quantity in QUANTITIES:
+        low, high = domain(bounds.get(quantity, {}))
+        for split in SPLITS:
+            spec = curve_spec(results, epochs, quantity == "loss" and cut)
+            spec["data"]["values"] = rows(drawn, split, quantity)
+            title = f"{SPLIT_TITLES[split]} {TITLES[quantity]}"
+            made[f"{quantity.replace('_', '-')}-{split}"] = _render(spec, low, high, title)
+    spec = test_spec(results)
+    spec["data"]["values"] = test_rows(results)
+    made[TEST] = _render(spec, *domain(test_extents(results)))
+    return made
+
+
+def last_epoch(results: Results) -> int:
+    """The highest epoch of any run, or 1."""
+    return max((int(row["epoch"]) for run in results.runs for row in run.history), default=1)
+
+
+def _render(spec: Spec, low: float, high: float, title: str | None = None) -> tuple[str, bytes]:
+    import vl_convert
+
+    spec = {"width": 380, "height": 250, **spec, "background": LIGHT["ground"]}
+    axis = {"low": low, "high": high}
+    spec["params"] = [{**p, "value": axis.get(p["name"], p["value"])} for p in spec["params"]]
+    if title is not None:
+        legend = {
+            "title": None,
+            "symbolType": "stroke",
+            "symbolSize": 600,
+            "symbolStrokeWidth": 2,
+            "labelLimit": 260,
+        }
+        for layer in spec["layer"]:
+            layer["encoding"]["y"] = {**layer["encoding"]["y"], "title": title}
+            for channel in {"color", "strokeDash"} & layer["encoding"].keys():
+                layer["encoding"][channel] = {**layer["encoding"][channel], "legend": legend}
+    svg: str = vl_convert.vegalite_to_svg(spec, allowed_base_urls=[])
+    png: bytes = vl_convert.svg_to_png(svg, scale=3)
+    return svg, png
+
+
+def _chart(spec: Spec, results: Results) -> Spec:
+    """What all charts share. Colours are parameters, so that the page can follow its theme."""
+    text = {"labelColor": {"expr": "muted"}, "titleColor": {"expr": "muted"}}
+    quiet = {"gridColor": {"expr": "grid"}, "domainColor": {"expr": "grid"}}
+    colours = [
+        *({"name": name, "value": value} for name, value in LIGHT.items()),
+        {"name": "palette", "value": [style.light for style in styles(results).values()]},
+    ]
+    return {
+        "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
+        **spec,
+        "params": [*spec["params"], *colours],
+        "config": {
+            "font": FONT,
+            "view": {"stroke": None},
+            "axis": {
+                **text,
+                **quiet,
+                "tickColor": {"expr": "grid"},
+                "labelFontSize": 12,
+                "titleFontSize": 12,
+                "titleFontWeight": "normal",
+                "labelPadding": 5,
+                "titlePadding": 8,
+            },
+            "legend": {"labelColor": {"expr": "ink"}, "labelFontSize": 12, "rowPadding": 4},
+            "aria": False,
+        },
     }
-    specs["test-accuracy"] = {**points_spec(results), "width": 420}
-    written = []
-    for name, spec in specs.items():
-        text = json.dumps({**spec, "config": PAPER})
-        png = results.folder / "figures" / f"{name}.png"
-        write_bytes(png, vl_convert.vegalite_to_png(text, scale=2.0))
-        svg = results.folder / "figures" / f"{name}.svg"
-        write_text(svg, vl_convert.vegalite_to_svg(text))
-        written += [png, svg]
-    return tuple(written)
+
+
+def _colour(results: Results) -> Spec:
+    arms = list(results.arms)
+    palette = [{"expr": f"palette[{index}]"} for index in range(len(arms))]
+    return {
+        "field": "arm",
+        "type": "nominal",
+        "scale": {"domain": arms, "range": palette},
+        "legend": None,
+    }
+
+
+def _line(run: Run) -> Line:
+    by_split = {
+        split: {int(row["epoch"]): row for row in run.history if row["split"] == name}
+        for split, name in SPLITS.items()
+    }
+    epochs = sorted({epoch for found in by_split.values() for epoch in found})
+    return Line(
+        run.arm,
+        run.seed,
+        not run.complete,
+        tuple(epochs),
+        {
+            (split, quantity): tuple(
+                _value(found[epoch], quantity) if epoch in found else None for epoch in epochs
+            )
+            for split, found in by_split.items()
+            for quantity in QUANTITIES
+        },
+    )
+
+
+def _value(row: Mapping[str, Any], quantity: str) -> float | None:
+    value = row.get(quantity)
+    if value is None or not math.isfinite(value):
+        return None
+    return float(value) if quantity == "loss" else 100 * float(value)
+
+
+def _mean(arm: str, own: Sequence[Line]) -> Line:
+    epochs = sorted({epoch for line in own for epoch in line.epochs})
+
+    def over(key: tuple[str, str]) -> Iterator[float | None]:
+        for epoch in epochs:
+            values = [
+                line.values[key][line.epochs.index(epoch)] for line in own if epoch in line.epochs
+            ]
+            finite = [value for value in values if value is not None]
+            yield statistics.fmean(finite) if finite else None
+
+    keys = [(split, quantity) for split in SPLITS for quantity in QUANTITIES]
+    return Line(arm, None, False, tuple(epochs), {key: tuple(over(key)) for key in keys})
+
+
+def _loss_ceiling(drawn: Sequence[Line]) -> float:
+    """Over complete runs where there are some."""
+    seeds = [line for line in drawn if line.seed is not None]
+    whole = [line for line in seeds if not line.cut] or seeds
+    values = sorted(
+        v for line in whole for s in SPLITS for v in line.values[s, "loss"] if v is not None
+    )
+    if not values:
+        return math.inf
+    return LOSS_CEILING * values[min(len(values) - 1, int(0.95 * len(values)))]

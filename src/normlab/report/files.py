@@ -1,43 +1,54 @@
-"""All files of a report in one go."""
+"""All files of a report, written into the study's folder."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..files import write_text
+from ..files import write_bytes, write_text
 from ..studies import Results, write_results_csv
-from . import tables
+from . import charts, page, tables
 
 
 @dataclass(frozen=True)
 class ReportFiles:
-    """Where the files of a report are."""
+    """Where a report lies.
+
+    Attributes:
+        csv: every number, one row a run and split.
+        markdown, latex: the table for people and for papers.
+        html: the page, one file that needs nothing else.
+        figures: PNG and SVG of every chart.
+    """
 
     csv: Path
     markdown: Path
     latex: Path
-    figures: tuple[Path, ...]
     html: Path
+    figures: tuple[Path, ...]
 
 
 def write_report(results: Results) -> ReportFiles:
-    """Write results.csv, results.md, results.tex, figures/ and report.html into the study.
+    """Write tables, figures and the page of a study into its folder.
+
+    Only the study's own files are read, and no network is used.
 
     Raises:
-        InputError: the folder cannot be written.
+        InputError: a file cannot be written.
     """
-    # Here, so that printing a table does not load the chart renderer.
-    from .charts import write_figures
-    from .page import write_page
-
     folder = results.folder
-    write_text(folder / "results.md", tables.markdown_table(results))
-    write_text(folder / "results.tex", tables.latex_table(results))
-    return ReportFiles(
-        csv=write_results_csv(results),
-        markdown=folder / "results.md",
-        latex=folder / "results.tex",
-        figures=write_figures(results),
-        html=write_page(results),
-    )
+    csv = write_results_csv(results)
+    markdown, latex = folder / "results.md", folder / "results.tex"
+    write_text(markdown, tables.markdown_file(results))
+    write_text(latex, tables.latex_table(results))
+    figures = []
+    for name, (svg, png) in charts.figures(results).items():
+        for path, content in (
+            (folder / "figures" / f"{name}.svg", svg.encode()),
+            (folder / "figures" / f"{name}.png", png),
+        ):
+            write_bytes(path, content)
+            figures.append(path)
+    where = folder / "report.html"
+    write_text(where, page.render(results))
+    return ReportFiles(csv, markdown, latex, where, tuple(figures))

@@ -1,171 +1,377 @@
-"""report.html: one file that asks no other address for anything."""
+"""The page: one file that needs nothing else, neither other files nor a network."""
 
 from __future__ import annotations
 
 import json
+import re
+import statistics
 from collections import Counter
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
+from importlib import resources
+from typing import TYPE_CHECKING, Any
 
-from ..files import write_text
-from ..studies import Results, read_curves
-from ..studies import curves as rules
-from . import tables
-from .charts import CURVE_SPLITS, CURVES, TITLES, curve_spec, points_spec, style
+from .. import __version__
+from ..studies import Results, Run, read_curves
+from ..studies.curves import GAP, IMPROVING, OSCILLATION
+from . import charts, tables
+from .arms import styles
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+MANY_CLASSES = 12
+"""Above this the table of counts is folded."""
+DIGITS = 5
+"""Significant digits of the values in the page's charts."""
 
 
-def write_page(results: Results) -> Path:
-    """Write report.html."""
-    path = results.folder / "report.html"
-    write_text(path, render_page(results))
-    return path
-
-
-def render_page(results: Results) -> str:
-    """The page as text."""
+def render(results: Results) -> str:
+    """report.html."""
     import jinja2
-    import vl_convert
+    from markupsafe import Markup
 
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("normlab.report"),
+        loader=jinja2.FunctionLoader(_template),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    charts = [
-        {
-            "id": f"{metric}-{name}",
-            "title": f"{TITLES[metric]}, {TITLES[name]}",
-            "spec": curve_spec(results, metric, split),
-        }
-        for metric in CURVES
-        for split, name in CURVE_SPLITS.items()
-    ]
-    looks = style(results.arms)
-    specs = {str(chart["id"]): chart["spec"] for chart in charts}
-    specs["points"] = points_spec(results)
+    environment.filters["count"] = lambda number: f"{number:,}"
+    drawn = charts.lines(results)
     return environment.get_template("report.html.j2").render(
-        title=results.question["title"],
-        summary=_summary(results),
-        warnings=[
-            f"{arm}: {'; '.join(results.ended_otherwise(arm))}"
-            for arm in results.arms
-            if results.ended_otherwise(arm)
-        ],
+        **_story(results, drawn),
         table=tables.html_table(results),
-        notes=[note for note in tables.notes(results) if not _about_an_arm(note, results)],
-        arms=[{"name": arm, **looks[arm]} for arm in results.arms],
-        charts=charts,
-        specs=_script_json(specs),
-        readings=[(arm, read_curves(results, arm)) for arm in results.arms],
-        rules=rules,
-        limits=_limits(results),
-        data=_data(results),
-        command=results.question["command"],
-        settings=_settings(results),
-        machines=_machines(results),
-        sites=_sites(results),
-        files=("results.csv", "results.md", "results.tex", "figures/", "study.toml", "data.json"),
-        vega=vl_convert.javascript_bundle().replace("</script", "<\\/script"),
+        blocks=tables.html_blocks(results),
+        notes=tables.notes(results),
+        endings=tables.endings(results),
+        css=Markup(_template("report.css")),
+        script=Markup(_template("report.js")),
+        vega=Markup(_bundle()),
+        payload=_embedded(_payload(results, drawn)),
     )
 
 
-def _summary(results: Results) -> str:
-    data, seeds = results.data, results.question["seeds"]
-    images = data.get("images", {})
-    counted = ", ".join(f"{images[s]:,} {tables.SPLIT_TITLES[s]}" for s in images)
-    arms = len(results.arms)
-    return (
-        f"{arms} arm{'s' * (arms != 1)}, {len(seeds)} seed{'s' * (len(seeds) != 1)} each, on "
-        f"{data.get('name', 'the data')}: {len(data.get('classes', []))} classes, {counted} images "
-        f"of {data.get('image_size')}×{data.get('image_size')} pixels."
-    )
+def _template(name: str) -> str:
+    return resources.files(__package__).joinpath("templates", name).read_text(encoding="utf-8")
 
 
-def _limits(results: Results) -> list[str]:
-    seeds = len(results.question["seeds"])
-    said = [
-        f"{seeds} run{'s' * (seeds != 1)} an arm: do not rank arms by differences smaller than "
-        "the spread of their runs."
-        if seeds > 1
-        else "One run an arm: another seed may turn any of these differences round."
-    ]
-    if "lr" not in results.question["varied"]:
-        rate = results.question["run"].get("lr")
-        said.append(
-            f"All arms share one learning rate ({rate:g}). A rate that suits one normalization "
-            "may not suit another."
-        )
-    test = results.data.get("images", {}).get("test")
-    if test:
-        worst = 100 * (0.25 / test) ** 0.5
-        said.append(
-            f"The test split has {test:,} images: chance alone moves an accuracy near 50 % by "
-            f"±{worst:.1f} points (one standard error), less near 100 %."
-        )
-    epochs = results.question["run"].get("epochs")
-    if epochs:
-        said.append(
-            f"Each run had {epochs} epochs; curves that still rise would end elsewhere with more."
-        )
-    return said
+def _bundle() -> str:
+    """Vega-Embed with Vega in it. It ends no script element."""
+    import vl_convert
+
+    bundle: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+    return bundle.replace("</script", r"<\/script")
 
 
-def _data(results: Results) -> dict[str, Any]:
-    data = results.data
-    counts = data.get("counts", {})
+def _embedded(content: Any) -> Markup:
+    """JSON that is harmless inside a script element, whatever the names in it."""
+    from markupsafe import Markup
+
+    text = json.dumps(content, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)
+
+
+def _payload(results: Results, drawn: list[charts.Line]) -> dict[str, Any]:
+    """What the script draws. Every value is there once; the script makes the rows."""
+    style = styles(results)
+    bounds = charts.extents(drawn)
     return {
-        "source": data.get("source", ""),
-        "fingerprint": str(data.get("fingerprint", ""))[:16],
-        "rule": data.get("resize_rule", ""),
-        "notes": data.get("notes", []),
-        "splits": list(counts),
-        "rows": [
-            (name, [counts[split].get(name, 0) for split in counts])
-            for name in data.get("classes", [])
+        "arms": [
+            {"name": arm, "light": style[arm].light, "dark": style[arm].dark}
+            for arm in results.arms
         ],
+        "lines": [
+            {
+                "arm": line.arm,
+                "seed": line.seed,
+                "cut": line.cut,
+                "epochs": line.epochs,
+                "values": {
+                    f"{quantity}-{split}": [_short(value) for value in values]
+                    for (split, quantity), values in line.values.items()
+                },
+            }
+            for line in drawn
+        ],
+        "tests": charts.test_rows(results),
+        "bounds": {**bounds, "test": charts.test_extents(results)},
+        "curve": charts.for_page(
+            charts.curve_spec(
+                results, charts.last_epoch(results), charts.loss_is_cut(drawn) is not None
+            )
+        ),
+        "test": charts.for_page(charts.test_spec(results)),
     }
 
 
-def _settings(results: Results) -> list[tuple[str, str]]:
-    shown = {**results.question["run"], "seeds": results.question["seeds"]}
-    return [(name, json.dumps(value).strip('"')) for name, value in shown.items()]
+def _short(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.{DIGITS}g}")
 
 
-def _machines(results: Results) -> list[str]:
-    """Versions and hardware, each once: usually one line for all runs."""
-    found = Counter(
-        "; ".join(
-            [
-                ", ".join(f"{k} {v}" for k, v in run.record["versions"].items()),
-                ", ".join(f"{k} {v}" for k, v in run.record["hardware"].items()),
-                f"threads {run.record['config']['threads']}",
-            ]
-        )
-        for run in results.runs
+def _story(results: Results, drawn: list[charts.Line]) -> dict[str, Any]:
+    question, data = results.question, results.data
+    seeds = question["seeds"]
+    style = styles(results)
+    return {
+        "version": __version__,
+        "title": str(question.get("title") or results.folder.name),
+        "arms": [
+            {"name": arm, "style": style[arm], "dash": " ".join(f"{x:g}" for x in style[arm].dash)}
+            for arm in results.arms
+        ],
+        "seeds": seeds,
+        "facts": _facts(results),
+        "groups": [
+            {
+                "title": tables.METRIC_WORDS.get(quantity, quantity).capitalize(),
+                "charts": [
+                    {
+                        "quantity": quantity,
+                        "split": split,
+                        "title": f"{charts.SPLIT_TITLES[split]} {charts.TITLES[quantity]}",
+                        "label": _chart_label(drawn, split, quantity),
+                        "file": f"figures/{quantity.replace('_', '-')}-{split}",
+                    }
+                    for split in charts.SPLITS
+                ],
+            }
+            for quantity in charts.QUANTITIES
+        ],
+        "loss_cut": charts.loss_is_cut(drawn),
+        "test_label": _test_label(results),
+        "any_cut": any(line.cut for line in drawn),
+        "readings": [
+            {"arm": arm, "says": _sentences(results, arm)} for arm in results.arms
+        ],
+        "rules": {
+            "improving": 100 * IMPROVING, "gap": 100 * GAP, "oscillation": 100 * OSCILLATION,
+        },
+        "data_notes": [str(note) for note in data.get("notes", ())],
+        "data_facts": _data_facts(data),
+        "counts": _counts(data),
+        "many_classes": len(data.get("classes", ())) > MANY_CLASSES,
+        "skipped": _skipped(data),
+        "command": str(question.get("command", "")),
+        "shared": {name: _plain(value) for name, value in question.get("run", {}).items()},
+        "varied": _varied(question),
+        "points": {
+            arm: {name: _plain(value) for name, value in fields.items()}
+            for arm, fields in question["arms"].items()
+        },
+        "layers": [_layers(results, arm) for arm in results.arms],
+        "versions": _different([run.record.get("versions", {}) for run in results.runs]),
+        "hardware": _different([run.record.get("hardware", {}) for run in results.runs]),
+        "dates": _dates(results.runs),
+        "limits": _limits(results),
+    }  # fmt: skip
+
+
+def _facts(results: Results) -> list[tuple[str, str]]:
+    """What was compared, at a glance."""
+    question, data, shared = results.question, results.data, results.question.get("run", {})
+    seeds, arms = len(question["seeds"]), len(results.arms)
+    images = data.get("images") or {s: sum(c.values()) for s, c in data.get("counts", {}).items()}
+    facts = [("Arms", ", ".join(results.arms))] if arms <= 12 else [("Arms", str(arms))]
+    facts.append(("Runs", f"{_many(arms, 'arm')} × {_many(seeds, 'seed')}"))
+    facts.append(("Data", str(data.get("name") or data.get("source") or "")))
+    if data.get("classes"):
+        facts.append(("Classes", f"{len(data['classes']):,}"))
+    if images:
+        per_split = " / ".join(f"{images.get(s, 0):,}" for s in ("train", "val", "test"))
+        facts.append(("Images: train / val / test", per_split))
+    if "image_size" in data:
+        size, channels = data["image_size"], data.get("channels", 3)
+        colour = {1: "grey", 3: "colour"}.get(channels, f"{channels} channels")
+        facts.append(("Image size", f"{size} × {size}, {colour}"))
+    if "n" in shared:
+        depth = f"{6 * shared['n'] + 2} weight layers (n = {shared['n']})"
+        facts.append(("Network", f"residual, {depth}{_parameters(results)}"))
+    if "epochs" in shared:
+        facts.append(("Epochs", str(shared["epochs"])))
+    for name, title in (("batch_size", "Batch"), ("lr", "Learning rate")):
+        if name in shared:
+            facts.append((title, f"{shared[name]:g}"))
+    return [fact for fact in facts if fact[1]]
+
+
+def _parameters(results: Results) -> str:
+    counts = sorted(
+        {run.record["parameters"] for run in results.runs if "parameters" in run.record}
     )
-    return [f"{text} ({count} runs)" for text, count in found.most_common()]
+    if not counts:
+        return ""
+    span = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
+    return f", {span} parameters"
 
 
-def _sites(results: Results) -> list[tuple[str, str, str]]:
-    """Arm, parameters, and which layers stand at how many sites."""
-    rows = []
+def _chart_label(drawn: list[charts.Line], split: str, quantity: str) -> str:
+    """The chart in words, for those who do not see it."""
+    ends = []
+    for line in drawn:
+        values = [v for v in line.values[split, quantity] if v is not None]
+        if line.seed is None and values:
+            ends.append(f"{line.arm} {values[-1]:.{3 if quantity == 'loss' else 1}f}")
+    what = f"{charts.SPLIT_TITLES[split]} {charts.TITLES[quantity]} by epoch, a line an arm."
+    return f"{what} Means at the last epoch: {', '.join(ends)}." if ends else what
+
+
+def _test_label(results: Results) -> str:
+    said = []
     for arm in results.arms:
-        runs = results.of_arm(arm)
-        if runs:
-            record = runs[0].record
-            layers = Counter(site["layer"].partition("(")[0] for site in record["sites"])
-            stands = ", ".join(f"{name} at {count} sites" for name, count in layers.items())
-            rows.append((arm, f"{record['parameters']:,}", stands))
-    return rows
+        values = [run.metric("test", "accuracy") for run in results.of_arm(arm)]
+        points = ", ".join(f"{100 * value:.1f}" for value in values if value is not None)
+        said.append(f"{arm}: {points or 'no run ended with a model'}")
+    return f"Test accuracy in percent, a point a run. {'; '.join(said)}."
 
 
-def _about_an_arm(note: str, results: Results) -> bool:
-    return any(note.startswith(f"{arm}: ") for arm in results.arms)
+def _sentences(results: Results, arm: str) -> list[str]:
+    reading = read_curves(results, arm)
+    parts = (reading.trend, reading.gap, reading.oscillation)
+    return [part[0].upper() + part[1:] + "." for part in parts if part]
 
 
-def _script_json(value: Any) -> str:
-    """JSON that cannot end the script element it stands in."""
-    text = json.dumps(value, allow_nan=False)
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+def _data_facts(data: Mapping[str, Any]) -> list[tuple[str, str]]:
+    facts = [("Source", str(data.get("source", ""))), ("Kind", str(data.get("kind", "")))]
+    facts.append(("Resizing", str(data.get("resize_rule", ""))))
+    policy = data.get("split_policy", {})
+    facts.append(("Splits", "; ".join(f"{split}: {said}" for split, said in policy.items())))
+    if "split_seed" in data:
+        facts.append(("Seed of the split", str(data["split_seed"])))
+    for name, title in (("mean", "Mean of the training pixels"), ("std", "Their deviation")):
+        facts.append((title, ", ".join(f"{value:.4f}" for value in data.get(name, ()))))
+    facts.append(("Fingerprint", str(data.get("fingerprint", ""))))
+    return [fact for fact in facts if fact[1]]
+
+
+def _counts(data: Mapping[str, Any]) -> list[tuple[str, list[int]]]:
+    """Class to images a split."""
+    counts = data.get("counts", {})
+    return [
+        (str(name), [int(counts.get(s, {}).get(name, 0)) for s in ("train", "val", "test")])
+        for name in data.get("classes", ())
+        if counts
+    ]
+
+
+def _skipped(data: Mapping[str, Any]) -> list[tuple[str, str]]:
+    skipped = data.get("skipped", {})
+    if isinstance(skipped, Mapping):
+        return [(str(name), str(why)) for name, why in skipped.items()]
+    return [(str(name), "") for name in skipped]
+
+
+def _layers(results: Results, arm: str) -> dict[str, Any]:
+    """Which layer stood at how many sites, and what an arm's runs took."""
+    runs = results.of_arm(arm)
+    sites: dict[str, Counter[str]] = {}
+    for site in runs[0].record.get("sites", ()) if runs else ():
+        # Layers that differ in their channels alone are one: BatchNorm2d(16, eps=...) and (32, ...
+        found = re.fullmatch(r"(\w+\()(\d+)(\W.*)", str(site["layer"]), re.DOTALL)
+        layer, width = (f"{found[1]}C{found[3]}", found[2]) if found else (str(site["layer"]), "")
+        sites.setdefault(layer, Counter())[width] += 1
+    seconds = [run.record["seconds"] for run in runs if run.complete and "seconds" in run.record]
+    chosen = [run.record.get("chosen_epoch") for run in runs]
+    return {
+        "arm": arm,
+        "sites": [
+            (layer, widths.total(), ", ".join(width for width in widths if width))
+            for layer, widths in sites.items()
+        ],
+        "parameters": next((f"{run.record['parameters']:,}" for run in runs
+                            if "parameters" in run.record), tables.NO_VALUE),
+        "chosen": ", ".join(tables.NO_VALUE if c is None else str(c) for c in chosen),
+        "seconds": f"{statistics.fmean(seconds):.1f}" if seconds else tables.NO_VALUE,
+    }  # fmt: skip
+
+
+def _varied(question: Mapping[str, Any]) -> list[str]:
+    """The fields to name beside an arm: not its layer, where that is the arm's whole name."""
+    names = [str(name) for name in question.get("varied", ())]
+    if all(fields.get("norm") == arm for arm, fields in question["arms"].items()):
+        return [name for name in names if name != "norm"]
+    return names
+
+
+def _different(found: list[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """The different ones among the runs' records, each once."""
+    unique: list[dict[str, str]] = []
+    for record in found:
+        plain = {str(name): _plain(value) for name, value in record.items()}
+        if plain and plain not in unique:
+            unique.append(plain)
+    return unique
+
+
+def _dates(runs: tuple[Run, ...]) -> str:
+    days = sorted({str(run.record["written"])[:10] for run in runs if "written" in run.record})
+    return " to ".join(dict.fromkeys((days[0], days[-1]))) if days else ""
+
+
+def _limits(results: Results) -> list[str]:
+    """What these numbers do not show, in plain words."""
+    question = results.question
+    seeds = len(question["seeds"])
+    said = []
+    if seeds == 1:
+        said.append(
+            "One seed an arm. Nobody can say from this whether a difference is the arm's or luck's: "
+            "repeat it with more seeds."
+        )
+    else:
+        said.append(
+            f"{seeds} seeds an arm. A standard deviation of so few values is itself rough; more "
+            "seeds make it firmer."
+            if seeds < 10
+            else f"{seeds} seeds an arm."
+        )
+    said.append(
+        "Do not rank arms whose difference is smaller than the spread of their runs. The order "
+        "in the table is the order in which they were asked, nothing else."
+    )
+    varied = question.get("varied", ())
+    if "lr" not in varied and len(results.arms) > 1:
+        rate = question.get("run", {}).get("lr")
+        named = "" if rate is None else f" ({rate:g})"
+        said.append(
+            f"One learning rate{named} is shared by all arms. An arm that would learn better at "
+            "another rate is at a disadvantage here; the rate often matters more than the "
+            "normalization."
+        )
+    if "batch_size" in varied and "epochs" not in varied:
+        said.append(
+            "Arms of different batch size see equally many epochs, so the smaller batch makes "
+            "more updates: a difference may come from that rather than from the statistics."
+        )
+    said.append(
+        "The seeds change initial weights, order and augmentation. Split and images are the same "
+        "for all, so the spread leaves out what other images would have changed."
+    )
+    tests = results.data.get("images", {}).get("test")
+    if tests:
+        said.append(
+            f"The test split has {tests:,} images: one image more or less is "
+            f"{100 / tests:.2g} points."
+        )
+    said.append(
+        "Training curves are gathered while the weights change, before the epoch is over; the "
+        "table's training numbers are measured afterwards. The two differ, and that is no fault."
+    )
+    return said
+
+
+def _many(count: int, word: str) -> str:
+    return f"{count} {word}{'' if count == 1 else 's'}"
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_plain, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+__all__ = ["render"]

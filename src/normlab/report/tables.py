@@ -1,164 +1,340 @@
-"""The table of the experiment: train, validation and test by accuracy, micro F1 and macro F1."""
+"""The table of a study, for the terminal, Markdown, LaTeX and the page.
+
+One row an arm in the order asked: no arm is left out, none is ranked.
+"""
 
 from __future__ import annotations
 
-import html
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from ..studies import Results
+from ..studies import Results, Spread
 from ..training.metrics import METRICS, SPLITS
 
 if TYPE_CHECKING:
-    from rich.console import Group
+    from markupsafe import Markup
+    from rich.console import RenderableType
+    from rich.table import Table
 
-SPLIT_TITLES = {"train": "train", "val": "validation", "test": "test"}
-METRIC_TITLES = {"accuracy": "accuracy", "micro_f1": "micro F1", "macro_f1": "macro F1"}
-WIDE = 118
-"""Columns a terminal needs for the table in one piece."""
-
-
-def cells(results: Results, arm: str, split: str, dash: str = "–") -> list[str]:
-    """Percent as mean ± sample standard deviation over the arm's complete runs, a metric a cell."""
-    found = []
-    for metric in METRICS:
-        spread = results.spread(arm, split, metric)
-        if spread is None:
-            found.append(dash)
-        elif spread.sd is None:
-            found.append(f"{100 * spread.mean:.1f}")
-        else:
-            found.append(f"{100 * spread.mean:.1f} ± {100 * spread.sd:.1f}")
-    return found
+SPLIT_WORDS = {"train": "training", "val": "validation", "test": "test"}
+METRIC_WORDS = {"accuracy": "accuracy", "micro_f1": "micro F1", "macro_f1": "macro F1"}
+NO_VALUE = "–"
 
 
-def runs_cell(results: Results, arm: str) -> str:
-    """"3", or "2 of 3" where a run has no metrics."""
-    runs = results.of_arm(arm)
-    complete = sum(run.complete for run in runs)
-    return str(complete) if complete == len(runs) else f"{complete} of {len(runs)}"
+@dataclass(frozen=True)
+class Row:
+    """One arm: a cell per split and metric, and how many runs stand behind them."""
+
+    arm: str
+    cells: Mapping[tuple[str, str], Spread | None]
+    runs: str
+
+
+def rows(results: Results) -> list[Row]:
+    """One row an arm, in the order asked."""
+    return [
+        Row(
+            arm,
+            {(s, m): results.spread(arm, s, m) for s in SPLITS for m in METRICS},
+            _runs(results, arm),
+        )
+        for arm in results.arms
+    ]
+
+
+def cell(spread: Spread | None) -> str:
+    """Percent with one decimal: mean ± sd, the value alone for one run, a dash for none."""
+    if spread is None:
+        return NO_VALUE
+    mean = f"{100 * spread.mean:.1f}"
+    return mean if spread.sd is None else f"{mean} ± {100 * spread.sd:.1f}"
+
+
+def endings(results: Results) -> list[str]:
+    """A sentence for every arm with runs that did not end with a model."""
+    sentences = []
+    for arm in results.arms:
+        found = {run.seed for run in results.of_arm(arm)}
+        missing = [f"seed {s} not run yet" for s in results.question["seeds"] if s not in found]
+        ended = [*results.ended_otherwise(arm), *missing]
+        if ended:
+            left = sum(run.complete for run in results.of_arm(arm))
+            behind = (
+                "no run is left to average" if left == 0
+                else "its numbers are of the one run left" if left == 1
+                else f"its numbers are over the {left} runs left"
+            )  # fmt: skip
+            sentences.append(f"{arm}: {', '.join(ended)}; {behind}.")
+    return sentences
 
 
 def notes(results: Results) -> list[str]:
-    """What a reader of the table has to know, one sentence each."""
-    said = []
-    for arm in results.arms:
-        ended = results.ended_otherwise(arm)
-        if ended:
-            said.append(f"{arm}: {'; '.join(ended)}.")
-    counts = {len([run for run in results.of_arm(arm) if run.complete]) for arm in results.arms}
-    if max(counts) > 1:
-        said.append("Percent, mean ± sample standard deviation over seeds.")
-    else:
-        said.append("Percent of a single run; a spread needs at least two seeds.")
-    said.append(
-        "All splits come from one evaluation pass with the weights that validation chose. "
-        "Micro F1 equals accuracy, since every image has one label."
-    )
-    return said
+    """What a reader of the table has to know, in plain sentences."""
+    said = ["Values are percent."]
+    spreads = [results.spread(arm, "test", "accuracy") for arm in results.arms]
+    if any(spread is not None and spread.sd is not None for spread in spreads):
+        said[0] = "Values are percent: mean ± sample standard deviation over the seeds of an arm."
+    if any(spread is not None and spread.sd is None for spread in spreads):
+        said.append(
+            "Where one run stands behind a value it is given alone: "
+            "a standard deviation needs at least two seeds."
+        )
+    said += [
+        "All numbers of a run come from one evaluation pass (evaluation mode, no augmentation) "
+        "with the weights that validation chose; the test split is read once, after that choice.",
+        "Every image has one label, so micro F1 equals accuracy.",
+    ]
+    norms = {_norm(results, arm) for arm in results.arms}
+    if {"torch_bn", "bn"} <= norms:
+        said.append(
+            "torch_bn is PyTorch's own batch normalization: the reference that bn, written out "
+            "from the paper, has to agree with."
+        )
+    elif "torch_bn" in norms:
+        said.append("torch_bn is PyTorch's own batch normalization.")
+    share = _most_frequent(results.data)
+    if share is not None:
+        said.append(
+            "For scale: always answering the most frequent class would be right for "
+            f"{100 * share:.1f} % of the test images."
+        )
+    return said + endings(results)
 
 
-def terminal_table(results: Results, width: int) -> Group:
-    """The table for a terminal of so many columns: in one piece, or a block a split."""
+def terminal_table(results: Results, width: int) -> RenderableType:
+    """The table for a terminal of ``width`` columns.
+
+    In one piece where it fits, else as three blocks (train, val, test), one below the other.
+    """
     from rich.console import Group
-    from rich.table import Table
+    from rich.padding import Padding
     from rich.text import Text
 
-    def block(splits: tuple[str, ...]) -> Table:
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-        table.add_column("arm", no_wrap=True, overflow="ellipsis", max_width=30)
-        for split in splits:
-            for metric in METRICS:
-                title = f"{SPLIT_TITLES[split]}\n{METRIC_TITLES[metric]}"
-                table.add_column(title, justify="right", no_wrap=True)
-        table.add_column("runs", justify="right", no_wrap=True)
-        for arm in results.arms:
-            found = [cell for split in splits for cell in cells(results, arm, split)]
-            table.add_row(Text(arm), *found, runs_cell(results, arm))
-        return table
-
-    longest = max(map(len, results.arms))
-    if width >= WIDE + max(0, min(longest, 30) - 8):
-        blocks = [block(SPLITS)]
-    else:
-        blocks = [block((split,)) for split in SPLITS]
-    parts: list[Table | Text] = []
-    for index, table in enumerate(blocks):
-        parts += [Text("")] * (index > 0) + [table]
-    return Group(*parts, Text(""), *(Text(note, style="dim") for note in notes(results)))
+    said = [Padding(Text(note, style="dim"), (0, 0, 0, 0)) for note in notes(results)]
+    table = list(rows(results))
+    natural = (
+        max(len(row.arm) for row in table) + max(len("runs"), *(len(row.runs) for row in table))
+        + sum(max(len(cell(row.cells[key])) for row in table) + 2 for key in table[0].cells) + 4
+    )  # fmt: skip
+    if width >= natural:
+        return Group(_terminal_block(table, SPLITS, width), Text(), *said)
+    blocks: list[RenderableType] = []
+    for split in SPLITS:
+        blocks += [_terminal_block(table, (split,), width), Text()]
+    return Group(*blocks, *said)
 
 
 def markdown_table(results: Results) -> str:
-    """The table as Markdown, with its notes."""
-    head = ["arm", *(f"{SPLIT_TITLES[s]} {METRIC_TITLES[m]}" for s in SPLITS for m in METRICS)]
+    """The table and its notes as GitHub Markdown."""
+    head = ["arm", *(f"{s} {METRIC_WORDS[m]}" for s, m in _keys()), "runs"]
     lines = [
-        _row([*head, "runs"], _markdown_escape),
-        "|" + " --- |" + " ---: |" * (len(head)),
+        _markdown_row(head),
+        _markdown_row(["---", *("---:" for _ in range(len(head) - 1))]),
+        *(
+            _markdown_row([_markdown_code(row.arm), *map(cell, row.cells.values()), row.runs])
+            for row in rows(results)
+        ),
+        "",
+        *(f"- {_markdown_text(note)}" for note in notes(results)),
     ]
-    for arm in results.arms:
-        found = [cell for split in SPLITS for cell in cells(results, arm, split)]
-        lines.append(_row([f"{arm}", *found, runs_cell(results, arm)], _markdown_escape))
-    below = "\n".join(f"- {_markdown_escape(note)}" for note in notes(results))
-    return f"# {_markdown_escape(results.question['title'])}\n\n" + "\n".join(lines) + f"\n\n{below}\n"
-
-
-def latex_table(results: Results) -> str:
-    """The table as LaTeX with booktabs, ready to be input into a table environment."""
-    splits = " & ".join(rf"\multicolumn{{3}}{{c}}{{{SPLIT_TITLES[s]}}}" for s in SPLITS)
-    rules = "".join(rf"\cmidrule(lr){{{2 + 3 * i}-{4 + 3 * i}}}" for i in range(len(SPLITS)))
-    metrics = " & ".join(METRIC_TITLES[m] for _ in SPLITS for m in METRICS)
-    lines = [
-        r"% needs \usepackage{booktabs}",
-        *(f"% {note}" for note in notes(results)),
-        r"\begin{tabular}{l" + "r" * 9 + "r}",
-        r"\toprule",
-        rf" & {splits} & \\",
-        rules,
-        rf"arm & {metrics} & runs \\",
-        r"\midrule",
-    ]
-    for arm in results.arms:
-        found = [
-            cell.replace(" ± ", r"\,$\pm$\,")
-            for split in SPLITS
-            for cell in cells(results, arm, split, dash="--")
-        ]
-        lines.append(" & ".join([_latex_escape(arm), *found, runs_cell(results, arm)]) + r" \\")
-    lines += [r"\bottomrule", r"\end{tabular}"]
     return "\n".join(lines) + "\n"
 
 
-def html_table(results: Results) -> str:
-    """The table as HTML, with headers that a screen reader can follow."""
-    groups = "".join(f'<th scope="colgroup" colspan="3">{SPLIT_TITLES[s]}</th>' for s in SPLITS)
-    heads = "".join(f'<th scope="col">{METRIC_TITLES[m]}</th>' for _ in SPLITS for m in METRICS)
-    rows = []
-    for arm in results.arms:
-        found = [cell for split in SPLITS for cell in cells(results, arm, split)]
-        data = "".join(f"<td>{html.escape(c)}</td>" for c in [*found, runs_cell(results, arm)])
-        rows.append(f'<tr><th scope="row">{html.escape(arm)}</th>{data}</tr>')
-    return (
-        '<table class="results"><caption>Accuracy, micro F1 and macro F1 in percent</caption>'
-        f'<thead><tr><td></td>{groups}<td></td></tr><tr><th scope="col">arm</th>{heads}'
-        f'<th scope="col">runs</th></tr></thead><tbody>{"".join(rows)}</tbody></table>'
+def markdown_file(results: Results) -> str:
+    """results.md: title, table, notes."""
+    title = _markdown_text(str(results.question.get("title") or results.folder.name))
+    return f"# {title}\n\n{markdown_table(results)}"
+
+
+def latex_table(results: Results) -> str:
+    r"""The table as a LaTeX ``tabular`` that stands alone, notes in comments."""
+    heads = " & ".join(rf"\multicolumn{{3}}{{c}}{{{SPLIT_WORDS[s]}}}" for s in SPLITS)
+    rules = " ".join(rf"\cmidrule(lr){{{a}-{a + 2}}}" for a in (2, 5, 8))
+    names = " & ".join(METRIC_WORDS[m] for _, m in _keys())
+    title = _one_line(str(results.question.get("title") or results.folder.name))
+    lines = [
+        f"% {title}",
+        r"% Needs \usepackage{booktabs} in the preamble.",
+        *(f"% {_one_line(note)}" for note in notes(results)),
+        r"\begin{tabular}{lrrrrrrrrrr}",
+        r"\toprule",
+        rf" & {heads} & \\",
+        rules,
+        rf"arm & {names} & runs \\",
+        r"\midrule",
+        *(
+            " & ".join(
+                [
+                    _latex_text(row.arm),
+                    *(_latex_cell(cell(value)) for value in row.cells.values()),
+                    _latex_text(row.runs),
+                ]
+            )
+            + r" \\"
+            for row in rows(results)
+        ),
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def html_table(results: Results) -> Markup:
+    """The table as HTML."""
+    from markupsafe import Markup
+
+    table = rows(results)
+    join = Markup("").join
+    th = Markup('<th scope="col">{}</th>').format
+    group = Markup('<th scope="colgroup" colspan="3">{}</th>').format
+    arm = Markup('<th scope="row">{}</th>').format
+    td = Markup("<td>{}</td>").format
+    return Markup(
+        '<table class="results wide"><caption>Accuracy, micro F1 and macro F1 of every arm, in '
+        'percent</caption><colgroup></colgroup><colgroup span="3"></colgroup>'
+        '<colgroup span="3"></colgroup><colgroup span="3"></colgroup><colgroup></colgroup>'
+        "<thead><tr><td></td>{}<td></td></tr><tr>{}{}{}</tr></thead><tbody>{}</tbody></table>"
+    ).format(
+        join(group(SPLIT_WORDS[s]) for s in SPLITS),
+        th("arm"),
+        join(th(METRIC_WORDS[m]) for _, m in _keys()),
+        th("runs"),
+        join(
+            Markup("<tr>{}{}{}</tr>").format(
+                arm(row.arm), join(td(cell(v)) for v in row.cells.values()), td(row.runs)
+            )
+            for row in table
+        ),
     )
 
 
-def _row(items: list[str], escape: Callable[[str], str]) -> str:
-    return "| " + " | ".join(map(escape, items)) + " |"
+def html_blocks(results: Results) -> Markup:
+    """The same in three tables (training, validation, test), for a narrow screen."""
+    from markupsafe import Markup
+
+    join = Markup("").join
+    heads = join(Markup('<th scope="col">{}</th>').format(METRIC_WORDS[m]) for m in METRICS)
+    small = Markup(" <small>{}</small>").format
+    return join(
+        Markup(
+            '<table class="results narrow"><caption>{}</caption>'
+            '<thead><tr><th scope="col">arm</th>{}</tr></thead><tbody>{}</tbody></table>'
+        ).format(
+            SPLIT_WORDS[s].capitalize(),
+            heads,
+            join(
+                Markup('<tr><th scope="row">{}{}</th>{}</tr>').format(
+                    row.arm,
+                    small(row.runs) if "(" in row.runs else "",
+                    join(Markup("<td>{}</td>").format(cell(row.cells[s, m])) for m in METRICS),
+                )
+                for row in rows(results)
+            ),
+        )
+        for s in SPLITS
+    )
 
 
-def _markdown_escape(text: str) -> str:
-    for character in ("\\", "|", "`", "*", "_", "<", "#"):
-        text = text.replace(character, "\\" + character)
-    return text
+def _keys() -> Iterator[tuple[str, str]]:
+    return ((s, m) for s in SPLITS for m in METRICS)
+
+
+def _runs(results: Results, arm: str) -> str:
+    """ "3", or with what became of the others: "1 (2 of 3 diverged)"."""
+    found = results.of_arm(arm)
+    asked = len(results.question["seeds"])
+    complete = sum(run.complete for run in found)
+    others = Counter(run.status.split()[0] for run in found if not run.complete)
+    if asked > len(found):
+        others["not run"] = asked - len(found)
+    if not others:
+        return str(complete)
+    return f"{complete} ({', '.join(f'{k} of {asked} {what}' for what, k in others.items())})"
+
+
+def _norm(results: Results, arm: str) -> str:
+    fields: Mapping[str, Any] = results.question["arms"].get(arm, {})
+    return str(fields.get("norm", arm))
+
+
+def _most_frequent(data: Mapping[str, Any]) -> float | None:
+    counts = list(data.get("counts", {}).get("test", {}).values())
+    return max(counts) / sum(counts) if counts and sum(counts) else None
+
+
+def _terminal_block(table: list[Row], splits: tuple[str, ...], width: int) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    whole = len(splits) > 1
+    block = Table(
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0) if whole else (0, 2, 0, 0),
+        show_edge=False,
+        header_style="bold",
+        pad_edge=False,
+    )
+    block.add_column("\narm" if whole else SPLIT_WORDS[splits[0]], overflow="fold")
+    for split in splits:
+        for metric in METRICS:
+            word = METRIC_WORDS[metric]
+            above = split if metric == METRICS[0] else ""
+            head = f"{above}\n{word}" if whole else word
+            block.add_column(head, justify="right", no_wrap=True)
+    block.add_column("\nruns" if whole else "runs", overflow="fold", max_width=max(8, width // 4))
+    for row in table:
+        values = (cell(row.cells[s, m]) for s in splits for m in METRICS)
+        block.add_row(Text(row.arm), *values, row.runs)
+    return block
+
+
+def _markdown_row(cells: list[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _markdown_code(text: str) -> str:
+    """A code span, which in a table needs its bars escaped all the same."""
+    text = _one_line(text).replace("|", r"\|")
+    if "`" in text:
+        return f"`` {text} ``"
+    return f"`{text}`"
+
+
+def _markdown_text(text: str) -> str:
+    """Plain text: nothing in it is markup. An underscore inside a word is none anyway."""
+    text = re.sub(r"([\\`*\[\]<>|~#&])", r"\\\1", _one_line(text))
+    return re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", text)
 
 
 _LATEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
-    "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-}  # fmt: skip
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "&": r"\&",
+    "#": r"\#",
+    "_": r"\_",
+    "%": r"\%",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': "''",
+}
 
 
-def _latex_escape(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in text)
+def _latex_text(text: str) -> str:
+    return "".join(_LATEX.get(c, c) for c in _one_line(text))
+
+
+def _latex_cell(text: str) -> str:
+    return text.replace(" ± ", r" $\pm$ ").replace(NO_VALUE, "--")
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -22,7 +22,6 @@ from ..errors import InputError
 from ..training import Progress, RunConfig, train
 from .study import Study
 
-
 AROUND = 8.0
 CROWDING = 1.25
 """Measured on two cores: see estimate_seconds."""
