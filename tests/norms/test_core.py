@@ -234,9 +234,34 @@ def test_float32_keeps_its_digits_far_from_zero(arrangement: Arrangement, f: Nor
 def test_constant_input_gives_the_bias(arrangement: Arrangement, f: Normalize) -> None:
     named = inputs_for(arrangement, torch.float32)
     # Not a round number in binary: its mean over 20 values is rounded.
-    named["x"] = torch.full_like(named["x"], 1234.5678)
-    y = f(arrangement=arrangement, **named)[0]
-    within(y, named["bias"].view(1, -1, 1, 1).expand_as(y), 1e-6, "output of a constant")
+    for value in (1234.5678, 123456.789):
+        named["x"] = torch.full_like(named["x"], value)
+        y, mean, var = f(arrangement=arrangement, **named)
+        within(y, named["bias"].view(1, -1, 1, 1).expand_as(y), 1e-6, f"output of {value}")
+        within(mean, named["x"][:1, :1, :1, :1].expand_as(mean), 1e-7 * value, "mean")
+        within(var, torch.zeros_like(var), 1e-8, f"variance of {value}")
+
+
+@each_arrangement_of_its_own
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_dead_maps_among_others_far_away(arrangement: Arrangement, dtype: torch.dtype) -> None:
+    """A map of zeros has no part in the gradients of what is divided by its deviation.
+
+    Centred on the mean of the batch it would have: rounding, times 1 / sqrt(eps).
+    """
+    named = inputs_for(arrangement, dtype)
+    x = 1000 + 50 * named["x"].detach()
+    x[0] = 0
+    named["x"] = x.requires_grad_()
+    g = draw(*x.shape, seed=6).to(dtype)
+    exact = {name: t.detach().double().requires_grad_() for name, t in named.items()}
+    truth = torch.autograd.grad(
+        plain(arrangement=arrangement, **exact)[0], list(exact.values()), g.double()
+    )
+    found = torch.autograd.grad(lean(arrangement=arrangement, **named)[0], list(named.values()), g)
+    for name, ours, expected in zip(named, found, truth, strict=True):
+        bound = torch.finfo(ours.dtype).eps if name == "x" else 4e-6
+        within(ours, expected, bound * expected.abs().max().item() + 4e-6, f"gradient of {name}")
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)

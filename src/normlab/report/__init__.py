@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import tables
-    from .tables import html_table, latex_table, markdown_table, terminal_table
     from .files import ReportFiles, write_report
+    from .tables import html_table, latex_table, markdown_table, terminal_table
 
 _HOME = {
     "ReportFiles": "files",

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..studies import Results, Run
 from ..training.metrics import METRICS
-from .arms import Style, styles
+from .arms import styles
 
 Spec = dict[str, Any]
 
@@ -88,7 +88,7 @@ def extents(drawn: Sequence[Line]) -> dict[str, dict[str, tuple[float, float]]]:
         for line in drawn:
             values = [v for s in SPLITS for v in line.values[s, quantity] if v is not None]
             if quantity == "loss":
-                values = [0.0, *(min(v, ceiling) for v in values)]
+                values = [min(v, ceiling) for v in values]
             if values:
                 of_quantity = found.setdefault(quantity, {})
                 low, high = of_quantity.get(line.arm, (math.inf, -math.inf))
@@ -159,16 +159,16 @@ def test_rows(results: Results) -> list[dict[str, Any]]:
                     "arm": run.arm,
                     "seed": run.seed,
                     "value": 100 * value,
-                    "lift": seeds.index(run.seed) / max(1, len(seeds) - 1) - 0.5,
+                    "lift": (seeds.index(run.seed) + 0.5) / len(seeds) - 0.5,
                 }
             )
     return found
 
 
-def curve_spec(results: Results, epochs: int, clip: bool) -> Spec:
+def curve_spec(results: Results, epochs: int) -> Spec:
     """A chart by epoch without its data: ``data("curves")`` takes :func:`rows`, and the parameters
-    ``low`` and ``high`` the axis. The parameter ``focus`` names an arm to bring forward.
-    ``clip`` is for values that may lie outside the axis."""
+    ``low`` and ``high`` the axis. The parameter ``focus`` names an arm to bring forward. Values
+    outside the axis are drawn at its end."""
     near = "focus === '' || datum.arm === focus"
     colour = _colour(results)
     dash = {
@@ -185,24 +185,29 @@ def curve_spec(results: Results, epochs: int, clip: bool) -> Spec:
             "type": "quantitative",
             "title": "epoch",
             "scale": {"domain": [1, epochs] if epochs > 1 else [0.5, 1.5], "nice": False},
-            "axis": {"tickMinStep": 1, "format": "d", "grid": False, "labelFlush": False},
+            "axis": {"values": _ticks(epochs), "format": "d", "grid": False, "labelFlush": False},
         },
         "y": {
             "field": "value",
             "type": "quantitative",
             "title": None,
-            "scale": {"domain": [{"expr": "low"}, {"expr": "high"}], "nice": True, "zero": False},
+            "scale": {
+                "domain": [{"expr": "low"}, {"expr": "high"}],
+                "nice": True,
+                "zero": False,
+                "clamp": True,
+            },
             "axis": {"tickCount": 5},
         },
     }
 
     def layer(mark: Spec, only: str, strength: Spec, **encoding: Any) -> Spec:
         # The opacity of a stroke or a filling is drawn directly, that of a whole mark through a
-        # buffer of its own, which takes the figures seconds; so does clipping.
+        # buffer of its own, which takes the figures seconds; so would clipping.
         channel = "fillOpacity" if mark.get("filled") else "strokeOpacity"
         return {
             "transform": [{"filter": only}],
-            "mark": {"clip": clip, "opacity": 1, **mark},
+            "mark": {"opacity": 1, **mark},
             "encoding": {**position, "color": colour, channel: strength, **encoding},
         }
 
@@ -257,7 +262,6 @@ def test_spec(results: Results) -> Spec:
             "domain": [{"expr": "low"}, {"expr": "high"}],
             "nice": True,
             "zero": False,
-            "padding": 8,
         },
     }
     mean = {
@@ -271,7 +275,7 @@ def test_spec(results: Results) -> Spec:
     lift = {
         "field": "lift",
         "type": "quantitative",
-        "scale": {"domain": [-0.5, 0.5], "range": [9, 19]},
+        "scale": {"domain": [-0.5, 0.5], "range": [7, 21]},
     }
     points = {
         "mark": {"type": "circle", "size": 52, "opacity": 1},
@@ -283,12 +287,22 @@ def test_spec(results: Results) -> Spec:
             "fillOpacity": faint,
         },
     }
+    empty = [
+        {"arm": arm, "text": "no run ended with a model"}
+        for arm in results.arms
+        if results.spread(arm, "test", "accuracy") is None
+    ]
+    without = {
+        "data": {"values": empty},
+        "mark": {"type": "text", "align": "left", "color": {"expr": "muted"}},
+        "encoding": {"x": {"value": 8}, "y": y, "text": {"field": "text", "type": "nominal"}},
+    }
     return _chart(
         {
             "data": {"name": "tests", "values": []},
             "params": _PARAMETERS,
             "height": {"step": 28},
-            "layer": [points, mean],
+            "layer": [points, mean, *([without] if empty else [])],
         },
         results,
     )
@@ -309,12 +323,12 @@ def figures(results: Results) -> dict[str, tuple[str, bytes]]:
     """Name to SVG and PNG of every chart, on white, with a legend."""
     drawn = lines(results)
     bounds = extents(drawn)
-    epochs, cut = last_epoch(results), loss_is_cut(drawn) is not None
+    epochs = last_epoch(results)
     made = {}
     for quantity in QUANTITIES:
         low, high = domain(bounds.get(quantity, {}))
         for split in SPLITS:
-            spec = curve_spec(results, epochs, quantity == "loss" and cut)
+            spec = curve_spec(results, epochs)
             spec["data"]["values"] = rows(drawn, split, quantity)
             title = f"{SPLIT_TITLES[split]} {TITLES[quantity]}"
             made[f"{quantity.replace('_', '-')}-{split}"] = _render(spec, low, high, title)
@@ -383,6 +397,13 @@ def _chart(spec: Spec, results: Results) -> Spec:
     }
 
 
+def _ticks(epochs: int) -> list[int]:
+    """Epochs to label: the first, and round ones, ten or so."""
+    unit = 10 ** max(0, math.floor(math.log10(epochs)) - 1)
+    step = next(unit * k for k in (1, 2, 5, 10, 20) if epochs <= 11 * unit * k)
+    return sorted({1, *range(step, epochs + 1, step)})
+
+
 def _colour(results: Results) -> Spec:
     arms = list(results.arms)
     palette = [{"expr": f"palette[{index}]"} for index in range(len(arms))]
@@ -446,4 +467,12 @@ def _loss_ceiling(drawn: Sequence[Line]) -> float:
     )
     if not values:
         return math.inf
-    return LOSS_CEILING * values[min(len(values) - 1, int(0.95 * len(values)))]
+    return _round_up(LOSS_CEILING * values[min(len(values) - 1, int(0.95 * len(values)))])
+
+
+def _round_up(value: float) -> float:
+    """To a number at which an axis from 0 ends without being lengthened."""
+    if value <= 0:
+        return 1.0
+    unit: float = 10.0 ** math.floor(math.log10(value))
+    return next(unit * step for step in (1, 2, 3, 4, 5, 6, 8, 10, 20) if unit * step >= value)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import statistics
 from collections import Counter
 from collections.abc import Mapping
+from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +45,7 @@ def render(results: Results) -> str:
         **_story(results, drawn),
         table=tables.html_table(results),
         blocks=tables.html_blocks(results),
-        notes=tables.notes(results),
+        notes=tables.meaning(results),
         endings=tables.endings(results),
         css=Markup(_template("report.css")),
         script=Markup(_template("report.js")),
@@ -56,6 +58,7 @@ def _template(name: str) -> str:
     return resources.files(__package__).joinpath("templates", name).read_text(encoding="utf-8")
 
 
+@cache
 def _bundle() -> str:
     """Vega-Embed with Vega in it. It ends no script element."""
     import vl_convert
@@ -98,11 +101,7 @@ def _payload(results: Results, drawn: list[charts.Line]) -> dict[str, Any]:
         ],
         "tests": charts.test_rows(results),
         "bounds": {**bounds, "test": charts.test_extents(results)},
-        "curve": charts.for_page(
-            charts.curve_spec(
-                results, charts.last_epoch(results), charts.loss_is_cut(drawn) is not None
-            )
-        ),
+        "curve": charts.for_page(charts.curve_spec(results, charts.last_epoch(results))),
         "test": charts.for_page(charts.test_spec(results)),
     }
 
@@ -174,7 +173,7 @@ def _facts(results: Results) -> list[tuple[str, str]]:
     question, data, shared = results.question, results.data, results.question.get("run", {})
     seeds, arms = len(question["seeds"]), len(results.arms)
     images = data.get("images") or {s: sum(c.values()) for s, c in data.get("counts", {}).items()}
-    facts = [("Arms", ", ".join(results.arms))] if arms <= 12 else [("Arms", str(arms))]
+    facts = [("Arms", ", ".join(results.arms))] if arms <= 12 else []
     facts.append(("Runs", f"{_many(arms, 'arm')} × {_many(seeds, 'seed')}"))
     facts.append(("Data", str(data.get("name") or data.get("source") or "")))
     if data.get("classes"):
@@ -317,8 +316,8 @@ def _limits(results: Results) -> list[str]:
     said = []
     if seeds == 1:
         said.append(
-            "One seed an arm. Nobody can say from this whether a difference is the arm's or luck's: "
-            "repeat it with more seeds."
+            "One seed an arm. Nobody can say from this whether a difference is the arm's or "
+            "luck's: repeat it with more seeds."
         )
     else:
         said.append(
@@ -350,10 +349,15 @@ def _limits(results: Results) -> list[str]:
         "for all, so the spread leaves out what other images would have changed."
     )
     tests = results.data.get("images", {}).get("test")
-    if tests:
+    spreads = [results.spread(arm, "test", "accuracy") for arm in results.arms]
+    means = [spread.mean for spread in spreads if spread is not None]
+    if tests and means:
+        mean = statistics.fmean(means)
+        chance = 100 * math.sqrt(mean * (1 - mean) / tests)
         said.append(
             f"The test split has {tests:,} images: one image more or less is "
-            f"{100 / tests:.2g} points."
+            f"{100 / tests:.2g} points, and at these accuracies another draw of as many images "
+            f"would move a number by about ±{chance:.2g} points (one standard error)."
         )
     said.append(
         "Training curves are gathered while the weights change, before the epoch is over; the "

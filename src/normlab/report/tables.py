@@ -64,8 +64,8 @@ def endings(results: Results) -> list[str]:
             left = sum(run.complete for run in results.of_arm(arm))
             behind = (
                 "no run is left to average" if left == 0
-                else "its numbers are of the one run left" if left == 1
-                else f"its numbers are over the {left} runs left"
+                else "its numbers are of the one other run" if left == 1
+                else f"its numbers are over the other {left} runs"
             )  # fmt: skip
             sentences.append(f"{arm}: {', '.join(ended)}; {behind}.")
     return sentences
@@ -73,6 +73,11 @@ def endings(results: Results) -> list[str]:
 
 def notes(results: Results) -> list[str]:
     """What a reader of the table has to know, in plain sentences."""
+    return [*meaning(results), *endings(results)]
+
+
+def meaning(results: Results) -> list[str]:
+    """What the numbers are."""
     said = ["Values are percent."]
     spreads = [results.spread(arm, "test", "accuracy") for arm in results.arms]
     if any(spread is not None and spread.sd is not None for spread in spreads):
@@ -101,7 +106,7 @@ def notes(results: Results) -> list[str]:
             "For scale: always answering the most frequent class would be right for "
             f"{100 * share:.1f} % of the test images."
         )
-    return said + endings(results)
+    return said
 
 
 def terminal_table(results: Results, width: int) -> RenderableType:
@@ -110,20 +115,18 @@ def terminal_table(results: Results, width: int) -> RenderableType:
     In one piece where it fits, else as three blocks (train, val, test), one below the other.
     """
     from rich.console import Group
-    from rich.padding import Padding
     from rich.text import Text
 
-    said = [Padding(Text(note, style="dim"), (0, 0, 0, 0)) for note in notes(results)]
+    said = [Text(note, style="dim") for note in notes(results)]
     table = list(rows(results))
-    natural = (
-        max(len(row.arm) for row in table) + max(len("runs"), *(len(row.runs) for row in table))
-        + sum(max(len(cell(row.cells[key])) for row in table) + 2 for key in table[0].cells) + 4
-    )  # fmt: skip
+    natural = 1 + max(len(row.arm) for row in table) + max(4, *(len(row.runs) for row in table))
+    for key in table[0].cells:
+        natural += 1 + max(len("micro F1"), *(len(cell(row.cells[key])) for row in table))
     if width >= natural:
-        return Group(_terminal_block(table, SPLITS, width), Text(), *said)
+        return Group(_terminal_block(table, SPLITS), Text(), *said)
     blocks: list[RenderableType] = []
     for split in SPLITS:
-        blocks += [_terminal_block(table, (split,), width), Text()]
+        blocks += [_terminal_block(table, (split,)), Text()]
     return Group(*blocks, *said)
 
 
@@ -193,22 +196,32 @@ def html_table(results: Results) -> Markup:
     arm = Markup('<th scope="row">{}</th>').format
     td = Markup("<td>{}</td>").format
     return Markup(
-        '<table class="results wide"><caption>Accuracy, micro F1 and macro F1 of every arm, in '
-        'percent</caption><colgroup></colgroup><colgroup span="3"></colgroup>'
+        '<table class="results wide" style="--arm:{}ch"><caption>Accuracy, micro F1 and macro F1 '
+        'of every arm, in percent</caption><colgroup></colgroup><colgroup span="3"></colgroup>'
         '<colgroup span="3"></colgroup><colgroup span="3"></colgroup><colgroup></colgroup>'
         "<thead><tr><td></td>{}<td></td></tr><tr>{}{}{}</tr></thead><tbody>{}</tbody></table>"
     ).format(
+        _width(table),
         join(group(SPLIT_WORDS[s]) for s in SPLITS),
         th("arm"),
         join(th(METRIC_WORDS[m]) for _, m in _keys()),
         th("runs"),
         join(
             Markup("<tr>{}{}{}</tr>").format(
-                arm(row.arm), join(td(cell(v)) for v in row.cells.values()), td(row.runs)
+                arm(breakable(row.arm)),
+                join(td(cell(v)) for v in row.cells.values()),
+                td(row.runs),
             )
             for row in table
         ),
     )
+
+
+def breakable(arm: str) -> Markup:
+    """An arm's name that may break after its commas."""
+    from markupsafe import Markup
+
+    return Markup(",<wbr>").join(arm.split(","))
 
 
 def html_blocks(results: Results) -> Markup:
@@ -218,24 +231,31 @@ def html_blocks(results: Results) -> Markup:
     join = Markup("").join
     heads = join(Markup('<th scope="col">{}</th>').format(METRIC_WORDS[m]) for m in METRICS)
     small = Markup(" <small>{}</small>").format
+    table = rows(results)
     return join(
         Markup(
-            '<table class="results narrow"><caption>{}</caption>'
+            '<table class="results narrow" style="--arm:{}ch"><caption>{}</caption>'
             '<thead><tr><th scope="col">arm</th>{}</tr></thead><tbody>{}</tbody></table>'
         ).format(
+            _width(table),
             SPLIT_WORDS[s].capitalize(),
             heads,
             join(
                 Markup('<tr><th scope="row">{}{}</th>{}</tr>').format(
-                    row.arm,
+                    breakable(row.arm),
                     small(row.runs) if "(" in row.runs else "",
                     join(Markup("<td>{}</td>").format(cell(row.cells[s, m])) for m in METRICS),
                 )
-                for row in rows(results)
+                for row in table
             ),
         )
         for s in SPLITS
     )
+
+
+def _width(table: list[Row]) -> int:
+    """Room for the longest name; the style sheet has the last word."""
+    return 1 + max(len(row.arm) for row in table)
 
 
 def _keys() -> Iterator[tuple[str, str]]:
@@ -265,27 +285,34 @@ def _most_frequent(data: Mapping[str, Any]) -> float | None:
     return max(counts) / sum(counts) if counts and sum(counts) else None
 
 
-def _terminal_block(table: list[Row], splits: tuple[str, ...], width: int) -> Table:
+def _terminal_block(table: list[Row], splits: tuple[str, ...]) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     whole = len(splits) > 1
+    gap = 0 if whole else 1  # beside the one column that the box takes
     block = Table(
         box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0) if whole else (0, 2, 0, 0),
+        padding=(0, gap, 0, 0),
         show_edge=False,
         header_style="bold",
         pad_edge=False,
     )
-    block.add_column("\narm" if whole else SPLIT_WORDS[splits[0]], overflow="fold")
+    # Blocks one below the other have their columns in the same places.
+    longest = max(len(row.arm) for row in table)
+    named = "\narm" if whole else SPLIT_WORDS[splits[0]]
+    least = None if whole or longest > 24 else max(longest, *map(len, SPLIT_WORDS.values()))
+    block.add_column(named, overflow="fold", no_wrap=whole, min_width=least)
+    widest = max(len(cell(value)) for row in table for value in row.cells.values())
     for split in splits:
         for metric in METRICS:
             word = METRIC_WORDS[metric]
-            above = split if metric == METRICS[0] else ""
-            head = f"{above}\n{word}" if whole else word
-            block.add_column(head, justify="right", no_wrap=True)
-    block.add_column("\nruns" if whole else "runs", overflow="fold", max_width=max(8, width // 4))
+            head = f"{split if metric == METRICS[0] else ''}\n{word}" if whole else word
+            block.add_column(
+                head, justify="right", no_wrap=True, min_width=None if whole else widest
+            )
+    block.add_column("\nruns" if whole else "runs", overflow="fold", no_wrap=whole)
     for row in table:
         values = (cell(row.cells[s, m]) for s in splits for m in METRICS)
         block.add_row(Text(row.arm), *values, row.runs)

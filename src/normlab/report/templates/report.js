@@ -56,7 +56,10 @@
   };
 
   const make = async (place, spec, chart) => {
-    const made = await vegaEmbed(place, structuredClone(spec), {
+    // Vega writes a role and a label of its own on the element that it is given.
+    const inside = document.createElement("div");
+    place.append(inside);
+    const made = await vegaEmbed(inside, structuredClone(spec), {
       mode: "vega", renderer: "svg", actions: false, defaultStyle: false, tooltip: false,
     });
     Object.assign(chart, { place, view: paint(made.view) });

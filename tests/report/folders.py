@@ -1,0 +1,170 @@
+"""Study folders as the trainer leaves them, made up: what the report reads, and nothing more."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+ARMS = ("torch_bn", "bn", "in", "bin", "ln", "gn", "none")
+LAYERS = {
+    "torch_bn": "BatchNorm2d({c}, eps=1e-05, momentum=0.1)",
+    "gn": "GroupNorm2d({c}, groups=8, eps=1e-05)",
+}
+CLASSES = tuple("0123456789")
+HISTORY = ("epoch", "split", "loss", "accuracy", "micro_f1", "macro_f1", "lr", "seconds")
+
+
+def make_study(
+    folder: Path,
+    *,
+    arms: Mapping[str, Mapping[str, Any]] | Sequence[str] = ARMS,
+    seeds: int = 3,
+    epochs: int = 8,
+    ends: Mapping[tuple[str, int], str] | None = None,
+    missing: Sequence[tuple[str, int]] = (),
+    classes: Sequence[str] = CLASSES,
+    title: str = "Seven normalizations of one residual network",
+    data: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write a study.
+
+    Args:
+        folder: where; made.
+        arms: names, or names with the fields that vary.
+        seeds: how many.
+        epochs: of a complete run.
+        ends: the status of runs that are not complete; "diverged at step k" ends at epoch 3.
+        missing: runs not made yet.
+        classes: names of the classes.
+        title: of the study.
+        data: keys of data.json over the usual ones; None leaves a key out.
+    """
+    fields = dict(arms) if isinstance(arms, Mapping) else {arm: {"norm": arm} for arm in arms}
+    varied = list(next(iter(fields.values())))
+    folder.mkdir(parents=True)
+    (folder / "study.toml").write_text(
+        tomli_w.dumps(
+            {
+                "format": "normlab study 1",
+                "what": "norms",
+                "title": title,
+                "command": "normlab compare norms --data digits",
+                "normlab": "0.1.0",
+                "seeds": list(range(seeds)),
+                "varied": varied,
+                "data": {"source": "digits", "fingerprint": "f1n9e2"},
+                "run": {
+                    "n": 2,
+                    "shortcut": "A",
+                    "epochs": epochs,
+                    "batch_size": 32,
+                    "lr": 0.02,
+                    "optimizer": "sgd",
+                    "momentum": 0.9,
+                    "flip": False,
+                    "step_at": [0.5, 0.75],
+                },
+                "arms": fields,
+            }
+        )
+    )
+    (folder / "data.json").write_text(json.dumps(_data(classes, dict(data or {}))))
+    for position, arm in enumerate(fields):
+        for seed in range(seeds):
+            if (arm, seed) not in missing:
+                status = (ends or {}).get((arm, seed), "complete")
+                _write_run(folder, arm, fields[arm], seed, epochs, status, position)
+    return folder
+
+
+def _data(classes: Sequence[str], over: dict[str, Any]) -> dict[str, Any]:
+    usual: dict[str, Any] = {
+        "source": "digits",
+        "kind": "digits",
+        "name": "digits",
+        "fingerprint": "f1n9e2",
+        "classes": list(classes),
+        "counts": {
+            split: {name: count + (index == 0) for index, name in enumerate(classes)}
+            for split, count in (("train", 125), ("val", 27), ("test", 27))
+        },
+        "images": {
+            split: count * len(classes) + 1
+            for split, count in (("train", 125), ("val", 27), ("test", 27))
+        },
+        "image_size": 8,
+        "channels": 1,
+        "resize_rule": "shorter side to 8 px, then the centre square",
+        "split_policy": {"train": "what remains", "val": "15 %", "test": "15 %"},
+        "split_seed": 0,
+        "mean": [0.3059],
+        "std": [0.3762],
+        "skipped": {},
+        "notes": ["The source has no splits; they were drawn."],
+    }
+    return {k: v for k, v in {**usual, **over}.items() if v is not None}
+
+
+def _write_run(
+    folder: Path,
+    arm: str,
+    fields: Mapping[str, Any],
+    seed: int,
+    epochs: int,
+    status: str,
+    position: int,
+) -> None:
+    where = folder / "runs" / arm.replace(":", ",").replace("/", "_") / f"seed-{seed}"
+    where.mkdir(parents=True)
+    draw = random.Random(f"{arm} {seed}")
+    complete = status == "complete"
+    reached = epochs if complete else min(3, epochs)
+    rows = []
+    for epoch in range(1, reached + 1):
+        for split, lag in (("train_running", 0.3), ("val", 0.0)):
+            share = 1 - 0.9 * 0.5 ** (epoch + lag) - 0.01 * position - draw.uniform(0, 0.02)
+            loss = 2.3 * 0.55 ** (epoch - lag) + draw.uniform(0, 0.03)
+            if status.startswith("diverged") and epoch == reached:
+                share, loss = 0.1, 400.0
+            rows.append(
+                [epoch, split, loss, share, share, share - draw.uniform(0, 0.01), 0.02, 0.5]
+            )
+    with (where / "history.csv").open("w", newline="") as opened:
+        csv.writer(opened, lineterminator="\n").writerows([HISTORY, *rows])
+    metrics = None
+    if complete:
+        metrics = {}
+        for split, lift in (("train", 0.02), ("val", 0.0), ("test", -0.01)):
+            share = 0.96 + lift - 0.01 * position - draw.uniform(0, 0.01)
+            metrics[split] = {
+                "loss": draw.uniform(0.05, 0.2),
+                "accuracy": share,
+                "micro_f1": share,
+                "macro_f1": share - draw.uniform(0, 0.004),
+            }
+    layer = LAYERS.get(arm, "Norm2d({c})")
+    record = {
+        "status": status,
+        "identity": f"{arm}-{seed}",
+        "config": {**fields, "seed": seed, "threads": 1},
+        "data": {"source": "digits", "fingerprint": "f1n9e2"},
+        "versions": {"python": "3.11.7", "normlab": "0.1.0", "torch": "2.13.0"},
+        "hardware": {"cpu": "a processor", "cores": 2, "system": "Linux x86_64"},
+        "parameters": 171754 + 8 * position,
+        "sites": [
+            {"name": f"s{i}", "layer": layer.format(c=16 * 2 ** (i // 5))} for i in range(13)
+        ],
+        "epochs_done": reached,
+        "steps_done": 40 * reached,
+        "chosen_epoch": reached,
+        "seconds": 3.5,
+        "metrics": metrics,
+        "written": "2026-01-02T03:04:05+00:00",
+    }
+    (where / "run.json").write_text(json.dumps(record))

@@ -1,0 +1,218 @@
+"""The page in a browser: offline, switches, hovering, themes, narrow and wide."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pytest
+
+from normlab.report import ReportFiles
+
+from .folders import ARMS
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium, chromium-browser or google-chrome"),
+    pytest.mark.xdist_group("browser"),
+]
+READY = "html[data-ready]"
+STRONG = "path[stroke][stroke-width='2']"
+
+
+@dataclass
+class _Watch:
+    """What a page asked for and complained of."""
+
+    requests: list[str] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with playwright.sync_playwright() as started:
+        launched = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield launched
+        launched.close()
+
+
+def _open(
+    browser: Browser, report: ReportFiles, width: int = 1280, scheme: str = "light"
+) -> tuple[Page, _Watch]:
+    page = browser.new_page(
+        viewport={"width": width, "height": 900},
+        color_scheme="dark" if scheme == "dark" else "light",
+        reduced_motion="reduce",
+    )
+    watch = _Watch()
+    page.on("request", lambda request: watch.requests.append(request.url))
+    page.on("console", lambda message: watch.complaints.append(message.text))
+    page.on("pageerror", lambda error: watch.complaints.append(str(error)))
+    page.goto(report.html.as_uri())
+    page.wait_for_selector(READY, timeout=20_000)
+    return page, watch
+
+
+def _strokes(page: Page, chart: str) -> set[str]:
+    """Colours of the strong lines in a chart."""
+    found = page.eval_on_selector_all(
+        f"{chart} svg {STRONG}",
+        "paths => paths.map(path => path.getAttribute('stroke'))",
+    )
+    return set(found)
+
+
+def _wait_for_strong(page: Page, count: int) -> None:
+    page.wait_for_function(f'document.querySelectorAll("{VAL} svg {STRONG}").length === {count}')
+
+
+VAL = "[data-quantity=accuracy][data-split=val]"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [400, 1280])
+def test_offline_quiet_and_within_its_width(
+    browser: Browser, main_report: ReportFiles, width: int, scheme: str
+) -> None:
+    page, watch = _open(browser, main_report, width, scheme)
+    assert watch.requests == [main_report.html.as_uri()]
+    assert watch.complaints == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.locator("[role=img] svg").count() == 9
+    assert len(_strokes(page, VAL)) == len(ARMS)
+    shown = page.locator("table.results:visible")
+    assert shown.count() == (1 if width == 1280 else 3)
+    for index in range(shown.count()):
+        box = shown.nth(index).bounding_box()
+        assert box is not None
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= width
+    lefts = {
+        round(box["x"])
+        for box in (chart.bounding_box() for chart in page.locator("[data-quantity]").all())
+        if box
+    }
+    assert len(lefts) == (2 if width == 1280 else 1)
+    assert page.locator("text=Open in Vega").count() == 0
+    page.close()
+
+
+@pytest.mark.parametrize("fixture", ["odd_report", "hurt_report"])
+def test_odd_and_hurt_studies_open(
+    browser: Browser, request: pytest.FixtureRequest, fixture: str
+) -> None:
+    report: ReportFiles = request.getfixturevalue(fixture)
+    dialogs: list[str] = []
+    for width in (400, 1280):
+        page, watch = _open(browser, report, width)
+        page.on("dialog", lambda dialog: dialogs.append(dialog.message))
+        assert watch.requests == [report.html.as_uri()]
+        assert watch.complaints == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.close()
+    assert dialogs == []
+
+
+def test_a_switch_hides_an_arm_in_every_chart(browser: Browser, main_report: ReportFiles) -> None:
+    page, watch = _open(browser, main_report)
+    charts = [
+        f"[data-quantity={quantity}][data-split={split}]"
+        for quantity in ("loss", "accuracy", "micro_f1", "macro_f1")
+        for split in ("train", "val")
+    ]
+    before = [_strokes(page, chart) for chart in charts]
+    assert all(len(strokes) == 7 for strokes in before)
+    page.locator("label", has_text=re.compile("^gn$")).click()
+    _wait_for_strong(page, 6)
+    gone = {frozenset(a - _strokes(page, c)) for a, c in zip(before, charts, strict=True)}
+    assert gone == {frozenset({"#2f7bff"})}
+    assert page.locator("#tests svg path[fill='#2f7bff']").count() == 0
+
+    # By keyboard: focus the switch and press space.
+    page.locator("input[data-arm=gn]").focus()
+    page.keyboard.press("Space")
+    _wait_for_strong(page, 7)
+    page.get_by_role("button", name="hide all").click()
+    _wait_for_strong(page, 0)
+    page.get_by_role("button", name="show all").click()
+    _wait_for_strong(page, 7)
+    assert watch.complaints == []
+    page.close()
+
+
+def test_hovering_tells_arm_epoch_mean_and_seeds(
+    browser: Browser, main_report: ReportFiles
+) -> None:
+    page, watch = _open(browser, main_report)
+    chart = page.locator(VAL)
+    chart.scroll_into_view_if_needed()
+    box = chart.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 0.6 * box["width"], box["y"] + 0.4 * box["height"])
+    tip = page.locator(".tip")
+    tip.wait_for(state="visible")
+    text = tip.inner_text()
+    assert text.split()[0] in ARMS
+    assert re.search(r"epoch \d", text)
+    assert re.search(r"mean [\d.]+ %", text)
+    assert all(re.search(rf"seed {seed} [\d.]+ %", text) for seed in range(3))
+    page.mouse.move(5, 5)
+    tip.wait_for(state="hidden")
+
+    tests = page.locator("#tests")
+    tests.scroll_into_view_if_needed()
+    box = tests.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 0.5 * box["height"])
+    tip.wait_for(state="visible")
+    assert re.search(r"seed \d [\d.]+ %", tip.inner_text())
+    assert "mean of 3" in tip.inner_text()
+    assert watch.complaints == []
+    page.close()
+
+
+def test_charts_follow_the_theme_and_the_width(browser: Browser, main_report: ReportFiles) -> None:
+    page, watch = _open(browser, main_report)
+    label = f"{VAL} .mark-text.role-axis-label text"
+
+    def look() -> tuple[str, str | None, set[str]]:
+        ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        return ground, page.locator(label).first.get_attribute("fill"), _strokes(page, VAL)
+
+    light = look()
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_function(
+        f"document.querySelector('{label}').getAttribute('fill') !== '{light[1]}'"
+    )
+    dark = look()
+    assert light[0] != dark[0]
+    assert light[2].isdisjoint(dark[2])
+    page.emulate_media(color_scheme="light")
+    page.wait_for_function(
+        f"document.querySelector('{label}').getAttribute('fill') === '{light[1]}'"
+    )
+    assert look() == light
+
+    page.set_viewport_size({"width": 400, "height": 900})
+    page.wait_for_function(
+        f"document.querySelector('{VAL} svg').getBoundingClientRect().width < 400"
+    )
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400
+    assert watch.complaints == []
+    page.close()
+
+
+def test_prints_in_light(browser: Browser, main_report: ReportFiles) -> None:
+    page, watch = _open(browser, main_report, scheme="dark")
+    assert len(page.pdf()) > 20_000
+    assert watch.complaints == []
+    page.close()
