@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import torch
 
-
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # A shell that starts tests in the background has Ctrl-C ignored, and children inherit that;
     # the tests that stop a process in the middle need the usual state.

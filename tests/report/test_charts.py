@@ -170,6 +170,7 @@ def test_an_arm_looks_the_same_in_every_study(main_study: Results) -> None:
     [
         ARMS,
         [f"{norm},batch_size={size}" for norm in ("bn", "gn") for size in (2, 8, 32, 128)],
+        [f"{norm},lr={lr}" for norm in ARMS for lr in (0.01, 0.03, 0.1, 0.3)],
         ["gn", *(f"gn:groups={groups}" for groups in (1, 2, 4, 16))],
         [f"pack.mod:Layer{index}" for index in range(5)],
     ],

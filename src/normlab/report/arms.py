@@ -19,20 +19,25 @@ Dash = tuple[float, ...]
 
 @dataclass(frozen=True)
 class Style:
-    """Colour on a light and on a dark ground, and dash pattern (empty: solid)."""
+    """Colour on a light and on a dark ground, and dash pattern (empty: solid).
+
+    ``turn`` is how far the hue of its shades lies from its own, in degrees: two arms of one hue
+    differ in lightness, which their shades cannot.
+    """
 
     light: str
     dark: str
     dash: Dash
+    turn: float = 0.0
 
 
 CATALOGUE = {
-    "torch_bn": Style("#0c41a8", "#4580fe", (7, 3)),
+    "torch_bn": Style("#0c41a8", "#4580fe", (7, 3), turn=30),
     "bn": Style("#b4500a", "#f4511e", ()),
     "in": Style("#12806c", "#22bc93", (2, 2)),
     "bin": Style("#cf66bc", "#b566b0", (9, 2, 2, 2)),
     "ln": Style("#9c944f", "#e8c533", (12, 3)),
-    "gn": Style("#2f7bff", "#a4b4fc", (4, 2)),
+    "gn": Style("#2f7bff", "#a4b4fc", (4, 2), turn=-35),
     "none": Style("#464646", "#e4e4e4", (1, 2)),
 }
 """The arms that most studies have."""
@@ -69,8 +74,8 @@ def styles(results: Results) -> dict[str, Style]:
             found[variants.pop()] = own
         for index, arm in enumerate(variants):
             found[arm] = Style(
-                _shade(own.light, index, len(variants), 0.34, 0.68),
-                _shade(own.dark, index, len(variants), 0.58, 0.88),
+                _shade(own.light, own.turn, index, len(variants), 0.34, 0.68),
+                _shade(own.dark, own.turn, index, len(variants), 0.58, 0.88),
                 _DASHES[index % len(_DASHES)],
             )
     return {arm: found[arm] for arm in results.arms}
@@ -82,12 +87,14 @@ def _layer(question: Mapping[str, Any], arm: str) -> str:
     return ":".join(part for part in norm.split(":") if "=" not in part)
 
 
-def _shade(colour: str, index: int, count: int, darkest: float, lightest: float) -> str:
+def _shade(
+    colour: str, turn: float, index: int, count: int, darkest: float, lightest: float
+) -> str:
     """The colour at another lightness, its hue turned a little with it."""
     share = index / max(1, count - 1)
     _, chroma, hue = _to_oklch(colour)
-    turn = math.radians(50) * (share - 0.5)
-    return _from_oklch(darkest + (lightest - darkest) * share, chroma, hue + turn)
+    hue += math.radians(turn + 40 * (share - 0.5))
+    return _from_oklch(darkest + (lightest - darkest) * share, chroma, hue)
 
 
 def _to_oklch(colour: str) -> tuple[float, float, float]:
