@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import signal
 import statistics
 import tomllib
 from pathlib import Path
@@ -73,7 +74,9 @@ def test_the_table_is_what_the_runs_say(study: Path) -> None:
 def test_the_number_of_workers_changes_nothing_and_seeds_pair_the_arms(
     study: Path, tmp_path: Path
 ) -> None:
+    handler = signal.getsignal(signal.SIGINT)
     _compare(tmp_path / "one", arms=["bn", "gn:groups=4"], seeds=2, workers=1)
+    assert signal.getsignal(signal.SIGINT) is handler  # Ctrl-C still works afterwards
     assert _weights(tmp_path / "one") == _weights(study)
     assert len(set(_weights(study).values())) == 4
 

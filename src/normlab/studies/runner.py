@@ -59,8 +59,9 @@ def default_workers(device: str) -> int:
 def carry_out(study: Study, data: DataSet, workers: int, reporter: Reporter | None = None) -> int:
     """Make the runs that are missing; return how many there were.
 
-    Every run has a process and its own number of threads, so that results do not depend on the
-    number of workers. A run that diverges ends and is recorded; the others go on.
+    Runs side by side are processes, each with its run's number of threads; with one worker the
+    runs follow each other in this process. Results are the same. A run that diverges ends and is
+    recorded; the others go on.
 
     Raises:
         InputError: a run's own layer failed, or a folder cannot be written.
@@ -83,7 +84,7 @@ def carry_out(study: Study, data: DataSet, workers: int, reporter: Reporter | No
                 n_jobs=workers, backend="loky", return_as="generator_unordered", batch_size=1
             )
             tasks = (
-                joblib.delayed(_carry_out_one)(arm, config, data, folder, notes)
+                joblib.delayed(_carry_out_one)(arm, config, data, folder, notes, os.getpid())
                 for arm, config, folder in pending
             )
             try:
@@ -94,7 +95,8 @@ def carry_out(study: Study, data: DataSet, workers: int, reporter: Reporter | No
                     if reporter:
                         reporter.finished(arm, config.seed, record)
             except BaseException:
-                _stop_workers()
+                if workers > 1:
+                    _stop_workers()
                 raise
     return len(pending)
 
@@ -109,11 +111,12 @@ def _steps(config: RunConfig, data: DataSet) -> int:
 
 
 def _carry_out_one(
-    arm: str, config: RunConfig, data: DataSet, folder: Path, notes: Path
+    arm: str, config: RunConfig, data: DataSet, folder: Path, notes: Path, parent: int
 ) -> tuple[str, RunConfig, dict[str, Any] | str]:
-    """In the worker. What a person can put right comes back as text."""
-    # Ctrl-C reaches the whole group; the parent alone decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """In the worker (or here, with one). What a person can put right comes back as text."""
+    if os.getpid() != parent:
+        # Ctrl-C reaches the whole group; the parent alone decides what it means.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     keep_memory()
     note = notes / f"{arm.replace(':', ',')}~{config.seed}.json"
 
