@@ -87,7 +87,7 @@ class ConsoleWatcher:
             grid.add_row(label, Text(text))
         self.console.print(grid)
 
-    def started(self, runs: int, steps: int, workers: int) -> None:
+    def started(self, runs: int, steps: int) -> None:
         self._runs, self._steps, self._began = runs, steps, time.monotonic()
         if self.console.is_terminal:
             self._overall = self._open().add_task(f"0 of {runs} runs", total=steps)
@@ -104,15 +104,14 @@ class ConsoleWatcher:
         bars = self._open()
         assert self._overall is not None
         bars.update(self._overall, completed=steps)
-        names = {f"{run.arm} seed {run.seed}" for run in active}
+        names = {run.name for run in active}
         for name in set(self._lines) - names:
             bars.remove_task(self._lines.pop(name))
         for run in active:
-            name = f"{run.arm} seed {run.seed}"
-            if name not in self._lines:
-                self._lines[name] = bars.add_task(name, total=run.progress.steps)
+            if run.name not in self._lines:
+                self._lines[run.name] = bars.add_task(run.name, total=run.progress.steps)
             bars.update(
-                self._lines[name],
+                self._lines[run.name],
                 completed=run.progress.step,
                 description=_plain(describe_run(run)),
             )
@@ -176,7 +175,7 @@ def describe_run(run: RunProgress) -> str:
     """A run under way in a line: epoch, loss, speed."""
     at = run.progress
     return (
-        f"{run.arm} seed {run.seed}  epoch {at.epoch}/{at.epochs}  loss {at.loss:.3f}  "
+        f"{run.name}  epoch {at.epoch}/{at.epochs}  loss {at.loss:.3f}  "
         f"{at.images_per_second:,.0f} img/s"
     )
 

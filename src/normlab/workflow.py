@@ -116,7 +116,9 @@ def compare(
         raise InputError("arms is empty; name at least one normalization, for example bn,gn")
     if workers is not None and (not isinstance(workers, int) or workers < 1):
         raise InputError(f"workers must be a whole number of at least 1, got {workers!r}")
-    command = command or _command(what, data, arms, seeds, image_size, limit_per_class, settings)
+    command = command or _command(
+        what, data, arms, seeds, image_size, limit_per_class, skip_bad, settings
+    )
     stated = {
         "source": data,
         "image_size": image_size,
@@ -213,12 +215,15 @@ def _command(
     seeds: int | None,
     image_size: int | None,
     limit_per_class: int | None,
+    skip_bad: bool | None,
     settings: dict[str, Any],
 ) -> str:
     """The command line that asks the same."""
     words = ["normlab", "compare"]
     if what != "norms":
         words.append(what)
+    if skip_bad:
+        words.append("--skip-bad")
     options = {
         "data": data,
         "arms": ",".join(arms) if arms else None,

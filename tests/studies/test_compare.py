@@ -47,6 +47,9 @@ def test_the_folder_is_that_of_the_contract(study: Path) -> None:
     assert (study / "report.html").stat().st_size < 8_000_000
     assert sorted(p.name for p in (study / "runs").iterdir()) == ["bn", "gn,groups=4"]
     question = tomllib.loads((study / "study.toml").read_text())
+    assert question["command"] == (
+        "normlab compare --arms bn,gn:groups=4 --seeds 2 --limit-per-class 12 --n 1 --epochs 1"
+    )
     assert question["seeds"] == [0, 1]
     assert question["arms"]["gn:groups=4"] == {"norm": "gn:groups=4"}
     assert len(list((study / "figures").glob("*.svg"))) == 9
@@ -145,7 +148,6 @@ def test_the_default_folder_is_found_again(tmp_path: Path, monkeypatch: pytest.M
 def test_a_layer_of_ones_own_from_the_working_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "own_layers.py").parent.mkdir(exist_ok=True)
     package = tmp_path / "mine"
     package.mkdir()
     (package / "__init__.py").write_text("")

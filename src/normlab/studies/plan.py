@@ -12,7 +12,7 @@ from typing import Any
 
 from ..data import DataConfig
 from ..errors import InputError, did_you_mean
-from ..training import FIELDS, RunConfig, check_fields
+from ..training import RunConfig, check_fields
 
 _TABLES = ("title", "seeds", "run", "grid", "data")
 
@@ -184,6 +184,3 @@ def _data_config(values: Mapping[str, Any], what: str) -> DataConfig:
                 f"known are {', '.join(known)}"
             )
     return DataConfig(**values)
-
-
-__all__ = ["FIELDS", "Plan", "make_plan", "presets"]

@@ -35,11 +35,16 @@ class RunProgress:
     seed: int
     progress: Progress
 
+    @property
+    def name(self) -> str:
+        """The run's name within its study."""
+        return run_name(self.arm, self.seed)
+
 
 class Reporter(Protocol):
     """What a study tells while it runs."""
 
-    def started(self, runs: int, steps: int, workers: int) -> None:
+    def started(self, runs: int, steps: int) -> None:
         """How many runs are to be made, with how many training steps in all."""
 
     def advanced(self, steps: int, active: list[RunProgress]) -> None:
@@ -70,9 +75,9 @@ def carry_out(study: Study, data: DataSet, workers: int, reporter: Reporter | No
     if not pending:
         return 0
     workers = max(1, min(workers, len(pending)))
-    sizes = {seed_arm(c, a): _steps(c, data) for a, c, _ in pending}
+    sizes = {run_name(arm, config.seed): _steps(config, data) for arm, config, _ in pending}
     if reporter:
-        reporter.started(len(pending), sum(sizes.values()), workers)
+        reporter.started(len(pending), sum(sizes.values()))
     # Imported here: joblib's start costs time that a study with nothing to do should not pay.
     import joblib
 
@@ -91,7 +96,8 @@ def carry_out(study: Study, data: DataSet, workers: int, reporter: Reporter | No
                 for arm, config, record in parallel(tasks):
                     if isinstance(record, str):
                         raise InputError(record)
-                    done[seed_arm(config, arm)] = sizes[seed_arm(config, arm)]
+                    name = run_name(arm, config.seed)
+                    done[name] = sizes[name]
                     if reporter:
                         reporter.finished(arm, config.seed, record)
             except BaseException:
@@ -101,9 +107,9 @@ def carry_out(study: Study, data: DataSet, workers: int, reporter: Reporter | No
     return len(pending)
 
 
-def seed_arm(config: RunConfig, arm: str) -> str:
+def run_name(arm: str, seed: int) -> str:
     """A run's name within its study."""
-    return f"{arm} seed {config.seed}"
+    return f"{arm} seed {seed}"
 
 
 def _steps(config: RunConfig, data: DataSet) -> int:
@@ -132,7 +138,7 @@ def _carry_out_one(
     except InputError as error:
         return arm, config, str(error)
     except Exception:
-        return arm, config, f"{seed_arm(config, arm)} failed:\n{traceback.format_exc()}"
+        return arm, config, f"{run_name(arm, config.seed)} failed:\n{traceback.format_exc()}"
     finally:
         with suppress(OSError):
             note.unlink()
@@ -164,7 +170,7 @@ def _watching(
     def watch() -> None:
         while not stop.wait(0.5):
             active = _read_notes(notes)
-            running = {f"{r.arm} seed {r.seed}": r.progress.step for r in active}
+            running = {run.name: run.progress.step for run in active}
             total = sum(done.values()) + sum(
                 step for name, step in running.items() if name not in done
             )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .config import FIELDS, RunConfig, changed_from_default, check_fields
+from .config import FIELDS, RunConfig, check_fields
 
 if TYPE_CHECKING:
     from .environment import resolve_device
@@ -31,7 +31,6 @@ __all__ = [
     "Progress",
     "RunConfig",
     "build",
-    "changed_from_default",
     "check_fields",
     "evaluate",
     "resolve_device",

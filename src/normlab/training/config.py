@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args, get_type_hints
 
 from ..errors import InputError, did_you_mean
@@ -99,15 +99,6 @@ def check_fields(values: Mapping[str, Any]) -> None:
                 f"{name!r} is not a field of a run{did_you_mean(name, FIELDS)}; "
                 f"fields are {', '.join(FIELDS)}"
             )
-
-
-def changed_from_default(config: RunConfig) -> dict[str, Any]:
-    """The fields that differ from their defaults."""
-    return {
-        name: getattr(config, name)
-        for name, f in FIELDS.items()
-        if f.default is not MISSING and getattr(config, name) != f.default
-    }
 
 
 def _coerced(name: str, value: Any, hint: Any) -> Any:

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-SPLITS = ("train", "val", "test")
+from ..data.dataset import SPLITS
+
+__all__ = ["METRICS", "SPLITS", "Metrics", "measure"]
+
 METRICS = ("accuracy", "micro_f1", "macro_f1")
 
 
