@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import InputError
+from .config import DataConfig
 
 SPLITS = ("train", "val", "test")
 
@@ -83,7 +84,8 @@ class DataSet:
     """Three splits, the classes, and what normalizes the pixels. Pickles without the pixels.
 
     Attributes:
-        source: what was asked for: ``digits`` or the resolved folder.
+        config: what was asked, with the source resolved; loading it again gives this data set.
+        source: ``digits`` or the resolved folder.
         kind: ``digits``, ``folder``, ``idx`` or ``cifar``.
         name: short, for folder names and titles.
         mean: per channel on the 0..1 scale, over the pixels of the training split alone.
@@ -93,6 +95,7 @@ class DataSet:
         skipped: file to the reason why it was left out.
     """
 
+    config: DataConfig
     source: str
     kind: str
     name: str
@@ -140,4 +143,5 @@ class DataSet:
             "std": list(self.std),
             "skipped": dict(self.skipped),
             "notes": list(self.notes),
+            "config": asdict(self.config),
         }

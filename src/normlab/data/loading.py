@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -88,6 +89,7 @@ def load(
     mean, std = _moments(entry.sums[trained], entry.squares[trained], size * size)
     rule = RESIZE_RULE.format(size=size)
     return DataSet(
+        config=replace(config, source=listing.source),
         source=listing.source,
         kind=listing.kind,
         name=listing.name,

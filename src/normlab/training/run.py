@@ -322,7 +322,11 @@ class _Run:
             "status": status,
             "identity": self.identity,
             "config": self.config.to_dict(),
-            "data": {"source": self.data.source, "fingerprint": self.data.fingerprint},
+            "data": {
+                "source": self.data.source,
+                "fingerprint": self.data.fingerprint,
+                "config": asdict(self.data.config),
+            },
             "versions": versions(),
             "hardware": hardware(self.config.device),
             "parameters": sum(p.numel() for p in self.model.parameters()),

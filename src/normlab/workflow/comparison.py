@@ -1,4 +1,4 @@
-"""The main job from end to end, for the command line and for notebooks: load, plan, run, report."""
+"""Comparing, and making a single run: load, plan, run, report."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from . import studies
-from .data import DataConfig, load
-from .errors import InputError
-from .report import ReportFiles, tables, write_report
-from .studies import Plan, Results
-from .training import RunConfig, resolve_device
+from .. import studies
+from ..data import DataConfig, load
+from ..errors import InputError
+from ..report import ReportFiles, tables, write_report
+from ..studies import Plan, Results
+from ..training import RunConfig, resolve_device
 
 DataProgress = Callable[[str, int, int], None]
 
@@ -169,7 +169,7 @@ def train_one(
     Raises:
         InputError: bad input, or a folder that holds something else.
     """
-    from .training import train
+    from ..training import train
 
     check_out(out)
     folder = Path(out)
@@ -198,7 +198,7 @@ def check_out(out: str | Path | None) -> None:
 
 def _check_runs(config: RunConfig, dataset: Any) -> None:
     """Build the network once: a site without the arm's layer stops the study before it starts."""
-    from .training import build
+    from ..training import build
 
     try:
         build(config, dataset)
