@@ -8,7 +8,7 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_args, get_type_hints
 
 import cyclopts
 from cyclopts import App, Group, Parameter
@@ -28,12 +28,34 @@ app = App(
     suppress_keyboard_interrupt=False,  # main() says how to go on
 )
 
-_RECIPE = Group("Recipe (of every run)", sort_key=10)
+_RECIPE = Group(
+    "Recipe (of every run)",
+    help="In compare several values with commas between vary a setting: --batch-size 1,8,32.",
+    sort_key=10,
+)
 _DATA = Group("Data", sort_key=1)
 
 
-def _run_options(leave_out: Sequence[str]) -> type:
-    """The fields of RunConfig as options that are None unless given."""
+def _several(type_: Any, tokens: Sequence[cyclopts.Token]) -> list[Any]:
+    """One value, or several with commas between."""
+    (one,) = get_args(type_)
+    kinds = get_args(one) or (one,)
+    values: list[Any] = []
+    for text in (part.strip() for token in tokens for part in token.value.split(",")):
+        if type(None) in kinds and text == "none":
+            values.append(None)
+        elif int in kinds or float in kinds:
+            values.append(int(text) if int in kinds else float(text))
+        else:
+            values.append(text)
+    return values
+
+
+def _run_options(leave_out: Sequence[str], *, several: bool) -> type:
+    """The fields of RunConfig as options that are None unless given.
+
+    With ``several`` an option of one number or word takes several with commas between them.
+    """
     hints = get_type_hints(RunConfig)
     made: list[tuple[str, Any, Any]] = []
     for name, f in FIELDS.items():
@@ -44,10 +66,19 @@ def _run_options(leave_out: Sequence[str]) -> type:
             shown = " ".join(map(str, shown))
         elif isinstance(shown, bool):
             shown = "yes" if shown else "no"
+        hint: Any = hints[name]
+        listed = several and hint is not bool and not isinstance(f.default, tuple)
+        extra: dict[str, Any] = {}
+        if listed:
+            extra = {"converter": _several, "n_tokens": 1, "negative": ""}
         parameter = Parameter(
-            help=f"{f.metadata['help']} [default: {shown}]", show_default=False, group=_RECIPE
+            help=f"{f.metadata['help']} [default: {shown}]",
+            show_default=False,
+            group=_RECIPE,
+            **extra,
         )
-        made.append((name, Annotated[hints[name] | None, parameter], None))
+        hint = list[hint] if listed else hint | None
+        made.append((name, Annotated[hint | None, parameter], None))
     return dataclasses.make_dataclass(
         "RunOptions", made, frozen=True, namespace={"__module__": __name__}
     )
@@ -57,8 +88,8 @@ if TYPE_CHECKING:
     CompareOptions: TypeAlias = Any
     TrainOptions: TypeAlias = Any
 else:  # made from RunConfig's fields, so that an option is described in one place
-    CompareOptions = _run_options(["norm", "seed", "device"])
-    TrainOptions = _run_options(["device"])
+    CompareOptions = _run_options(["norm", "seed", "device"], several=True)
+    TrainOptions = _run_options(["device"], several=False)
 
 Data = Annotated[
     str | None,
@@ -94,7 +125,11 @@ DeviceName = Annotated[Literal["auto", "cpu", "cuda"], Parameter(help="Where to 
 @app.command(sort_key=1)
 def compare(
     what: Annotated[
-        str, Parameter(help="A preset (norms, experiment) or a TOML file describing a grid.")
+        str,
+        Parameter(
+            help="A preset (norms, experiment, sanity, batch-size, learning-rate, depth) or a TOML "
+            "file describing a grid."
+        ),
     ] = "norms",
     *,
     data: Data = None,
@@ -313,10 +348,11 @@ def _guarded(call: Callable[[], Any], errors: Console) -> int:
 
 
 def _given(options: Any) -> dict[str, Any]:
-    """The options that were given."""
+    """The options that were given; a list of one value is that value."""
     if options is None:
         return {}
-    return {k: v for k, v in dataclasses.asdict(options).items() if v is not None}
+    given = {k: v for k, v in dataclasses.asdict(options).items() if v is not None}
+    return {k: v[0] if isinstance(v, list) and len(v) == 1 else v for k, v in given.items()}
 
 
 def _command_line() -> str:

@@ -34,7 +34,9 @@ def test_every_field_and_the_data_change_the_identity() -> None:
     other: dict[str, object] = {
         "norm": "gn", "shortcut": "B", "optimizer": "adamw", "schedule": "step",
         "precision": "bfloat16", "device": "cuda", "nesterov": True, "decay_all": True,
-        "flip": True, "clip_norm": 1.0, "step_at": (0.5,), "step_factor": 0.2,
+        "flip": True, "clip_norm": 1.0, "budget": "updates",
+        "lr_scaling": "linear", "patience": 2, "record_features": True,
+        "step_at": (0.5,), "step_factor": 0.2,
     }  # fmt: skip
     base = RunConfig()
     seen = {base.identity("a"), base.identity("b")}
@@ -130,7 +132,8 @@ def test_the_gate_gets_what_it_declares() -> None:
     optimizer = LayerAwareOptimizer(model, RunConfig(lr=1.0))
     optimizer.set_lr(0.5)
     assert {g["lr"] for g in optimizer.inner.param_groups} == {0.5, 5.0}
-    optimizer.step(model(torch.randn(4, 3, 8, 8)).square().sum())
+    model(torch.randn(4, 3, 8, 8)).square().sum().backward()
+    optimizer.step()
     for name, parameter in model.named_parameters():
         if name.endswith("gate"):
             assert parameter.min() >= 0
@@ -150,7 +153,8 @@ def test_a_layer_of_ones_own_is_honoured_and_a_false_declaration_refused() -> No
 
     own = Own()
     optimizer = LayerAwareOptimizer(own, RunConfig(lr=100.0))
-    optimizer.step((own.scale * 5).sum())
+    (own.scale * 5).sum().backward()
+    optimizer.step()
     assert own.scale.item() == pytest.approx(0.9)
     own.optimizer_needs = {"missing": ParameterNeeds()}  # type: ignore[misc]
     with pytest.raises(ValueError, match="'missing', which is not one of its parameters"):
@@ -161,7 +165,8 @@ def test_clipping_bounds_the_gradient() -> None:
     layer = nn.Linear(1, 1, bias=False)
     before = layer.weight.item()
     fields = {"lr": 1.0, "momentum": 0.0, "weight_decay": 0.0, "clip_norm": 0.5}
-    LayerAwareOptimizer(layer, RunConfig(**fields)).step(1000 * layer.weight.sum())  # type: ignore[arg-type]
+    (1000 * layer.weight.sum()).backward()
+    LayerAwareOptimizer(layer, RunConfig(**fields)).step()  # type: ignore[arg-type]
     assert before - layer.weight.item() == pytest.approx(0.5, rel=1e-4)
 
 

@@ -162,10 +162,13 @@ class DeviceSplit:
         seed: int,
         epoch: int,
         augmentation: Augmentation | None = None,
+        *,
+        first: int = 0,
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Shuffled batches that see every image once; the last one may be smaller."""
+        """Shuffled batches that see every image once, from batch number ``first`` on; the last
+        one may be smaller."""
         order = epoch_order(seed, epoch, len(self))
-        for start in range(0, len(self), _at_least_one(batch_size)):
+        for start in range(first * _at_least_one(batch_size), len(self), batch_size):
             rows = order[start : start + batch_size]
             yield self.batch(rows, augmentation, seed=seed, epoch=epoch)
 

@@ -60,12 +60,12 @@ def styles(results: Results) -> dict[str, Style]:
     Arms of one layer (``bn,batch_size=8``, ``gn:groups=4``) are a family: shades of the layer's
     colour from dark to light, each with another dash pattern.
     """
-    families: dict[str, list[str]] = {}
-    for arm in results.arms:
-        families.setdefault(_layer(results.question, arm), []).append(arm)
-    unlisted = iter(range(len(families)))
+    groups: dict[str, list[str]] = {}
+    for arm in results.question["arms"]:
+        groups.setdefault(_layer(results.question, arm), []).append(arm)
+    unlisted = iter(range(len(groups)))
     found: dict[str, Style] = {}
-    for layer, members in families.items():
+    for layer, members in groups.items():
         own = CATALOGUE.get(layer) or OTHERS[next(unlisted) % len(OTHERS)]
         variants = [arm for arm in members if arm != layer]
         if layer in members:
@@ -79,6 +79,17 @@ def styles(results: Results) -> dict[str, Style]:
                 _DASHES[index % len(_DASHES)],
             )
     return {arm: found[arm] for arm in results.arms}
+
+
+def families(results: Results) -> dict[str, list[str]]:
+    """Layer to its arms, where several layers vary in something else too; otherwise nothing.
+
+    These are the groups that one looks at alone: the batch sizes of bn, those of gn.
+    """
+    found: dict[str, list[str]] = {}
+    for arm in results.arms:
+        found.setdefault(str(results.question["arms"][arm].get("norm", arm)), []).append(arm)
+    return found if len(found) > 1 and any(len(members) > 1 for members in found.values()) else {}
 
 
 def _layer(question: Mapping[str, Any], arm: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..studies import Results, Run
 from ..training.metrics import METRICS
-from .arms import styles
+from .arms import families, styles
 
 Spec = dict[str, Any]
 
@@ -170,7 +170,7 @@ def curve_spec(results: Results, epochs: int) -> Spec:
     ``low`` and ``high`` the axis. The parameter ``focus`` names an arm to bring forward. Values
     outside the axis are drawn at its end."""
     near = "focus === '' || datum.arm === focus"
-    colour = _colour(results)
+    colours = colour(results)
     dash = {
         "field": "arm",
         "type": "nominal",
@@ -185,7 +185,7 @@ def curve_spec(results: Results, epochs: int) -> Spec:
             "type": "quantitative",
             "title": "epoch",
             "scale": {"domain": [1, epochs] if epochs > 1 else [0.5, 1.5], "nice": False},
-            "axis": {"values": _ticks(epochs), "format": "d", "grid": False, "labelFlush": False},
+            "axis": {"values": ticks(epochs), "format": "d", "grid": False, "labelFlush": False},
         },
         "y": {
             "field": "value",
@@ -208,7 +208,7 @@ def curve_spec(results: Results, epochs: int) -> Spec:
         return {
             "transform": [{"filter": only}],
             "mark": {"opacity": 1, **mark},
-            "encoding": {**position, "color": colour, channel: strength, **encoding},
+            "encoding": {**position, "color": colours, channel: strength, **encoding},
         }
 
     faint = {"condition": {"test": near, "value": 0.38}, "value": 0.06}
@@ -231,7 +231,7 @@ def curve_spec(results: Results, epochs: int) -> Spec:
     ]
     if epochs <= DOTS_UP_TO:
         layers.append(layer({"type": "point", "filled": True, "size": 16}, "datum.mean", full))
-    return _chart(
+    return chart(
         {
             "data": {"name": "curves", "values": []},
             "params": _PARAMETERS,
@@ -269,7 +269,7 @@ def test_spec(results: Results) -> Spec:
             {"aggregate": [{"op": "mean", "field": "value", "as": "value"}], "groupby": ["arm"]}
         ],
         "mark": {"type": "tick", "thickness": 3, "size": 18, "opacity": 1},
-        "encoding": {"x": x, "y": y, "color": _colour(results), "fillOpacity": full},
+        "encoding": {"x": x, "y": y, "color": colour(results), "fillOpacity": full},
     }
     faint = {"condition": {"test": near, "value": 0.62}, "value": 0.1}
     lift = {
@@ -283,7 +283,7 @@ def test_spec(results: Results) -> Spec:
             "x": x,
             "y": y,
             "yOffset": lift,
-            "color": _colour(results),
+            "color": colour(results),
             "fillOpacity": faint,
         },
     }
@@ -297,7 +297,7 @@ def test_spec(results: Results) -> Spec:
         "mark": {"type": "text", "align": "left", "color": {"expr": "muted"}},
         "encoding": {"x": {"value": 8}, "y": y, "text": {"field": "text", "type": "nominal"}},
     }
-    return _chart(
+    return chart(
         {
             "data": {"name": "tests", "values": []},
             "params": _PARAMETERS,
@@ -325,16 +325,23 @@ def figures(results: Results) -> dict[str, tuple[str, bytes]]:
     bounds = extents(drawn)
     epochs = last_epoch(results)
     made = {}
+    # All arms in one chart, then each layer's by themselves.
+    groups = {"": list(results.arms), **{f"-{k}": v for k, v in families(results).items()}}
     for quantity in QUANTITIES:
-        low, high = domain(bounds.get(quantity, {}))
-        for split in SPLITS:
-            spec = curve_spec(results, epochs)
-            spec["data"]["values"] = rows(drawn, split, quantity)
-            title = f"{SPLIT_TITLES[split]} {TITLES[quantity]}"
-            made[f"{quantity.replace('_', '-')}-{split}"] = _render(spec, low, high, title)
+        for suffix, members in groups.items():
+            of_group = results.only(members)
+            low, high = domain({a: b for a, b in bounds.get(quantity, {}).items() if a in members})
+            for split in SPLITS:
+                spec = curve_spec(of_group, epochs)
+                spec["data"]["values"] = rows(
+                    [x for x in drawn if x.arm in members], split, quantity
+                )
+                title = f"{SPLIT_TITLES[split]} {TITLES[quantity]}"
+                name = f"{quantity.replace('_', '-')}-{split}{suffix.replace(':', ',')}"
+                made[name] = render(spec, low, high, title)
     spec = test_spec(results)
     spec["data"]["values"] = test_rows(results)
-    made[TEST] = _render(spec, *domain(test_extents(results)))
+    made[TEST] = render(spec, *domain(test_extents(results)))
     return made
 
 
@@ -343,7 +350,7 @@ def last_epoch(results: Results) -> int:
     return max((int(row["epoch"]) for run in results.runs for row in run.history), default=1)
 
 
-def _render(spec: Spec, low: float, high: float, title: str | None = None) -> tuple[str, bytes]:
+def render(spec: Spec, low: float, high: float, title: str | None = None) -> tuple[str, bytes]:
     import vl_convert
 
     spec = {"width": 380, "height": 250, **spec, "background": LIGHT["ground"]}
@@ -366,7 +373,7 @@ def _render(spec: Spec, low: float, high: float, title: str | None = None) -> tu
     return svg, png
 
 
-def _chart(spec: Spec, results: Results) -> Spec:
+def chart(spec: Spec, results: Results) -> Spec:
     """What all charts share. Colours are parameters, so that the page can follow its theme."""
     text = {"labelColor": {"expr": "muted"}, "titleColor": {"expr": "muted"}}
     quiet = {"gridColor": {"expr": "grid"}, "domainColor": {"expr": "grid"}}
@@ -397,14 +404,14 @@ def _chart(spec: Spec, results: Results) -> Spec:
     }
 
 
-def _ticks(epochs: int) -> list[int]:
+def ticks(epochs: int) -> list[int]:
     """Epochs to label: the first, and round ones, ten or so."""
     unit = 10 ** max(0, math.floor(math.log10(epochs)) - 1)
     step = next(unit * k for k in (1, 2, 5, 10, 20) if epochs <= 11 * unit * k)
     return sorted({1, *range(step, epochs + 1, step)})
 
 
-def _colour(results: Results) -> Spec:
+def colour(results: Results) -> Spec:
     arms = list(results.arms)
     palette = [{"expr": f"palette[{index}]"} for index in range(len(arms))]
     return {

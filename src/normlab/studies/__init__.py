@@ -7,29 +7,38 @@ from .runner import (
     Reporter,
     RunProgress,
     carry_out,
+    carry_out_checks,
     default_workers,
     estimate_seconds,
     keep_memory,
 )
+from .same_function import SameFunction, compare_functions, read_same_function
+from .statistics import Difference, paired_difference
 from .study import Study, prepare_study
 
 __all__ = [
     "CurveReading",
+    "Difference",
     "Plan",
     "Reporter",
     "Results",
     "Run",
+    "SameFunction",
     "RunProgress",
     "Spread",
     "Study",
     "carry_out",
+    "carry_out_checks",
+    "compare_functions",
     "default_workers",
     "estimate_seconds",
     "keep_memory",
     "make_plan",
+    "paired_difference",
     "prepare_study",
     "presets",
     "read_curves",
     "read_results",
+    "read_same_function",
     "write_results_csv",
 ]

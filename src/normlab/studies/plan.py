@@ -12,9 +12,11 @@ from typing import Any
 
 from ..data import DataConfig
 from ..errors import InputError, did_you_mean
-from ..training import RunConfig, check_fields
+from ..training import FIELDS, RunConfig, check_fields
 
-_TABLES = ("title", "seeds", "run", "grid", "data")
+CHECKS = ("same-function",)
+"""What a study file may ask of its arms besides training them."""
+_TABLES = ("title", "seeds", "checks", "run", "grid", "data")
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,8 @@ class Plan:
         varied: the fields of the grid.
         seeds: the seeds, the same for every arm.
         data: the data asked for.
+        checks: of ``CHECKS``: ``same-function`` asks whether every arm's layer is the same
+            function as that of the first arm with the same other fields.
     """
 
     what: str
@@ -36,6 +40,19 @@ class Plan:
     varied: tuple[str, ...]
     seeds: tuple[int, ...]
     data: DataConfig
+    checks: tuple[str, ...] = ()
+
+    @property
+    def twins(self) -> list[tuple[str, str]]:
+        """Pairs (reference, arm) that ``same-function`` compares."""
+        first: dict[str, str] = {}
+        pairs = []
+        for arm, config in self.arms.items():
+            rest = str({k: v for k, v in config.to_dict().items() if k != "norm"})
+            reference = first.setdefault(rest, arm)
+            if reference != arm:
+                pairs.append((reference, arm))
+        return pairs if "same-function" in self.checks else []
 
     @property
     def base(self) -> dict[str, Any]:
@@ -73,7 +90,8 @@ def make_plan(
         data: fields of ``DataConfig`` that the caller sets.
         arms: normalizations, in place of the grid's.
         seeds: how many; seeds count from 0.
-        settings: fields of ``RunConfig`` that the caller sets, over the file's.
+        settings: fields of ``RunConfig`` that the caller sets, over the file's. A list of values
+            (where the field's value is no list itself) is an axis of the grid.
 
     Raises:
         InputError: an unknown preset, field, normalization, or an impossible value.
@@ -86,12 +104,10 @@ def make_plan(
         grid["norm"] = list(arms)
     elif "norm" in settings:
         grid["norm"] = [settings.pop("norm")]
-    clash = [name for name in settings if name in grid]
-    if clash:
-        raise InputError(
-            f"{', '.join(clash)} is what {what} varies, so it cannot be set as well; "
-            "write a TOML file with the grid you want"
-        )
+    for name, value in list(settings.items()):
+        several = isinstance(value, list) and not isinstance(FIELDS[name].default, tuple)
+        if several or name in grid:
+            grid[name] = list(settings.pop(name)) if several else [settings.pop(name)]
     for name in ("seed", "device", "threads"):
         if name in grid:
             raise InputError(f"{name} cannot be varied by a grid in {what}")
@@ -106,6 +122,7 @@ def make_plan(
         varied=("norm", *(name for name in grid if name != "norm")),
         seeds=tuple(range(count)),
         data=_data_config({**stated.get("data", {}), **data}, what),
+        checks=_checked_checks(stated.get("checks", []), what),
     )
 
 
@@ -143,6 +160,18 @@ def _checked_norm(norm: Any) -> str:
     except ValueError as error:
         raise InputError(f"arm {norm}: {error}") from error
     return norm
+
+
+def _checked_checks(names: Any, what: str) -> tuple[str, ...]:
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InputError(f"checks in {what} must be a list of names, got {names!r}")
+    for name in names:
+        if name not in CHECKS:
+            raise InputError(
+                f"{what} asks for the check {name!r}{did_you_mean(name, CHECKS)}; "
+                f"there is {', '.join(CHECKS)}"
+            )
+    return tuple(names)
 
 
 def _read(what: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import csv
 import io
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from ..errors import InputError
 from ..files import read_json, write_text
 from ..training.metrics import METRICS, SPLITS
+from .same_function import SameFunction, read_same_function
 from .study import read_question, run_folder
 
 COLUMNS = ("arm", "seed", "split", "loss", *METRICS, "status")
@@ -28,6 +29,7 @@ class Run:
         folder: where it lies.
         record: its run.json.
         history: rows of history.csv, numbers as numbers.
+        features: rows of features.csv, if the run recorded them.
     """
 
     arm: str
@@ -35,6 +37,7 @@ class Run:
     folder: Path
     record: Mapping[str, Any]
     history: Sequence[Mapping[str, Any]]
+    features: Sequence[Mapping[str, Any]] = ()
 
     @property
     def status(self) -> str:
@@ -79,6 +82,7 @@ class Results:
         data: what data.json says.
         arms: names in the order asked.
         runs: the runs found, in the order of arms and seeds.
+        checks: what the check ``same-function`` found, where it was asked.
     """
 
     folder: Path
@@ -86,6 +90,12 @@ class Results:
     data: Mapping[str, Any]
     arms: tuple[str, ...]
     runs: tuple[Run, ...]
+    checks: tuple[SameFunction, ...] = ()
+
+    def only(self, arms: Sequence[str]) -> Results:
+        """The results of these arms."""
+        runs = tuple(run for run in self.runs if run.arm in arms)
+        return replace(self, arms=tuple(arms), runs=runs, checks=())
 
     def of_arm(self, arm: str) -> list[Run]:
         """The runs of an arm."""
@@ -131,10 +141,15 @@ def read_results(folder: str | Path) -> Results:
             where = run_folder(folder, arm, seed)
             if (where / "run.json").is_file():
                 record = read_json(where / "run.json")
-                runs.append(Run(arm, seed, where, record, _read_history(where / "history.csv")))
+                history, features = (
+                    _read_rows(where / name) for name in ("history.csv", "features.csv")
+                )
+                runs.append(Run(arm, seed, where, record, history, features))
     if not any(run.status != "interrupted" for run in runs):
         raise InputError(f"no run of {folder} has ended yet; run the study first")
-    return Results(folder, question, read_json(folder / "data.json"), arms, tuple(runs))
+    checks = (read_same_function(folder, arm) for arm in arms)
+    found = tuple(check for check in checks if check is not None)
+    return Results(folder, question, read_json(folder / "data.json"), arms, tuple(runs), found)
 
 
 def write_results_csv(results: Results) -> Path:
@@ -148,7 +163,7 @@ def write_results_csv(results: Results) -> Path:
     return path
 
 
-def _read_history(path: Path) -> list[dict[str, Any]]:
+def _read_rows(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     try:

@@ -11,15 +11,17 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from ..data import DataSet
 from ..errors import InputError
 from ..training import Progress, RunConfig, train
+from . import same_function
 from .study import Study
 
 AROUND = 8.0
@@ -107,13 +109,47 @@ def carry_out(study: Study, data: DataSet, workers: int, reporter: Reporter | No
     return len(pending)
 
 
+def carry_out_checks(
+    study: Study, data: DataSet, progress: Callable[[str, int, int], None] | None = None
+) -> int:
+    """Make the checks that the study asks for and that are missing; return how many there were.
+
+    They are made in this process, on all its cores: what they compare differs by more than
+    another number of threads does.
+
+    Raises:
+        InputError: the network of an arm cannot be built, or the folder cannot be written.
+    """
+    missing = [pair for pair in study.plan.twins if not same_function.made(study.folder, *pair)]
+    if not missing:
+        return 0
+    import torch
+
+    keep_memory()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(default_workers("cpu"))
+    try:
+        for reference, arm in missing:
+            stage = f"Is {arm} the same function as {reference}?"
+            found = same_function.compare_functions(
+                (reference, study.plan.arms[reference]),
+                (arm, study.plan.arms[arm]),
+                data,
+                progress=partial(progress, stage) if progress else None,
+            )
+            same_function.write_same_function(study.folder, found)
+    finally:
+        torch.set_num_threads(threads)
+    return len(missing)
+
+
 def run_name(arm: str, seed: int) -> str:
     """A run's name within its study."""
     return f"{arm} seed {seed}"
 
 
 def _steps(config: RunConfig, data: DataSet) -> int:
-    return config.epochs * -(-len(data.splits["train"]) // config.batch_size)
+    return config.epochs * config.updates_per_epoch(len(data.splits["train"]))
 
 
 def _carry_out_one(
@@ -215,8 +251,11 @@ def estimate_seconds(study: Study, data: DataSet, workers: int) -> float:
     total = 0.0
     for arm, config, _ in pending:
         per_image = step_seconds[arm] / min(config.batch_size, sizes["train"])
+        trained = config.epochs * sizes["train"]
+        if config.budget == "updates":
+            trained = _steps(config, data) * config.images_per_update
         evaluated = config.epochs * sizes["val"] + sum(sizes.values())
-        total += per_image * (config.epochs * sizes["train"] + evaluated / 3)
+        total += per_image * (trained + evaluated / 3)
     if not pending:
         return 0.0
     side_by_side = max(1, min(workers, len(pending)))
@@ -239,12 +278,12 @@ def _time_step(config: RunConfig, data: DataSet) -> float:
         optimizer = LayerAwareOptimizer(model, config)
         split = DeviceSplit(data, "train", config.device)
         rows = range(min(config.batch_size, len(data.splits["train"])))
-        x, y = split.batch(rows)
+        batch = split.batch(rows)
         times: list[float] = []
         began = time.perf_counter()
         while len(times) < 6 and (len(times) < 2 or time.perf_counter() - began < 1.0):
             started = time.perf_counter()
-            loss, _ = train_step(model, optimizer, x, y, config)
+            loss, _ = train_step(model, optimizer, [batch], config)
             float(loss)  # wait for a GPU
             times.append(time.perf_counter() - started)
         return min(times[1:])

@@ -120,6 +120,7 @@ def _as_toml(plan: Plan, data: DataSet, command: str) -> dict[str, Any]:
         "normlab": __version__,
         "seeds": list(plan.seeds),
         "varied": list(plan.varied),
+        "checks": list(plan.checks),
         "data": {**_without_none(asdict(plan.data)), "fingerprint": data.fingerprint},
         "run": _without_none(plan.base),
         "arms": {
@@ -165,7 +166,8 @@ def _joined(there: dict[str, Any], asked: dict[str, Any], plan: Plan, folder: Pa
         for arm, fields in there["arms"].items()
     }
     seeds = tuple(sorted({*there["seeds"], *plan.seeds}))
-    return replace(plan, arms={**arms, **plan.arms}, seeds=seeds)
+    checks = tuple(dict.fromkeys([*there.get("checks", []), *plan.checks]))
+    return replace(plan, arms={**arms, **plan.arms}, seeds=seeds, checks=checks)
 
 
 def _ended_identity(folder: Path) -> str | None:

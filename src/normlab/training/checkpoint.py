@@ -29,6 +29,7 @@ class Standing:
         best_epoch: the epoch validation chose so far, counted from 1; 0 before the first.
         best_accuracy, best_loss: its validation accuracy and loss.
         history: rows of history.csv so far.
+        features: rows of features.csv so far.
         seconds: time spent training so far.
     """
 
@@ -37,6 +38,7 @@ class Standing:
     best_accuracy: float = -1.0
     best_loss: float = float("inf")
     history: list[dict[str, Any]] = field(default_factory=list)
+    features: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
 
 

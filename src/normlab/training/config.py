@@ -14,6 +14,8 @@ from ..errors import InputError, did_you_mean
 Optimizer = Literal["sgd", "adamw"]
 Schedule = Literal["constant", "step", "cosine"]
 Precision = Literal["float32", "bfloat16"]
+Budget = Literal["epochs", "updates"]
+LrScaling = Literal["none", "linear", "sqrt"]
 Device = Literal["cpu", "cuda"]
 
 
@@ -34,8 +36,20 @@ class RunConfig:
     n: int = _setting(2, "Blocks a stage of the network, which has 6n+2 layers.", ">= 1")
     shortcut: Literal["A", "B"] = _setting("A", "Shortcut where shapes change: A has no weights.")
     epochs: int = _setting(8, "Passes over the training images.", ">= 1")
-    batch_size: int = _setting(32, "Images a step.", ">= 1")
+    batch_size: int = _setting(32, "Images a forward pass: what batch statistics see.", ">= 1")
+    accumulate: int = _setting(
+        1, "Batches whose gradients make one update; statistics stay those of a batch.", ">= 1"
+    )
+    budget: Budget = _setting(
+        "epochs",
+        "updates: an epoch is as many updates as one pass in batches of reference_batch, so "
+        "that arms of different batch size make equally many.",
+    )
+    reference_batch: int = _setting(32, "Batch that budget and lr_scaling refer to.", ">= 1")
     lr: float = _setting(0.02, "Learning rate at its highest.", "> 0")
+    lr_scaling: LrScaling = _setting(
+        "none", "Learning rate times (images an update / reference_batch), or its square root."
+    )
     optimizer: Optimizer = _setting("sgd", "Optimizer.")
     momentum: float = _setting(0.9, "Momentum of SGD (beta 1 of AdamW).", "in [0, 1)")
     nesterov: bool = _setting(False, "Nesterov momentum.")
@@ -47,11 +61,17 @@ class RunConfig:
         (0.5, 0.75), "Schedule step: where the rate drops, as shares of the run.", "in (0, 1)"
     )
     step_factor: float = _setting(0.1, "Schedule step: factor at each drop.", "in (0, 1)")
+    patience: int | None = _setting(
+        None, "Stop when validation accuracy has not risen for so many epochs.", ">= 1"
+    )
     label_smoothing: float = _setting(0.0, "Label smoothing in the training loss.", "in [0, 1)")
     clip_norm: float | None = _setting(None, "Clip the gradient's norm to this.", "> 0")
     precision: Precision = _setting("float32", "bfloat16 trains under autocast.")
     crop_pad: int = _setting(0, "Augment: pad by so many pixels and crop back at random.", ">= 0")
     flip: bool = _setting(False, "Augment: mirror half of the images left to right.")
+    record_features: bool = _setting(
+        False, "Record percentiles of the penultimate features over validation, by epoch."
+    )
     device: Device = _setting("cpu", "Where it runs.")
     threads: int = _setting(1, "CPU threads of the run; another number gives other bits.", ">= 1")
 
@@ -63,6 +83,21 @@ class RunConfig:
             object.__setattr__(self, f.name, value)
         if self.nesterov and (self.momentum == 0 or self.optimizer != "sgd"):
             raise InputError("nesterov needs the optimizer sgd and a momentum above 0")
+
+    @property
+    def images_per_update(self) -> int:
+        """The batch of the gradient: ``batch_size * accumulate``."""
+        return self.batch_size * self.accumulate
+
+    def updates_per_epoch(self, images: int) -> int:
+        """Updates of the optimizer in an epoch over so many training images.
+
+        With the budget ``epochs`` an epoch is one pass, and its last update may be of fewer
+        images; with ``updates`` it is ceil(images / reference_batch) updates.
+        """
+        if self.budget == "updates":
+            return math.ceil(images / self.reference_batch)
+        return math.ceil(math.ceil(images / self.batch_size) / self.accumulate)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON or TOML (None stays None)."""
@@ -109,8 +144,8 @@ def _coerced(name: str, value: Any, hint: Any) -> Any:
             hinted = did_you_mean(str(value), choices)
             raise InputError(f"{name} must be one of {', '.join(choices)}, got {value!r}{hinted}")
         return value
-    if hint == (float | None):
-        return None if value is None else _coerced(name, value, float)
+    if type(None) in choices:
+        return None if value is None else _coerced(name, value, choices[0])
     if hint == tuple[float, ...]:
         if not isinstance(value, (tuple, list)):
             raise InputError(f"{name} must be a list of numbers, got {value!r}")

@@ -54,9 +54,8 @@ class LayerAwareOptimizer:
         for group, scale in zip(self.inner.param_groups, self._scales, strict=True):
             group["lr"] = lr * scale
 
-    def step(self, loss: torch.Tensor) -> None:
-        """Backward, clip, step, clamp, and clear the gradients."""
-        loss.backward()  # type: ignore[no-untyped-call]
+    def step(self) -> None:
+        """Clip, step, clamp, and clear the gradients."""
         if self.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
         self.inner.step()

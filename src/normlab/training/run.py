@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +32,14 @@ from .config import RunConfig
 from .environment import hardware, versions
 from .metrics import SPLITS, Metrics, measure
 from .optimizer import LayerAwareOptimizer
-from .schedule import learning_rate
+from .schedule import highest_rate, learning_rate
 
+Batch = tuple[Tensor, Tensor]
+"""Images (k, C, H, W) and labels (k,)."""
 HISTORY_COLUMNS = ("epoch", "split", "loss", "accuracy", "micro_f1", "macro_f1", "lr", "seconds")
+PERCENTILES = (1, 20, 80, 99)
+"""Of the penultimate features, over all validation images and channels together."""
+FEATURE_COLUMNS = ("epoch", *(f"p{p}" for p in PERCENTILES))
 RUNNING = "train_running"
 """Name in history.csv of the training metrics gathered while an epoch trains."""
 EVALUATION_BATCH = 256
@@ -126,14 +133,35 @@ def build(config: RunConfig, data: DataSet) -> tuple[ModelInfo, ResNet, tuple[Si
 
 
 def train_step(
-    model: nn.Module, optimizer: LayerAwareOptimizer, x: Tensor, y: Tensor, config: RunConfig
+    model: nn.Module, optimizer: LayerAwareOptimizer, batches: Sequence[Batch], config: RunConfig
 ) -> tuple[Tensor, Tensor]:
-    """One step; returns the detached loss and the predicted classes."""
-    with torch.autocast(x.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
-        logits = model(x)
-    loss = F.cross_entropy(logits.float(), y, label_smoothing=config.label_smoothing)
-    optimizer.step(loss)
-    return loss.detach(), logits.detach().argmax(1)
+    """One update from the images of all ``batches``, each of which goes forward by itself.
+
+    Returns the detached mean loss over the images and the predicted classes.
+    """
+    loss, guesses = gradients(model, batches, config)
+    optimizer.step()
+    return loss, guesses
+
+
+def gradients(
+    model: nn.Module, batches: Sequence[Batch], config: RunConfig
+) -> tuple[Tensor, Tensor]:
+    """Add the gradient of the mean loss over the images to the parameters; returns the loss and
+    the predicted classes. Integer labels; the loss in float32, or float64 for such a model."""
+    total = sum(len(y) for _, y in batches)
+    losses, guesses = [], []
+    for x, y in batches:
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+            logits = model(x)
+        if logits.dtype != torch.float64:
+            logits = logits.float()
+        loss = F.cross_entropy(logits, y, label_smoothing=config.label_smoothing)
+        loss = loss * (len(y) / total)
+        loss.backward()  # type: ignore[no-untyped-call]
+        losses.append(loss.detach())
+        guesses.append(logits.detach().argmax(1))
+    return torch.stack(losses).sum(), torch.cat(guesses)
 
 
 @torch.no_grad()
@@ -173,7 +201,7 @@ class _Run:
         self.augmentation = Augmentation(config.crop_pad, config.flip)
         self.train_split = DeviceSplit(data, "train", config.device)
         self.val_split = DeviceSplit(data, "val", config.device)
-        self.steps_per_epoch = math.ceil(len(data.splits["train"]) / config.batch_size)
+        self.steps_per_epoch = config.updates_per_epoch(len(data.splits["train"]))
         self.standing = checkpoint.Standing()
         self.best: dict[str, Tensor] = {}
         self._resume()
@@ -184,12 +212,20 @@ class _Run:
         """Train to the last epoch, keeping the weights that validation chooses."""
         self.model.train()
         saved_at = time.monotonic()
-        while self.standing.epoch < self.config.epochs:
+        while not self._over():
             self._epoch(self.standing.epoch + 1)
-            last = self.standing.epoch == self.config.epochs
-            if not last and time.monotonic() - saved_at >= CHECKPOINT_SECONDS:
+            if not self._over() and time.monotonic() - saved_at >= CHECKPOINT_SECONDS:
                 self._save()
                 saved_at = time.monotonic()
+
+    def _over(self) -> bool:
+        """All epochs are done, or patience is at its end."""
+        if self.standing.epoch >= self.config.epochs or self.config.patience is None:
+            return self.standing.epoch >= self.config.epochs
+        reached = [row["accuracy"] for row in self.standing.history if row["split"] == "val"]
+        return bool(reached) and (
+            len(reached) - 1 - reached.index(max(reached)) >= self.config.patience
+        )
 
     def evaluate_chosen(self) -> dict[str, Predictions]:
         """Train, validation and test through one evaluation pass with the chosen weights.
@@ -205,6 +241,10 @@ class _Run:
     ) -> dict[str, Any]:
         """Write the run's files, run.json last: it is what says that the others are whole."""
         write_text(self.folder / "history.csv", _as_csv(HISTORY_COLUMNS, self.standing.history))
+        if self.config.record_features:
+            write_text(
+                self.folder / "features.csv", _as_csv(FEATURE_COLUMNS, self.standing.features)
+            )
         if predictions is not None:
             arrays: dict[str, Any] = {}
             for name, outcome in predictions.items():
@@ -226,16 +266,15 @@ class _Run:
         losses, predicted, labels = [], [], []
         seen, shown = 0, started
         lr = config.lr
-        batches = self.train_split.epoch(config.batch_size, config.seed, epoch, self.augmentation)
-        for index, (x, y) in enumerate(batches):
+        for index, batches in enumerate(self._updates(epoch)):
             step = (epoch - 1) * self.steps_per_epoch + index
             lr = learning_rate(config, step, self.steps_per_epoch)
             self.optimizer.set_lr(lr)
-            loss, guess = train_step(self.model, self.optimizer, x, y, config)
+            loss, guess = train_step(self.model, self.optimizer, batches, config)
             losses.append(loss)
             predicted.append(guess)
-            labels.append(y)
-            seen += len(y)
+            labels.append(torch.cat([y for _, y in batches]))
+            seen += len(guess)
             # Reading the loss waits for a GPU, so there it is read in blocks.
             if device == "cpu" or index % 50 == 49:
                 self._check_finite(losses, step)
@@ -253,18 +292,52 @@ class _Run:
             len(self.data.classes),
         )
         trained = time.perf_counter()
-        val = self._evaluate(self.val_split).metrics
+        with _inputs_of(self.model.fc, record=config.record_features) as features:
+            val = self._evaluate(self.val_split).metrics
         if not math.isfinite(val.loss):
             raise DivergedError(epoch * self.steps_per_epoch)
         self.standing.seconds += time.perf_counter() - started
         self._record(epoch, RUNNING, running, lr, trained - started)
         self._record(epoch, "val", val, lr, time.perf_counter() - trained)
+        if config.record_features:
+            values = np.percentile(torch.cat(features).float().cpu().numpy(), PERCENTILES)
+            row = (epoch, *values.tolist())
+            self.standing.features.append(dict(zip(FEATURE_COLUMNS, row, strict=True)))
         self._choose(epoch, val)
         self.standing.epoch = epoch
         if self.on_progress:
             self._report(
                 epoch, epoch * self.steps_per_epoch - 1, mean_loss, seen / (trained - started)
             )
+
+    def _updates(self, epoch: int) -> Iterator[list[Batch]]:
+        """The batches of each update of an epoch."""
+        batches = itertools.islice(self._batches(epoch), self._batches_per_epoch())
+        while group := list(itertools.islice(batches, self.config.accumulate)):
+            yield group
+
+    def _batches_per_epoch(self) -> int | None:
+        """None: as many as a pass has."""
+        if self.config.budget == "epochs":
+            return None
+        return self.steps_per_epoch * self.config.accumulate
+
+    def _batches(self, epoch: int) -> Iterator[Batch]:
+        """One pass over the images; where updates are counted, pass after pass without end, from
+        where the epoch before stopped."""
+        config = self.config
+        one_pass = partial(self.train_split.epoch, config.batch_size, config.seed)
+        counted = self._batches_per_epoch()
+        if counted is None:
+            yield from one_pass(epoch, self.augmentation)
+            return
+        done, first = divmod(
+            (epoch - 1) * counted, math.ceil(len(self.train_split) / config.batch_size)
+        )
+        while True:
+            done += 1
+            yield from one_pass(done, self.augmentation, first=first)
+            first = 0
 
     def _choose(self, epoch: int, val: Metrics) -> None:
         """Highest validation accuracy, then lower loss, then the earlier epoch."""
@@ -331,8 +404,14 @@ class _Run:
             "hardware": hardware(self.config.device),
             "parameters": sum(p.numel() for p in self.model.parameters()),
             "sites": [{"name": s.name, "layer": s.detail} for s in self.sites],
+            "batch": {
+                "statistics": self.config.batch_size,
+                "gradient": self.config.images_per_update,
+            },
+            "highest_lr": highest_rate(self.config),
             "epochs_done": self.standing.epoch,
             "steps_done": steps,
+            "stopped_early": status == "complete" and self.standing.epoch < self.config.epochs,
             "chosen_epoch": self.standing.best_epoch or None,
             "seconds": round(self.standing.seconds, 3),
             "metrics": None
@@ -355,6 +434,20 @@ def _finished(folder: Path, identity: str) -> dict[str, Any] | None:
             "choose another folder with --out"
         )
     return record if record.get("status") != "interrupted" else None
+
+
+@contextmanager
+def _inputs_of(module: nn.Module, *, record: bool) -> Iterator[list[Tensor]]:
+    """What goes into the module while the context is open, if asked."""
+    seen: list[Tensor] = []
+    if not record:
+        yield seen
+        return
+    handle = module.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))
+    try:
+        yield seen
+    finally:
+        handle.remove()
 
 
 @contextmanager

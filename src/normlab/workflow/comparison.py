@@ -14,7 +14,7 @@ from ..data import DataConfig, load
 from ..errors import InputError
 from ..report import ReportFiles, tables, write_report
 from ..studies import Plan, Results
-from ..training import RunConfig, resolve_device
+from ..training import FIELDS, RunConfig, resolve_device
 
 DataProgress = Callable[[str, int, int], None]
 
@@ -40,7 +40,7 @@ class Watcher(studies.Reporter, Protocol):
     """What a comparison tells while it works: the data, the plan, then the runs."""
 
     def reading(self, stage: str, done: int, total: int) -> None:
-        """Images are being decoded."""
+        """Images are being decoded, or a check is being made."""
 
     def planned(self, plan: Plan, data: dict[str, Any], folder: Path, estimate: Estimate) -> None:
         """The data is loaded and nothing has been run yet."""
@@ -102,7 +102,8 @@ def compare(
         dry_run: only say what would be run.
         command: how to repeat it, for the report; made from the arguments by default.
         watcher: is told about progress.
-        settings: any field of ``RunConfig``: ``epochs=8, lr=0.1, batch_size=32, n=2``.
+        settings: any field of ``RunConfig``: ``epochs=8, lr=0.1, batch_size=32, n=2``. A list of
+            values varies the field: ``batch_size=[1, 8, 32]``.
 
     Returns:
         The comparison; with ``dry_run`` the estimate alone.
@@ -152,6 +153,7 @@ def compare(
         return estimate
     study.write()
     made = studies.carry_out(study, dataset, wanted, watcher)
+    studies.carry_out_checks(study, dataset, watcher.reading if watcher else None)
     results = studies.read_results(study.folder)
     return Comparison(study.folder, results, write_report(results), made)
 
@@ -236,6 +238,8 @@ def _command(
         flag = name.replace("_", "-")
         if isinstance(value, bool):
             words.append(f"--{flag}" if value else f"--no-{flag}")
+        elif isinstance(value, list) and not isinstance(FIELDS[name].default, tuple):
+            words += [f"--{flag}", ",".join(map(str, value))]
         elif isinstance(value, (list, tuple)):
             words += [word for item in value for word in (f"--{flag}", str(item))]
         elif value is not None:
