@@ -18,7 +18,8 @@ from . import __version__
 from .errors import InputError
 from .training.config import FIELDS, RunConfig
 
-OK, BAD_INPUT, INTERRUPTED = 0, 2, 130
+OK, BAD_INPUT, PARTLY, INTERRUPTED = 0, 2, 3, 130
+"""Exit statuses; PARTLY: done, but for images that cannot be read and that were named."""
 
 app = App(
     name="normlab",
@@ -264,11 +265,133 @@ def report(study: Annotated[Path, Parameter(help="A study's folder.")]) -> int:
 
 
 @app.command(sort_key=4)
+def explain(
+    run: Annotated[
+        Path,
+        Parameter(help="A run's folder, or a study's to see its arms side by side."),
+    ],
+    *,
+    data: Data = None,
+    split: Annotated[
+        Literal["train", "val", "test"], Parameter(help="Which images to choose from.")
+    ] = "val",
+    classes: Annotated[
+        str | None, Parameter(help="Class names with commas between. [default: all]")
+    ] = None,
+    right: Annotated[int, Parameter(help="Rightly classified images a class.")] = 5,
+    wrong: Annotated[int, Parameter(help="Wrongly classified images a class.")] = 5,
+    method: Annotated[
+        Literal["grad-cam", "hires-cam", "cam", "grad-cam++", "layer-cam", "score-cam"],
+        Parameter(help="How the map is made."),
+    ] = "grad-cam",
+    site: Annotated[
+        str,
+        Parameter(
+            help="last: the last block's output, where maps are in logits; mean: over the 2n "
+            "layers of the last stage; or a module of the network, such as stages.1.0.relu2."
+        ),
+    ] = "last",
+    arms: Annotated[
+        str | None, Parameter(help="Of a study: arms with semicolons between. [default: all]")
+    ] = None,
+    seed: Annotated[int | None, Parameter(help="Of a study: the seed. [default: first]")] = None,
+    faithfulness: Annotated[
+        bool, Parameter(negative="", help="Add deletion and insertion curves.")
+    ] = False,
+    randomization: Annotated[
+        bool, Parameter(negative="", help="Add the check with randomized weights.")
+    ] = False,
+    out: Annotated[
+        Path | None, Parameter(help="Where the gallery goes. [default: RUN/explain]")
+    ] = None,
+) -> int:
+    """Show what a model looks at: maps over right and wrong images, as a page and pictures."""
+    from .console import StageWatcher
+    from .workflow import explain as run_explanation
+
+    console = Console()
+    with StageWatcher(console) as watcher:
+        made = run_explanation(
+            run,
+            data=data,
+            split=split,
+            classes=_listed(classes, ","),
+            right=right,
+            wrong=wrong,
+            method=method,
+            site=site,
+            arms=_listed(arms, ";"),
+            seed=seed,
+            faithfulness=faithfulness,
+            randomization=randomization,
+            out=out,
+            progress=watcher.reading,
+        )
+    for note in made.notes:
+        console.print(note, highlight=False, markup=False, soft_wrap=True)
+    console.print(f"Page     {made.page}", highlight=False, soft_wrap=True)
+    console.print(f"Folder   {made.folder}", highlight=False, soft_wrap=True)
+    return OK
+
+
+@app.command(sort_key=5)
+def predict(
+    run: Annotated[Path, Parameter(help="A run's folder.")],
+    images: Annotated[
+        list[str], Parameter(help="Image files, folders, or patterns in quotes.", negative="")
+    ],
+    *,
+    output: Annotated[Path, Parameter(help="CSV file: path, class, probability.")],
+    device: DeviceName = "auto",
+) -> int:
+    """Name the class of every image, in the order given."""
+    from .console import StageWatcher
+    from .training import resolve_device
+    from .workflow import predict as run_prediction
+
+    console, errors = Console(), Console(stderr=True)
+    with StageWatcher(console) as watcher:
+        made = run_prediction(
+            run, images, output, device=resolve_device(device), progress=watcher.reading
+        )
+    for name, reason in made.unreadable.items():
+        errors.print(f"normlab: {name} {reason}", highlight=False, markup=False, soft_wrap=True)
+    console.print(
+        f"{made.rows:,} rows in {made.output}", highlight=False, markup=False, soft_wrap=True
+    )
+    return PARTLY if made.unreadable else OK
+
+
+@app.command(sort_key=6)
+def export(
+    run: Annotated[Path, Parameter(help="A run's folder.")],
+    *,
+    onnx: Annotated[
+        bool,
+        Parameter(negative="", help="ONNX, verified with onnxruntime on real images."),
+    ] = False,
+    output: Annotated[Path | None, Parameter(help="The file. [default: RUN/model.onnx]")] = None,
+    images: Annotated[
+        list[str] | None,
+        Parameter(help="Images to verify it on. [default: the run's test images]", negative=""),
+    ] = None,
+) -> int:
+    """Hand a model on in another format."""
+    from .workflow import export as run_export
+
+    if not onnx:
+        raise InputError("say which format: --onnx")
+    made = run_export(run, onnx=output, images=images)
+    Console().print(str(made), highlight=False, markup=False, soft_wrap=True)
+    return OK
+
+
+@app.command(sort_key=7)
 def inspect(run: Annotated[Path, Parameter(help="A run's folder: STUDY/runs/ARM/seed-K.")]) -> int:
     """List the normalization at each site of a trained model."""
     from rich.table import Table
 
-    from .models import check_sites, load_model
+    from .models import check_sites, load_card, load_model
 
     model = load_model(run)
     try:
@@ -281,6 +404,8 @@ def inspect(run: Annotated[Path, Parameter(help="A run's folder: STUDY/runs/ARM/
     console = Console()
     console.print(table)
     parameters = sum(p.numel() for p in model.parameters())
+    for name, value in _card_lines(load_card(run)):
+        console.print(f"{name:<13}{value}", highlight=False, markup=False, soft_wrap=True)
     console.print(
         f"{6 * model.n + 2} layers, {parameters:,} parameters; all {len(found)} sites carry "
         f"{model.norm}, and no normalization stands elsewhere.",
@@ -290,7 +415,7 @@ def inspect(run: Annotated[Path, Parameter(help="A run's folder: STUDY/runs/ARM/
     return OK
 
 
-@app.command(sort_key=5)
+@app.command(sort_key=8)
 def norms(
     *,
     markdown: Annotated[
@@ -355,15 +480,43 @@ def _given(options: Any) -> dict[str, Any]:
     return {k: v[0] if isinstance(v, list) and len(v) == 1 else v for k, v in given.items()}
 
 
+def _card_lines(card: dict[str, Any]) -> list[tuple[str, str]]:
+    """A model's card, a line each."""
+    if not card:
+        return []
+    data = card["data"]
+    images = ", ".join(f"{count:,} {split}" for split, count in data["images"].items())
+    metrics = ", ".join(
+        f"{split} {100 * found['accuracy']:.2f} %" for split, found in card["metrics"].items()
+    )
+    return [
+        ("Arm", f"{card['arm']}, seed {card['seed']}"),
+        ("Data", f"{data['name']}: {images}; fingerprint {data['fingerprint']}"),
+        ("Accuracy", f"{metrics} (epoch {card['chosen_epoch']})"),
+        ("Made by", card["command"]),
+    ]
+
+
+def _listed(text: str | None, separator: str) -> list[str] | None:
+    if text is None:
+        return None
+    return [part for part in (piece.strip() for piece in text.split(separator)) if part]
+
+
 def _command_line() -> str:
     return shlex.join(["normlab", *sys.argv[1:]])
 
 
 def _print_results(console: Console, results: Any, report: Any) -> None:
-    from .report import tables
+    from .report import sanity, tables
 
     console.print()
     console.print(tables.terminal_table(results, console.width))
+    for said in sanity.verdicts(results):
+        console.print()
+        for sentence in (said.function, *said.trained):
+            console.print(sentence, highlight=False, markup=False)
+        console.print(said.conclusion, highlight=False, markup=False, style="bold")
     console.print(f"\nPage     {report.html}", highlight=False, soft_wrap=True)
     console.print(f"Folder   {results.folder}", highlight=False, soft_wrap=True)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
 from rich.progress import (
@@ -26,19 +26,16 @@ PLAIN_EVERY = 20.0
 """Seconds between plain lines about runs under way."""
 
 
-class ConsoleWatcher:
-    """Tells about a comparison on a console. Use as a context manager: it owns the bars."""
+class StageWatcher:
+    """Tells about stages of work on a console. Use as a context manager: it owns the bars."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
         self._bars: Progress | None = None
         self._reading: TaskID | None = None
-        self._overall: TaskID | None = None
-        self._lines: dict[str, TaskID] = {}
-        self._runs = self._ended = self._steps = 0
-        self._began = self._spoke = time.monotonic()
+        self._spoke = time.monotonic()
 
-    def __enter__(self) -> ConsoleWatcher:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -55,6 +52,32 @@ class ConsoleWatcher:
         bars.update(self._reading, description=stage, completed=done, total=total)
         if done >= total:
             self._close()
+
+    def _say(self, text: str) -> None:
+        self._spoke = time.monotonic()
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def _open(self) -> Progress:
+        if self._bars is None:
+            self._bars = progress_bars(self.console)
+            self._bars.start()
+        return self._bars
+
+    def _close(self) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+        self._bars = self._reading = None
+
+
+class ConsoleWatcher(StageWatcher):
+    """Tells about a comparison: the stages of reading, the plan, then the runs."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self._overall: TaskID | None = None
+        self._lines: dict[str, TaskID] = {}
+        self._runs = self._ended = self._steps = 0
+        self._began = time.monotonic()
 
     def planned(self, plan: Plan, data: dict[str, Any], folder: Path, estimate: Estimate) -> None:
         self._close()
@@ -137,20 +160,9 @@ class ConsoleWatcher:
         passed = time.monotonic() - self._began
         return f", about {human_seconds(passed * (self._steps - steps) / steps)} left"
 
-    def _say(self, text: str) -> None:
-        self._spoke = time.monotonic()
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-    def _open(self) -> Progress:
-        if self._bars is None:
-            self._bars = progress_bars(self.console)
-            self._bars.start()
-        return self._bars
-
     def _close(self) -> None:
-        if self._bars is not None:
-            self._bars.stop()
-        self._bars = self._reading = self._overall = None
+        super()._close()
+        self._overall = None
         self._lines = {}
 
 

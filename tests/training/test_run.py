@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import hashlib
 import json
 from pathlib import Path
@@ -17,6 +18,7 @@ from normlab.errors import InputError
 from normlab.models import ResNet, load_model
 from normlab.training import HISTORY_COLUMNS, RunConfig, run, train
 from normlab.training.checkpoint import FOLDER
+from normlab.training.schedule import highest_rate, learning_rate
 
 SMALL = {"n": 1, "epochs": 2, "batch_size": 32}
 
@@ -92,7 +94,15 @@ def test_twice_is_bit_identical(norm: str, digits: DataSet, tmp_path: Path) -> N
     assert _sha(tmp_path / "a") == _sha(tmp_path / "b")
 
 
-@pytest.mark.parametrize("fields", [{}, {"optimizer": "adamw", "lr": 1e-3}, {"norm": "bin"}])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"optimizer": "adamw", "lr": 1e-3},
+        {"norm": "bin"},
+        {"budget": "updates", "batch_size": 24, "accumulate": 2, "record_features": True},
+    ],
+)
 def test_a_stopped_run_goes_on_to_the_same_bits(
     fields: dict[str, object],
     digits: DataSet,
@@ -115,6 +125,9 @@ def test_a_stopped_run_goes_on_to_the_same_bits(
     train(config, digits, tmp_path / "cut", lambda at: epochs.append(at.epoch))
     assert min(epochs) == 2  # epoch 1 came from the checkpoint
     assert _sha(tmp_path / "cut") == _sha(tmp_path / "whole")
+    if config.record_features:
+        kept, whole = ((tmp_path / n / "features.csv").read_text() for n in ("cut", "whole"))
+        assert kept == whole
     assert not (tmp_path / "cut" / FOLDER).exists()
 
 
@@ -237,3 +250,106 @@ def test_cuda_learns_and_repeats(digits: DataSet, tmp_path: Path) -> None:
     train(config, digits, tmp_path / "b")
     assert record["metrics"]["train"]["accuracy"] > 0.5
     assert _sha(tmp_path / "a") == _sha(tmp_path / "b")
+
+
+def test_accumulated_batches_make_the_gradient_of_the_large_one(
+    digits: DataSet, tmp_path: Path
+) -> None:
+    # Without batch statistics four batches of 8 are one of 32, to rounding; with them they are not.
+    fields = {"n": 1, "epochs": 1, "lr": 0.01, "momentum": 0.0}
+    apart = {}
+    for norm in ("gn", "bn"):
+        whole, parts = tmp_path / norm / "whole", tmp_path / norm / "parts"
+        train(RunConfig(norm=norm, batch_size=32, **fields), digits, whole)
+        record = train(RunConfig(norm=norm, batch_size=8, accumulate=4, **fields), digits, parts)
+        assert record["batch"] == {"statistics": 8, "gradient": 32}
+        one, two = (load_model(folder).state_dict() for folder in (whole, parts))
+        apart[norm] = max(float((one[k] - two[k]).abs().max()) for k in one if "running" not in k)
+    assert apart["gn"] < 1e-5
+    assert apart["bn"] > 1e-3
+
+
+def test_the_last_update_of_a_pass_weighs_its_images_alike(digits: DataSet, tmp_path: Path) -> None:
+    # 160 images in threes of 60 leave a rest: the batches 60, 60 and 40 must count by their size.
+    assert len(digits.splits["train"]) == 160
+    fields = {"norm": "ln", "n": 1, "epochs": 1, "lr": 0.01, "momentum": 0.0, "warmup": 0.0}
+    train(RunConfig(batch_size=160, **fields), digits, tmp_path / "whole")
+    record = train(RunConfig(batch_size=60, accumulate=3, **fields), digits, tmp_path / "parts")
+    assert record["steps_done"] == 1
+    one, two = (load_model(tmp_path / name).state_dict() for name in ("whole", "parts"))
+    assert max(float((one[k] - two[k]).abs().max()) for k in one) < 1e-5
+
+
+def test_equal_updates_go_through_the_images_pass_after_pass(digits: DataSet) -> None:
+    seen = {}
+    for size in (8, 32, 128):
+        config = RunConfig(n=1, batch_size=size, budget="updates", epochs=3)
+        one = run._Run(config, digits, Path("unused"), "identity", None)
+        epochs = [[y for group in one._updates(e) for _, y in group] for e in (1, 2, 3)]
+        assert [len(batches) for batches in epochs] == [5, 5, 5]
+        seen[size] = torch.cat([y for batches in epochs for y in batches])
+        passes = torch.cat(
+            [y for e in (1, 2, 3, 4, 5, 6, 7, 8) for _, y in one.train_split.epoch(size, 0, e)]
+        )
+        assert torch.equal(seen[size], passes[: len(seen[size])])
+    assert len(seen[8]) == 15 * 8
+    # 160 images are a batch of 128 and one of 32.
+    assert len(seen[128]) == 8 * 128 + 7 * 32
+
+
+@pytest.mark.parametrize(
+    ("scaling", "expected"), [("none", 0.02), ("linear", 0.04), ("sqrt", 0.02 * 2**0.5)]
+)
+def test_the_rate_follows_the_images_of_an_update(
+    scaling: str, expected: float, digits: DataSet
+) -> None:
+    config = RunConfig(batch_size=16, accumulate=4, lr_scaling=scaling)  # type: ignore[arg-type]
+    assert highest_rate(config) == pytest.approx(expected)
+    assert learning_rate(config, config.epochs, 10) == pytest.approx(expected, rel=0.02)
+
+
+def test_patience_stops_the_run_and_says_so(
+    digits: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached = iter([0.3, 0.5, 0.5, 0.4, 0.9])
+    real = run.evaluate
+
+    def scripted(model, split, classes, precision):  # type: ignore[no-untyped-def]
+        found = real(model, split, classes, precision)
+        if split.split is digits.splits["val"] and model.training:
+            metrics = dataclasses.replace(found.metrics, accuracy=next(reached))
+            return dataclasses.replace(found, metrics=metrics)
+        return found
+
+    monkeypatch.setattr(run, "evaluate", scripted)
+    record = train(RunConfig(n=1, epochs=9, patience=2), digits, tmp_path)
+    # 0.5 was reached in epoch 2 and not surpassed in two epochs: an equal value is no rise.
+    assert (record["epochs_done"], record["stopped_early"], record["status"]) == (
+        4, True, "complete"
+    )  # fmt: skip
+
+
+def test_the_features_recorded_are_those_of_the_model(digits: DataSet, tmp_path: Path) -> None:
+    record = train(RunConfig(n=1, epochs=2, record_features=True), digits, tmp_path)
+    with (tmp_path / "features.csv").open() as opened:
+        rows = list(csv.DictReader(opened))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    model = load_model(tmp_path)
+    with torch.no_grad():
+        x, _ = DeviceSplit(digits, "val").batch(range(len(digits.splits["val"])))
+        values = np.sort(model.features(x).numpy().ravel())
+    chosen = rows[record["chosen_epoch"] - 1]
+    for percent in (1, 20, 80, 99):
+        at = percent / 100 * (len(values) - 1)
+        low = int(at)
+        expected = values[low] + (at - low) * (values[min(low + 1, len(values) - 1)] - values[low])
+        assert float(chosen[f"p{percent}"]) == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("norm", ["torch_bn", "bn", "in", "bin", "ln", "gn", "none"])
+@pytest.mark.parametrize("size", [1, 2])
+def test_the_smallest_batches_train(norm: str, size: int, digits: DataSet, tmp_path: Path) -> None:
+    config = RunConfig(norm=norm, n=1, epochs=1, batch_size=size, lr=1e-3, budget="updates")
+    record = train(config, digits, tmp_path)
+    assert record["status"] == "complete"
+    assert record["steps_done"] == 5

@@ -1,6 +1,6 @@
 """The residual network, its normalization sites, and how a trained one is kept on disk."""
 
-from .bundle import ModelInfo, load_info, load_model, save_model
+from .bundle import ModelInfo, load_card, load_info, load_model, save_model
 from .resnet import ResNet
 from .sites import Site, check_sites, sites
 
@@ -9,6 +9,7 @@ __all__ = [
     "ResNet",
     "Site",
     "check_sites",
+    "load_card",
     "load_info",
     "load_model",
     "save_model",

@@ -1,20 +1,33 @@
-"""A trained model on disk: ``model.json`` and ``weights.safetensors``, no code and no pickle."""
+"""A trained model on disk: ``model.json`` and ``weights.safetensors``, no code and no pickle.
+
+Whatever else lies in the folder, these two files alone are read.
+"""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
-from ..errors import InputError
+from ..errors import InputError, did_you_mean
 from ..files import read_json, write_bytes, write_json
 from .resnet import ResNet, Shortcut
 
 FORMAT = "normlab model 1"
 MODEL_FILE, WEIGHTS_FILE = "model.json", "weights.safetensors"
+IMAGE_SIZES = (8, 1024)
+"""The smallest and largest side of images: what the network takes, and what the data rooms make."""
+
+_PICKLES = frozenset({".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt"})
+_GIVE_A_RUN = "give the folder of a run, STUDY/runs/ARM/seed-K"
+_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -44,50 +57,271 @@ class ModelInfo:
         )
 
 
-def save_model(folder: Path, info: ModelInfo, weights: dict[str, torch.Tensor]) -> None:
-    """Write the bundle. Equal weights give equal bytes."""
+def save_model(
+    folder: Path,
+    info: ModelInfo,
+    weights: dict[str, torch.Tensor],
+    card: Mapping[str, Any] | None = None,
+) -> None:
+    """Write the bundle, ``model.json`` last. Equal weights give equal bytes.
+
+    Args:
+        folder: made where it is missing.
+        info: the architecture, and how pixels enter.
+        weights: the model's state dict.
+        card: what else is to be known of the model, for :func:`load_card`; plain JSON values.
+
+    Raises:
+        InputError: a card that JSON cannot hold, or a folder that cannot be written.
+    """
+    described: dict[str, Any] = {"format": FORMAT, **asdict(info)}
+    if card is not None:
+        try:
+            json.dumps(dict(card), allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"the card of a model must be plain JSON values: {error}") from error
+        described["card"] = dict(card)
     plain = {
         name: tensor.detach().cpu().contiguous().clone() for name, tensor in sorted(weights.items())
     }
     write_bytes(folder / WEIGHTS_FILE, safetensors.torch.save(plain))
-    write_json(folder / MODEL_FILE, {"format": FORMAT, **asdict(info)})
+    write_json(folder / MODEL_FILE, described)
 
 
-def load_info(folder: Path) -> ModelInfo:
-    """Read ``model.json``.
+def load_info(folder: str | Path) -> ModelInfo:
+    """Read what ``model.json`` says of the architecture.
 
     Raises:
-        InputError: no bundle there, or one of another format.
+        InputError: no bundle there, one of another format, or impossible values.
     """
-    path = Path(folder) / MODEL_FILE
-    content = read_json(path)
-    if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
-        raise InputError(f"{path} is not of the format {FORMAT!r}")
-    try:
-        content = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items()}
-        return ModelInfo(**content)
-    except TypeError as error:
-        raise InputError(f"{path} does not describe a model: {error}") from error
+    folder = Path(folder)
+    content = _described(folder)
+    content.pop("card", None)
+    return _checked(content, folder / MODEL_FILE)
+
+
+def load_card(folder: str | Path) -> dict[str, Any]:
+    """The card that was saved with the model; empty where there was none.
+
+    Raises:
+        InputError: no bundle there, one of another format, or a card that is no JSON object.
+    """
+    folder = Path(folder)
+    card = _described(folder).get("card", {})
+    if not isinstance(card, dict):
+        raise InputError(f"{folder / MODEL_FILE}: card must be a JSON object, got {card!r:.60}")
+    return card
 
 
 def load_model(run: str | Path) -> ResNet:
     """The trained model of a run, in evaluation mode on the CPU.
 
+    Nothing in the bundle is executed: ``model.json`` is JSON and the weights are safetensors,
+    and pickles are refused unopened. Weights that are not finite are loaded as they are.
+
     Args:
         run: the run's folder, holding ``model.json`` and ``weights.safetensors``. A run whose
-            arm is a layer of your own needs that layer to be importable.
+            arm is a layer of your own needs that layer to be importable from where you are, and
+            importing it runs it.
 
     Raises:
-        InputError: no bundle there, or weights that do not fit the model.
+        InputError: no run there, one without a model (it names its status), a pickle, impossible
+            values, or weights that do not fit the model (it names which).
     """
     folder = Path(run)
-    if not folder.is_dir():
-        raise InputError(f"{folder} is not a run's folder; give STUDY/runs/ARM/seed-K")
     info = load_info(folder)
-    model = info.build(seed=0)
-    path = folder / WEIGHTS_FILE
+    weights = _read_weights(folder / WEIGHTS_FILE)
+    _check_blocks(weights, info, folder)
     try:
-        model.load_state_dict(safetensors.torch.load_file(path))
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise InputError(f"cannot load {path}: {error}") from error
+        model = info.build(seed=0)
+    except ValueError as error:
+        raise InputError(f"{folder / MODEL_FILE} describes no possible model: {error}") from error
+    _check_fit(weights, model.state_dict(), folder)
+    model.load_state_dict(weights)
     return model.eval()
+
+
+def _described(folder: Path) -> dict[str, Any]:
+    """The content of model.json, without the format, whatever it is."""
+    _check_folder(folder)
+    path = folder / MODEL_FILE
+    try:
+        content = read_json(path)
+    except InputError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"cannot read {path}: {error}") from error
+    if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
+        raise InputError(f"{path} is not of the format {FORMAT!r}")
+    return content
+
+
+def _check_folder(folder: Path) -> None:
+    """That the folder claims to hold a model that is whole; else what it is instead."""
+    if not folder.exists():
+        raise InputError(f"{folder} does not exist; {_GIVE_A_RUN}")
+    if folder.is_file():
+        if _is_pickle(folder):
+            raise _refused_pickle(folder)
+        if folder.name in (MODEL_FILE, WEIGHTS_FILE):
+            raise InputError(f"{folder} is one file of a model; give its folder, {folder.parent}")
+        raise InputError(f"{folder} is a file; {_GIVE_A_RUN}")
+    if (folder / "study.toml").is_file() and not (folder / MODEL_FILE).exists():
+        found = sorted(path.parent for path in folder.glob(f"runs/*/*/{MODEL_FILE}"))
+        some = ", ".join(str(path) for path in found[:_SHOWN]) + (
+            f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+        )
+        inside = f"one of its runs: {some}" if found else "a run; none in it is complete yet"
+        raise InputError(f"{folder} is a study; give {inside}")
+    status = _status(folder / "run.json")
+    if status not in (None, "complete"):
+        again = "; the command that made it goes on from there" if status == "interrupted" else ""
+        raise InputError(f"the run in {folder} has no model: its status is {status!r}{again}")
+    if not (folder / MODEL_FILE).exists():
+        pickles = sorted(
+            path
+            for path in folder.iterdir()
+            if path.is_file() and path.suffix.lower() in _PICKLES and _is_pickle(path)
+        )
+        if pickles:
+            raise _refused_pickle(pickles[0])
+        raise InputError(f"{folder} holds no model (no {MODEL_FILE}); {_GIVE_A_RUN}")
+
+
+def _status(path: Path) -> str | None:
+    """None where there is no run.json."""
+    if not path.is_file():
+        return None
+    record = read_json(path)
+    return str(record.get("status")) if isinstance(record, dict) else "unknown"
+
+
+def _is_pickle(path: Path) -> bool:
+    """By its first bytes: a zip archive, as torch.save writes, or a pickle of protocol 2 to 5;
+    by its name where these say nothing."""
+    try:
+        with path.open("rb") as opened:
+            head = opened.read(9)
+    except OSError:
+        head = b""
+    if head[8:] == b"{":  # safetensors: eight bytes of length, then JSON
+        return False
+    magic = head.startswith(b"PK\x03\x04") or (head[:1] == b"\x80" and head[1:2] in b"\2\3\4\5")
+    return (magic and len(head) > 1) or path.suffix.lower() in _PICKLES
+
+
+def _refused_pickle(path: Path) -> InputError:
+    return InputError(
+        f"{path} is a pickle, which can run code when opened; normlab reads safetensors and JSON "
+        f"alone. If you trust its source, load it with torch yourself; else {_GIVE_A_RUN}"
+    )
+
+
+def _checked(content: dict[str, Any], path: Path) -> ModelInfo:
+    """The info, its values of the right types and possible."""
+    known = [field.name for field in fields(ModelInfo)]
+    for name in content:
+        if name not in known:
+            raise InputError(f"{path} has an unknown field {name!r}{did_you_mean(name, known)}")
+    missing = [name for name in known if name not in content]
+    if missing:
+        raise InputError(f"{path} lacks {', '.join(missing)}")
+
+    def must(good: bool, name: str, be: str) -> None:
+        if not good:
+            raise InputError(f"{path}: {name} must be {be}, got {content[name]!r:.60}")
+
+    least, most = IMAGE_SIZES
+    must(_whole(content["n"]) and content["n"] >= 1, "n", "a whole number of at least 1")
+    must(_texts(content["classes"]), "classes", "a list of at least two names")
+    must(isinstance(content["norm"], str), "norm", "text")
+    must(content["shortcut"] in ("A", "B"), "shortcut", "'A' or 'B'")
+    channels, size = content["in_channels"], content["image_size"]
+    must(_whole(channels) and channels >= 1, "in_channels", "a whole number of at least 1")
+    must(
+        _whole(size) and least <= size <= most,
+        "image_size",
+        f"a whole number from {least} to {most}",
+    )
+    must(_numbers(content["mean"], channels), "mean", f"a list of {channels} numbers")
+    must(
+        _numbers(content["std"], channels) and min(content["std"]) > 0,
+        "std",
+        f"a list of {channels} numbers above 0",
+    )
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in content.items()
+    }
+    return ModelInfo(**values)
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _texts(value: object) -> bool:
+    return (
+        isinstance(value, list) and len(value) >= 2 and all(isinstance(item, str) for item in value)
+    )
+
+
+def _numbers(value: object, count: int) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == count
+        and all(
+            isinstance(item, (int, float)) and not isinstance(item, bool) and math.isfinite(item)
+            for item in value
+        )
+    )
+
+
+def _read_weights(path: Path) -> dict[str, torch.Tensor]:
+    if not path.is_file():
+        raise InputError(f"{path} does not exist, so there are no weights; copy the whole folder")
+    try:
+        weights: dict[str, torch.Tensor] = safetensors.torch.load_file(path)
+    except (OSError, SafetensorError, ValueError, KeyError) as error:
+        if _is_pickle(path):
+            raise _refused_pickle(path) from None
+        raise InputError(
+            f"{path} is damaged or no safetensors file ({error}); copy or train it again"
+        ) from error
+    return weights
+
+
+def _check_blocks(weights: Mapping[str, torch.Tensor], info: ModelInfo, folder: Path) -> None:
+    """Before the network is built, since a wrong number in the file could ask for any amount of
+    memory."""
+    blocks = {name.split(".")[2] for name in weights if name.startswith("stages.0.")}
+    first = weights.get("conv.weight")
+    channels = first.shape[1] if first is not None and first.dim() == 4 else None
+    for name, said, held in (
+        ("n", info.n, len(blocks)),
+        ("in_channels", info.in_channels, channels),
+    ):
+        if said != held:
+            raise InputError(
+                f"{folder}: the weights do not fit {MODEL_FILE}, which says {name} = {said}; "
+                f"the weights have {'none' if held is None else held}"
+            )
+
+
+def _check_fit(
+    weights: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor], folder: Path
+) -> None:
+    wrong = [f"{name} is missing" for name in expected if name not in weights]
+    wrong += [f"{name} is unknown to the model" for name in sorted(weights) if name not in expected]
+    for name, wanted in expected.items():
+        found = weights.get(name)
+        if found is not None and (found.shape, found.dtype) != (wanted.shape, wanted.dtype):
+            wrong.append(f"{name} is {_kind(found)}, the model has {_kind(wanted)}")
+    if wrong:
+        more = f"; and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
+        raise InputError(
+            f"{folder}: the weights do not fit {MODEL_FILE}: {'; '.join(wrong[:_SHOWN])}{more}"
+        )
+
+
+def _kind(tensor: torch.Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"

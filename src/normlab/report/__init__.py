@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import tables
+    from . import sanity, tables
     from .files import ReportFiles, write_report
     from .tables import html_table, latex_table, markdown_table, terminal_table
 
@@ -18,6 +18,7 @@ _HOME = {
     "html_table": "tables",
     "latex_table": "tables",
     "markdown_table": "tables",
+    "sanity": "sanity",
     "tables": "tables",
     "terminal_table": "tables",
     "write_report": "files",
@@ -28,6 +29,7 @@ __all__ = [
     "html_table",
     "latex_table",
     "markdown_table",
+    "sanity",
     "tables",
     "terminal_table",
     "write_report",

@@ -351,8 +351,6 @@ def last_epoch(results: Results) -> int:
 
 
 def render(spec: Spec, low: float, high: float, title: str | None = None) -> tuple[str, bytes]:
-    import vl_convert
-
     spec = {"width": 380, "height": 250, **spec, "background": LIGHT["ground"]}
     axis = {"low": low, "high": high}
     spec["params"] = [{**p, "value": axis.get(p["name"], p["value"])} for p in spec["params"]]
@@ -368,6 +366,13 @@ def render(spec: Spec, low: float, high: float, title: str | None = None) -> tup
             layer["encoding"]["y"] = {**layer["encoding"]["y"], "title": title}
             for channel in {"color", "strokeDash"} & layer["encoding"].keys():
                 layer["encoding"][channel] = {**layer["encoding"][channel], "legend": legend}
+    return files(spec)
+
+
+def files(spec: Spec) -> tuple[str, bytes]:
+    """SVG and PNG of a chart that has its data."""
+    import vl_convert
+
     svg: str = vl_convert.vegalite_to_svg(spec, allowed_base_urls=[])
     png: bytes = vl_convert.svg_to_png(svg, scale=3)
     return svg, png

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..files import write_bytes, write_text
 from ..studies import Results, write_results_csv
-from . import charts, page, tables
+from . import charts, feature_charts, page, sanity, tables, value_charts
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,15 @@ def write_report(results: Results) -> ReportFiles:
     folder = results.folder
     csv = write_results_csv(results)
     markdown, latex = folder / "results.md", folder / "results.tex"
-    write_text(markdown, tables.markdown_file(results))
+    write_text(markdown, tables.markdown_file(results) + sanity.markdown(results))
     write_text(latex, tables.latex_table(results))
     figures = []
-    for name, (svg, png) in charts.figures(results).items():
+    drawn = {
+        **charts.figures(results),
+        **value_charts.figures(results),
+        **feature_charts.figures(results),
+    }
+    for name, (svg, png) in drawn.items():
         for path, content in (
             (folder / "figures" / f"{name}.svg", svg.encode()),
             (folder / "figures" / f"{name}.png", png),

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from .. import __version__
 from ..studies import Results, Run, read_curves
 from ..studies.curves import GAP, IMPROVING, OSCILLATION
-from . import charts, tables
-from .arms import styles
+from . import charts, feature_charts, sanity, tables, value_charts
+from .arms import families, styles
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -103,6 +103,46 @@ def _payload(results: Results, drawn: list[charts.Line]) -> dict[str, Any]:
         "bounds": {**bounds, "test": charts.test_extents(results)},
         "curve": charts.for_page(charts.curve_spec(results, charts.last_epoch(results))),
         "test": charts.for_page(charts.test_spec(results)),
+        "settings": [_setting_chart(results, name) for name in _charted_settings(results)],
+        "features": _feature_charts(results),
+    }
+
+
+def _charted_settings(results: Results) -> list[str]:
+    return [name for name in value_charts.settings(results) if value_charts.rows(results, name)]
+
+
+def _setting_chart(results: Results, setting: str) -> dict[str, Any]:
+    found = value_charts.rows(results, setting)
+    low, high = value_charts.bounds(found)
+    return {
+        "name": setting,
+        "rows": found,
+        "low": low,
+        "high": high,
+        "lines": [
+            {"light": light, "dark": dark} for light, dark in value_charts.palette(results, setting)
+        ],
+        "spec": charts.for_page(value_charts.spec(results, setting)),
+    }
+
+
+def _feature_charts(results: Results) -> dict[str, Any] | None:
+    arms = feature_charts.recorded(results)
+    if not arms:
+        return None
+    return {
+        "rows": {
+            arm: [
+                {k: _short(v) if isinstance(v, float) else v for k, v in row.items()}
+                for row in feature_charts.rows(results, arm)
+            ]
+            for arm in arms
+        },
+        "high": feature_charts.highest(results),
+        "spec": charts.for_page(
+            {**feature_charts.spec(results, charts.last_epoch(results)), "height": 130}
+        ),
     }
 
 
@@ -139,6 +179,22 @@ def _story(results: Results, drawn: list[charts.Line]) -> dict[str, Any]:
             }
             for quantity in charts.QUANTITIES
         ],
+        "families": families(results),
+        "settings": [
+            {
+                "name": name,
+                "title": value_charts.TITLES.get(name, name.replace("_", " ")),
+                "file": f"figures/accuracy-test-by-{name.replace('_', '-')}",
+                "label": _setting_label(results, name),
+            }
+            for name in _charted_settings(results)
+        ],
+        "features": [
+            {"arm": arm, "label": _feature_label(results, arm)}
+            for arm in feature_charts.recorded(results)
+        ],
+        "verdicts": sanity.verdicts(results),
+        "verdict_heads": sanity.HEADS,
         "loss_cut": charts.loss_is_cut(drawn),
         "test_label": _test_label(results),
         "any_cut": any(line.cut for line in drawn),
@@ -224,6 +280,22 @@ def _test_label(results: Results) -> str:
         points = ", ".join(f"{100 * value:.1f}" for value in values if value is not None)
         said.append(f"{arm}: {points or 'no run ended with a model'}")
     return f"Test accuracy in percent, a point a run. {'; '.join(said)}."
+
+
+def _setting_label(results: Results, setting: str) -> str:
+    said = [
+        f"{row['line']} at {row['x']:g}: {row['value']:.1f}"
+        for row in value_charts.rows(results, setting)
+        if row["mean"]
+    ]
+    named = value_charts.TITLES.get(setting, setting.replace("_", " "))
+    return f"Test accuracy in percent against {named}. Means: {'; '.join(said)}."
+
+
+def _feature_label(results: Results, arm: str) -> str:
+    last = feature_charts.rows(results, arm)[-1]
+    ends = ", ".join(f"{name[1:]} %: {last[name]:.3g}" for name in feature_charts.PERCENTILES)
+    return f"Percentiles of the penultimate features of {arm} by epoch. At the last: {ends}."
 
 
 def _sentences(results: Results, arm: str) -> list[str]:
@@ -339,10 +411,27 @@ def _limits(results: Results) -> list[str]:
             "another rate is at a disadvantage here; the rate often matters more than the "
             "normalization."
         )
+    shared = question.get("run", {})
     if "batch_size" in varied and "epochs" not in varied:
         said.append(
             "Arms of different batch size see equally many epochs, so the smaller batch makes "
-            "more updates: a difference may come from that rather than from the statistics."
+            "more updates: a difference may come from that rather than from the statistics. "
+            "--budget updates takes this apart."
+            if shared.get("budget", "epochs") == "epochs"
+            else "Arms of different batch size make equally many updates, so the larger batch "
+            "sees each image more often: a difference may come from that. --budget epochs takes "
+            "this apart. An epoch is here as many updates as one pass in batches of "
+            f"{shared.get('reference_batch', 32)}."
+        )
+    if "batch_size" in varied and shared.get("lr_scaling", "none") == "none":
+        said.append(
+            "The learning rate is the same for every batch size. A smaller batch has noisier "
+            "gradients and would rather have a smaller rate; --lr-scaling linear scales it."
+        )
+    if shared.get("patience"):
+        said.append(
+            f"Runs were stopped when validation accuracy had not risen for {shared['patience']} "
+            "epochs, so arms may have had different budgets."
         )
     said.append(
         "The seeds change initial weights, order and augmentation. Split and images are the same "

@@ -114,8 +114,7 @@ def carry_out_checks(
 ) -> int:
     """Make the checks that the study asks for and that are missing; return how many there were.
 
-    They are made in this process, on all its cores: what they compare differs by more than
-    another number of threads does.
+    They are made in this process, with the runs' own number of threads.
 
     Raises:
         InputError: the network of an arm cannot be built, or the folder cannot be written.
@@ -123,23 +122,16 @@ def carry_out_checks(
     missing = [pair for pair in study.plan.twins if not same_function.made(study.folder, *pair)]
     if not missing:
         return 0
-    import torch
-
     keep_memory()
-    threads = torch.get_num_threads()
-    torch.set_num_threads(default_workers("cpu"))
-    try:
-        for reference, arm in missing:
-            stage = f"Is {arm} the same function as {reference}?"
-            found = same_function.compare_functions(
-                (reference, study.plan.arms[reference]),
-                (arm, study.plan.arms[arm]),
-                data,
-                progress=partial(progress, stage) if progress else None,
-            )
-            same_function.write_same_function(study.folder, found)
-    finally:
-        torch.set_num_threads(threads)
+    for reference, arm in missing:
+        stage = f"Is {arm} the same function as {reference}?"
+        found = same_function.compare_functions(
+            (reference, study.plan.arms[reference]),
+            (arm, study.plan.arms[arm]),
+            data,
+            progress=partial(progress, stage) if progress else None,
+        )
+        same_function.write_same_function(study.folder, found)
     return len(missing)
 
 

@@ -20,7 +20,7 @@ from ..data import Augmentation, DataSet, DeviceSplit
 from ..files import read_json, write_json
 from ..training import RunConfig, build
 from ..training.optimizer import LayerAwareOptimizer
-from ..training.run import gradients
+from ..training.run import controlled, gradients
 from ..training.schedule import learning_rate
 
 STEPS = 200
@@ -103,6 +103,17 @@ def compare_functions(
         steps: updates.
         progress: called with the steps done and their number.
     """
+    with controlled(reference[1]):
+        return _compare_functions(reference, arm, data, steps, progress)
+
+
+def _compare_functions(
+    reference: tuple[str, RunConfig],
+    arm: tuple[str, RunConfig],
+    data: DataSet,
+    steps: int,
+    progress: Callable[[int, int], None] | None,
+) -> SameFunction:
     names = reference[0], arm[0]
     pair = (reference[1], arm[1])
     largest: dict[str, Largest] = {}

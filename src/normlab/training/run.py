@@ -28,6 +28,7 @@ from ..files import read_json, write_bytes, write_json, write_text
 from ..keyed import key
 from ..models import ModelInfo, ResNet, Site, check_sites, save_model
 from . import checkpoint
+from .command import train_command
 from .config import RunConfig
 from .environment import hardware, versions
 from .metrics import SPLITS, Metrics, measure
@@ -96,7 +97,7 @@ def train(
     done = _finished(folder, identity)
     if done is not None:
         return done
-    with _controlled(config):
+    with controlled(config):
         run = _Run(config, data, folder, identity, on_progress)
         try:
             run.fit()
@@ -254,7 +255,7 @@ class _Run:
             buffer = io.BytesIO()
             np.savez_compressed(buffer, **arrays)
             write_bytes(self.folder / "predictions.npz", buffer.getvalue())
-            save_model(self.folder, self.info, self.best)
+            save_model(self.folder, self.info, self.best, self._card(predictions))
         record = self._write_run_json(status, predictions)
         checkpoint.clear(self.folder)
         return record
@@ -387,6 +388,31 @@ class _Run:
         self.best = {k: v.to(self.config.device) for k, v in tensors["best"].items()}
         self.optimizer.load_state(tensors["optimizer"])
 
+    def _card(self, predictions: dict[str, Predictions]) -> dict[str, Any]:
+        """What whoever gets the model should know of it."""
+        return {
+            "arm": self.config.norm,
+            "seed": self.config.seed,
+            "layers": 6 * self.config.n + 2,
+            "parameters": sum(p.numel() for p in self.model.parameters()),
+            "sites": self._site_records(),
+            "data": {
+                "name": self.data.name,
+                "fingerprint": self.data.fingerprint,
+                "images": {name: len(split) for name, split in self.data.splits.items()},
+                "resize_rule": self.data.resize_rule,
+            },
+            "metrics": {name: asdict(found.metrics) for name, found in predictions.items()},
+            "metrics_note": "evaluation mode, no augmentation, weights that validation chose; "
+            "the test split was read once, after that choice",
+            "chosen_epoch": self.standing.best_epoch,
+            "command": train_command(self.config, self.data.config),
+            "versions": versions(),
+        }
+
+    def _site_records(self) -> list[dict[str, str]]:
+        return [{"name": site.name, "layer": site.detail} for site in self.sites]
+
     def _write_run_json(
         self, status: str, predictions: dict[str, Predictions] | None
     ) -> dict[str, Any]:
@@ -403,7 +429,7 @@ class _Run:
             "versions": versions(),
             "hardware": hardware(self.config.device),
             "parameters": sum(p.numel() for p in self.model.parameters()),
-            "sites": [{"name": s.name, "layer": s.detail} for s in self.sites],
+            "sites": self._site_records(),
             "batch": {
                 "statistics": self.config.batch_size,
                 "gradient": self.config.images_per_update,
@@ -451,7 +477,7 @@ def _inputs_of(module: nn.Module, *, record: bool) -> Iterator[list[Tensor]]:
 
 
 @contextmanager
-def _controlled(config: RunConfig) -> Iterator[None]:
+def controlled(config: RunConfig) -> Iterator[None]:
     """Threads and determinism of this run, put back afterwards."""
     if config.device == "cuda":
         # cuBLAS is deterministic with this alone, and reads it when it first starts.

@@ -1,5 +1,53 @@
-"""The jobs from end to end, for the command line and for notebooks alike."""
+"""The jobs from end to end, for the command line and for notebooks alike.
 
-from .comparison import Comparison, Estimate, Watcher, check_out, compare, train_one
+Light to import: a job is loaded when it is first asked for.
+"""
 
-__all__ = ["Comparison", "Estimate", "Watcher", "check_out", "compare", "train_one"]
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .comparison import Comparison, Estimate, Watcher, check_out, compare, train_one
+    from .explanation import Explanation, explain
+    from .exporting import export
+    from .prediction import PredictionReport, predict
+
+_HOME = {
+    "Comparison": "comparison",
+    "Estimate": "comparison",
+    "Explanation": "explanation",
+    "PredictionReport": "prediction",
+    "Watcher": "comparison",
+    "check_out": "comparison",
+    "compare": "comparison",
+    "explain": "explanation",
+    "export": "exporting",
+    "predict": "prediction",
+    "train_one": "comparison",
+}
+
+__all__ = [
+    "Comparison",
+    "Estimate",
+    "Explanation",
+    "PredictionReport",
+    "Watcher",
+    "check_out",
+    "compare",
+    "explain",
+    "export",
+    "predict",
+    "train_one",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOME[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -14,7 +14,8 @@ from ..data import DataConfig, load
 from ..errors import InputError
 from ..report import ReportFiles, tables, write_report
 from ..studies import Plan, Results
-from ..training import FIELDS, RunConfig, resolve_device
+from ..training import RunConfig, resolve_device
+from ..training.command import options
 
 DataProgress = Callable[[str, int, int], None]
 
@@ -226,7 +227,7 @@ def _command(
         words.append(what)
     if skip_bad:
         words.append("--skip-bad")
-    options = {
+    stated = {
         "data": data,
         "arms": ",".join(arms) if arms else None,
         "seeds": seeds,
@@ -234,14 +235,4 @@ def _command(
         "limit_per_class": limit_per_class,
         **settings,
     }
-    for name, value in options.items():
-        flag = name.replace("_", "-")
-        if isinstance(value, bool):
-            words.append(f"--{flag}" if value else f"--no-{flag}")
-        elif isinstance(value, list) and not isinstance(FIELDS[name].default, tuple):
-            words += [f"--{flag}", ",".join(map(str, value))]
-        elif isinstance(value, (list, tuple)):
-            words += [word for item in value for word in (f"--{flag}", str(item))]
-        elif value is not None:
-            words += [f"--{flag}", str(value)]
-    return shlex.join(words)
+    return shlex.join([*words, *options(stated)])

@@ -37,9 +37,12 @@
     return high > low ? [low, high] : [low - 1, high + (high < 99.5 ? 1 : 0)];
   };
 
-  const paint = (view, printing = false) => {
+  const paint = (chart, printing = false) => {
     const tone = dark.matches && !printing ? "dark" : "light";
+    const view = chart.view;
     view.signal("palette", content.arms.map((arm) => arm[tone]));
+    if (chart.lines) view.signal("lines", chart.lines.map((line) => line[tone]));
+    if (chart.arm) view.signal("own", content.arms.find((arm) => arm.name === chart.arm)[tone]);
     for (const name of ["ink", "muted", "grid", "ground"]) {
       view.signal(name, root.getPropertyValue(`--${name}`).trim());
     }
@@ -49,9 +52,10 @@
   const fill = (chart) => {
     const rows = chart.rows();
     chart.view.data(chart.data, rows);
-    const [low, high] = axis(chart.quantity ?? "test");
-    chart.view.signal("low", low).signal("high", high);
-    chart.points = chart.quantity ? rows.filter((row) => row.mean) : rows;
+    const [low, high] = chart.axis();
+    if (low !== null) chart.view.signal("low", low);
+    chart.view.signal("high", high);
+    chart.points = rows.filter(chart.pointed);
     return chart.view.runAsync();
   };
 
@@ -62,7 +66,8 @@
     const made = await vegaEmbed(inside, structuredClone(spec), {
       mode: "vega", renderer: "svg", actions: false, defaultStyle: false, tooltip: false,
     });
-    Object.assign(chart, { place, view: paint(made.view) });
+    Object.assign(chart, { place, view: made.view });
+    paint(chart);
     charts.push(chart);
     return fill(chart);
   };
@@ -79,6 +84,7 @@
     if (arm === focus && epoch === focusEpoch) return;
     [focus, focusEpoch] = [arm, epoch];
     for (const chart of charts) {
+      if (!chart.focusing) continue;
       chart.view.signal("focus", arm).signal("focus_epoch", epoch).runAsync();
     }
   };
@@ -92,9 +98,10 @@
     let found = null;
     let least = Infinity;
     for (const row of chart.points) {
-      const dx = x(chart.quantity ? row.epoch : row.value) - (event.clientX - box.left - left);
-      const dy = y(chart.quantity ? row.value : row.arm) + middle - (event.clientY - box.top - top);
-      const distance = chart.quantity ? 4 * dx * dx + dy * dy : dx * dx + 4 * dy * dy;
+      const [atX, atY] = chart.at(row);
+      const dx = x(atX) - (event.clientX - box.left - left);
+      const dy = y(atY) + middle - (event.clientY - box.top - top);
+      const distance = chart.weigh[0] * dx * dx + chart.weigh[1] * dy * dy;
       if (distance < least) [found, least] = [row, distance];
     }
     return found;
@@ -114,29 +121,30 @@
   const tell = (chart, row, event) => {
     const head = document.createElement("strong");
     head.textContent = row.arm;
-    tip.replaceChildren(head);
-    if (chart.quantity) {
-      tip.append(line("epoch", String(row.epoch)));
-      tip.append(line("mean", number(chart.quantity, row.value)));
-      for (const curve of content.lines) {
-        const index = curve.epochs.indexOf(row.epoch);
-        if (curve.arm !== row.arm || curve.seed === null || index < 0) continue;
-        const value = curve.values[chart.key][index];
-        if (value !== null) {
-          tip.append(line(`seed ${curve.seed}`, number(chart.quantity, value)));
-        }
-      }
-    } else {
-      tip.append(line(`seed ${row.seed}`, number("accuracy", row.value)));
-      const all = content.tests.filter((other) => other.arm === row.arm);
-      const mean = all.reduce((sum, other) => sum + other.value, 0) / all.length;
-      if (all.length > 1) tip.append(line(`mean of ${all.length}`, number("accuracy", mean)));
-    }
+    tip.replaceChildren(head, ...chart.told(row).map(([name, value]) => line(name, value)));
     tip.hidden = false;
     const { width, height } = tip.getBoundingClientRect();
     const right = event.clientX + 14 + width < document.documentElement.clientWidth;
     tip.style.left = `${Math.max(4, right ? event.clientX + 14 : event.clientX - 14 - width)}px`;
     tip.style.top = `${Math.max(4, Math.min(event.clientY + 14, innerHeight - height - 4))}px`;
+  };
+
+  const toldOfCurve = (chart) => (row) => [
+    ["epoch", String(row.epoch)],
+    ["mean", number(chart.quantity, row.value)],
+    ...content.lines
+      .filter((curve) => curve.arm === row.arm && curve.seed !== null)
+      .map((curve) => [curve.seed, curve.values[chart.key][curve.epochs.indexOf(row.epoch)] ?? null])
+      .filter(([, value]) => value !== null)
+      .map(([seed, value]) => [`seed ${seed}`, number(chart.quantity, value)]),
+  ];
+  const toldOfTest = (row) => {
+    const all = content.tests.filter((other) => other.arm === row.arm);
+    const mean = all.reduce((sum, other) => sum + other.value, 0) / all.length;
+    return [
+      [`seed ${row.seed}`, number("accuracy", row.value)],
+      ...(all.length > 1 ? [[`mean of ${all.length}`, number("accuracy", mean)]] : []),
+    ];
   };
 
   const quiet = () => {
@@ -149,7 +157,7 @@
       const row = nearest(chart, event);
       if (!row) return quiet();
       tell(chart, row, event);
-      bringForward(row.arm, row.epoch ?? 0);
+      if (chart.focusing) bringForward(row.arm, row.epoch ?? 0);
     };
     chart.place.addEventListener("pointermove", seek);
     chart.place.addEventListener("pointerdown", seek);
@@ -160,6 +168,9 @@
   const choose = () => {
     shown.clear();
     for (const box of boxes) if (box.checked) shown.add(box.dataset.arm);
+    for (const panel of document.querySelectorAll("[data-panel]")) {
+      panel.hidden = !shown.has(panel.dataset.panel);
+    }
     return Promise.all(charts.map(fill));
   };
   for (const box of boxes) {
@@ -175,21 +186,51 @@
     });
   }
 
+  for (const button of document.querySelectorAll("button[data-only]")) {
+    const members = new Set(JSON.parse(button.dataset.only));
+    button.addEventListener("click", () => {
+      for (const box of boxes) box.checked = members.has(box.dataset.arm);
+      choose();
+    });
+  }
+
   const repaint = (printing) => {
-    for (const chart of charts) paint(chart.view, printing).run();
+    for (const chart of charts) paint(chart, printing).run();
   };
   dark.addEventListener("change", () => repaint(false));
   addEventListener("beforeprint", () => repaint(true));
   addEventListener("afterprint", () => repaint(false));
 
   const making = [make(document.getElementById("tests"), content.test, {
-    data: "tests", rows: testRows,
+    data: "tests", rows: testRows, axis: () => axis("test"), focusing: true, pointed: () => true,
+    at: (row) => [row.value, row.arm], weigh: [1, 4], told: toldOfTest,
   })];
   for (const place of document.querySelectorAll("[data-quantity]")) {
     const quantity = place.dataset.quantity;
     const key = `${quantity}-${place.dataset.split}`;
-    making.push(make(place, content.curve, {
-      data: "curves", quantity, key, rows: () => curveRows(key),
+    const chart = {
+      data: "curves", quantity, key, rows: () => curveRows(key), axis: () => axis(quantity),
+      focusing: true, pointed: (row) => row.mean, at: (row) => [row.epoch, row.value], weigh: [4, 1],
+    };
+    making.push(make(place, content.curve, Object.assign(chart, { told: toldOfCurve(chart) })));
+  }
+  for (const place of document.querySelectorAll("[data-setting]")) {
+    const found = content.settings.find((one) => one.name === place.dataset.setting);
+    making.push(make(place, found.spec, {
+      data: "values", lines: found.lines, rows: () => found.rows.filter((row) => shown.has(row.arm)),
+      axis: () => [found.low, found.high], pointed: (row) => !row.mean,
+      at: (row) => [row.x, row.value], weigh: [1, 1],
+      told: (row) => [[`seed ${row.seed}`, number("accuracy", row.value)]],
+    }));
+  }
+  for (const place of document.querySelectorAll("[data-features]")) {
+    const arm = place.dataset.features;
+    making.push(make(place, content.features.spec, {
+      data: "features", arm, rows: () => content.features.rows[arm],
+      axis: () => [null, content.features.high], pointed: () => true,
+      at: (row) => [row.epoch, row.p80], weigh: [1, 0],
+      told: (row) => [["epoch", String(row.epoch)],
+        ...["p99", "p80", "p20", "p1"].map((name) => [`${name.slice(1)} %`, row[name].toPrecision(3)])],
     }));
   }
   Promise.all(making).then(() => {

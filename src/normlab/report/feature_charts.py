@@ -1,0 +1,124 @@
+"""How the penultimate features evolve: percentiles over validation, epoch by epoch."""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any
+
+from ..studies import Results
+from ..training.run import FEATURE_COLUMNS
+from .arms import styles
+from .charts import LIGHT, Spec, chart, files, ticks
+
+PERCENTILES = FEATURE_COLUMNS[1:]
+
+
+def recorded(results: Results) -> list[str]:
+    """Arms with runs that recorded features."""
+    return [arm for arm in results.arms if any(run.features for run in results.of_arm(arm))]
+
+
+def rows(results: Results, arm: str) -> list[dict[str, Any]]:
+    """A row an epoch: each percentile's mean over the arm's seeds."""
+    runs = [run.features for run in results.of_arm(arm) if run.features]
+    epochs = sorted({int(row["epoch"]) for features in runs for row in features})
+    found = []
+    for epoch in epochs:
+        there = [row for features in runs for row in features if row["epoch"] == epoch]
+        means = {name: statistics.fmean(row[name] for row in there) for name in PERCENTILES}
+        found.append({"arm": arm, "epoch": epoch, **means})
+    return found
+
+
+def highest(results: Results) -> float:
+    """The end of the axis that all arms share."""
+    return max(
+        (max(row["p99"] for row in rows(results, arm)) for arm in recorded(results)), default=1.0
+    )
+
+
+def spec(results: Results, epochs: int) -> Spec:
+    """A chart of one arm without its data: ``data("features")`` takes :func:`rows`, the parameter
+    ``own`` the arm's colour and ``high`` the end of the axis."""
+    x = {
+        "field": "epoch",
+        "type": "quantitative",
+        "title": "epoch",
+        "scale": {"domain": [1, max(2, epochs)], "nice": False},
+        "axis": {"values": ticks(epochs), "format": "d", "grid": False, "labelFlush": False},
+    }
+    y = {
+        "type": "quantitative",
+        "title": None,
+        "scale": {"domain": [0, {"expr": "high"}], "nice": True, "clamp": True},
+        "axis": {"tickCount": 4},
+    }
+
+    def band(low: str, high: str, strength: float) -> Spec:
+        return {
+            "mark": {"type": "area", "fillOpacity": strength, "opacity": 1,
+                     "color": {"expr": "own"}},
+            "encoding": {"x": x, "y": {**y, "field": high}, "y2": {"field": low}},
+        }  # fmt: skip
+
+    def line(field: str, width: float) -> Spec:
+        return {
+            "mark": {"type": "line", "strokeWidth": width, "color": {"expr": "own"}},
+            "encoding": {"x": x, "y": {**y, "field": field}},
+        }
+
+    first, low, high, last = PERCENTILES
+    return chart(
+        {
+            "data": {"name": "features", "values": []},
+            "params": [{"name": "high", "value": 1}, {"name": "own", "value": "#000000"}],
+            "layer": [
+                band(first, last, 0.16),
+                band(low, high, 0.34),
+                *(line(name, 1.2) for name in PERCENTILES),
+            ],
+        },
+        results,
+    )
+
+
+def figures(results: Results) -> dict[str, tuple[str, bytes]]:
+    """All arms side by side in one chart, where features were recorded."""
+    return {"features": files(_together(results))} if recorded(results) else {}
+
+
+def _together(results: Results) -> Spec:
+    arms = recorded(results)
+    style = styles(results)
+    epochs = max(int(row["epoch"]) for arm in arms for row in rows(results, arm))
+    plain = spec(results, epochs)
+    high = highest(results)
+    panels = []
+    for arm in arms:
+        text = _with_colour({"layer": plain["layer"]}, style[arm].light, high)
+        panels.append(
+            {
+                **text,
+                "title": {"text": arm, "fontSize": 13, "anchor": "start"},
+                "width": 200,
+                "height": 130,
+                "data": {"values": rows(results, arm)},
+            }
+        )
+    shared = {k: v for k, v in plain.items() if k not in ("layer", "data", "params")}
+    params = [p for p in plain["params"] if p["name"] not in ("own", "high")]
+    return {**shared, "params": params, "columns": 4, "concat": panels,
+            "background": LIGHT["ground"]}  # fmt: skip
+
+
+def _with_colour(node: Any, colour: str, high: float) -> Any:
+    """The same specification with the two parameters put in: panels share one set of names."""
+    if isinstance(node, dict):
+        if node == {"expr": "own"}:
+            return colour
+        if node == {"expr": "high"}:
+            return high
+        return {name: _with_colour(value, colour, high) for name, value in node.items()}
+    if isinstance(node, list):
+        return [_with_colour(value, colour, high) for value in node]
+    return node

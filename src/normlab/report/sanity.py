@@ -1,0 +1,197 @@
+"""Bug or noise: what the check ``same-function`` and the trained models say, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..studies import Difference, Results, SameFunction, paired_difference
+from ..studies.same_function import BOUND, BOUND_FLOAT32, QUANTITIES, STEPS
+
+SURE = 0.95
+"""Level of the intervals."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is said of one arm.
+
+    Attributes:
+        arm, reference: the two layers compared.
+        bug: whether the evidence supports a bug; otherwise it supports noise.
+        function: is it the same function?
+        trained: are the trained models alike?
+        conclusion: which of bug and noise the evidence supports.
+        table: quantity to the largest difference in float64, where it was, the step from which it
+            was above the bound, and the largest relative difference in float32 after one step.
+    """
+
+    arm: str
+    reference: str
+    bug: bool
+    function: str
+    trained: tuple[str, ...]
+    conclusion: str
+    table: Mapping[str, tuple[str, str, str, str]]
+
+
+def verdicts(results: Results) -> list[Verdict]:
+    """One for every arm that was compared with a reference."""
+    return [_verdict(results, found) for found in results.checks]
+
+
+def markdown(results: Results) -> str:
+    """The verdicts as a section of results.md, or nothing."""
+    parts = []
+    for said in verdicts(results):
+        rows = "".join(f"| {name} | {' | '.join(cells)} |\n" for name, cells in said.table.items())
+        table = f"\n| {' | '.join(HEADS)} |\n|---|---|---|---|---|\n{rows}" if rows else ""
+        lines = [said.function, *said.trained, f"**{said.conclusion}**"]
+        parts.append(
+            f"\n## Is {said.arm} the same as {said.reference}?\n\n"
+            + "\n\n".join(lines) + f"\n{table}"
+        )  # fmt: skip
+    return "".join(parts)
+
+
+HEADS = (
+    "quantity", "largest difference (float64)", "where", "above the bound from",
+    "relative difference (float32, one step)",
+)  # fmt: skip
+
+
+def _verdict(results: Results, found: SameFunction) -> Verdict:
+    differences = [
+        (name, paired_difference(results, found.arm, found.reference, split=split, level=SURE))
+        for split, name in (("val", "validation"), ("test", "test"))
+    ]
+    trained = [_trained(found, name, difference) for name, difference in differences if difference]
+    at_test = differences[-1][1]
+    return Verdict(
+        found.arm,
+        found.reference,
+        not found.same,
+        _function(found),
+        tuple(trained) or ("No seed was completed by both arms.",),
+        _conclusion(found, at_test),
+        {name: _row(found, name) for name in QUANTITIES if name in found.largest},
+    )
+
+
+def _row(found: SameFunction, quantity: str) -> tuple[str, str, str, str]:
+    largest = found.largest[quantity]
+    over = largest.first_over
+    return (
+        f"{largest.difference:.1e}",
+        f"{largest.where}, step {largest.step}",
+        "never" if over is None else f"step {over}",
+        f"{found.float32[quantity]:.1e}",
+    )
+
+
+def _function(found: SameFunction) -> str:
+    if found.mismatch:
+        return (
+            f"{found.arm} and {found.reference} cannot be started from the same weights: "
+            f"{found.mismatch}. They are different functions."
+        )
+    how = (
+        f"Trained side by side in float64 from the same weights on the same batches for "
+        f"{found.steps} steps, {found.arm} and {found.reference}"
+    )
+    if found.differing:
+        named = found.differing[0]
+        largest = found.largest[named]
+        return (
+            f"{how} part: {_and(found.differing)} differ by more than {BOUND:g}, first at step "
+            f"{largest.first_over}. {_hint(found)}"
+        )
+    peak = max(found.largest.values(), key=lambda largest: largest.difference)
+    agree = (
+        f"{how} differ by at most {peak.difference:.1e} in loss, gradients, weights, buffers and "
+        f"evaluation logits, where the bound is {BOUND:g}: rounding."
+    )
+    if found.differing_float32:
+        return (
+            f"{agree} In float32 they differ all the same: {_and(found.differing_float32)} by "
+            f"more than {BOUND_FLOAT32:g} of the largest value after one step, which is more than "
+            "rounding. The layer computes something else in float32."
+        )
+    return f"{agree} They are the same function."
+
+
+def _hint(found: SameFunction) -> str:
+    """Where to look, from which quantities differ first."""
+    differing = set(found.differing)
+    first = min(found.largest[name].first_over or 0 for name in differing)
+    at_first = {name for name in differing if found.largest[name].first_over == first}
+    if differing <= {"buffers", "evaluation logits"}:
+        return (
+            "Loss, gradients and weights agree throughout, so training is as it should be: it is "
+            "the running statistics, or their use in evaluation, that are wrong. Look at the "
+            "momentum's direction and at biased against unbiased variance."
+        )
+    if "loss" in at_first:
+        return (
+            "The loss differs as soon as anything does: it is the forward pass in training mode "
+            "that is another. Look at eps and its place, the variance, the affine part."
+        )
+    if "gradients" in at_first:
+        return "The forward pass agrees where the gradients part: look at the backward pass."
+    return "What differs first is what to look at."
+
+
+def _trained(found: SameFunction, split: str, difference: Difference) -> str:
+    points = 100 * difference.mean
+    seeds = len(difference.seeds)
+    start = (
+        f"Trained models: seed for seed, {split} accuracy of {found.arm} is "
+        f"{abs(points):.2f} points {'above' if points >= 0 else 'below'} that of {found.reference}"
+    )
+    if difference.low is None or difference.high is None:
+        return f"{start} in the one seed there is, which says nothing about other seeds."
+    interval = f"[{100 * difference.low:+.2f}, {100 * difference.high:+.2f}]"
+    told = (
+        "these seeds do not tell the two apart"
+        if difference.low <= 0 <= difference.high
+        else "the interval leaves out 0"
+    )
+    return (
+        f"{start} on average over {seeds} seeds, {100 * difference.level:.0f} % t interval "
+        f"{interval}: {told}."
+    )
+
+
+def _conclusion(found: SameFunction, at_test: Difference | None) -> str:
+    told_apart = (
+        at_test is not None
+        and at_test.low is not None
+        and at_test.high is not None
+        and not at_test.low <= 0 <= at_test.high
+    )
+    if found.same:
+        more = (
+            " That the interval leaves out 0 is then the one in twenty that chance makes; more "
+            "seeds would show it."
+            if told_apart
+            else ""
+        )
+        return (
+            "The evidence supports noise, not a bug: the layers are one function, so what "
+            "separates the trained models is rounding, which training amplifies until two runs "
+            f"of equal layers are as far apart as two seeds.{more}"
+        )
+    more = (
+        ""
+        if told_apart
+        else " The accuracies of the trained models do not show it: looking at them alone one "
+        "would have called it noise."
+    )
+    return f"The evidence supports a bug: rounding cannot explain the difference.{more}"
+
+
+def _and(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+__all__ = ["HEADS", "STEPS", "Verdict", "markdown", "verdicts"]

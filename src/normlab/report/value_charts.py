@@ -1,0 +1,155 @@
+"""Test accuracy against a setting that a study varies: batch size, learning rate, depth."""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any
+
+from ..studies import Results
+from .arms import CATALOGUE, OTHERS
+from .charts import Spec, chart, render
+
+LOGARITHMIC = {"batch_size", "lr", "accumulate", "weight_decay", "epochs"}
+"""Settings whose steps are factors."""
+TITLES = {"batch_size": "batch size", "lr": "learning rate", "n": "blocks a stage (n)"}
+
+
+def settings(results: Results) -> list[str]:
+    """The varied fields with several numbers, in the order of the grid."""
+    arms = results.question["arms"].values()
+    return [
+        name
+        for name in results.question.get("varied", ())
+        if name != "norm" and len({_number(fields.get(name)) for fields in arms} - {None}) > 1
+    ]
+
+
+def rows(results: Results, setting: str) -> list[dict[str, Any]]:
+    """A row a complete run, and one an arm for its mean."""
+    found = []
+    for arm in results.arms:
+        fields = results.question["arms"][arm]
+        x = _number(fields.get(setting))
+        values = {
+            run.seed: run.metric("test", "accuracy") for run in results.of_arm(arm) if run.complete
+        }
+        points = {seed: 100 * v for seed, v in values.items() if v is not None}
+        if x is None or not points:
+            continue
+        shared = {"arm": arm, "line": _line(results, arm, setting), "x": x}
+        found += [{**shared, "seed": s, "mean": False, "value": v} for s, v in points.items()]
+        mean = statistics.fmean(points.values())
+        found.append({**shared, "seed": None, "mean": True, "value": mean})
+    return found
+
+
+def spec(results: Results, setting: str) -> Spec:
+    """The chart without its data: ``data("values")`` takes :func:`rows`."""
+    lines = list(dict.fromkeys(_line(results, arm, setting) for arm in results.arms))
+    marks = sorted({row["x"] for row in rows(results, setting)})
+    logarithmic = setting in LOGARITHMIC and marks[0] > 0
+    if logarithmic:
+        room = (marks[-1] / marks[0]) ** 0.06
+        scale: Spec = {"type": "log", "domain": [marks[0] / room, marks[-1] * room]}
+    else:
+        space = 0.06 * (marks[-1] - marks[0])
+        scale = {"domain": [marks[0] - space, marks[-1] + space]}
+    position = {
+        "x": {
+            "field": "x",
+            "type": "quantitative",
+            "title": TITLES.get(setting, setting.replace("_", " ")),
+            "scale": {**scale, "nice": False, "zero": False},
+            "axis": {"values": marks, "format": "~g", "grid": False, "labelFlush": False},
+        },
+        "y": {
+            "field": "value",
+            "type": "quantitative",
+            "title": "test accuracy (%)",
+            "scale": {
+                "domain": [{"expr": "low"}, {"expr": "high"}], "nice": True, "zero": False,
+            },
+            "axis": {"tickCount": 5},
+        },
+        "color": {
+            "field": "line",
+            "type": "nominal",
+            "scale": {
+                "domain": lines,
+                "range": [{"expr": f"lines[{index}]"} for index in range(len(lines))],
+            },
+            "legend": {"title": None, "symbolType": "stroke", "symbolSize": 400, "orient": "top",
+                       "symbolStrokeWidth": 2, "labelLimit": 300} if len(lines) > 1 else None,
+        },
+    }  # fmt: skip
+    return chart(
+        {
+            "data": {"name": "values", "values": []},
+            "params": [
+                {"name": "low", "value": 0},
+                {"name": "high", "value": 100},
+                {"name": "lines", "value": [light for light, _ in palette(results, setting)]},
+            ],
+            "layer": [
+                {
+                    "transform": [{"filter": "datum.mean"}],
+                    "mark": {"type": "line", "strokeWidth": 2, "point": False},
+                    "encoding": position,
+                },
+                {
+                    "transform": [{"filter": "!datum.mean"}],
+                    "mark": {"type": "circle", "size": 46, "opacity": 1, "fillOpacity": 0.6},
+                    "encoding": position,
+                },
+            ],
+        },
+        results,
+    )
+
+
+def figures(results: Results) -> dict[str, tuple[str, bytes]]:
+    """Name to SVG and PNG of the chart of every setting."""
+    made = {}
+    for setting in settings(results):
+        found = rows(results, setting)
+        if found:
+            drawn = spec(results, setting)
+            drawn["data"]["values"] = found
+            name = f"accuracy-test-by-{setting.replace('_', '-')}"
+            made[name] = render(drawn, *bounds(found))
+    return made
+
+
+def palette(results: Results, setting: str) -> list[tuple[str, str]]:
+    """Colours of the chart's lines on a light and on a dark ground."""
+    lines = dict.fromkeys(_line(results, arm, setting) for arm in results.arms)
+    return [_colours(line, index) for index, line in enumerate(lines)]
+
+
+def bounds(found: list[dict[str, Any]]) -> tuple[float, float]:
+    """The axis of these rows."""
+    values = [row["value"] for row in found]
+    low, high = min(values), max(values)
+    return (low, high) if high > low else (low - 1, high + 1)
+
+
+def _line(results: Results, arm: str, setting: str) -> str:
+    """What the arms of a line share: all that varies but the setting."""
+    fields = results.question["arms"][arm]
+    others = [
+        str(fields.get(name)) if name == "norm" else f"{name}={fields.get(name)}"
+        for name in results.question["varied"]
+        if name != setting
+    ]
+    return ",".join(others)
+
+
+def _colours(line: str, index: int) -> tuple[str, str]:
+    style = CATALOGUE.get(line) or OTHERS[index % len(OTHERS)]
+    return style.light, style.dark
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return float(value)
