@@ -21,6 +21,11 @@ ALLOWED = {
     "training": {"models", "norms", "data"},
     "studies": {"training", "models", "norms", "data"},
     "report": {"studies", "training", "models", "norms", "data"},
+    "explain": {"models", "norms", "data"},
+    "surgery": {"models", "norms"},
+    "workflow": {
+        "explain", "surgery", "report", "studies", "training", "models", "norms", "data",
+    },
 }
 
 

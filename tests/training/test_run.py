@@ -280,11 +280,13 @@ def test_the_last_update_of_a_pass_weighs_its_images_alike(digits: DataSet, tmp_
     assert max(float((one[k] - two[k]).abs().max()) for k in one) < 1e-5
 
 
-def test_equal_updates_go_through_the_images_pass_after_pass(digits: DataSet) -> None:
+def test_equal_updates_go_through_the_images_pass_after_pass(
+    digits: DataSet, tmp_path: Path
+) -> None:
     seen = {}
     for size in (8, 32, 128):
         config = RunConfig(n=1, batch_size=size, budget="updates", epochs=3)
-        one = run._Run(config, digits, Path("unused"), "identity", None)
+        one = run._Run(config, digits, tmp_path / str(size), "identity", None)
         epochs = [[y for group in one._updates(e) for _, y in group] for e in (1, 2, 3)]
         assert [len(batches) for batches in epochs] == [5, 5, 5]
         seen[size] = torch.cat([y for batches in epochs for y in batches])
