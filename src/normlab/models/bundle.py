@@ -26,7 +26,7 @@ IMAGE_SIZES = (8, 1024)
 """The smallest and largest side of images: what the network takes, and what the data rooms make."""
 
 _PICKLES = frozenset({".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt"})
-_GIVE_A_RUN = "give the folder of a run, STUDY/runs/ARM/seed-K"
+_GIVE_A_RUN = "give STUDY/runs/ARM/seed-K"
 _SHOWN = 3
 
 
@@ -159,13 +159,13 @@ def _described(folder: Path) -> dict[str, Any]:
 def _check_folder(folder: Path) -> None:
     """That the folder claims to hold a model that is whole; else what it is instead."""
     if not folder.exists():
-        raise InputError(f"{folder} does not exist; {_GIVE_A_RUN}")
+        raise InputError(f"{folder} is not a run's folder: it does not exist; {_GIVE_A_RUN}")
     if folder.is_file():
         if _is_pickle(folder):
             raise _refused_pickle(folder)
         if folder.name in (MODEL_FILE, WEIGHTS_FILE):
             raise InputError(f"{folder} is one file of a model; give its folder, {folder.parent}")
-        raise InputError(f"{folder} is a file; {_GIVE_A_RUN}")
+        raise InputError(f"{folder} is not a run's folder: it is a file; {_GIVE_A_RUN}")
     if (folder / "study.toml").is_file() and not (folder / MODEL_FILE).exists():
         found = sorted(path.parent for path in folder.glob(f"runs/*/*/{MODEL_FILE}"))
         some = ", ".join(str(path) for path in found[:_SHOWN]) + (

@@ -1,0 +1,81 @@
+"""What a trained network looks at, and how far its maps can be trusted.
+
+Light to import: what computes and draws is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .choice import RULE, Choice, Chosen, choose
+    from .exhibit import Exhibit, Subject
+    from .faithfulness import Curves, Faithfulness
+    from .gallery import Gallery, write_gallery
+    from .maps import (
+        METHODS,
+        explain_batch,
+        in_logit_units,
+        last_site,
+        last_stage_sites,
+        resolve_site,
+    )
+    from .placing import place, upsample
+    from .randomization import RandomizationStep, randomization_check
+
+_HOME = {
+    "METHODS": "maps",
+    "explain_batch": "maps",
+    "in_logit_units": "maps",
+    "last_site": "maps",
+    "last_stage_sites": "maps",
+    "resolve_site": "maps",
+    "place": "placing",
+    "upsample": "placing",
+    "Curves": "faithfulness",
+    "Faithfulness": "faithfulness",
+    "RandomizationStep": "randomization",
+    "randomization_check": "randomization",
+    "RULE": "choice",
+    "Choice": "choice",
+    "Chosen": "choice",
+    "choose": "choice",
+    "Exhibit": "exhibit",
+    "Subject": "exhibit",
+    "Gallery": "gallery",
+    "write_gallery": "gallery",
+}
+
+__all__ = [
+    "METHODS",
+    "explain_batch",
+    "in_logit_units",
+    "last_site",
+    "last_stage_sites",
+    "resolve_site",
+    "place",
+    "upsample",
+    "Curves",
+    "Faithfulness",
+    "RandomizationStep",
+    "randomization_check",
+    "RULE",
+    "Choice",
+    "Chosen",
+    "choose",
+    "Exhibit",
+    "Subject",
+    "Gallery",
+    "write_gallery",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOME[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

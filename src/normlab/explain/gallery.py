@@ -1,0 +1,323 @@
+"""The gallery of trained models: which images, their maps, the page and the files beside it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from ..data import DataSet
+from ..errors import InputError
+from ..files import explained_disk_errors, read_json, write_json, write_text
+from . import page, pictures
+from .choice import RULE, Choice, Chosen
+from .exhibit import QUANTILE, Checks, Exhibit, Looked, Progress, Subject, check, look
+from .pictures import Panel, SheetImage
+from .placing import place
+
+FORMAT = "normlab gallery 1"
+CHOSEN, PAGE, SHEET = "chosen.json", "index.html", "contact-sheet.png"
+
+COMPARED_SIDE = 512
+"""Most pixels a side of a panel in the PNG files where several models stand in one file."""
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """A gallery's files.
+
+    Attributes:
+        folder: holds everything.
+        page: ``index.html``, one offline page.
+        contact_sheet: all images in one PNG file.
+        chosen: ``chosen.json``: the images, the rule, method, site and units.
+        notes: plain sentences: what there was less of than asked, and the like.
+    """
+
+    folder: Path
+    page: Path
+    contact_sheet: Path
+    chosen: Path
+    notes: tuple[str, ...]
+
+
+def write_gallery(
+    folder: Path,
+    subjects: Sequence[Subject],
+    data: DataSet,
+    split: str,
+    choice: Choice,
+    *,
+    method: str = "grad-cam",
+    site: str = "last",
+    title: str,
+    record: Mapping[str, Any],
+    notes: Sequence[str] = (),
+    with_faithfulness: bool = False,
+    with_randomization: bool = False,
+    progress: Progress | None = None,
+) -> Gallery:
+    """Compute the maps and write the gallery, whole or not at all.
+
+    Args:
+        folder: where; an earlier gallery there is replaced.
+        subjects: the models; the images were chosen by the first one.
+        data: the data set, with the mean and deviation that the models were trained with.
+        split: of which the images are.
+        choice: the images.
+        method: see :func:`.maps.explain_batch`.
+        site: see :func:`.maps.resolve_site`.
+        title: of the page.
+        record: what ``chosen.json`` says about where the models come from.
+        notes: plain sentences for the page.
+        with_faithfulness: also measure deletion and insertion.
+        with_randomization: also randomize the first model's layers from the top.
+        progress: called with a stage, and how many of how many are done.
+
+    Raises:
+        InputError: a folder that holds something else, an unknown method or site, an image that
+            cannot be read any more.
+    """
+    tell = progress or (lambda stage, done, total: None)
+    check_target(folder)
+    exhibit = look(subjects, data, split, choice, method, site, tell)
+    checks = check(
+        exhibit, tell, with_faithfulness=with_faithfulness, with_randomization=with_randomization
+    )
+    said = (*notes, *_short(choice, data))
+    with _whole(folder) as aside:
+        sources = _draw(aside, exhibit, tell)
+        files = file_names(choice, data)
+        write_json(aside / CHOSEN, {"format": FORMAT, **record, **_record(exhibit, checks, files)})
+        write_text(aside / PAGE, page.render(title, exhibit, checks, sources, files, said))
+    return Gallery(folder, folder / PAGE, folder / SHEET, folder / CHOSEN, said)
+
+
+def check_target(folder: Path) -> None:
+    """Fail before any work where a gallery cannot be written.
+
+    Raises:
+        InputError: the folder holds something that is no gallery.
+    """
+    if not folder.exists():
+        return
+    if folder.is_dir() and not any(folder.iterdir()):
+        return
+    ours = False
+    if (folder / CHOSEN).is_file():
+        content = read_json(folder / CHOSEN)
+        ours = isinstance(content, dict) and content.get("format") == FORMAT
+    if not ours:
+        raise InputError(
+            f"{folder} is there already and is no gallery; move it away, or choose another folder "
+            "with --out"
+        )
+
+
+@contextmanager
+def _whole(folder: Path) -> Iterator[Path]:
+    """A folder to fill beside the one wanted; it takes its name when all went well."""
+    aside = folder.parent / f".{folder.name}.{os.getpid()}.part"
+    old = folder.parent / f".{folder.name}.{os.getpid()}.old"
+    with explained_disk_errors(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir()
+        try:
+            yield aside
+            check_target(folder)
+            if folder.exists():
+                folder.replace(old)
+            aside.replace(folder)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+            if not folder.exists() and old.exists():
+                old.replace(folder)
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def file_names(choice: Choice, data: DataSet) -> list[str]:
+    """The path of each image's PNG file inside the gallery, in the order of the choice."""
+    folders = _folders(data.classes)
+    return [
+        f"images/{folders[chosen.label]}/{chosen.kind}-{chosen.place}-"
+        f"{_plain(Path(chosen.name).stem, 'image')}.png"
+        for chosen in choice.images
+    ]
+
+
+def _folders(classes: Sequence[str]) -> list[str]:
+    """A folder's name for each class; different ones also where case does not count."""
+    taken: set[str] = set()
+    found = []
+    for index, name in enumerate(classes):
+        plain = _plain(name, "class")
+        if plain.lower() in taken:
+            plain = f"{plain}-{index}"
+        taken.add(plain.lower())
+        found.append(plain)
+    return found
+
+
+def _plain(text: str, otherwise: str) -> str:
+    """Letters, digits, dots, dashes and underscores, which every file system takes."""
+    return re.sub(r"[^\w.-]+", "-", text).strip("-.")[:80] or otherwise
+
+
+def _short(choice: Choice, data: DataSet) -> list[str]:
+    """One sentence for all classes with fewer images than asked."""
+    if not choice.short:
+        return []
+    names = ", ".join(data.classes[label] for label in choice.short)
+    if len(choice.short) == len(choice.classes) > 1:
+        names = "every class"
+    return [f"The split has fewer images than asked, so all that it has are shown: {names}."]
+
+
+def _draw(folder: Path, exhibit: Exhibit, progress: Progress) -> list[str]:
+    """Write the PNG files; returns the pictures as data URIs for the page."""
+    choice, data = exhibit.choice, exhibit.data
+    several = len(exhibit.subjects) > 1
+    files = file_names(choice, data)
+    embedded = []
+    sheet: dict[int, list[SheetImage]] = {label: [] for label in choice.classes}
+    side = page.picture_side(len(choice.images))
+    for index, (chosen, by_model) in enumerate(zip(choice.images, exhibit.looked, strict=True)):
+        source = pictures.source_picture(data, exhibit.split, chosen.row)
+        embedded.append(pictures.embedded_picture(source, side))
+        shown = source
+        if several and source.width > COMPARED_SIDE:
+            shown = source.resize((COMPARED_SIDE, COMPARED_SIDE), Image.Resampling.LANCZOS)
+        shown = pictures.enlarged(shown)
+        overlays = [
+            [
+                pictures.overlay(shown, place(seen.cells, data.image_size, shown.width), seen.scale)
+                for seen in looked.maps
+            ]
+            for looked in by_model
+        ]
+        panels = _panels(exhibit, chosen, by_model, shown, overlays)
+        pictures.write_panels(folder / files[index], panels)
+        small = (shown, *(drawn[0] for drawn in overlays)) if several else (shown, *overlays[0])
+        sheet[chosen.label].append(SheetImage(small, _sheet_lines(exhibit, chosen, by_model[0])))
+        progress("pictures", index + 1, len(choice.images))
+    rows = [(data.classes[label], images) for label, images in sheet.items()]
+    pictures.write_contact_sheet(folder / SHEET, rows, _sheet_legend(exhibit), several)
+    return embedded
+
+
+def _panels(
+    exhibit: Exhibit,
+    chosen: Chosen,
+    by_model: Sequence[Looked],
+    shown: Image.Image,
+    overlays: Sequence[Sequence[Image.Image]],
+) -> list[list[Panel]]:
+    """A row a model: the picture, the map of the true class, that of the predicted class."""
+    classes = exhibit.data.classes
+    rows = []
+    for subject, looked, drawn in zip(exhibit.subjects, by_model, overlays, strict=True):
+        several = len(exhibit.subjects) > 1
+        first = Panel(shown, (subject.name if several else classes[chosen.label], chosen.name))
+        rows.append([first])
+        for seen, picture in zip(looked.maps, drawn, strict=True):
+            probability = f"{classes[seen.target]} {looked.probabilities[seen.target]:.2f}"
+            own = f"full colour ±{seen.scale:.2g} {exhibit.unit}"
+            rows[-1].append(Panel(picture, (f"for {probability}", seen.note or own)))
+    return rows
+
+
+def _sheet_lines(exhibit: Exhibit, chosen: Chosen, looked: Looked) -> tuple[str, ...]:
+    said = f"{chosen.kind}, {looked.probabilities[looked.predicted]:.2f}"
+    return (said,) if chosen.kind == "right" else (said, exhibit.data.classes[looked.predicted])
+
+
+def _sheet_legend(exhibit: Exhibit) -> str:
+    names = [subject.name for subject in exhibit.subjects]
+    stands = (
+        f"from the top: picture, then {', '.join(names)}, all for the true class"
+        if len(names) > 1
+        else "picture, evidence for the true class, where wrong also for the predicted class"
+    )
+    return f"{stands}; orange speaks for the class, blue against it; {scale_words(exhibit)}"
+
+
+def scale_words(exhibit: Exhibit) -> str:
+    """What full colour stands for."""
+    if exhibit.logits or len(exhibit.subjects) == 1:
+        return f"full colour: ±{exhibit.scales[0]:.2g} {exhibit.unit}"
+    each = ", ".join(
+        f"{subject.name} ±{scale:.2g}"
+        for subject, scale in zip(exhibit.subjects, exhibit.scales, strict=True)
+    )
+    return f"full colour, {exhibit.unit}: {each}"
+
+
+def _record(exhibit: Exhibit, checks: Checks, files: Sequence[str]) -> dict[str, Any]:
+    """What chosen.json says of the images, the maps and the checks."""
+    data = exhibit.data
+    content: dict[str, Any] = {
+        "data": {"source": data.source, "fingerprint": data.fingerprint},
+        "split": exhibit.split,
+        "classes": list(data.classes),
+        "rule": RULE,
+        "method": exhibit.method,
+        "site": exhibit.site,
+        "sites": list(exhibit.sites),
+        "units": exhibit.unit,
+        "full_colour": {
+            subject.name: scale
+            for subject, scale in zip(exhibit.subjects, exhibit.scales, strict=True)
+        },
+        "full_colour_rule": f"the {QUANTILE} quantile of the absolute values of all cells",
+        "images": [
+            {
+                "name": chosen.name,
+                "class": data.classes[chosen.label],
+                "kind": chosen.kind,
+                "place": chosen.place,
+                "rank": f"{chosen.end} confident {chosen.rank}",
+                "file": file,
+                "models": {
+                    subject.name: {
+                        "predicted": data.classes[looked.predicted],
+                        "probabilities": [float(f"{p:.6g}") for p in looked.probabilities],
+                    }
+                    for subject, looked in zip(exhibit.subjects, by_model, strict=True)
+                },
+            }
+            for chosen, by_model, file in zip(
+                exhibit.choice.images, exhibit.looked, files, strict=True
+            )
+        ],
+    }
+    if checks.faithfulness:
+        content["faithfulness"] = {
+            name: {
+                kind: {ranking: curves.area for ranking, curves in getattr(found, kind).items()}
+                for kind in ("deletion", "insertion")
+            }
+            for name, found in checks.faithfulness.items()
+        }
+    if checks.cascade:
+        content["randomization"] = [
+            {
+                "layer": step.layer,
+                "spearman": _number(step.mean_spearman),
+                "pearson": _number(step.mean_pearson),
+            }
+            for step in checks.cascade
+        ]
+    return content
+
+
+def _number(value: float) -> float | None:
+    """JSON has no NaN: a mean over no images is null."""
+    return None if value != value else value

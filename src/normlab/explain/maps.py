@@ -1,0 +1,340 @@
+"""Class activation maps: where in the picture a class finds its evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import InputError, did_you_mean
+from ..models import ResNet
+from .placing import interpolation
+
+_MASKED_AT_ONCE = 64
+_PROBE_SIDE = 8
+_RELUS = ("relu1", "relu2")
+
+
+def last_stage_sites(model: nn.Module) -> tuple[str, ...]:
+    """The outputs of both ReLUs of each of the n blocks of the last stage: 2n module paths, in
+    the order in which they are computed.
+
+    Raises:
+        InputError: a network that is no :class:`normlab.models.ResNet`.
+    """
+    if not isinstance(model, ResNet):
+        raise InputError(
+            f"The last stage is known of normlab.models.ResNet, got {type(model).__name__}; "
+            "name the site by its module path."
+        )
+    return tuple(f"stages.2.{block}.{relu}" for block in range(model.n) for relu in _RELUS)
+
+
+def last_site(model: nn.Module) -> str:
+    """The output of the last block, whose mean over the map goes into the classifier.
+
+    Raises:
+        InputError: as :func:`last_stage_sites`.
+    """
+    return last_stage_sites(model)[-1]
+
+
+def resolve_site(model: nn.Module, word: str) -> tuple[str, ...]:
+    """Module paths that a word stands for.
+
+    ``"last"`` is the output of the last block; ``"mean"`` the 2n ReLU outputs of the last stage,
+    whose maps are averaged; any other word is the path of a module with output (N, C, h, w), such
+    as ``"stages.0.1.relu2"`` or ``"conv"``. A path is tried on an image of zeros.
+
+    Raises:
+        InputError: a word that is none of these; ``"last"`` or ``"mean"`` of a network that is no
+            :class:`normlab.models.ResNet`.
+    """
+    if word == "last":
+        return (last_site(model),)
+    if word == "mean":
+        return last_stage_sites(model)
+    weight = next(parameter for parameter in model.parameters() if parameter.dim() == 4)
+    probe = weight.new_zeros(1, weight.shape[1], _PROBE_SIDE, _PROBE_SIDE)
+    with evaluating(model), _outputs_of(model, (word,)) as seen, torch.no_grad():
+        model(probe)
+    _check_seen(seen, (word,))
+    return (word,)
+
+
+def in_logit_units(method: str, sites: tuple[str, ...], model: nn.Module) -> bool:
+    """Whether the cells of a map sum to the logit less the classifier's bias.
+
+    So it is for Grad-CAM and HiResCAM at the last block's output alone, where they are one map:
+    the gradient there is w_k / (h w) at every cell. A cell's value is then its share of the logit.
+    CAM is h w times that map: its mean is the logit less the bias.
+    """
+    if not isinstance(model, ResNet):
+        return False
+    return method in ("grad-cam", "hires-cam") and tuple(sites) == (last_site(model),)
+
+
+def explain_batch(
+    model: nn.Module,
+    x: Tensor,
+    targets: Tensor,
+    method: str = "grad-cam",
+    sites: tuple[str, ...] | None = None,
+) -> Tensor:
+    """Class activation maps of a batch, signed, averaged over the sites.
+
+    With y the target's logit, A_k the map of channel k at the site, (h, w) its size, G_k the
+    gradient of y by A_k, and sums over channels k::
+
+        grad-cam     L = sum_k mean(G_k) A_k
+        hires-cam    L = sum_k G_k A_k
+        cam          L = sum_k w_k A_k                     w the target's row of the classifier
+        grad-cam++   L = sum_k (sum_ij alpha_kij relu(G_kij)) A_k,
+                     alpha_kij = G_kij^2 / (2 G_kij^2 + G_kij^3 sum_ab A_kab), 0 where G_kij = 0
+        layer-cam    L = sum_k relu(G_k) A_k
+        score-cam    L = sum_k softmax_k(y(x * mask_k)) A_k,
+                     mask_k = A_k at the size of x, scaled to [0, 1] (0 for a constant map)
+
+    Sources: Selvaraju et al. 2017, "Grad-CAM", equations 1 and 2; Draelos & Carin 2020, "Use
+    HiResCAM instead of Grad-CAM", section 3.3; Zhou et al. 2016, "Learning Deep Features for
+    Discriminative Localization", equation 2; Chattopadhay et al. 2018, "Grad-CAM++", equations 10
+    to 14 and 19; Jiang et al. 2021, "LayerCAM", equations 5 to 7; Wang et al. 2020, "Score-CAM",
+    algorithm 1.
+
+    Departures from the papers: the closing ReLU of all but CAM and HiResCAM is left to the
+    caller, who applies it to the result (with several sites, after the average). Grad-CAM++ takes
+    Y = exp(y) and leaves out its common factor exp(y), which scales the whole map. Score-CAM
+    leaves out the baseline's score, which the softmax cancels, and places the masks as
+    :func:`normlab.explain.upsample` does; masks scaled before and after that are then the same.
+    Grad-CAM++, LayerCAM and Score-CAM are meant for maps that are not negative, as after a ReLU.
+    Grad-CAM is 0 but for rounding at a convolution followed by instance normalization, which takes
+    away each map's mean, and so the mean of the gradient.
+
+    Each image's map is its own: it does not depend on the rest of the batch. The network explains
+    in evaluation mode; its modes, parameters, their gradients, its buffers and its hooks are left
+    as they were, also when an error ends the call. Gradients are enabled here whatever surrounds
+    the call.
+
+    Args:
+        model: a network from (N, C, H, W) to logits (N, classes).
+        x: normalized images (N, C, H, W), on the network's device.
+        targets: (N,) whole numbers, the class to explain for each image.
+        method: one of :data:`METHODS`.
+        sites: module paths with outputs of one size, as :func:`resolve_site` gives them; None is
+            the output of the last block.
+
+    Returns:
+        (N, h, w), in the type of ``x``, detached. Units are those of the logit for Grad-CAM and
+        HiResCAM (see :func:`in_logit_units`), of the activations for Score-CAM, and the method's
+        own for the others.
+
+    Raises:
+        InputError: an unknown method or site; a site without maps, or that the logit does not
+            depend on; sites of different size; CAM elsewhere than at the output of the last
+            block; images or targets of the wrong shape, targets that are no class.
+    """
+    if method not in METHODS:
+        raise InputError(
+            f"There is no method called {method}{did_you_mean(method, METHODS)}; known are "
+            f"{', '.join(METHODS)}."
+        )
+    if sites is None:
+        sites = (last_site(model),)
+    if method == "cam" and sites != (last_site(model),):
+        raise InputError(
+            f"CAM is defined at the output of the last block alone ({last_site(model)}), got "
+            f"{', '.join(sites)}; elsewhere take hires-cam."
+        )
+    if x.dim() != 4 or not x.is_floating_point():
+        raise InputError(
+            f"Images must be normalized floats of shape (N, C, H, W), got {x.dtype} of shape "
+            f"{tuple(x.shape)}."
+        )
+    check_targets(x, targets)
+    with torch.inference_mode(False), evaluating(model):
+        # A tensor made under inference mode may not enter a graph; its copy may.
+        x = x.detach().clone()
+        if method in _OF_GRADIENT:
+            maps = _of_gradient(model, x, targets, sites, _OF_GRADIENT[method])
+        else:
+            with torch.no_grad():
+                weigh = _cam if method == "cam" else _score_cam
+                maps = weigh(model, x, targets, sites)
+    return torch.stack(maps).mean(0)
+
+
+def check_targets(x: Tensor, targets: Tensor) -> None:
+    """Refuse targets that are not one whole number an image.
+
+    Raises:
+        InputError: naming what was found.
+    """
+    if targets.shape != x.shape[:1] or targets.is_floating_point() or targets.is_complex():
+        raise InputError(
+            f"Targets must be one class index an image, {len(x)} whole numbers; got "
+            f"{targets.dtype} of shape {tuple(targets.shape)}."
+        )
+
+
+def target_values(outputs: Tensor, targets: Tensor) -> Tensor:
+    """The target's entry of each row of (N, classes): (N,).
+
+    Raises:
+        InputError: a target that is no class.
+    """
+    classes = outputs.shape[1]
+    for target in targets.tolist():
+        if not 0 <= target < classes:
+            raise InputError(
+                f"The network has {classes} classes, 0 to {classes - 1}; got target {target}."
+            )
+    return outputs.gather(1, targets.to(outputs.device, torch.int64)[:, None])[:, 0]
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode; afterwards every module has the mode it had, mixed ones included."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+@contextmanager
+def _outputs_of(model: nn.Module, sites: tuple[str, ...]) -> Iterator[dict[str, Tensor]]:
+    """What the modules put out while the context is open, by path."""
+    modules = dict(model.named_modules())
+    for site in sites:
+        if not site or site not in modules:
+            known = [name for name in modules if name]
+            raise InputError(
+                f"There is no site called {site!r}{did_you_mean(site, ['last', 'mean', *known])}; "
+                "write last, mean, or the path of a module such as stages.0.0.relu2."
+            )
+    seen: dict[str, Tensor] = {}
+
+    def keep(site: str) -> Callable[[nn.Module, Any, Any], None]:
+        return lambda _module, _inputs, output: seen.__setitem__(site, output)
+
+    handles = [modules[site].register_forward_hook(keep(site)) for site in sites]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _check_seen(seen: dict[str, Tensor], sites: tuple[str, ...]) -> list[Tensor]:
+    """The outputs in the order of the sites, having made sure that they are maps of one size."""
+    for site in sites:
+        output = seen.get(site)
+        if not isinstance(output, Tensor) or output.dim() != 4:
+            found = "nothing" if output is None else f"shape {tuple(output.shape)}"
+            raise InputError(
+                f"The site {site} has no maps: its output must have shape (N, C, h, w), got "
+                f"{found}; take a convolution, a normalization, a ReLU or a block."
+            )
+    sizes = {site: tuple(seen[site].shape[2:]) for site in sites}
+    if len(set(sizes.values())) > 1:
+        found = ", ".join(f"{site} has {h}x{w}" for site, (h, w) in sizes.items())
+        raise InputError(f"Maps to be averaged must be of one size, but {found}.")
+    return [seen[site] for site in sites]
+
+
+def _of_gradient(
+    model: nn.Module,
+    x: Tensor,
+    targets: Tensor,
+    sites: tuple[str, ...],
+    formula: Callable[[Tensor, Tensor], Tensor],
+) -> list[Tensor]:
+    # The images ask for the gradient, so that there is a graph where no parameter does.
+    with torch.enable_grad(), _outputs_of(model, sites) as seen:
+        logits = model(x.requires_grad_())
+        activations = _check_seen(seen, sites)
+        # Images do not meet in evaluation, so the sum's gradient is each image's own.
+        score = target_values(logits, targets).sum()
+        gradients = torch.autograd.grad(score, activations, allow_unused=True)
+    maps = []
+    for site, activation, gradient in zip(sites, activations, gradients, strict=True):
+        if gradient is None:
+            raise InputError(f"The logit does not depend on the output of {site}.")
+        maps.append(formula(activation.detach(), gradient))
+    return maps
+
+
+def _grad_cam(activation: Tensor, gradient: Tensor) -> Tensor:
+    return (gradient.mean((2, 3), keepdim=True) * activation).sum(1)
+
+
+def _hires_cam(activation: Tensor, gradient: Tensor) -> Tensor:
+    return (gradient * activation).sum(1)
+
+
+def _grad_cam_plus_plus(activation: Tensor, gradient: Tensor) -> Tensor:
+    # alpha with G^2 divided out, which would underflow; G = 0 has no part through relu(G).
+    alpha = 1 / (2 + gradient * activation.sum((2, 3), keepdim=True))
+    terms = torch.where(gradient > 0, alpha * gradient, 0.0)
+    return (terms.sum((2, 3), keepdim=True) * activation).sum(1)
+
+
+def _layer_cam(activation: Tensor, gradient: Tensor) -> Tensor:
+    return (gradient.relu() * activation).sum(1)
+
+
+def _cam(model: nn.Module, x: Tensor, targets: Tensor, sites: tuple[str, ...]) -> list[Tensor]:
+    with _outputs_of(model, sites) as seen:
+        target_values(model(x), targets)
+    weight = model.get_submodule("fc").get_parameter("weight")[targets.to(x.device)]
+    return [(weight[:, :, None, None] * maps).sum(1) for maps in _check_seen(seen, sites)]
+
+
+def _score_cam(
+    model: nn.Module, x: Tensor, targets: Tensor, sites: tuple[str, ...]
+) -> list[Tensor]:
+    with _outputs_of(model, sites) as seen:
+        target_values(model(x), targets)
+    return [_score_weighted(model, x, targets, maps) for maps in _check_seen(seen, sites)]
+
+
+def _score_weighted(model: nn.Module, x: Tensor, targets: Tensor, activations: Tensor) -> Tensor:
+    rows, columns = (
+        torch.from_numpy(interpolation(cells, pixels, pixels)).to(x)
+        for cells, pixels in zip(activations.shape[2:], x.shape[2:], strict=True)
+    )
+    low, high = activations.amin((2, 3), True), activations.amax((2, 3), True)
+    spread = torch.where(high > low, high - low, 1.0)
+    masks = rows @ ((activations - low) / spread) @ columns.T
+    maps = []
+    for image, target, channels, of_image in zip(x, targets, activations, masks, strict=True):
+        scores = [
+            target_values(model(image * part[:, None]), target.expand(len(part)))
+            for part in of_image.split(_MASKED_AT_ONCE)
+        ]
+        weights = torch.cat(scores).softmax(0)
+        maps.append((weights[:, None, None] * channels).sum(0))
+    return torch.stack(maps)
+
+
+_OF_GRADIENT: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "grad-cam": _grad_cam,
+    "hires-cam": _hires_cam,
+    "grad-cam++": _grad_cam_plus_plus,
+    "layer-cam": _layer_cam,
+}
+
+METHODS: tuple[str, ...] = (
+    "grad-cam",
+    "hires-cam",
+    "cam",
+    "grad-cam++",
+    "layer-cam",
+    "score-cam",
+)
+"""Names of the methods, see :func:`explain_batch`."""

@@ -1,0 +1,90 @@
+"""Where the cells of a map lie on the image.
+
+The network halves its maps by 3x3 convolutions of stride 2 with padding 1, 1x1 convolutions of
+stride 2, and by taking every second pixel. All of these centre cell i of the half on cell 2i of
+the whole. So cell i of a map of stride s is centred on PIXEL s i of the image, and not on
+s i + (s - 1) / 2, where plain bilinear interpolation (``align_corners=False``) puts it: that is
+1.5 pixels further down and to the right for the last stage, whose stride is 4.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_STRIDES = (1, 2, 4)
+
+
+def upsample(maps: npt.NDArray[Any] | Tensor, size: int) -> npt.NDArray[np.float32]:
+    """Maps at the size of the network's input, each cell where it belongs.
+
+    Bilinear between the centres of cells; beyond the last centre the edge's value holds. Cell
+    (i, j) is centred on pixel (s i, s j), where its value stands unchanged.
+
+    Args:
+        maps: (..., h, h).
+        size: side of the network's input, in pixels. The stride s is the one of 1, 2 and 4 for
+            which an input of this size has h cells: h = ceil(size / s).
+
+    Returns:
+        (..., size, size) float32.
+
+    Raises:
+        InputError: h cells that do not belong to an input of this size.
+    """
+    return place(maps, size, size)
+
+
+def place(maps: npt.NDArray[Any] | Tensor, image_size: int, side: int) -> npt.NDArray[np.float32]:
+    """Maps at the size of a picture of any resolution: :func:`upsample` for the source.
+
+    The resize rule takes the square of R x R pixels from the source and scales it to
+    ``image_size``, so that pixel p of the network's input covers [p R / image_size,
+    (p + 1) R / image_size) of the square. Pixel q of a picture of ``side`` pixels therefore looks
+    at position (q + 1/2) image_size / side - 1/2 among the network's pixels, and the map is
+    evaluated there. Nothing is averaged where ``side`` is smaller than ``image_size``.
+
+    Args:
+        maps: (..., h, h).
+        image_size: side of the network's input, in pixels.
+        side: side of the picture, in pixels.
+
+    Returns:
+        (..., side, side) float32.
+
+    Raises:
+        InputError: h cells that do not belong to an input of this size; a side under 1.
+    """
+    cells = maps if isinstance(maps, np.ndarray) else maps.detach().cpu().double().numpy()
+    if cells.ndim < 2 or cells.shape[-1] != cells.shape[-2]:
+        raise InputError(f"Maps must be squares, (..., h, h), got shape {tuple(maps.shape)}.")
+    if side < 1:
+        raise InputError(f"A picture has at least 1 pixel a side, got {side}.")
+    weights = interpolation(cells.shape[-1], image_size, side)
+    placed: npt.NDArray[np.float64] = weights @ cells.astype(np.float64) @ weights.T
+    return placed.astype(np.float32)
+
+
+def interpolation(cells: int, image_size: int, side: int) -> npt.NDArray[np.float64]:
+    """The weights of :func:`place` along one axis: (side, cells), each row sums to 1.
+
+    Raises:
+        InputError: cells that do not belong to an input of this size.
+    """
+    strides = [stride for stride in _STRIDES if -(-image_size // stride) == cells]
+    if not strides or cells < 1:
+        raise InputError(
+            f"A map of {cells} cells a side does not belong to images of {image_size} pixels: "
+            "the network has maps of full, half and quarter size, rounded up."
+        )
+    pixel = (np.arange(side) + 0.5) * image_size / side - 0.5
+    at = np.clip(pixel / strides[0], 0, cells - 1)
+    weights: npt.NDArray[np.float64] = np.maximum(0, 1 - np.abs(at[:, None] - np.arange(cells)))
+    return weights

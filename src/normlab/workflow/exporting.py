@@ -1,0 +1,98 @@
+"""Handing a trained model on as an ONNX file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import InputError
+from ..files import read_json
+from .prediction import find_images
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from ..models import ModelInfo
+    from ..surgery import ExportReport
+
+PROOF_IMAGES = 64
+"""At most so many images are compared."""
+
+
+def export(
+    run: str | Path,
+    *,
+    onnx: str | Path | None = None,
+    images: Sequence[str] | None = None,
+) -> ExportReport:
+    """Write a run's model as an ONNX file that takes uint8 pixels, proven on real images.
+
+    What the file takes and gives, and what "proven" means: ``normlab.surgery.export_onnx``. How an
+    image becomes a square of pixels stands in the file's metadata, ``resize_rule``.
+
+    Args:
+        run: a run's folder, or any folder with ``model.json`` and ``weights.safetensors``.
+        onnx: the file; by default ``model.onnx`` in the run's folder.
+        images: images to prove it with: files, folders and patterns as in ``predict``. By
+            default the first test images of the data the run was trained on. Of either, the
+            first :data:`PROOF_IMAGES`.
+
+    Raises:
+        InputError: no model in ``run``, no images to prove the export with, a package is missing,
+            or what ``export_onnx`` refuses.
+    """
+    from ..data.decode import RESIZE_RULE
+    from ..models import load_info, load_model
+    from ..surgery import export_onnx
+
+    folder = Path(run)
+    model, info = load_model(folder), load_info(folder)
+    sample = _own_images(folder, info) if images is None else _given_images(images, info)
+    return export_onnx(
+        model,
+        info,
+        folder / "model.onnx" if onnx is None else onnx,
+        sample.transpose(0, 3, 1, 2),
+        notes={"resize_rule": RESIZE_RULE.format(size=info.image_size)},
+    )
+
+
+def _given_images(images: Sequence[str], info: ModelInfo) -> npt.NDArray[np.uint8]:
+    import numpy as np
+
+    from ..data.decode import BadImageError, decode
+
+    decoded = []
+    for path in find_images(images)[:PROOF_IMAGES]:
+        try:
+            decoded.append(decode(path, info.image_size, info.in_channels))
+        except BadImageError as error:
+            raise InputError(f"{path} {error}; give other images") from error
+    return np.stack(decoded)
+
+
+def _own_images(folder: Path, info: ModelInfo) -> npt.NDArray[np.uint8]:
+    """The first test images of the run's own data."""
+    from ..data import DataConfig, load
+
+    give = "give images to prove the export with"
+    path = folder / "run.json"
+    if not path.is_file():
+        raise InputError(f"{folder} does not say which data it was trained on; {give}")
+    try:
+        asked = read_json(path)["data"]["config"]
+        config = DataConfig(**{**asked, "image_size": info.image_size})
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{path} does not say which data it was trained on; {give}") from error
+    try:
+        data = load(config)
+    except InputError as error:
+        raise InputError(f"the data of the run cannot be loaded; {give}. {error}") from error
+    if data.channels != info.in_channels:
+        raise InputError(
+            f"the images of {data.source} now have {data.channels} channels, the model takes "
+            f"{info.in_channels}; {give}"
+        )
+    return data.splits["test"].images(slice(PROOF_IMAGES))

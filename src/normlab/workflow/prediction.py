@@ -1,0 +1,205 @@
+"""Predicting the classes of images with a trained model."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
+
+from ..errors import InputError
+from ..files import write_with
+from .comparison import DataProgress
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+COLUMNS = ("path", "class", "probability")
+_STAGE = "Predicting"
+
+
+@dataclass(frozen=True)
+class PredictionReport:
+    """What :func:`predict` did.
+
+    Attributes:
+        rows: rows written, one an image that could be read.
+        unreadable: file to the reason why it has no row.
+        output: the CSV file.
+    """
+
+    rows: int
+    unreadable: Mapping[str, str]
+    output: Path
+
+
+def predict(
+    run: str | Path,
+    images: Sequence[str],
+    output: str | Path,
+    *,
+    device: str = "cpu",
+    batch_size: int = 64,
+    progress: DataProgress | None = None,
+) -> PredictionReport:
+    """Write the class of each image and the probability the model gives it.
+
+    Images are decoded, cut to the square and normalized as those the model was trained on, and
+    see the model in evaluation mode. It computes in float32, also where it was trained in
+    bfloat16. The CSV file has a row an image, in the order given: ``path`` as given or found,
+    ``class`` by name, ``probability`` = max of softmax(logits), 6 decimals. It is written whole
+    or not at all; where no image can be read it has its header alone.
+
+    Args:
+        run: a run's folder, or any folder with ``model.json`` and ``weights.safetensors``.
+        images: files, folders and patterns. A folder gives the images at any depth inside it,
+            sorted, leaving out hidden ones and files whose extension is no image's. A pattern
+            (``*``, ``?``, ``[...]``, ``**`` for any depth) gives the images it matches, sorted.
+            A file named twice gives two rows.
+        output: the CSV file.
+        device: ``"cpu"``, ``"cuda"`` or ``"auto"``.
+        batch_size: images a forward pass; so many are in memory at once. It does not change
+            the classes.
+        progress: is told stage, images done and images in all.
+
+    Raises:
+        InputError: no model in ``run``, something in ``images`` that gives no image, or an output
+            that cannot be written; nothing is written then.
+    """
+    if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
+        raise InputError(f"batch_size must be a whole number of at least 1, got {batch_size!r}")
+    import torch
+
+    from ..data.decode import BadImageError, decode
+    from ..models import load_info, load_model
+    from ..training import resolve_device
+
+    device = resolve_device(device)
+    model, info = load_model(run).to(device), load_info(Path(run))
+    if info.in_channels not in (1, 3):
+        raise InputError(
+            f"the model in {run} takes {info.in_channels} channels; image files give 1 or 3"
+        )
+    paths = find_images(images)
+    output = Path(output)
+    _check_output(output, paths)
+    mean, std = (
+        torch.tensor(values, dtype=torch.float64).mul(255).float().to(device)
+        for values in (info.mean, info.std)
+    )
+    unreadable: dict[str, str] = {}
+    rows = 0
+
+    def decoded(batch: Sequence[str]) -> Iterator[tuple[str, npt.NDArray[np.uint8]]]:
+        for path in batch:
+            try:
+                path.encode()
+                yield path, decode(path, info.image_size, info.in_channels)
+            except UnicodeEncodeError:
+                shown = path.encode("utf-8", "backslashreplace").decode()
+                unreadable[shown] = "has a name that is not valid Unicode; rename it"
+            except BadImageError as error:
+                unreadable[path] = str(error)
+
+    def write(aside: Path) -> None:
+        nonlocal rows
+        with aside.open("w", encoding="utf-8", newline="") as opened, torch.inference_mode():
+            table = csv.writer(opened, lineterminator="\n")
+            table.writerow(COLUMNS)
+            for start in range(0, len(paths), batch_size):
+                batch = list(decoded(paths[start : start + batch_size]))
+                if batch:
+                    pixels = torch.stack([torch.from_numpy(image.copy()) for _, image in batch])
+                    x = pixels.to(device).float().sub_(mean).div_(std).permute(0, 3, 1, 2)
+                    highest, index = model(x).softmax(1).max(1)
+                    for (path, _), p, i in zip(
+                        batch, highest.tolist(), index.tolist(), strict=True
+                    ):
+                        table.writerow((path, info.classes[i], f"{p:.6f}"))
+                    rows += len(batch)
+                if progress:
+                    progress(_STAGE, min(start + batch_size, len(paths)), len(paths))
+
+    write_with(output, write)
+    return PredictionReport(rows, unreadable, output)
+
+
+def find_images(images: Sequence[str]) -> list[str]:
+    """The files that files, folders and patterns name, in the order given.
+
+    See :func:`predict` for what each gives.
+
+    Raises:
+        InputError: one of them gives no image, or none is given.
+    """
+    if isinstance(images, (str, os.PathLike)):
+        images = [images]
+    asked = [os.fspath(item) for item in images]
+    if not asked:
+        raise InputError("no images are given; name files, folders or patterns such as 'in/*.png'")
+    return [path for item in asked for path in _images_of(item)]
+
+
+def _images_of(item: str) -> list[str]:
+    path = Path(item)
+    if item and path.is_dir():
+        found = sorted(_inside(item), key=lambda name: PurePath(name).parts)
+        if not found:
+            raise InputError(f"the folder {item} holds no images, at any depth")
+        return found
+    if item and os.path.lexists(item):
+        return [item]
+    if not glob.has_magic(item):
+        shown = item or "an empty name"
+        raise InputError(f"{shown} does not exist; name a file, a folder or a pattern")
+    # pathlib's own glob cannot take an absolute pattern.
+    matched = sorted(
+        glob.glob(item, recursive=True),  # noqa: PTH207
+        key=lambda name: PurePath(name).parts,
+    )
+    found = [name for name in matched if _looks_like_image(name) and not Path(name).is_dir()]
+    if not found and matched:
+        raise InputError(
+            f"the pattern {item} matches no images, only {matched[0]} and its like; "
+            "name the folder itself to take all images inside it"
+        )
+    if not found:
+        raise InputError(f"the pattern {item} matches nothing")
+    return found
+
+
+def _inside(folder: str) -> Iterator[str]:
+    """Images at any depth. Links to folders are followed, each folder is entered once."""
+    seen: set[tuple[int, int]] = set()
+
+    def refuse(error: OSError) -> None:
+        raise InputError(f"the folder {error.filename} cannot be read: {error.strerror}") from error
+
+    for above, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
+        status = Path(above).stat()
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in files:
+            if not name.startswith(".") and _looks_like_image(name):
+                yield os.path.join(above, name)  # noqa: PTH118 - the path as it was given
+
+
+def _looks_like_image(name: str) -> bool:
+    from ..data.decode import EXTENSIONS
+
+    return PurePath(name).suffix.lower() in EXTENSIONS
+
+
+def _check_output(output: Path, paths: Sequence[str]) -> None:
+    """Fail before any work if the file cannot be one, or would replace an image."""
+    if output.is_dir():
+        raise InputError(f"{output} is a folder; name a CSV file to write")
+    if output.exists() and any(Path(path).exists() and output.samefile(path) for path in paths):
+        raise InputError(f"{output} is one of the images; name another file to write")

@@ -1,0 +1,255 @@
+"""A model on disk: what is saved comes back, and nothing else gets in."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+
+from normlab.errors import InputError
+from normlab.models import ModelInfo, load_info, load_model, save_model
+from normlab.models.bundle import MODEL_FILE, WEIGHTS_FILE, load_card
+
+INFO = ModelInfo(1, ("cat", "dog"), "gn:groups=4", "B", 1, 16, (0.5,), (0.25,))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    save_model(tmp_path / "seed-0", INFO, INFO.build(seed=3).state_dict())
+    return tmp_path / "seed-0"
+
+
+def _described(folder: Path, **changed: Any) -> None:
+    path = folder / MODEL_FILE
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changed}))
+
+
+def _weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> None:
+    weights = safetensors.torch.load_file(folder / WEIGHTS_FILE)
+    change(weights)
+    safetensors.torch.save_file(weights, folder / WEIGHTS_FILE)
+
+
+def _refused(folder: Path, message: str) -> None:
+    """In one line that is short enough to read."""
+    with pytest.raises(InputError, match=message) as refused:
+        load_model(folder)
+    text = str(refused.value)
+    assert "\n" not in text
+    assert len(text.replace(str(folder.parent), "")) < 400
+
+
+def test_what_is_saved_comes_back(folder: Path) -> None:
+    assert load_info(folder) == INFO
+    model, expected = load_model(str(folder)), INFO.build(seed=3).state_dict()
+    assert not model.training
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in model.state_dict().items())
+    assert load_card(folder) == {}
+
+
+def test_a_card_goes_along(folder: Path) -> None:
+    card = {"pruned": {"share": 0.5, "sites": ["norm0"]}, "said": "ü"}
+    save_model(folder, INFO, INFO.build(seed=3).state_dict(), card)
+    assert load_card(folder) == card
+    assert load_info(folder) == INFO
+    assert not load_model(folder).training
+
+
+@pytest.mark.parametrize("card", [{"loss": float("nan")}, {"where": Path("x")}])
+def test_a_card_json_cannot_hold_changes_nothing(card: dict[str, Any], folder: Path) -> None:
+    before = (folder / WEIGHTS_FILE).read_bytes()
+    with pytest.raises(InputError, match="card of a model must be plain JSON"):
+        save_model(folder, INFO, INFO.build(seed=4).state_dict(), card)
+    assert (folder / WEIGHTS_FILE).read_bytes() == before
+
+
+def test_other_files_are_not_read(folder: Path) -> None:
+    (folder / "optimizer.pt").write_bytes(pickle.dumps({}))
+    (folder / "history.csv").write_text("epoch\n")
+    load_model(folder)
+
+
+class _Trap:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (exec, ("raise SystemExit('the pickle was opened')",))
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4, 5])
+def test_a_pickle_is_refused_unopened(protocol: int, folder: Path) -> None:
+    trap = pickle.dumps(_Trap(), protocol)
+    for name in ("model.pth", "model.PT", "x.bin", "x.pkl"):
+        (folder / name).write_bytes(trap)
+        _refused(folder / name, f"{name} is a pickle, which can run code")
+        (folder / name).unlink()
+    if protocol >= 2:
+        (folder / WEIGHTS_FILE).write_bytes(trap)
+        _refused(folder, f"{WEIGHTS_FILE} is a pickle, which can run code")
+        (folder / "model").write_bytes(trap)
+        _refused(folder / "model", "model is a pickle, which can run code")
+
+
+def test_what_torch_saves_is_a_pickle(folder: Path) -> None:
+    torch.save({"conv.weight": torch.zeros(1)}, folder / WEIGHTS_FILE)
+    _refused(folder, "is a pickle.*reads safetensors and JSON alone")
+    (folder / MODEL_FILE).unlink()
+    (folder / WEIGHTS_FILE).rename(folder / "pytorch_model.bin")
+    _refused(folder, r"pytorch_model\.bin is a pickle")
+
+
+def test_safetensors_of_any_header_length_are_no_pickle(folder: Path) -> None:
+    """A header of 0x0280 bytes begins as a pickle of protocol 2 does."""
+    path = folder / "x.safetensors"
+    header = json.dumps({"__metadata__": {}}).ljust(0x0280).encode()
+    path.write_bytes(struct.pack("<Q", len(header)) + header)
+    assert path.read_bytes()[:2] == b"\x80\x02"
+    _refused(path, r"x\.safetensors is not a run's folder: it is a file; give STUDY")
+
+
+def test_not_a_folder(folder: Path) -> None:
+    _refused(folder / MODEL_FILE, f"one file of a model; give its folder, {re.escape(str(folder))}")
+    _refused(folder / "gone", "is not a run's folder: it does not exist; give STUDY")
+    (folder / "notes.txt").write_text("hello")
+    _refused(folder / "notes.txt", "is not a run's folder: it is a file; give STUDY")
+
+
+def test_a_folder_of_something_else(tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    _refused(tmp_path / "x", r"holds no model \(no model.json\); give STUDY")
+
+
+def test_a_study_names_its_runs(tmp_path: Path) -> None:
+    study = tmp_path / "study"
+    study.mkdir()
+    (study / "study.toml").write_text("")
+    _refused(study, "is a study; give a run; none in it is complete yet")
+    for seed in range(5):
+        save_model(study / f"runs/bn/seed-{seed}", INFO, {})
+    _refused(study, "is a study; give one of its runs: .*runs/bn/seed-0, .* and 2 more")
+
+
+@pytest.mark.parametrize("status", ["interrupted", "diverged at step 7"])
+def test_a_run_without_a_model_says_its_status(status: str, tmp_path: Path) -> None:
+    run = tmp_path / "seed-0"
+    run.mkdir()
+    (run / "run.json").write_text(json.dumps({"status": status}))
+    _refused(run, f"has no model: its status is '{status}'")
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"n": -1}, "n must be a whole number of at least 1, got -1"),
+        ({"n": True}, "n must be a whole number"),
+        ({"n": "1"}, "n must be a whole number"),
+        ({"n": 10**9}, "says n = 1000000000; the weights have 1"),
+        ({"classes": "cat"}, "classes must be a list of at least two names, got 'cat'"),
+        ({"classes": ["cat"]}, "classes must be a list of at least two names"),
+        ({"classes": ["cat", 2]}, "classes must be a list of at least two names"),
+        ({"norm": "batchnorm"}, "no possible model: unknown normalization 'batchnorm'"),
+        ({"norm": "gn:groups=5"}, "no possible model: groups must divide"),
+        ({"norm": None}, "norm must be text"),
+        ({"shortcut": ["A"]}, "shortcut must be 'A' or 'B'"),
+        ({"in_channels": 10**9}, "mean must be a list of 1000000000 numbers"),
+        ({"in_channels": 3, "mean": [0.5] * 3, "std": [1] * 3}, "in_channels = 3; the weights h"),
+        ({"image_size": 10**6}, "image_size must be a whole number from 8 to 1024"),
+        ({"mean": [float("nan")]}, "mean must be a list of 1 numbers"),
+        ({"mean": 0.5}, "mean must be a list of 1 numbers"),
+        ({"std": [0]}, "std must be a list of 1 numbers above 0"),
+        ({"classses": []}, r"unknown field 'classses' \(did you mean classes\?\)"),
+        ({"format": "normlab model 2"}, "is not of the format 'normlab model 1'"),
+    ],
+)
+def test_impossible_values(changed: dict[str, Any], message: str, folder: Path) -> None:
+    _described(folder, **changed)
+    _refused(folder, message)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "null", "{}", "[" * 100_000, '{"n": ' + "9" * 5000 + "}", "\0\xff"]
+)
+def test_a_model_json_that_is_something_else(text: str, folder: Path) -> None:
+    (folder / MODEL_FILE).write_bytes(text.encode("latin-1"))
+    _refused(folder, r"model\.json")
+
+
+def test_a_missing_field_is_named(folder: Path) -> None:
+    content = json.loads((folder / MODEL_FILE).read_text())
+    del content["std"], content["n"]
+    (folder / MODEL_FILE).write_text(json.dumps(content))
+    _refused(folder, r"model\.json lacks n, std")
+
+
+def test_weights_that_do_not_fit_are_named(folder: Path) -> None:
+    def change(weights: dict[str, torch.Tensor]) -> None:
+        del weights["fc.bias"]
+        weights["extra"] = torch.zeros(1)
+        weights["fc.weight"] = torch.zeros(5, 64)
+
+    _weights(folder, change)
+    _refused(
+        folder,
+        r"fc\.bias is missing; extra is unknown to the model; "
+        r"fc\.weight is float32 \(5, 64\), the model has float32 \(2, 64\)$",
+    )
+
+
+def test_many_that_do_not_fit_are_counted(folder: Path) -> None:
+    def change(weights: dict[str, torch.Tensor]) -> None:
+        for name in list(weights):
+            if "conv2" in name or "norm2" in name:
+                del weights[name]
+
+    _weights(folder, change)
+    _refused(folder, r"stages\.0\.0\.conv2\.weight is missing; .*; and 6 more$")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64, torch.int64])
+def test_another_type_is_not_converted_silently(dtype: torch.dtype, folder: Path) -> None:
+    _weights(folder, lambda weights: weights.update({"fc.bias": torch.zeros(2, dtype=dtype)}))
+    _refused(folder, rf"fc\.bias is {str(dtype)[6:]} \(2,\), the model has float32 \(2,\)")
+
+
+@pytest.mark.parametrize("kept", [0, 4, 8, 100, -1])
+def test_truncated_weights(kept: int, folder: Path) -> None:
+    path = folder / WEIGHTS_FILE
+    path.write_bytes(path.read_bytes()[:kept])
+    _refused(folder, "is damaged or no safetensors file")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        struct.pack("<Q", 2**63) + b"{}",
+        struct.pack("<Q", 2**40) + b"{" * 100,
+        struct.pack("<Q", 2) + b"[]",
+        struct.pack("<Q", 60)
+        + b'{"a":{"dtype":"F32","shape":[1000000],"data_offsets":[0,4]}} ' + bytes(4),
+    ],
+)  # fmt: skip
+def test_a_header_that_lies(content: bytes, folder: Path) -> None:
+    (folder / WEIGHTS_FILE).write_bytes(content)
+    _refused(folder, "is damaged or no safetensors file")
+
+
+def test_missing_weights(folder: Path) -> None:
+    (folder / WEIGHTS_FILE).unlink()
+    _refused(folder, r"weights\.safetensors does not exist")
+
+
+def test_a_card_that_is_no_object(folder: Path) -> None:
+    _described(folder, card=[1])
+    with pytest.raises(InputError, match="card must be a JSON object"):
+        load_card(folder)
+
+
+def test_weights_that_are_not_finite_are_loaded(folder: Path) -> None:
+    _weights(folder, lambda weights: weights["fc.bias"].fill_(float("nan")))
+    assert load_model(folder).fc.bias.isnan().all()
