@@ -16,5 +16,6 @@ class InputError(ValueError):
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`` (did you mean X?)`` when something close is known, else nothing."""
-    close = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.5)
-    return f" (did you mean {close[0]}?)" if close else ""
+    plain = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(word.lower(), plain, n=1, cutoff=0.5)
+    return f" (did you mean {plain[close[0]]}?)" if close else ""

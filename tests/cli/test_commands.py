@@ -16,6 +16,7 @@ from PIL import Image
 from normlab.cli import main
 from normlab.errors import InputError
 from normlab.files import write_bytes, write_text, write_with
+from normlab.studies import presets
 
 ROOT = Path(__file__).parents[2]
 BIRDS = ROOT.parent / "shared/data/birds64"
@@ -86,6 +87,71 @@ def test_train_makes_one_run(tmp_path: Path) -> None:
     assert config["step_at"] == [0.3, 0.6]
 
 
+def test_a_model_is_looked_at_used_and_handed_on(photos: Path, tmp_path: Path) -> None:
+    study = tmp_path / "study"
+    done = _run("compare", "--data", photos, "--arms", "bn,ln", *QUICK, "--out", study)
+    assert done.returncode == 0, done.stderr
+    run = study / "runs/bn/seed-0"
+    card = _run("inspect", run)
+    assert "normlab train --data" in card.stdout
+    assert re.search(r"Accuracy +train \d+\.\d\d %, val \d+\.\d\d %, test", card.stdout)
+
+    looked = _run("explain", run, "--classes", "Wren", "--right", "1", "--wrong", "1")
+    assert looked.returncode == 0, looked.stderr
+    chosen = json.loads((run / "explain/chosen.json").read_text())
+    assert {image["class"] for image in chosen["images"]} == {"Wren"}
+    together = _run("explain", study, "--arms", "ln;bn", "--right", "1", "--out", tmp_path / "both")
+    assert together.returncode == 0, together.stderr
+
+    (photos / "Wren/torn.png").write_bytes((photos / "Wren/00.png").read_bytes()[:200])
+    first = sorted((photos / "Robin").iterdir())[3]
+    answers = tmp_path / "answers.csv"
+    named = _run("predict", run, first, photos / "Wren", "--output", answers)
+    assert named.returncode == 3
+    assert "torn.png is damaged or cut short" in named.stderr
+    rows = answers.read_text().splitlines()
+    assert rows[0] == "path,class,probability"
+    assert len(rows) == 1 + 1 + 24
+    assert rows[1].startswith(f"{first},")
+
+    exported = _run("export", run, "--onnx", "--images", first)
+    assert exported.returncode == 0, exported.stderr
+    assert (run / "model.onnx").stat().st_size > 100_000
+    assert str(run / "model.onnx") in exported.stdout
+
+
+@pytest.mark.parametrize(
+    ("preset", "arms", "runs"),
+    [
+        (["sanity"], "torch_bn, bn", 6),
+        (["batch-size"], "bn,batch_size=8, bn,batch_size=32, bn,batch_size=128, gn,bat", 18),
+        (["batch-size", "--batch-size", "1,2"], "bn,batch_size=1, bn,batch_size=2, gn,bat", 12),
+        (["batch-size", "--batch-size", "8", "--arms", "ln"], "ln,batch_size=8", 3),
+        (["learning-rate"], "torch_bn,lr=0.0001, torch_bn,lr=0.001", 6),
+        (["learning-rate", "--lr", "0.1,0.01", "--arms", "bn"], "bn,lr=0.1, bn,lr=0.01", 6),
+        (["depth"], "bn,n=1, bn,n=2, bn,n=3, bn,n=5", 12),
+        (["--patience", "none,2", "--arms", "bn"], "bn,patience=None, bn,patience=2", 6),
+        (["--budget", "epochs,updates", "--arms", "bn"], "bn,budget=epochs, bn,budget=upda", 6),
+    ],
+)  # fmt: skip
+def test_presets_and_axes(
+    preset: list[str], arms: str, runs: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = ["--out", str(tmp_path / "s"), "--limit-per-class", "8", "--dry-run"]
+    assert main(["compare", *preset, *out]) == 0
+    said = capsys.readouterr().out
+    assert f"{runs} to make" in said
+    assert f"Arms     {arms}" in said
+    assert not (tmp_path / "s").exists()
+
+
+def test_every_preset_is_named_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", "--help"]) == 0
+    said = capsys.readouterr().out
+    for name in presets():
+        assert name in said
+
+
 def test_norms_prints_the_catalogue_and_the_docs_are_its_print(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -110,6 +176,7 @@ def test_norms_prints_the_catalogue_and_the_docs_are_its_print(
         (["compare", "--arms", "torch.nn:Linear9"], "must be a subclass of torch.nn.Module"),
         (["compare", "--arms", "no.such:Layer"], "cannot import 'no.such'"),
         (["compare", "norm"], "did you mean norms"),
+        (["compare", "sanety"], "did you mean sanity"),
         (["compare", "missing.toml"], "there is no file missing.toml"),
         (["compare", "--epochs", "0"], "epochs must be >= 1, got 0"),
         (["compare", "--batch-size", "0"], "batch_size must be >= 1, got 0"),
@@ -121,6 +188,15 @@ def test_norms_prints_the_catalogue_and_the_docs_are_its_print(
         (["compare", "--lr", "-1"], "lr must be > 0"),
         (["compare", "--device", "tpu"], "tpu"),
         (["compare", "--epoch", "3"], "--epochs"),
+        (["compare", "batch-size", "--batch-size", "8,0"], "batch_size must be >= 1, got 0"),
+        (["compare", "--batch-size", "8,x"], "8,x"),
+        (["compare", "--batch-size", "8,8"], "twice"),
+        (["compare", "--budget", "steps"], "budget must be one of epochs, updates"),
+        (["compare", "--patience", "0"], "patience must be >= 1"),
+        (["explain", "nowhere"], "nowhere"),
+        (["predict", "nowhere", "x.jpg", "--output", "f.csv"], "nowhere"),
+        (["export", "nowhere", "--onnx"], "nowhere"),
+        (["export", "nowhere"], "say which format: --onnx"),
         (["train", "--norm", "xn"], "unknown normalization 'xn'"),
         (["report", "nowhere"], "nowhere holds no study"),
         (["inspect", "nowhere"], "nowhere is not a run's folder"),

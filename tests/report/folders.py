@@ -11,6 +11,8 @@ from typing import Any
 
 import tomli_w
 
+from normlab.studies.study import run_folder
+
 ARMS = ("torch_bn", "bn", "in", "bin", "ln", "gn", "none")
 LAYERS = {
     "torch_bn": "BatchNorm2d({c}, eps=1e-05, momentum=0.1)",
@@ -31,6 +33,7 @@ def make_study(
     classes: Sequence[str] = CLASSES,
     title: str = "Seven normalizations of one residual network",
     data: Mapping[str, Any] | None = None,
+    features: bool = False,
 ) -> Path:
     """Write a study.
 
@@ -44,6 +47,7 @@ def make_study(
         classes: names of the classes.
         title: of the study.
         data: keys of data.json over the usual ones; None leaves a key out.
+        features: whether runs recorded percentiles of their features.
     """
     fields = dict(arms) if isinstance(arms, Mapping) else {arm: {"norm": arm} for arm in arms}
     varied = list(next(iter(fields.values())))
@@ -80,7 +84,15 @@ def make_study(
             if (arm, seed) not in missing:
                 status = (ends or {}).get((arm, seed), "complete")
                 _write_run(folder, arm, fields[arm], seed, epochs, status, position)
+                if features:
+                    _write_features(run_folder(folder, arm, seed), epochs, position + seed)
     return folder
+
+
+def _write_features(run: Path, epochs: int, lift: int) -> None:
+    rows = [[e, 0.0, 0.1 * e, 0.5 * e, 1.0 * e + lift] for e in range(1, epochs + 1)]
+    with (run / "features.csv").open("w", newline="") as opened:
+        csv.writer(opened).writerows([["epoch", "p1", "p20", "p80", "p99"], *rows])
 
 
 def _data(classes: Sequence[str], over: dict[str, Any]) -> dict[str, Any]:
@@ -120,7 +132,7 @@ def _write_run(
     status: str,
     position: int,
 ) -> None:
-    where = folder / "runs" / arm.replace(":", ",").replace("/", "_") / f"seed-{seed}"
+    where = run_folder(folder, arm, seed)
     where.mkdir(parents=True)
     draw = random.Random(f"{arm} {seed}")
     complete = status == "complete"

@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import sanity, tables
+    from . import feature_charts, sanity, tables, value_charts
     from .files import ReportFiles, write_report
     from .tables import html_table, latex_table, markdown_table, terminal_table
 
@@ -18,9 +18,11 @@ _HOME = {
     "html_table": "tables",
     "latex_table": "tables",
     "markdown_table": "tables",
+    "feature_charts": "feature_charts",
     "sanity": "sanity",
     "tables": "tables",
     "terminal_table": "tables",
+    "value_charts": "value_charts",
     "write_report": "files",
 }
 
@@ -29,9 +31,11 @@ __all__ = [
     "html_table",
     "latex_table",
     "markdown_table",
+    "feature_charts",
     "sanity",
     "tables",
     "terminal_table",
+    "value_charts",
     "write_report",
 ]
 
