@@ -24,7 +24,14 @@ ALLOWED = {
     "explain": {"models", "norms", "data"},
     "surgery": {"models", "norms"},
     "workflow": {
-        "explain", "surgery", "report", "studies", "training", "models", "norms", "data",
+        "explain",
+        "surgery",
+        "report",
+        "studies",
+        "training",
+        "models",
+        "norms",
+        "data",
     },
 }
 

@@ -46,7 +46,11 @@ def _several(type_: Any, tokens: Sequence[cyclopts.Token]) -> list[Any]:
         if type(None) in kinds and text == "none":
             values.append(None)
         elif int in kinds or float in kinds:
-            values.append(int(text) if int in kinds else float(text))
+            kind, word = (int, "whole number") if int in kinds else (float, "number")
+            try:
+                values.append(kind(text))
+            except ValueError:
+                raise ValueError(f"{text!r} is no {word}") from None
         else:
             values.append(text)
     return values

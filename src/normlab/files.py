@@ -86,7 +86,7 @@ def explained_disk_errors(path: Path) -> Iterator[None]:
         if reason is None:
             raise
         raise InputError(
-            f"cannot write {path}: {reason}; free space or choose another folder with --out"
+            f"cannot write {path}: {reason}; free space or choose another place"
         ) from error
 
 

@@ -189,7 +189,7 @@ def test_norms_prints_the_catalogue_and_the_docs_are_its_print(
         (["compare", "--device", "tpu"], "tpu"),
         (["compare", "--epoch", "3"], "--epochs"),
         (["compare", "batch-size", "--batch-size", "8,0"], "batch_size must be >= 1, got 0"),
-        (["compare", "--batch-size", "8,x"], "8,x"),
+        (["compare", "--batch-size", "8,x"], "--batch-size: 'x' is no whole number"),
         (["compare", "--batch-size", "8,8"], "twice"),
         (["compare", "--budget", "steps"], "budget must be one of epochs, updates"),
         (["compare", "--patience", "0"], "patience must be >= 1"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -239,12 +240,13 @@ def check(
     ]
     if with_faithfulness:
         for place, subject in enumerate(exhibit.subjects):
-            progress("faithfulness", place, len(exhibit.subjects))
+            stage = f"faithfulness of {subject.name}"
             # The last map is that of the predicted class.
             cells = np.stack([by_model[place].maps[-1].cells for by_model in exhibit.looked])
             maps = upsample(cells, exhibit.data.image_size)
-            measured[subject.name] = faithfulness(subject.model, x, predicted[place], maps)
-            progress("faithfulness", place + 1, len(exhibit.subjects))
+            measured[subject.name] = faithfulness(
+                subject.model, x, predicted[place], maps, progress=partial(progress, stage)
+            )
     if with_randomization:
         progress("randomization", 0, 1)
         cascade = randomization_check(

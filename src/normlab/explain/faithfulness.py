@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -73,6 +73,7 @@ def faithfulness(
     maps: npt.NDArray[np.floating],
     steps: int = 20,
     seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Faithfulness:
     """Deletion and insertion curves of maps, beside rankings that know nothing of the network.
 
@@ -106,6 +107,7 @@ def faithfulness(
             are, the lowest evidence comes last.
         steps: number of shares after the first, at least 1.
         seed: of the random ranking.
+        progress: called with the images done and their number.
 
     Raises:
         InputError: shapes that do not belong together, maps that are not finite, no steps.
@@ -139,6 +141,8 @@ def faithfulness(
                     _probabilities(model, target, changed, torch.zeros_like(image), image)
                 )
                 insertion[name].append(_probabilities(model, target, changed, image, blurred))
+            if progress:
+                progress(index + 1, len(x))
     return Faithfulness(shares, _curves(deletion, shares), _curves(insertion, shares))
 
 
