@@ -145,7 +145,7 @@ def _trained(found: SameFunction, split: str, difference: Difference) -> str:
     points = 100 * difference.mean
     seeds = len(difference.seeds)
     start = (
-        f"Trained models: seed for seed, {split} accuracy of {found.arm} is "
+        f"Seed for seed, {split} accuracy of {found.arm} is "
         f"{abs(points):.2f} points {'above' if points >= 0 else 'below'} that of {found.reference}"
     )
     if difference.low is None or difference.high is None:
