@@ -471,7 +471,10 @@ def _guarded(call: Callable[[], Any], errors: Console) -> int:
         errors.print(f"normlab: {where}{error.strerror}", markup=False, highlight=False)
         return BAD_INPUT
     except KeyboardInterrupt:
-        errors.print("normlab: stopped; the same command goes on from here", highlight=False)
+        errors.print(
+            "normlab: stopped; a study or run goes on from here with the same command",
+            highlight=False,
+        )
         return INTERRUPTED
     return status if isinstance(status, int) else OK
 
@@ -485,20 +488,20 @@ def _given(options: Any) -> dict[str, Any]:
 
 
 def _card_lines(card: dict[str, Any]) -> list[tuple[str, str]]:
-    """A model's card, a line each."""
-    if not card:
-        return []
-    data = card["data"]
-    images = ", ".join(f"{count:,} {split}" for split, count in data["images"].items())
-    metrics = ", ".join(
-        f"{split} {100 * found['accuracy']:.2f} %" for split, found in card["metrics"].items()
+    """A model's card, a line each; what a card of another kind lacks is left out."""
+    data, metrics = card.get("data", {}), card.get("metrics", {})
+    images = ", ".join(f"{count:,} {split}" for split, count in data.get("images", {}).items())
+    reached = ", ".join(
+        f"{split} {100 * found['accuracy']:.2f} %" for split, found in metrics.items()
     )
-    return [
-        ("Arm", f"{card['arm']}, seed {card['seed']}"),
-        ("Data", f"{data['name']}: {images}; fingerprint {data['fingerprint']}"),
-        ("Accuracy", f"{metrics} (epoch {card['chosen_epoch']})"),
-        ("Made by", card["command"]),
-    ]
+    lines = [
+        ("Arm", f"{card['arm']}, seed {card.get('seed')}" if "arm" in card else ""),
+        ("Data", f"{data.get('name')}: {images}; fingerprint {data.get('fingerprint')}"
+                 if data else ""),
+        ("Accuracy", f"{reached} (epoch {card.get('chosen_epoch')})" if metrics else ""),
+        ("Made by", str(card.get("command", ""))),
+    ]  # fmt: skip
+    return [(name, value) for name, value in lines if value]
 
 
 def _listed(text: str | None, separator: str) -> list[str] | None:

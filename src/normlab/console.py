@@ -95,6 +95,7 @@ class ConsoleWatcher(StageWatcher):
             ("Runs", f"{estimate.runs} to make ({count(len(plan.arms), 'arm')}, "
                      f"{count(len(plan.seeds), 'seed')}{made}), "
                      f"{estimate.workers} side by side on {first.device}"),
+            *((("Checks", f"is {two} the same function as {one}?") for one, two in plan.twins)),
             ("Time", f"about {human_seconds(estimate.seconds)}" if estimate.runs
                      else "none: every run asked for is there already"),
             ("Folder", str(folder)),
@@ -209,6 +210,16 @@ def recipe(fields: dict[str, Any]) -> str:
     for name, label in (("batch_size", "batch"), ("epochs", "epochs")):
         if name in fields:
             parts.append(f"{label} {fields[name]}")
+    if fields.get("accumulate", 1) > 1:
+        parts.append(f"{fields['accumulate']} batches an update")
+    if fields.get("budget") == "updates":
+        parts.append(
+            f"equal updates (an epoch: one pass in batches of {fields['reference_batch']})"
+        )
+    if fields.get("lr_scaling", "none") != "none":
+        parts.append(f"rate scaled with the batch ({fields['lr_scaling']})")
+    if fields.get("patience"):
+        parts.append(f"patience {fields['patience']}")
     if fields.get("label_smoothing"):
         parts.append(f"label smoothing {fields['label_smoothing']:g}")
     if fields.get("clip_norm"):

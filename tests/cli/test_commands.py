@@ -17,6 +17,7 @@ from normlab.cli import main
 from normlab.errors import InputError
 from normlab.files import write_bytes, write_text, write_with
 from normlab.studies import presets
+from normlab.workflow.comparison import _command
 
 ROOT = Path(__file__).parents[2]
 BIRDS = ROOT.parent / "shared/data/birds64"
@@ -143,6 +144,19 @@ def test_presets_and_axes(
     assert f"{runs} to make" in said
     assert f"Arms     {arms}" in said
     assert not (tmp_path / "s").exists()
+
+
+def test_an_axis_may_hold_none_and_the_command_says_it(tmp_path: Path) -> None:
+    out = tmp_path / "s"
+    done = _run("compare", "--patience", "none,1", "--arms", "bn", *QUICK, "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert (out / "runs/bn,patience=None/seed-0/run.json").is_file()
+    again = _run("compare", "--patience", "1", "--arms", "bn", *QUICK, "--out", out)
+    assert again.returncode == 2
+    assert "holds another question" in again.stderr
+    assert _command("norms", None, None, None, None, None, None, {"patience": [None, 2]}) == (
+        "normlab compare --patience none,2"
+    )
 
 
 def test_every_preset_is_named_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,13 +15,14 @@ import pytest
 import torch
 from PIL import Image
 
-from normlab.data import DeviceSplit
+from normlab.data import DeviceSplit, load
 from normlab.errors import InputError
 from normlab.explain import page, pictures
 from normlab.explain.choice import choose
 from normlab.explain.exhibit import QUANTILE, Exhibit, Seen, Subject, look
 from normlab.models import load_model
-from normlab.studies import Study
+from normlab.studies import Study, make_plan, prepare_study
+from normlab.training import train
 from normlab.workflow.explanation import Explanation, explain
 
 from .conftest import COLOURS, HEIGHT, IMAGE_SIZE, WIDTH
@@ -106,7 +107,7 @@ def test_chosen_says_what_the_run_predicted(gallery: Explanation, disc_run: Path
     assert (content["method"], content["site"], content["units"]) == (
         "grad-cam", "last", "logits per cell",
     )  # fmt: skip
-    assert content["sites"] == ["stages.2.0.relu2"]
+    assert content["sites"] == {"bn": ["stages.2.0.relu2"]}
     names = stored["val_image"].tolist()
     kinds = set()
     for image in content["images"]:
@@ -358,3 +359,32 @@ def test_pictures_without_files_are_the_cached_pixels(disc_study: Study) -> None
     picture = pictures.source_picture(data, "val", 3)
     assert picture.size == (IMAGE_SIZE, IMAGE_SIZE)
     np.testing.assert_array_equal(np.asarray(picture), data.splits["val"].images([3])[0])
+
+
+def test_arms_of_different_depth_are_shown_at_their_own_last_site(
+    discs: Path, tmp_path: Path
+) -> None:
+    plan = make_plan(
+        "depth",
+        {"source": str(discs), "image_size": 16},
+        seeds=1,
+        settings={"n": [2, 1], "epochs": 1, "batch_size": 6, "device": "cpu"},
+    )
+    study = prepare_study(tmp_path / "study", plan, load(plan.data), "normlab compare depth")
+    study.write()
+    for _, config, where in study.runs():
+        train(config, study.data, where)
+    made = explain(study.folder, right=1, wrong=0)
+    content = json.loads(made.chosen.read_text())
+    assert content["sites"] == {"bn,n=2": ["stages.2.1.relu2"], "bn,n=1": ["stages.2.0.relu2"]}
+    assert content["units"] == "logits per cell"
+
+
+def test_a_run_that_does_not_name_its_data(disc_run: Path, tmp_path: Path) -> None:
+    old = tmp_path / "run"
+    shutil.copytree(disc_run, old)
+    record = json.loads((old / "run.json").read_text())
+    del record["data"]["config"]
+    (old / "run.json").write_text(json.dumps(record))
+    with pytest.raises(InputError, match="does not say which data was asked"):
+        explain(old)

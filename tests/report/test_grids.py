@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 import statistics
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from normlab.report import ReportFiles, feature_charts, value_charts, write_report
+from normlab.report import ReportFiles, charts, feature_charts, value_charts, write_report
+from normlab.report.arms import CATALOGUE
+from normlab.report.page import _limits
 from normlab.studies import Results, read_results
 
 from .folders import make_study
@@ -110,3 +113,43 @@ def test_the_page_of_a_grid(browser: Browser, report: ReportFiles, width: int) -
     assert re.search(r"epoch 8\s+99 % 13\.0", tip.inner_text())
     assert watch.complaints == []
     page.close()
+
+
+def test_limits_say_what_is_so_of_budget_and_rate(tmp_path: Path) -> None:
+    plain = make_study(tmp_path / "plain", arms=ARMS)
+    said = " ".join(_limits(read_results(plain)))
+    assert "see equally many epochs" in said
+    assert "rate is the same for every batch size" in said
+    arms = {
+        f"bn,batch_size={b},budget={k},lr_scaling={r}": {
+            "norm": "bn", "batch_size": b, "budget": k, "lr_scaling": r,
+        }
+        for b in (8, 32) for k in ("epochs", "updates") for r in ("none", "linear")
+    }  # fmt: skip
+    said = " ".join(_limits(read_results(make_study(tmp_path / "varied", arms=arms))))
+    for untrue in ("equally many epochs", "is the same for every batch", "One learning rate"):
+        assert untrue not in said
+
+
+def test_means_end_where_patience_ended_a_run(tmp_path: Path) -> None:
+    folder = make_study(tmp_path / "study", arms=("bn",), features=True)
+    for name in ("history.csv", "features.csv"):
+        path = folder / "runs/bn/seed-1" / name
+        rows = path.read_text().splitlines()
+        kept = [row for row in rows[1:] if int(row.split(",")[0]) <= 5]
+        path.write_text("\n".join([rows[0], *kept]) + "\n")
+    results = read_results(folder)
+    (mean,) = (line for line in charts.lines(results) if line.seed is None)
+    assert mean.epochs == (1, 2, 3, 4, 5)
+    assert [row["epoch"] for row in feature_charts.rows(results, "bn")] == [1, 2, 3, 4, 5]
+
+
+def test_lines_against_a_setting_have_the_colour_of_their_layer(tmp_path: Path) -> None:
+    arms = {
+        f"gn:groups={g},batch_size={b}": {"norm": f"gn:groups={g}", "batch_size": b}
+        for g in (1, 2, 4, 8, 16, 32) for b in SIZES
+    }  # fmt: skip
+    drawn = value_charts.lines(read_results(make_study(tmp_path / "s", arms=arms)), "batch_size")
+    assert len({(style.light, style.dash) for style in drawn.values()}) == 6
+    plain = value_charts.lines(read_results(make_study(tmp_path / "t", arms=ARMS)), "batch_size")
+    assert plain["gn"] == CATALOGUE["gn"]

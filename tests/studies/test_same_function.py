@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from scipy import stats
 
 from normlab import compare
 from normlab.data import DataConfig, DataSet, load
+from normlab.errors import InputError
 from normlab.norms import BatchNorm2d
 from normlab.report import sanity
 from normlab.studies import (
@@ -20,8 +22,11 @@ from normlab.studies import (
     Run,
     SameFunction,
     compare_functions,
+    make_plan,
     paired_difference,
+    prepare_study,
     read_results,
+    same_function,
 )
 from normlab.training import RunConfig
 from normlab.workflow import Comparison
@@ -66,7 +71,7 @@ def _compared(norm: str, digits: DataSet, steps: int = STEPS) -> SameFunction:
 
 def test_the_layer_from_the_paper_is_the_same_function(digits: DataSet) -> None:
     found = _compared("bn", digits, steps=200)
-    assert found.same
+    assert found.outcome == "same"
     assert found.steps == 200
     assert set(found.largest) == {"loss", "gradients", "weights", "buffers", "evaluation logits"}
     assert all(largest.difference < 1e-10 for largest in found.largest.values())
@@ -80,7 +85,11 @@ def test_the_layer_from_the_paper_is_the_same_function(digits: DataSet) -> None:
     [
         (f"{HERE}:BiasedRunningVariance", {"buffers", "evaluation logits"}, "biased against"),
         ("bn:momentum=0.9", {"buffers", "evaluation logits"}, "momentum's direction"),
-        ("bn:eps=0.001", {"loss", "gradients", "weights", "buffers", "evaluation logits"}, "eps"),
+        (
+            "bn:eps=0.001",
+            {"loss", "gradients", "weights", "buffers", "evaluation logits"},
+            "Look at eps and its place",
+        ),
         (f"{HERE}:WrongGradient", {"gradients", "weights", "loss", "buffers"}, "backward pass"),
     ],
 )
@@ -88,14 +97,14 @@ def test_planted_bugs_are_found_and_described(
     norm: str, differing: set[str], hint: str, digits: DataSet
 ) -> None:
     found = _compared(norm, digits)
-    assert not found.same
+    assert found.outcome == "different"
     assert differing <= set(found.differing)
     if "loss" not in differing:
         assert set(found.differing) == differing
         assert found.largest["loss"].difference < 1e-10
         assert found.largest["weights"].difference < 1e-10
     said = sanity.verdicts(_results(found, [0.9, 0.91, 0.92], [0.9, 0.91, 0.92]))[0]
-    assert said.bug
+    assert said.outcome == "bug"
     assert "supports a bug" in said.conclusion
     # Equal accuracies do not talk it away.
     assert "would have called it noise" in said.conclusion
@@ -109,17 +118,132 @@ def test_a_bug_in_float32_alone_is_found(digits: DataSet) -> None:
     assert "something else in float32" in sanity.verdicts(_results(found, [0.9], [0.9]))[0].function
 
 
+class Gamma(torch.nn.Module):
+    """Right, with names of its own."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.inner = BatchNorm2d(channels, affine=False)
+        self.gamma = torch.nn.Parameter(torch.ones(channels))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.inner(x) * self.gamma[:, None, None]
+        return y
+
+
+class Uncounted(torch.nn.BatchNorm2d):
+    """Right, but for a count that nothing reads."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = super().forward(x)
+        if self.training and self.num_batches_tracked is not None:
+            self.num_batches_tracked.zero_()
+        return y
+
+
+class Coarse(torch.nn.Module):
+    """Right, with statistics in float32 whatever it is given."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(channels))
+        self.bias = torch.nn.Parameter(torch.zeros(channels))
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            var, mean = torch.var_mean(x.float(), (0, 2, 3), correction=0)
+            count = x.numel() // x.shape[1]
+            with torch.no_grad():
+                self.running_mean.lerp_(mean.to(self.running_mean), 0.1)
+                self.running_var.lerp_((var * count / (count - 1)).to(self.running_var), 0.1)
+        else:
+            mean, var = self.running_mean.float(), self.running_var.float()
+        y = (x - mean[:, None, None]) * torch.rsqrt(var + 1e-5)[:, None, None]
+        return y * self.weight[:, None, None] + self.bias[:, None, None]
+
+
+class Halved(torch.nn.BatchNorm2d):
+    """Gives float32 whatever it takes: it cannot stand in a float64 network."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x).float()
+
+
+def test_a_right_layer_of_ones_own_is_not_called_a_bug(digits: DataSet) -> None:
+    assert _compared(f"{HERE}:Uncounted", digits).outcome == "same"
+    coarse = _compared(f"{HERE}:Coarse", digits)
+    assert (coarse.outcome, coarse.coarse) == ("undecided", True)
+    assert coarse.differing
+    assert "computes in less than float64" in _said(coarse).function
+    renamed = _compared(f"{HERE}:Gamma", digits)
+    assert (renamed.outcome, "rename them" in _said(renamed).function) == ("undecided", True)
+    half = _compared(f"{HERE}:Halved", digits)
+    assert (half.outcome, "float32 for float64 input" in half.mismatch) == ("undecided", True)
+
+
+@pytest.mark.parametrize("fields", [{"lr": 1e8}, {"lr": 10.0}, {"precision": "bfloat16"}])
+def test_wild_settings_do_not_make_a_right_layer_a_bug(
+    fields: dict[str, Any], digits: DataSet
+) -> None:
+    reference, arm = (RunConfig(norm=name, n=1, **fields) for name in ("torch_bn", "bn"))
+    found = compare_functions(("torch_bn", reference), ("bn", arm), digits, steps=8)
+    assert found.outcome == "same"
+
+
+def test_weights_move_to_the_last_step(digits: DataSet) -> None:
+    # 160 images in batches of 32 are 5 updates an epoch: a schedule of 1 epoch ends at step 5.
+    config = RunConfig(norm="bn", n=1, epochs=1)
+    walk = same_function._walk((config, config), digits, torch.float64)
+    found = [values["weights"]["conv.weight"] for values, _ in itertools.islice(walk, 23)]
+    assert float((found[-1] - found[-2]).abs().max()) > 1e-4
+
+
+def test_a_mended_layer_is_asked_again(
+    digits: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    own = tmp_path / "own_norm.py"
+    own.write_text("import torch\nclass Mine(torch.nn.BatchNorm2d): pass\n")
+    reference, arm = RunConfig(norm="torch_bn"), RunConfig(norm="own_norm:Mine")
+    before = same_function.question(reference, arm, digits)
+    assert same_function.question(reference, arm, digits) == before
+    own.write_text("import torch\nclass Mine(torch.nn.BatchNorm2d): mended = True\n")
+    assert same_function.question(reference, arm, digits) != before
+
+
+def test_a_joined_study_asks_what_was_asked(tmp_path: Path) -> None:
+    asked: dict[str, Any] = {"n": 1, "epochs": 1, "limit_per_class": 8, "seeds": 1, "workers": 1}
+    compare("norms", out=tmp_path, arms=["ln"], **asked)
+    plan = make_plan("sanity", {"limit_per_class": 8}, seeds=1, settings={"n": 1, "epochs": 1})
+    joined = prepare_study(tmp_path, plan, load(plan.data), "").plan
+    assert set(joined.arms) == {"ln", "torch_bn", "bn"}
+    assert joined.twins == (("torch_bn", "bn"),)
+
+
+def test_one_arm_alone_has_no_reference() -> None:
+    with pytest.raises(InputError, match="needs a reference"):
+        make_plan("sanity", {}, arms=["bn"])
+
+
+def _said(found: SameFunction) -> sanity.Verdict:
+    return sanity.verdicts(_results(found, [0.9], [0.9]))[0]
+
+
 def test_layers_of_other_parameters_are_different_functions(digits: DataSet) -> None:
     found = _compared("none", digits)
-    assert not found.same
+    assert found.outcome == "undecided"
     assert "conv.bias" in found.mismatch
-    assert "different functions" in sanity.verdicts(_results(found, [0.9], [0.9]))[0].function
+    said = _said(found)
+    assert "if one has what the other lacks, they are different functions" in said.function
+    assert "decides nothing" in said.conclusion
 
 
 def test_a_difference_of_accuracy_alone_is_called_noise(digits: DataSet) -> None:
     found = _compared("bn", digits, steps=2)
     said = sanity.verdicts(_results(found, [0.80, 0.81, 0.80], [0.90, 0.91, 0.90]))[0]
-    assert not said.bug
+    assert said.outcome == "noise"
     assert "supports noise, not a bug" in said.conclusion
     assert "one in twenty" in said.conclusion
     assert "10.00 points above" in said.trained[-1]
@@ -151,7 +275,9 @@ def test_the_command_asks_both_questions_and_keeps_the_answers(tmp_path: Path) -
     done = compare("sanity", out=tmp_path, **asked)
     assert isinstance(done, Comparison)
     (check,) = read_results(tmp_path).checks
-    assert (check.reference, check.arm, check.same, check.steps) == ("torch_bn", "bn", True, 200)
+    assert (check.reference, check.arm, check.outcome, check.steps) == (
+        "torch_bn", "bn", "same", 200
+    )  # fmt: skip
     for name in ("results.md", "report.html"):
         assert "supports noise, not a bug" in (tmp_path / name).read_text()
     written = (tmp_path / "checks/same-function/bn.json").stat().st_mtime_ns

@@ -113,7 +113,7 @@ class Exhibit:
         split: of which the images are.
         choice: the images.
         method, site: as asked.
-        sites: the modules whose outputs the maps were taken at.
+        sites: by model, the modules whose outputs the maps were taken at.
         logits: whether a map's cells sum to the class's logit less its bias.
         looked: by image, then by model.
         scales: value of full colour of each model; one for all where the maps are in logits.
@@ -125,7 +125,7 @@ class Exhibit:
     choice: Choice
     method: str
     site: str
-    sites: tuple[str, ...]
+    sites: tuple[tuple[str, ...], ...]
     logits: bool
     looked: tuple[tuple[Looked, ...], ...]
     scales: tuple[float, ...]
@@ -162,8 +162,12 @@ def look(
     Raises:
         InputError: an unknown method or site.
     """
-    sites = resolve_site(subjects[0].model, site)
-    logits = all(in_logit_units(method, sites, subject.model) for subject in subjects)
+    # Models of different depth have the same place under different names.
+    sites = tuple(resolve_site(subject.model, site) for subject in subjects)
+    logits = all(
+        in_logit_units(method, own, subject.model)
+        for own, subject in zip(sites, subjects, strict=True)
+    )
     wanted = [
         (place, image, target)
         for place, subject in enumerate(subjects)
@@ -178,7 +182,7 @@ def look(
             part = own[start : start + _BATCH]
             x, _ = batches.batch([choice.images[image].row for _, image, _ in part])
             targets = torch.tensor([target for _, _, target in part])
-            maps = explain_batch(subject.model, x, targets, method=method, sites=sites)
+            maps = explain_batch(subject.model, x, targets, method=method, sites=sites[place])
             for (_, image, target), cells in zip(part, maps.float().cpu().numpy(), strict=True):
                 found.setdefault((place, image), []).append((target, cells))
             done = sum(len(cells) for cells in found.values())
@@ -250,7 +254,7 @@ def check(
     if with_randomization:
         progress("randomization", 0, 1)
         cascade = randomization_check(
-            exhibit.subjects[0].model, x, predicted[0], exhibit.method, exhibit.sites
+            exhibit.subjects[0].model, x, predicted[0], exhibit.method, exhibit.sites[0]
         )
         progress("randomization", 1, 1)
     return Checks(measured, cascade)

@@ -270,7 +270,10 @@ def _record(exhibit: Exhibit, checks: Checks, files: Sequence[str]) -> dict[str,
         "rule": RULE,
         "method": exhibit.method,
         "site": exhibit.site,
-        "sites": list(exhibit.sites),
+        "sites": {
+            subject.name: list(sites)
+            for subject, sites in zip(exhibit.subjects, exhibit.sites, strict=True)
+        },
         "units": exhibit.unit,
         "full_colour": {
             subject.name: scale

@@ -112,13 +112,15 @@ def _facts(exhibit: Exhibit) -> list[tuple[str, str]]:
     facts.append(("Split", f"{exhibit.split}, {len(data.splits[exhibit.split]):,} images"))
     facts.append(("Shown", _many(len(exhibit.choice.images), "image")))
     facts.append(("Method", _METHOD_WORDS.get(exhibit.method, exhibit.method)))
-    sites = exhibit.sites
-    where = sites[0] if len(sites) == 1 else f"mean over {len(sites)}: {', '.join(sites)}"
-    facts.append(("Site", where))
+    facts.append(("Site", "; ".join(dict.fromkeys(map(_place_of, exhibit.sites)))))
     if exhibit.cells:
         height, width = exhibit.cells
         facts.append(("A map", f"{height} × {width} cells, {exhibit.unit}"))
     return facts
+
+
+def _place_of(sites: tuple[str, ...]) -> str:
+    return sites[0] if len(sites) == 1 else f"mean over {len(sites)}: {', '.join(sites)}"
 
 
 def _many(number: int, what: str) -> str:
@@ -273,9 +275,9 @@ def _explained(exhibit: Exhibit) -> list[str]:
             "a cell's value is its share of the logit. Maps of different images, classes and "
             "models can be compared."
         )
-    elif len(exhibit.sites) > 1:
+    elif len(exhibit.sites[0]) > 1:
         said.append(
-            f"Each map is the mean of the maps at {len(exhibit.sites)} sites. Its values are no "
+            "Each map is the mean of the maps at several sites. Its values are no "
             "shares of a logit; compare where the evidence lies rather than how much there is."
         )
     else:

@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import feature_charts, sanity, tables, value_charts
+    from . import charts, feature_charts, sanity, tables, value_charts
     from .files import ReportFiles, write_report
     from .tables import html_table, latex_table, markdown_table, terminal_table
 
@@ -18,6 +18,7 @@ _HOME = {
     "html_table": "tables",
     "latex_table": "tables",
     "markdown_table": "tables",
+    "charts": "charts",
     "feature_charts": "feature_charts",
     "sanity": "sanity",
     "tables": "tables",
@@ -31,6 +32,7 @@ __all__ = [
     "html_table",
     "latex_table",
     "markdown_table",
+    "charts",
     "feature_charts",
     "sanity",
     "tables",

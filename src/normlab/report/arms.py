@@ -55,14 +55,20 @@ _DASHES: tuple[Dash, ...] = ((), (7, 3), (2, 2), (9, 2, 2, 2), (12, 3), (4, 2))
 
 
 def styles(results: Results) -> dict[str, Style]:
-    """A style for every arm of a study.
+    """A style for every arm of a study, see :func:`styles_of`."""
+    found = styles_of(results.question["arms"])
+    return {arm: found[arm] for arm in results.arms}
 
-    Arms of one layer (``bn,batch_size=8``, ``gn:groups=4``) are a family: shades of the layer's
+
+def styles_of(arms: Mapping[str, Mapping[str, Any]]) -> dict[str, Style]:
+    """A style for each name, by the layer in its field ``norm``.
+
+    Those of one layer (``bn,batch_size=8``, ``gn:groups=4``) are a family: shades of the layer's
     colour from dark to light, each with another dash pattern.
     """
     groups: dict[str, list[str]] = {}
-    for arm in results.question["arms"]:
-        groups.setdefault(_layer(results.question, arm), []).append(arm)
+    for arm, fields in arms.items():
+        groups.setdefault(_layer(str(fields.get("norm", arm))), []).append(arm)
     unlisted = iter(range(len(groups)))
     found: dict[str, Style] = {}
     for layer, members in groups.items():
@@ -78,7 +84,7 @@ def styles(results: Results) -> dict[str, Style]:
                 _shade(own.dark, own.turn, index, len(variants), 0.58, 0.88),
                 _DASHES[index % len(_DASHES)],
             )
-    return {arm: found[arm] for arm in results.arms}
+    return found
 
 
 def families(results: Results) -> dict[str, list[str]]:
@@ -92,9 +98,8 @@ def families(results: Results) -> dict[str, list[str]]:
     return found if len(found) > 1 and any(len(members) > 1 for members in found.values()) else {}
 
 
-def _layer(question: Mapping[str, Any], arm: str) -> str:
+def _layer(norm: str) -> str:
     """The layer without its options."""
-    norm = str(question["arms"].get(arm, {}).get("norm", arm))
     return ":".join(part for part in norm.split(":") if "=" not in part)
 
 

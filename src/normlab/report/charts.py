@@ -66,8 +66,9 @@ class Line:
 def lines(results: Results) -> list[Line]:
     """Every run's curves, and each arm's mean.
 
-    The mean is over the complete runs, as in the table, so that it does not jump where a run
-    ends early; where an arm has none, it is over the runs that got as far.
+    The mean is over the complete runs, as in the table, and goes as far as all of them (patience
+    may have ended one before another), so that it does not jump where a run ends; where an arm
+    has no complete run, it is over the runs that got as far.
     """
     found = []
     for arm in results.arms:
@@ -75,7 +76,7 @@ def lines(results: Results) -> list[Line]:
         own = [_line(run) for run in runs]
         if own:
             whole = [line for line in own if not line.cut]
-            found += [*own, _mean(arm, whole or own)]
+            found += [*own, _mean(arm, whole, together=True) if whole else _mean(arm, own)]
     return found
 
 
@@ -455,8 +456,10 @@ def _value(row: Mapping[str, Any], quantity: str) -> float | None:
     return float(value) if quantity == "loss" else 100 * float(value)
 
 
-def _mean(arm: str, own: Sequence[Line]) -> Line:
+def _mean(arm: str, own: Sequence[Line], *, together: bool = False) -> Line:
     epochs = sorted({epoch for line in own for epoch in line.epochs})
+    if together:
+        epochs = [epoch for epoch in epochs if all(epoch in line.epochs for line in own)]
 
     def over(key: tuple[str, str]) -> Iterator[float | None]:
         for epoch in epochs:

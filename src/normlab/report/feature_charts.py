@@ -14,20 +14,24 @@ PERCENTILES = FEATURE_COLUMNS[1:]
 
 
 def recorded(results: Results) -> list[str]:
-    """Arms with runs that recorded features."""
-    return [arm for arm in results.arms if any(run.features for run in results.of_arm(arm))]
+    """Arms with complete runs that recorded features."""
+    return [arm for arm in results.arms if _features(results, arm)]
 
 
 def rows(results: Results, arm: str) -> list[dict[str, Any]]:
-    """A row an epoch: each percentile's mean over the arm's seeds."""
-    runs = [run.features for run in results.of_arm(arm) if run.features]
-    epochs = sorted({int(row["epoch"]) for features in runs for row in features})
+    """A row an epoch: each percentile's mean over the arm's complete runs, as far as all go."""
+    runs = _features(results, arm)
+    epochs = range(1, 1 + min(len(features) for features in runs))
     found = []
     for epoch in epochs:
         there = [row for features in runs for row in features if row["epoch"] == epoch]
         means = {name: statistics.fmean(row[name] for row in there) for name in PERCENTILES}
         found.append({"arm": arm, "epoch": epoch, **means})
     return found
+
+
+def _features(results: Results, arm: str) -> list[Any]:
+    return [run.features for run in results.of_arm(arm) if run.complete and run.features]
 
 
 def highest(results: Results) -> float:

@@ -121,7 +121,8 @@ def _setting_chart(results: Results, setting: str) -> dict[str, Any]:
         "low": low,
         "high": high,
         "lines": [
-            {"light": light, "dark": dark} for light, dark in value_charts.palette(results, setting)
+            {"light": style.light, "dark": style.dark}
+            for style in value_charts.lines(results, setting).values()
         ],
         "spec": charts.for_page(value_charts.spec(results, setting)),
     }
@@ -249,6 +250,15 @@ def _facts(results: Results) -> list[tuple[str, str]]:
     for name, title in (("batch_size", "Batch"), ("lr", "Learning rate")):
         if name in shared:
             facts.append((title, f"{shared[name]:g}"))
+    if shared.get("accumulate", 1) > 1:
+        facts.append(("Batches an update", str(shared["accumulate"])))
+    if shared.get("budget") == "updates":
+        per_epoch = f"an epoch is one pass in batches of {shared.get('reference_batch', 32)}"
+        facts.append(("Budget", f"equal updates: {per_epoch}"))
+    if shared.get("lr_scaling", "none") != "none":
+        facts.append(("Rate scaled with the batch", str(shared["lr_scaling"])))
+    if shared.get("patience"):
+        facts.append(("Patience", f"{shared['patience']} epochs"))
     return [fact for fact in facts if fact[1]]
 
 
@@ -402,17 +412,17 @@ def _limits(results: Results) -> list[str]:
         "Do not rank arms whose difference is smaller than the spread of their runs. The order "
         "in the table is the order in which they were asked, nothing else."
     )
-    varied = question.get("varied", ())
-    if "lr" not in varied and len(results.arms) > 1:
-        rate = question.get("run", {}).get("lr")
+    varied, shared = question.get("varied", ()), question.get("run", {})
+    scaled = "lr_scaling" in varied or shared.get("lr_scaling", "none") != "none"
+    if not {"lr", "lr_scaling"} & set(varied) and len(results.arms) > 1:
+        rate = shared.get("lr")
         named = "" if rate is None else f" ({rate:g})"
         said.append(
-            f"One learning rate{named} is shared by all arms. An arm that would learn better at "
-            "another rate is at a disadvantage here; the rate often matters more than the "
-            "normalization."
+            f"One learning rate{named}{', scaled with the batch,' if scaled else ''} is shared by "
+            "all arms. An arm that would learn better at another rate is at a disadvantage here; "
+            "the rate often matters more than the normalization."
         )
-    shared = question.get("run", {})
-    if "batch_size" in varied and "epochs" not in varied:
+    if "batch_size" in varied and not {"epochs", "budget"} & set(varied):
         said.append(
             "Arms of different batch size see equally many epochs, so the smaller batch makes "
             "more updates: a difference may come from that rather than from the statistics. "
@@ -423,7 +433,7 @@ def _limits(results: Results) -> list[str]:
             "this apart. An epoch is here as many updates as one pass in batches of "
             f"{shared.get('reference_batch', 32)}."
         )
-    if "batch_size" in varied and shared.get("lr_scaling", "none") == "none":
+    if "batch_size" in varied and "lr" not in varied and not scaled:
         said.append(
             "The learning rate is the same for every batch size. A smaller batch has noisier "
             "gradients and would rather have a smaller rate; --lr-scaling linear scales it."

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from ..studies import Difference, Results, SameFunction, paired_difference
-from ..studies.same_function import BOUND, BOUND_FLOAT32, QUANTITIES, STEPS
+from ..studies.same_function import BOUND, BOUND_FLOAT32, QUANTITIES
 
 SURE = 0.95
 """Level of the intervals."""
@@ -18,7 +19,7 @@ class Verdict:
 
     Attributes:
         arm, reference: the two layers compared.
-        bug: whether the evidence supports a bug; otherwise it supports noise.
+        outcome: ``noise`` or ``bug``, whichever the evidence supports, or ``undecided``.
         function: is it the same function?
         trained: are the trained models alike?
         conclusion: which of bug and noise the evidence supports.
@@ -28,7 +29,7 @@ class Verdict:
 
     arm: str
     reference: str
-    bug: bool
+    outcome: Literal["noise", "bug", "undecided"]
     function: str
     trained: tuple[str, ...]
     conclusion: str
@@ -54,9 +55,12 @@ def markdown(results: Results) -> str:
     return "".join(parts)
 
 
+OUTCOMES: Mapping[str, Literal["noise", "bug", "undecided"]] = {
+    "same": "noise", "different": "bug", "undecided": "undecided",
+}  # fmt: skip
 HEADS = (
     "quantity", "largest difference (float64)", "where", "above the bound from",
-    "relative difference (float32, one step)",
+    "difference after one step (float32)",
 )  # fmt: skip
 
 
@@ -70,7 +74,7 @@ def _verdict(results: Results, found: SameFunction) -> Verdict:
     return Verdict(
         found.arm,
         found.reference,
-        not found.same,
+        OUTCOMES[found.outcome],
         _function(found),
         tuple(trained) or ("No seed was completed by both arms.",),
         _conclusion(found, at_test),
@@ -85,60 +89,78 @@ def _row(found: SameFunction, quantity: str) -> tuple[str, str, str, str]:
         f"{largest.difference:.1e}",
         f"{largest.where}, step {largest.step}",
         "never" if over is None else f"step {over}",
-        f"{found.float32[quantity]:.1e}",
+        f"{found.float32[quantity]:.1e}" if quantity in found.float32 else "–",
     )
 
 
 def _function(found: SameFunction) -> str:
     if found.mismatch:
         return (
-            f"{found.arm} and {found.reference} cannot be started from the same weights: "
-            f"{found.mismatch}. They are different functions."
+            f"{found.arm} and {found.reference} could not be compared: {found.mismatch}. To be "
+            "compared, layers need parameters of the same names and shapes (weight, bias), and "
+            "have to take float64. If these are named differently, rename them; if one has what "
+            "the other lacks, they are different functions."
         )
     how = (
         f"Trained side by side in float64 from the same weights on the same batches for "
         f"{found.steps} steps, {found.arm} and {found.reference}"
     )
+    if found.outcome == "undecided":
+        return (
+            f"{how} differ by {_largest(found):.1e}. But {found.arm} computes in less than float64 "
+            "whatever it is given, so this may be its rounding, and float64 cannot decide. In "
+            f"float32 the two agree after one step to {max(found.float32.values()):.1e}."
+        )
     if found.differing:
         named = found.differing[0]
-        largest = found.largest[named]
         return (
             f"{how} part: {_and(found.differing)} differ by more than {BOUND:g}, first at step "
-            f"{largest.first_over}. {_hint(found)}"
+            f"{found.largest[named].first_over}. {_hint(found)}"
         )
-    peak = max(found.largest.values(), key=lambda largest: largest.difference)
+    compared = _and([name for name in QUANTITIES if name in found.largest])
+    ended = " (then the reference diverged)" if found.diverged else ""
     agree = (
-        f"{how} differ by at most {peak.difference:.1e} in loss, gradients, weights, buffers and "
-        f"evaluation logits, where the bound is {BOUND:g}: rounding."
+        f"{how}{ended} differ by at most {_largest(found):.1e} in {compared}, where the bound is "
+        f"{BOUND:g}: rounding."
     )
     if found.differing_float32:
         return (
             f"{agree} In float32 they differ all the same: {_and(found.differing_float32)} by "
-            f"more than {BOUND_FLOAT32:g} of the largest value after one step, which is more than "
-            "rounding. The layer computes something else in float32."
+            f"more than {BOUND_FLOAT32:g} after one step, which is more than rounding. The layer "
+            "computes something else in float32."
+        )
+    if "buffers" not in found.largest:
+        return (
+            f"{agree} They have no buffers of the same name to compare; the evaluation logits "
+            "speak for these. They are the same function."
         )
     return f"{agree} They are the same function."
 
 
+def _largest(found: SameFunction) -> float:
+    return max((largest.difference for largest in found.largest.values()), default=0.0)
+
+
 def _hint(found: SameFunction) -> str:
-    """Where to look, from which quantities differ first."""
-    differing = set(found.differing)
-    first = min(found.largest[name].first_over or 0 for name in differing)
-    at_first = {name for name in differing if found.largest[name].first_over == first}
-    if differing <= {"buffers", "evaluation logits"}:
+    """Where to look, from which quantities differ in the first step of training."""
+    early = {name for name in found.differing if (found.largest[name].first_over or 0) <= 1}
+    if set(found.differing) <= {"buffers", "evaluation logits"}:
         return (
             "Loss, gradients and weights agree throughout, so training is as it should be: it is "
             "the running statistics, or their use in evaluation, that are wrong. Look at the "
             "momentum's direction and at biased against unbiased variance."
         )
-    if "loss" in at_first:
+    if "loss" in early:
         return (
-            "The loss differs as soon as anything does: it is the forward pass in training mode "
+            "The loss differs from the first step on: it is the forward pass in training mode "
             "that is another. Look at eps and its place, the variance, the affine part."
         )
-    if "gradients" in at_first:
-        return "The forward pass agrees where the gradients part: look at the backward pass."
-    return "What differs first is what to look at."
+    if "gradients" in early:
+        return "The first loss agrees and its gradients do not: look at the backward pass."
+    return (
+        "The first step agrees and a later one does not: look at what the layer keeps from step "
+        "to step."
+    )
 
 
 def _trained(found: SameFunction, split: str, difference: Difference) -> str:
@@ -163,13 +185,14 @@ def _trained(found: SameFunction, split: str, difference: Difference) -> str:
 
 
 def _conclusion(found: SameFunction, at_test: Difference | None) -> str:
-    told_apart = (
-        at_test is not None
-        and at_test.low is not None
-        and at_test.high is not None
-        and not at_test.low <= 0 <= at_test.high
-    )
-    if found.same:
+    low, high = (at_test.low, at_test.high) if at_test else (None, None)
+    told_apart = None if low is None or high is None else not low <= 0 <= high
+    if found.outcome == "undecided":
+        return (
+            "The evidence decides nothing: whether the layers are the same function could not be "
+            "asked as it should be."
+        )
+    if found.outcome == "same":
         more = (
             " That the interval leaves out 0 is then the one in twenty that chance makes; more "
             "seeds would show it."
@@ -178,14 +201,13 @@ def _conclusion(found: SameFunction, at_test: Difference | None) -> str:
         )
         return (
             "The evidence supports noise, not a bug: the layers are one function, so what "
-            "separates the trained models is rounding, which training amplifies until two runs "
-            f"of equal layers are as far apart as two seeds.{more}"
+            f"separates the trained models is rounding, which training amplifies.{more}"
         )
     more = (
-        ""
-        if told_apart
-        else " The accuracies of the trained models do not show it: looking at them alone one "
-        "would have called it noise."
+        " The accuracies of the trained models do not show it: looking at them alone one would "
+        "have called it noise."
+        if told_apart is False
+        else ""
     )
     return f"The evidence supports a bug: rounding cannot explain the difference.{more}"
 
@@ -194,4 +216,4 @@ def _and(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-__all__ = ["HEADS", "STEPS", "Verdict", "markdown", "verdicts"]
+__all__ = ["HEADS", "Verdict", "markdown", "verdicts"]

@@ -6,7 +6,7 @@ import statistics
 from typing import Any
 
 from ..studies import Results
-from .arms import CATALOGUE, OTHERS
+from .arms import Style, styles_of
 from .charts import Spec, chart, render
 
 LOGARITHMIC = {"batch_size", "lr", "accumulate", "weight_decay", "epochs"}
@@ -45,7 +45,8 @@ def rows(results: Results, setting: str) -> list[dict[str, Any]]:
 
 def spec(results: Results, setting: str) -> Spec:
     """The chart without its data: ``data("values")`` takes :func:`rows`."""
-    lines = list(dict.fromkeys(_line(results, arm, setting) for arm in results.arms))
+    drawn = lines(results, setting)
+    names = list(drawn)
     marks = sorted({row["x"] for row in rows(results, setting)})
     logarithmic = setting in LOGARITHMIC and marks[0] > 0
     if logarithmic:
@@ -54,7 +55,7 @@ def spec(results: Results, setting: str) -> Spec:
     else:
         space = 0.06 * (marks[-1] - marks[0])
         scale = {"domain": [marks[0] - space, marks[-1] + space]}
-    position = {
+    position: dict[str, Spec] = {
         "x": {
             "field": "x",
             "type": "quantitative",
@@ -75,11 +76,11 @@ def spec(results: Results, setting: str) -> Spec:
             "field": "line",
             "type": "nominal",
             "scale": {
-                "domain": lines,
-                "range": [{"expr": f"lines[{index}]"} for index in range(len(lines))],
+                "domain": names,
+                "range": [{"expr": f"lines[{index}]"} for index in range(len(names))],
             },
             "legend": {"title": None, "symbolType": "stroke", "symbolSize": 400, "orient": "top",
-                       "symbolStrokeWidth": 2, "labelLimit": 300} if len(lines) > 1 else None,
+                       "symbolStrokeWidth": 2, "labelLimit": 300} if len(names) > 1 else None,
         },
     }  # fmt: skip
     return chart(
@@ -88,13 +89,24 @@ def spec(results: Results, setting: str) -> Spec:
             "params": [
                 {"name": "low", "value": 0},
                 {"name": "high", "value": 100},
-                {"name": "lines", "value": [light for light, _ in palette(results, setting)]},
+                {"name": "lines", "value": [style.light for style in drawn.values()]},
             ],
             "layer": [
                 {
                     "transform": [{"filter": "datum.mean"}],
-                    "mark": {"type": "line", "strokeWidth": 2, "point": False},
-                    "encoding": position,
+                    "mark": {"type": "line", "strokeWidth": 2},
+                    "encoding": {
+                        **position,
+                        "strokeDash": {
+                            "field": "line",
+                            "type": "nominal",
+                            "scale": {
+                                "domain": names,
+                                "range": [list(s.dash) or [1, 0] for s in drawn.values()],
+                            },
+                            "legend": position["color"]["legend"],
+                        },
+                    },
                 },
                 {
                     "transform": [{"filter": "!datum.mean"}],
@@ -120,10 +132,14 @@ def figures(results: Results) -> dict[str, tuple[str, bytes]]:
     return made
 
 
-def palette(results: Results, setting: str) -> list[tuple[str, str]]:
-    """Colours of the chart's lines on a light and on a dark ground."""
-    lines = dict.fromkeys(_line(results, arm, setting) for arm in results.arms)
-    return [_colours(line, index) for index, line in enumerate(lines)]
+def lines(results: Results, setting: str) -> dict[str, Style]:
+    """The chart's lines, each with its style: that of its layer."""
+    named = {
+        _line(results, arm, setting): {"norm": results.question["arms"][arm].get("norm", arm)}
+        for arm in results.question["arms"]
+    }
+    found = styles_of(named)
+    return {line: found[line] for line in named}
 
 
 def bounds(found: list[dict[str, Any]]) -> tuple[float, float]:
@@ -142,11 +158,6 @@ def _line(results: Results, arm: str, setting: str) -> str:
         if name != setting
     ]
     return ",".join(others)
-
-
-def _colours(line: str, index: int) -> tuple[str, str]:
-    style = CATALOGUE.get(line) or OTHERS[index % len(OTHERS)]
-    return style.light, style.dark
 
 
 def _number(value: Any) -> float | None:

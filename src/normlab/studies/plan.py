@@ -30,8 +30,8 @@ class Plan:
         varied: the fields of the grid.
         seeds: the seeds, the same for every arm.
         data: the data asked for.
-        checks: of ``CHECKS``: ``same-function`` asks whether every arm's layer is the same
-            function as that of the first arm with the same other fields.
+        twins: pairs (reference, arm) of which the check ``same-function`` asks whether their
+            layers are the same function: every arm, and the first one with the same other fields.
     """
 
     what: str
@@ -40,19 +40,7 @@ class Plan:
     varied: tuple[str, ...]
     seeds: tuple[int, ...]
     data: DataConfig
-    checks: tuple[str, ...] = ()
-
-    @property
-    def twins(self) -> list[tuple[str, str]]:
-        """Pairs (reference, arm) that ``same-function`` compares."""
-        first: dict[str, str] = {}
-        pairs = []
-        for arm, config in self.arms.items():
-            rest = str({k: v for k, v in config.to_dict().items() if k != "norm"})
-            reference = first.setdefault(rest, arm)
-            if reference != arm:
-                pairs.append((reference, arm))
-        return pairs if "same-function" in self.checks else []
+    twins: tuple[tuple[str, str], ...] = ()
 
     @property
     def base(self) -> dict[str, Any]:
@@ -122,7 +110,7 @@ def make_plan(
         varied=("norm", *(name for name in grid if name != "norm")),
         seeds=tuple(range(count)),
         data=_data_config({**stated.get("data", {}), **data}, what),
-        checks=_checked_checks(stated.get("checks", []), what),
+        twins=_twins(named, _checked_checks(stated.get("checks", []), what)),
     )
 
 
@@ -160,6 +148,25 @@ def _checked_norm(norm: Any) -> str:
     except ValueError as error:
         raise InputError(f"arm {norm}: {error}") from error
     return norm
+
+
+def _twins(arms: Mapping[str, RunConfig], checks: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    if "same-function" not in checks:
+        return ()
+    first: dict[str, str] = {}
+    pairs = []
+    for arm, config in arms.items():
+        rest = str({k: v for k, v in config.to_dict().items() if k != "norm"})
+        reference = first.setdefault(rest, arm)
+        if reference != arm:
+            pairs.append((reference, arm))
+    if not pairs:
+        raise InputError(
+            "same-function needs a reference and a layer to compare with it, got "
+            f"{', '.join(arms)} alone; name both, the reference first: "
+            "--arms torch_bn,package.module:Class"
+        )
+    return tuple(pairs)
 
 
 def _checked_checks(names: Any, what: str) -> tuple[str, ...]:

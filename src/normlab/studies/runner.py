@@ -26,6 +26,7 @@ from .study import Study
 
 AROUND = 8.0
 CROWDING = 1.25
+CHECKED = 4.0
 """Measured on two cores: see estimate_seconds."""
 
 
@@ -119,11 +120,17 @@ def carry_out_checks(
     Raises:
         InputError: the network of an arm cannot be built, or the folder cannot be written.
     """
-    missing = [pair for pair in study.plan.twins if not same_function.made(study.folder, *pair)]
-    if not missing:
-        return 0
+    asked = {
+        (one, two): same_function.question(study.plan.arms[one], study.plan.arms[two], data)
+        for one, two in study.plan.twins
+    }
+    missing = {
+        pair: question
+        for pair, question in asked.items()
+        if not same_function.made(study.folder, pair[1], question)
+    }
     keep_memory()
-    for reference, arm in missing:
+    for (reference, arm), question in missing.items():
         stage = f"Is {arm} the same function as {reference}?"
         found = same_function.compare_functions(
             (reference, study.plan.arms[reference]),
@@ -131,7 +138,7 @@ def carry_out_checks(
             data,
             progress=partial(progress, stage) if progress else None,
         )
-        same_function.write_same_function(study.folder, found)
+        same_function.write_same_function(study.folder, found, question)
     return len(missing)
 
 
@@ -234,11 +241,17 @@ def estimate_seconds(study: Study, data: DataSet, workers: int) -> float:
     """Time for the runs that are missing, from a few timed steps of every arm.
 
     Training steps are timed one arm after the other in this process; evaluation is counted as a
-    third of a training step an image. Start and report take ``AROUND`` seconds, and processes side
-    by side on CPU slow each other by ``CROWDING``; a machine busy with other work takes longer.
+    third of a training step an image, a step of the check ``same-function`` as ``CHECKED`` training
+    steps of each arm. Start and report take ``AROUND`` seconds, and processes side by side on CPU
+    slow each other by ``CROWDING``; a machine busy with other work takes longer.
     """
     pending = study.pending()
     step_seconds = {arm: _time_step(study.plan.arms[arm], data) for arm, _, _ in pending}
+    checked = sum(
+        same_function.STEPS * CHECKED * step_seconds.get(arm, 0.0)
+        for pair in study.plan.twins
+        for arm in pair
+    )
     sizes = {name: len(split) for name, split in data.splits.items()}
     total = 0.0
     for arm, config, _ in pending:
@@ -252,7 +265,7 @@ def estimate_seconds(study: Study, data: DataSet, workers: int) -> float:
         return 0.0
     side_by_side = max(1, min(workers, len(pending)))
     crowded = CROWDING if side_by_side > 1 and pending[0][1].device == "cpu" else 1.0
-    return AROUND + crowded * total / side_by_side
+    return AROUND + crowded * total / side_by_side + checked
 
 
 def _time_step(config: RunConfig, data: DataSet) -> float:

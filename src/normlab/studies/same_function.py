@@ -3,42 +3,57 @@
 Curves of two correct layers part within tens of steps in float32, because training amplifies
 rounding; so curves cannot tell a bug from noise. In float64 the same amplification starts nine
 digits lower, and a difference above ``BOUND`` is a difference of the functions.
+
+All differences are the largest absolute difference of a quantity, divided by its largest value in
+the reference where that is above 1.
 """
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from .. import __version__
 from ..data import Augmentation, DataSet, DeviceSplit
 from ..files import read_json, write_json
+from ..models.resnet import WIDTHS
+from ..norms import parse_norm
 from ..training import RunConfig, build
 from ..training.optimizer import LayerAwareOptimizer
 from ..training.run import controlled, gradients
-from ..training.schedule import learning_rate
+from ..training.schedule import highest_rate
 
 STEPS = 200
 BOUND = 1e-8
 """Largest difference in float64 that rounding explains."""
 BOUND_FLOAT32 = 1e-4
-"""Likewise after one step in float32, as a share of the quantity's largest value (at least 1)."""
+"""Likewise after one step in float32."""
+WARMUP = 20
+"""Steps in which the learning rate rises to the arm's highest, where it then stays: a schedule
+that ends before the last step would let nothing differ any more."""
+ROUNDED = 1e-12
+"""A mean of the output above this share (and below a thousandth) is rounding in float32."""
 EVALUATED = 64
 """Validation images whose logits are compared after every step."""
 QUANTITIES = ("loss", "gradients", "weights", "buffers", "evaluation logits")
 
 Values = dict[str, dict[str, Tensor]]
+Outcome = Literal["same", "different", "undecided"]
 
 
 @dataclass(frozen=True)
 class Largest:
-    """The largest absolute difference of a quantity, where it was, and when it first passed the
-    bound (0: before the first step; None: never)."""
+    """The largest difference of a quantity, where it was, and when it first passed the bound (0:
+    before the first step; None: never)."""
 
     difference: float
     where: str
@@ -53,10 +68,14 @@ class SameFunction:
     Attributes:
         reference, arm: the two.
         steps: updates made side by side in float64.
-        largest: quantity to its largest difference over all steps.
-        float32: quantity to the largest difference after one step in float32, relative to the
-            quantity's largest value (at least 1).
-        mismatch: why the two cannot even be started from the same weights, or "".
+        largest: quantity to its largest difference over all steps. A quantity that the two have
+            not in common (buffers of other names) is not there.
+        float32: quantity to the largest difference after one step in float32.
+        mismatch: why the two cannot be compared, or "".
+        diverged: whether the reference was no longer finite after ``steps`` updates, where the
+            comparison ended.
+        coarse: whether the arm's layer computes in less than float64 for float64 input, so that
+            float64 cannot be asked.
     """
 
     reference: str
@@ -64,7 +83,9 @@ class SameFunction:
     steps: int
     largest: Mapping[str, Largest]
     float32: Mapping[str, float]
-    mismatch: str
+    mismatch: str = ""
+    diverged: bool = False
+    coarse: bool = False
 
     @property
     def differing(self) -> list[str]:
@@ -79,9 +100,16 @@ class SameFunction:
         return [name for name, value in self.float32.items() if not value <= BOUND_FLOAT32]
 
     @property
-    def same(self) -> bool:
-        """Whether nothing but rounding was found."""
-        return not (self.mismatch or self.differing or self.differing_float32)
+    def outcome(self) -> Outcome:
+        """``same``: nothing but rounding was found. ``different``: more than rounding was.
+        ``undecided``: the two could not be compared, or not in float64 where float32 agrees."""
+        if self.mismatch:
+            return "undecided"
+        if self.differing_float32:
+            return "different"
+        if self.differing:
+            return "undecided" if self.coarse else "different"
+        return "same"
 
 
 def compare_functions(
@@ -94,8 +122,9 @@ def compare_functions(
 ) -> SameFunction:
     """Train two arms side by side from the same weights on the same batches and compare them.
 
-    After every update, in float64: loss, gradients, weights, buffers, and the logits of validation
-    images in evaluation mode. After one update, in float32, the same.
+    After every update, in float64: loss, gradients, weights, floating-point buffers, and the
+    logits of validation images in evaluation mode. After one update, in float32, the same. The
+    learning rate is the reference's highest, after ``WARMUP`` steps; autocast is off.
 
     Args:
         reference, arm: name and configuration; they should differ in ``norm`` alone.
@@ -115,42 +144,91 @@ def _compare_functions(
     progress: Callable[[int, int], None] | None,
 ) -> SameFunction:
     names = reference[0], arm[0]
-    pair = (reference[1], arm[1])
+    plain = [replace(config, precision="float32") for _, config in (reference, arm)]
+    pair = (plain[0], plain[1])
+    coarse = False
+    try:
+        coarse = _coarse(arm[1].norm)
+        largest, done, diverged, mismatch = _in_float64(pair, data, steps, progress)
+        float32 = {} if mismatch else _in_float32(pair, data)
+    except (RuntimeError, TypeError, ValueError) as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        return SameFunction(*names, 0, {}, {}, f"running them failed ({reason})")
+    return SameFunction(*names, done, largest, float32, mismatch, diverged, coarse)
+
+
+def _in_float64(
+    pair: tuple[RunConfig, RunConfig],
+    data: DataSet,
+    steps: int,
+    progress: Callable[[int, int], None] | None,
+) -> tuple[dict[str, Largest], int, bool, str]:
+    """Largest differences, updates made, whether the reference diverged, and why nothing could be
+    compared."""
     largest: dict[str, Largest] = {}
-    walks = _walk(pair, data, torch.float64)
-    first = next(walks)
-    mismatch = _mismatch(*first)
-    if mismatch:
-        return SameFunction(*names, 0, {}, {}, mismatch)
-    done = 0
-    for step, (ours, theirs) in enumerate(itertools.chain([first], walks)):
+    for step, (ours, theirs) in enumerate(_walk(pair, data, torch.float64)):
+        if step == 0:
+            mismatch = _mismatch(ours, theirs)
+            if mismatch:
+                return {}, 0, False, mismatch
+        if not _finite_values(ours):
+            return largest, step - 1, True, ""
         _widen(largest, step, theirs, ours)
-        done = step
         if progress:
             progress(step, steps)
         if step >= steps:
             break
-    small = _walk(pair, data, torch.float32)
-    next(small)
-    ours, theirs = next(small)
-    float32 = {}
-    for quantity in QUANTITIES:
-        scale = max([1.0, *(_peak(t) for t in ours[quantity].values())])
-        found = [_peak(t - ours[quantity][k]) for k, t in theirs[quantity].items()
-                 if k in ours[quantity]]  # fmt: skip
-        float32[quantity] = max(found, default=0.0) / scale
-    return SameFunction(*names, done, largest, float32, "")
+    return largest, steps, False, ""
 
 
-def write_same_function(study: Path, found: SameFunction) -> None:
-    """Keep it in the study's folder."""
-    write_json(_place(study, found.arm), _finite(asdict(found)))
+def _in_float32(pair: tuple[RunConfig, RunConfig], data: DataSet) -> dict[str, float]:
+    walk = _walk(pair, data, torch.float32)
+    next(walk)
+    ours, theirs = next(walk)
+    return {
+        quantity: max(found.values())
+        for quantity in QUANTITIES
+        if all(bool(t.isfinite().all()) for t in ours[quantity].values())
+        and (found := _differences(theirs[quantity], ours[quantity]))
+    }
 
 
-def made(study: Path, reference: str, arm: str) -> bool:
-    """Whether this very pair was compared."""
-    found = read_same_function(study, arm)
-    return found is not None and found.reference == reference
+def _coarse(norm: str) -> bool:
+    """Whether the layer rounds to less than float64 inside. What it puts out has mean 0 over
+    everything, whatever it normalizes over; statistics in float32 leave 1e-9 and more."""
+    layer = parse_norm(norm).make(WIDTHS[0]).double().train()
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(4, WIDTHS[0], 8, 8, generator=generator, dtype=torch.float64) + 0.1
+    y = layer(x).detach()
+    if y.dtype != torch.float64:
+        raise TypeError(f"{norm} gives {y.dtype} for float64 input")
+    share = float(y.mean().abs() / y.abs().max())
+    return ROUNDED < share < 1e-3
+
+
+def write_same_function(study: Path, found: SameFunction, question: str) -> None:
+    """Keep it in the study's folder, with the hash of what was asked."""
+    write_json(_place(study, found.arm), {"question": question, **_finite(asdict(found))})
+
+
+def question(reference: RunConfig, arm: RunConfig, data: DataSet) -> str:
+    """A hash of all that the answer depends on: both configurations, the data, this package, and
+    the source of the layers, which a person may have mended since."""
+    parts = [__version__, data.fingerprint]
+    for config in (reference, arm):
+        layer = type(parse_norm(config.norm).make(WIDTHS[0]))
+        try:
+            source = Path(inspect.getfile(layer)).read_text(encoding="utf-8")
+        except (OSError, TypeError, UnicodeDecodeError):
+            source = ""
+        parts += [config.identity(data.fingerprint), source]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def made(study: Path, arm: str, question: str) -> bool:
+    """Whether this very question was answered."""
+    path = _place(study, arm)
+    return path.is_file() and read_json(path).get("question") == question
 
 
 def read_same_function(study: Path, arm: str) -> SameFunction | None:
@@ -158,7 +236,7 @@ def read_same_function(study: Path, arm: str) -> SameFunction | None:
     path = _place(study, arm)
     if not path.is_file():
         return None
-    content = read_json(path)
+    content = {k: v for k, v in read_json(path).items() if k != "question"}
     largest = {name: Largest(**_floats(value)) for name, value in content["largest"].items()}
     return SameFunction(**{**content, "largest": largest, "float32": _floats(content["float32"])})
 
@@ -197,7 +275,6 @@ def _walk(
     held = held.to(dtype)
     a, b = (_values(model, held, None) for model in models)
     yield a, b
-    updates = config.updates_per_epoch(len(split))
     step = 0
     for epoch in itertools.count(1):
         batches = split.epoch(
@@ -208,7 +285,7 @@ def _walk(
             found = []
             for model, optimizer in zip(models, optimizers, strict=True):
                 model.train()
-                optimizer.set_lr(learning_rate(config, min(step, config.epochs * updates), updates))
+                optimizer.set_lr(highest_rate(config) * min(1.0, (step + 1) / WARMUP))
                 loss, _ = gradients(model, group, config)
                 kept = {
                     name: p.grad.clone()
@@ -231,7 +308,9 @@ def _values(
         "loss": {} if loss is None else {"loss": loss},
         "gradients": grads,
         "weights": {name: p.detach().clone() for name, p in model.named_parameters()},
-        "buffers": {name: b.detach().clone() for name, b in model.named_buffers()},
+        "buffers": {
+            name: b.detach().clone() for name, b in model.named_buffers() if b.is_floating_point()
+        },
         "evaluation logits": {"logits": model(held)},
     }
 
@@ -253,10 +332,10 @@ def _mismatch(ours: Values, theirs: Values) -> str:
     if not apart:
         return ""
     name = apart[0]
-    more = f", and {len(apart) - 1} more" if len(apart) > 1 else ""
+    more = f" (and {len(apart) - 1} more)" if len(apart) > 1 else ""
     return (
-        f"their parameters differ: {name} is {_shape(one.get(name))} here and "
-        f"{_shape(two.get(name))} there{more}"
+        f"their parameters differ: {name} is {_shape(one.get(name))} in the reference and "
+        f"{_shape(two.get(name))} in the other{more}"
     )
 
 
@@ -266,10 +345,7 @@ def _shape(shape: tuple[int, ...] | None) -> str:
 
 def _widen(largest: dict[str, Largest], step: int, theirs: Values, ours: Values) -> None:
     for quantity in QUANTITIES:
-        for name, tensor in theirs[quantity].items():
-            if name not in ours[quantity]:
-                continue
-            difference = _peak(tensor - ours[quantity][name])
+        for name, difference in _differences(theirs[quantity], ours[quantity]).items():
             old = largest.get(quantity)
             first = old.first_over if old else None
             if first is None and not difference <= BOUND:
@@ -280,9 +356,19 @@ def _widen(largest: dict[str, Largest], step: int, theirs: Values, ours: Values)
                 largest[quantity] = Largest(old.difference, old.where, old.step, first)
 
 
+def _differences(theirs: dict[str, Tensor], ours: dict[str, Tensor]) -> dict[str, float]:
+    """Of the tensors that both have."""
+    scale = max([1.0, *(peak for t in ours.values() if math.isfinite(peak := _peak(t)))])
+    return {name: _peak(t - ours[name]) / scale for name, t in theirs.items() if name in ours}
+
+
+def _finite_values(values: Values) -> bool:
+    return all(bool(t.isfinite().all()) for kind in values.values() for t in kind.values())
+
+
 def _peak(tensor: Tensor) -> float:
     """The largest magnitude; infinite where a value is no number."""
     if tensor.numel() == 0:
         return 0.0
     peak = float(tensor.abs().max())
-    return peak if peak == peak else float("inf")
+    return math.inf if math.isnan(peak) else peak

@@ -120,11 +120,11 @@ def _as_toml(plan: Plan, data: DataSet, command: str) -> dict[str, Any]:
         "normlab": __version__,
         "seeds": list(plan.seeds),
         "varied": list(plan.varied),
-        "checks": list(plan.checks),
+        "same_function": [list(pair) for pair in plan.twins],
         "data": {**_without_none(asdict(plan.data)), "fingerprint": data.fingerprint},
         "run": _without_none(plan.base),
         "arms": {
-            arm: {name: config.to_dict()[name] for name in plan.varied}
+            arm: _without_none({name: config.to_dict()[name] for name in plan.varied})
             for arm, config in plan.arms.items()
         },
     }
@@ -166,8 +166,9 @@ def _joined(there: dict[str, Any], asked: dict[str, Any], plan: Plan, folder: Pa
         for arm, fields in there["arms"].items()
     }
     seeds = tuple(sorted({*there["seeds"], *plan.seeds}))
-    checks = tuple(dict.fromkeys([*there.get("checks", []), *plan.checks]))
-    return replace(plan, arms={**arms, **plan.arms}, seeds=seeds, checks=checks)
+    asked_before = [(one, two) for one, two in there.get("same_function", [])]
+    twins = tuple(dict.fromkeys([*asked_before, *plan.twins]))
+    return replace(plan, arms={**arms, **plan.arms}, seeds=seeds, twins=twins)
 
 
 def _ended_identity(folder: Path) -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from ..data import DataConfig
+from ..data import DataSet
 from .config import FIELDS, RunConfig
 
 
@@ -23,7 +23,7 @@ def options(values: Mapping[str, Any]) -> list[str]:
         if isinstance(value, bool):
             words.append(f"--{flag}" if value else f"--no-{flag}")
         elif isinstance(value, list) and not tuple_field:
-            words += [f"--{flag}", ",".join(map(str, value))]
+            words += [f"--{flag}", ",".join("none" if v is None else str(v) for v in value)]
         elif isinstance(value, (list, tuple)):
             words += [word for item in value for word in (f"--{flag}", str(item))]
         elif value is not None:
@@ -31,14 +31,19 @@ def options(values: Mapping[str, Any]) -> list[str]:
     return words
 
 
-def train_command(config: RunConfig, data: DataConfig) -> str:
-    """The command line that makes this one run again: what differs from the defaults."""
+def train_command(config: RunConfig, data: DataSet) -> str:
+    """The command line that makes this one run again, from a folder that has the data under its
+    own name: what differs from the defaults. A split drawn otherwise than by default has no
+    option; it is in run.json."""
     settings = {
         name: value
         for name, value in asdict(config).items()
         if value != FIELDS[name].default or name in ("norm", "seed")
     }
-    asked = {"data": data.source, "image_size": data.image_size,
-             "limit_per_class": data.limit_per_class}  # fmt: skip
-    skip = ["--skip-bad"] if data.skip_bad else []
+    asked = {
+        "data": data.name,
+        "image_size": data.config.image_size,
+        "limit_per_class": data.config.limit_per_class,
+    }
+    skip = ["--skip-bad"] if data.config.skip_bad else []
     return shlex.join(["normlab", "train", *options(asked), *skip, *options(settings)])

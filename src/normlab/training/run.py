@@ -406,7 +406,7 @@ class _Run:
             "metrics_note": "evaluation mode, no augmentation, weights that validation chose; "
             "the test split was read once, after that choice",
             "chosen_epoch": self.standing.best_epoch,
-            "command": train_command(self.config, self.data.config),
+            "command": train_command(self.config, self.data),
             "versions": versions(),
         }
 

@@ -168,6 +168,10 @@ def _find(
     record = read_json(where / "run.json")
     if not isinstance(record, dict) or "status" not in record or "config" not in record:
         raise InputError(f"{where / 'run.json'} was not written by normlab")
+    if not isinstance(record.get("data"), dict) or "config" not in record["data"]:
+        raise InputError(
+            f"{where / 'run.json'} does not say which data was asked; make the run again"
+        )
     if record["status"] != "complete":
         raise InputError(f"{where} cannot be explained: {_unfinished(record['status'])}")
     return [_Source(str(record["config"]["norm"]), where, record)], []
