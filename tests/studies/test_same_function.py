@@ -74,7 +74,7 @@ def test_the_layer_from_the_paper_is_the_same_function(digits: DataSet) -> None:
     assert found.outcome == "same"
     assert found.steps == 200
     assert set(found.largest) == {"loss", "gradients", "weights", "buffers", "evaluation logits"}
-    assert all(largest.difference < 1e-10 for largest in found.largest.values())
+    assert all(largest.difference < 1e-12 for largest in found.largest.values())
     # A comparison of nothing would find nothing: rounding must be there.
     assert found.largest["buffers"].difference > 0
     assert found.float32["gradients"] > 0
@@ -90,7 +90,7 @@ def test_the_layer_from_the_paper_is_the_same_function(digits: DataSet) -> None:
             {"loss", "gradients", "weights", "buffers", "evaluation logits"},
             "Look at eps and its place",
         ),
-        (f"{HERE}:WrongGradient", {"gradients", "weights", "loss", "buffers"}, "backward pass"),
+        (f"{HERE}:WrongGradient", {"gradients", "weights", "evaluation logits"}, "backward pass"),
     ],
 )
 def test_planted_bugs_are_found_and_described(
@@ -101,8 +101,8 @@ def test_planted_bugs_are_found_and_described(
     assert differing <= set(found.differing)
     if "loss" not in differing:
         assert set(found.differing) == differing
-        assert found.largest["loss"].difference < 1e-10
-        assert found.largest["weights"].difference < 1e-10
+    for quantity in {"loss", "gradients", "weights", "buffers"} - differing:
+        assert found.largest[quantity].difference < 1e-10
     said = sanity.verdicts(_results(found, [0.9, 0.91, 0.92], [0.9, 0.91, 0.92]))[0]
     assert said.outcome == "bug"
     assert "supports a bug" in said.conclusion

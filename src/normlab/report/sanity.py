@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..studies import Difference, Results, SameFunction, paired_difference
-from ..studies.same_function import BOUND, BOUND_FLOAT32, QUANTITIES
+from ..studies.same_function import BOUND, QUANTITIES
 
 SURE = 0.95
 """Level of the intervals."""
@@ -102,8 +102,8 @@ def _function(found: SameFunction) -> str:
             "the other lacks, they are different functions."
         )
     how = (
-        f"Trained side by side in float64 from the same weights on the same batches for "
-        f"{found.steps} steps, {found.arm} and {found.reference}"
+        f"In {found.steps} training steps in float64, each from the same weights on the same "
+        f"batch, {found.arm} and {found.reference}"
     )
     if found.outcome == "undecided":
         return (
@@ -124,10 +124,10 @@ def _function(found: SameFunction) -> str:
         f"{BOUND:g}: rounding."
     )
     if found.differing_float32:
+        apart = _and([f"{name} by {found.float32[name]:.1e}" for name in found.differing_float32])
         return (
-            f"{agree} In float32 they differ all the same: {_and(found.differing_float32)} by "
-            f"more than {BOUND_FLOAT32:g} after one step, which is more than rounding. The layer "
-            "computes something else in float32."
+            f"{agree} In float32 they differ all the same after one step, by more than rounding: "
+            f"{apart}. The layer computes something else in float32."
         )
     if "buffers" not in found.largest:
         return (
