@@ -6,9 +6,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .errors import InputError
+from .lazy import names_of
 
 if TYPE_CHECKING:
     from .models import load_model
@@ -17,13 +18,6 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["InputError", "__version__", "compare", "load_model"]
 
-_LATE = {"compare": ".workflow", "load_model": ".models"}
+_LATE = {"compare": "workflow", "load_model": "models"}
 
-
-def __getattr__(name: str) -> Any:
-    # Loaded when asked for: the command line must answer --help without torch.
-    if name in _LATE:
-        from importlib import import_module
-
-        return getattr(import_module(_LATE[name], __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__ = names_of(__name__, _LATE)

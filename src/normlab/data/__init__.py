@@ -6,8 +6,9 @@ scikit-learn, and neither does a command's ``--help``.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ..lazy import names_of
 
 if TYPE_CHECKING:
     from .batches import Augmentation, DeviceSplit, epoch_order
@@ -27,12 +28,4 @@ _HOME = {
 
 __all__ = ["Augmentation", "DataConfig", "DataSet", "DeviceSplit", "Split", "epoch_order", "load"]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_HOME[name]}", __name__), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = names_of(__name__, _HOME)

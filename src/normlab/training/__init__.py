@@ -5,8 +5,9 @@ Light to import: what needs torch is loaded when it is first asked for.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from ..lazy import names_of
 from .config import FIELDS, RunConfig, check_fields
 
 if TYPE_CHECKING:
@@ -38,10 +39,4 @@ __all__ = [
     "train_step",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _LATE:
-        from importlib import import_module
-
-        return getattr(import_module(f".{_LATE[name]}", __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__ = names_of(__name__, _LATE)
