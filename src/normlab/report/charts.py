@@ -414,7 +414,8 @@ def ticks(epochs: int) -> list[int]:
     """Epochs to label: the first, and round ones, ten or so."""
     unit = 10 ** max(0, math.floor(math.log10(epochs)) - 1)
     step = next(unit * k for k in (1, 2, 5, 10, 20) if epochs <= 11 * unit * k)
-    return sorted({1, *range(step, epochs + 1, step)})
+    first = 2 * step if step == 2 else step  # 1 and 2 would touch
+    return sorted({1, *range(first, epochs + 1, step)})
 
 
 def colour(results: Results) -> Spec:
