@@ -472,7 +472,7 @@ def _guarded(call: Callable[[], Any], errors: Console) -> int:
         return BAD_INPUT
     except KeyboardInterrupt:
         errors.print(
-            "normlab: stopped; a study or run goes on from here with the same command",
+            "normlab: stopped; for a study or a run the same command goes on from here",
             highlight=False,
         )
         return INTERRUPTED

@@ -187,6 +187,8 @@ def progress_bars(console: Console) -> Progress:
 def describe_run(run: RunProgress) -> str:
     """A run under way in a line: epoch, loss, speed."""
     at = run.progress
+    if not at.images_per_second:  # a check, which trains in pairs
+        return f"{run.name}  step {at.step}/{at.steps}"
     return (
         f"{run.name}  epoch {at.epoch}/{at.epochs}  loss {at.loss:.3f}  "
         f"{at.images_per_second:,.0f} img/s"

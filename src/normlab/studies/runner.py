@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import json
 import os
 import signal
@@ -14,7 +15,6 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -44,6 +44,23 @@ class RunProgress:
         return run_name(self.arm, self.seed)
 
 
+@dataclass(frozen=True)
+class _Check:
+    """Is an arm the same function as a reference? Names and configurations."""
+
+    reference: tuple[str, RunConfig]
+    arm: tuple[str, RunConfig]
+    question: str
+
+    @property
+    def title(self) -> str:
+        return f"check of {self.arm[0]}"
+
+    @property
+    def name(self) -> str:
+        return run_name(self.title, self.reference[1].seed)
+
+
 class Reporter(Protocol):
     """What a study tells while it runs."""
 
@@ -65,7 +82,7 @@ def default_workers(device: str) -> int:
 
 
 def carry_out(study: Study, data: DataSet, workers: int, reporter: Reporter | None = None) -> int:
-    """Make the runs that are missing; return how many there were.
+    """Make the runs and the checks that are missing; return how many runs there were.
 
     Runs side by side are processes, each with its run's number of threads; with one worker the
     runs follow each other in this process. Results are the same. A run that diverges ends and is
@@ -74,11 +91,12 @@ def carry_out(study: Study, data: DataSet, workers: int, reporter: Reporter | No
     Raises:
         InputError: a run's own layer failed, or a folder cannot be written.
     """
-    pending = study.pending()
-    if not pending:
+    pending, checks = study.pending(), _missing_checks(study, data)
+    if not pending and not checks:
         return 0
-    workers = max(1, min(workers, len(pending)))
+    workers = max(1, min(workers, len(pending) + len(checks)))
     sizes = {run_name(arm, config.seed): _steps(config, data) for arm, config, _ in pending}
+    sizes |= {check.name: same_function.STEPS for check in checks}
     if reporter:
         reporter.started(len(pending), sum(sizes.values()))
     # Imported here: joblib's start costs time that a study with nothing to do should not pay.
@@ -91,9 +109,16 @@ def carry_out(study: Study, data: DataSet, workers: int, reporter: Reporter | No
             parallel = joblib.Parallel(
                 n_jobs=workers, backend="loky", return_as="generator_unordered", batch_size=1
             )
-            tasks = (
-                joblib.delayed(_carry_out_one)(arm, config, data, folder, notes, os.getpid())
-                for arm, config, folder in pending
+            # Checks first: one takes longer than a short run, and would be waited for at the end.
+            tasks = itertools.chain(
+                (
+                    joblib.delayed(_check_one)(check, data, study.folder, notes, os.getpid())
+                    for check in checks
+                ),
+                (
+                    joblib.delayed(_carry_out_one)(arm, config, data, folder, notes, os.getpid())
+                    for arm, config, folder in pending
+                ),
             )
             try:
                 for arm, config, record in parallel(tasks):
@@ -101,7 +126,7 @@ def carry_out(study: Study, data: DataSet, workers: int, reporter: Reporter | No
                         raise InputError(record)
                     name = run_name(arm, config.seed)
                     done[name] = sizes[name]
-                    if reporter:
+                    if reporter and record is not None:
                         reporter.finished(arm, config.seed, record)
             except BaseException:
                 if workers > 1:
@@ -110,36 +135,22 @@ def carry_out(study: Study, data: DataSet, workers: int, reporter: Reporter | No
     return len(pending)
 
 
-def carry_out_checks(
-    study: Study, data: DataSet, progress: Callable[[str, int, int], None] | None = None
-) -> int:
-    """Make the checks that the study asks for and that are missing; return how many there were.
-
-    They are made in this process, with the runs' own number of threads.
-
-    Raises:
-        InputError: the network of an arm cannot be built, or the folder cannot be written.
-    """
-    asked = {
-        (one, two): same_function.question(study.plan.arms[one], study.plan.arms[two], data)
-        for one, two in study.plan.twins
-    }
-    missing = {
-        pair: question
-        for pair, question in asked.items()
-        if not same_function.made(study.folder, pair[1], question)
-    }
-    keep_memory()
-    for (reference, arm), question in missing.items():
-        stage = f"Is {arm} the same function as {reference}?"
-        found = same_function.compare_functions(
-            (reference, study.plan.arms[reference]),
-            (arm, study.plan.arms[arm]),
-            data,
-            progress=partial(progress, stage) if progress else None,
+def _missing_checks(study: Study, data: DataSet) -> list[_Check]:
+    """What ``same-function`` was asked of and was not answered yet."""
+    arms = study.plan.arms
+    asked = [
+        _Check(
+            (reference, arms[reference]),
+            (arm, arms[arm]),
+            same_function.question(arms[reference], arms[arm], data),
         )
-        same_function.write_same_function(study.folder, found, question)
-    return len(missing)
+        for reference, arm in study.plan.twins
+    ]
+    return [
+        check
+        for check in asked
+        if not same_function.made(study.folder, check.arm[0], check.question)
+    ]
 
 
 def run_name(arm: str, seed: int) -> str:
@@ -155,29 +166,62 @@ def _carry_out_one(
     arm: str, config: RunConfig, data: DataSet, folder: Path, notes: Path, parent: int
 ) -> tuple[str, RunConfig, dict[str, Any] | str]:
     """In the worker (or here, with one). What a person can put right comes back as text."""
+    _settle(parent)
+    with _noting(notes, arm, config.seed) as tell:
+        try:
+            return arm, config, train(config, data, folder, tell)
+        except InputError as error:
+            return arm, config, str(error)
+        except Exception:
+            return arm, config, f"{run_name(arm, config.seed)} failed:\n{traceback.format_exc()}"
+
+
+def _check_one(
+    check: _Check, data: DataSet, study: Path, notes: Path, parent: int
+) -> tuple[str, RunConfig, str | None]:
+    """Likewise for a check, which has no record."""
+    _settle(parent)
+    _, config = check.reference
+    with _noting(notes, check.title, config.seed) as tell:
+        try:
+            found = same_function.compare_functions(
+                check.reference,
+                check.arm,
+                data,
+                progress=lambda step, steps: tell(Progress(1, 1, step, steps, 0.0, 0.0)),
+            )
+            same_function.write_same_function(study, found, check.question)
+        except InputError as error:
+            return check.title, config, str(error)
+        except Exception:
+            return check.title, config, f"{check.title} failed:\n{traceback.format_exc()}"
+    return check.title, config, None
+
+
+def _settle(parent: int) -> None:
     if os.getpid() != parent:
         # Ctrl-C reaches the whole group; the parent alone decides what it means.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     keep_memory()
-    note = notes / f"{arm.replace(':', ',')}~{config.seed}.json"
+
+
+@contextmanager
+def _noting(notes: Path, name: str, seed: int) -> Iterator[Callable[[Progress], None]]:
+    """Notes for the parent on how far this is, gone at the end."""
+    note = notes / f"{name.replace(':', ',')}~{seed}.json"
 
     def tell(progress: Progress) -> None:
-        content = {"arm": arm, "seed": config.seed, "progress": asdict(progress)}
+        content = {"arm": name, "seed": seed, "progress": asdict(progress)}
         aside = note.with_suffix(".part")
         with suppress(OSError):  # a note is a courtesy; a full disk is reported by the run itself
             aside.write_text(json.dumps(content), encoding="utf-8")
             aside.replace(note)
 
     try:
-        record = train(config, data, folder, tell)
-    except InputError as error:
-        return arm, config, str(error)
-    except Exception:
-        return arm, config, f"{run_name(arm, config.seed)} failed:\n{traceback.format_exc()}"
+        yield tell
     finally:
         with suppress(OSError):
             note.unlink()
-    return arm, config, record
 
 
 def keep_memory() -> None:
@@ -265,7 +309,7 @@ def estimate_seconds(study: Study, data: DataSet, workers: int) -> float:
         return 0.0
     side_by_side = max(1, min(workers, len(pending)))
     crowded = CROWDING if side_by_side > 1 and pending[0][1].device == "cpu" else 1.0
-    return AROUND + crowded * total / side_by_side + checked
+    return AROUND + crowded * (total + checked) / side_by_side
 
 
 def _time_step(config: RunConfig, data: DataSet) -> float:

@@ -52,7 +52,7 @@ WARMUP = 20
 that ends before the last step would let nothing differ any more."""
 ROUNDED = 1e-12
 """A mean of the output above this share (and below a thousandth) is rounding in float32."""
-EVALUATED = 64
+EVALUATED = 32
 """Validation images whose logits are compared after every step."""
 QUANTITIES = ("loss", "gradients", "weights", "buffers", "evaluation logits")
 

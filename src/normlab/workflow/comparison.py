@@ -41,7 +41,7 @@ class Watcher(studies.Reporter, Protocol):
     """What a comparison tells while it works: the data, the plan, then the runs."""
 
     def reading(self, stage: str, done: int, total: int) -> None:
-        """Images are being decoded, or a check is being made."""
+        """Images are being decoded."""
 
     def planned(self, plan: Plan, data: dict[str, Any], folder: Path, estimate: Estimate) -> None:
         """The data is loaded and nothing has been run yet."""
@@ -154,7 +154,6 @@ def compare(
         return estimate
     study.write()
     made = studies.carry_out(study, dataset, wanted, watcher)
-    studies.carry_out_checks(study, dataset, watcher.reading if watcher else None)
     results = studies.read_results(study.folder)
     return Comparison(study.folder, results, write_report(results), made)
 
