@@ -81,7 +81,7 @@ def obtain(
     workers: int | None = None,
 ) -> Entry:
     """These rows of the source as squares of ``size``: from the cache, else built."""
-    place = _folder() / _name(listing, rows, size)
+    place = cache_folder("images") / _name(listing, rows, size)
     shape = (len(rows), size, size, listing.channels)
     entry = _read(place, shape)
     outdated = entry is not None and _mended(listing, rows, size, entry)
@@ -133,13 +133,14 @@ def obtain(
     return entry
 
 
-def _folder() -> Path:
+def cache_folder(kind: str) -> Path:
+    """Where the cache keeps things of this kind: under NORMLAB_CACHE, or the user's cache."""
     chosen = os.environ.get("NORMLAB_CACHE")
     if chosen:
-        return Path(chosen).expanduser().absolute() / "images"
+        return Path(chosen).expanduser().absolute() / kind
     import platformdirs
 
-    return Path(platformdirs.user_cache_dir("normlab")) / "images"
+    return Path(platformdirs.user_cache_dir("normlab")) / kind
 
 
 def _name(listing: Listing, rows: Rows, size: int) -> str:

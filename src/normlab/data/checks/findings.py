@@ -1,0 +1,59 @@
+"""What a check says: a level and a sentence that stands by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Level(StrEnum):
+    """How bad it is, from the mildest."""
+
+    FINE = "fine"
+    LOOK = "look at this"
+    INVALID = "this invalidates your numbers"
+
+
+_RANK = {level: rank for rank, level in enumerate(Level)}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the summary.
+
+    Attributes:
+        check: which check says it, in kebab case: ``exact-duplicates``, ``shortcuts``, ...
+        level: how bad it is.
+        sentence: plain words with the numbers, understood without the page.
+        advice: what to do about it; empty where nothing need be done.
+    """
+
+    check: str
+    level: Level
+    sentence: str
+    advice: str = ""
+
+    def describe(self) -> dict[str, str]:
+        """Ready for JSON."""
+        return {
+            "check": self.check,
+            "level": str(self.level),
+            "sentence": self.sentence,
+            "advice": self.advice,
+        }
+
+    @classmethod
+    def read(cls, described: dict[str, str]) -> Finding:
+        """The inverse of :meth:`describe`."""
+        return cls(
+            described["check"],
+            Level(described["level"]),
+            described["sentence"],
+            described.get("advice", ""),
+        )
+
+
+def worst(findings: Iterable[Finding]) -> Level:
+    """The worst level among them; fine if there are none."""
+    return max((finding.level for finding in findings), key=_RANK.__getitem__, default=Level.FINE)
