@@ -1,13 +1,20 @@
-"""What every test shares: one thread, a cache of its own, no reach into the user's folders."""
+"""What every test shares: one thread, a cache of its own, no reach into the user's folders; and a
+browser for those that look at a page."""
 
 from __future__ import annotations
 
+import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Dialog, Page
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # A shell that starts tests in the background has Ctrl-C ignored, and children inherit that;
@@ -26,3 +33,55 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         cache = tmp_path_factory.mktemp("cache")
         patch.setenv("NORMLAB_CACHE", str(cache))
         yield cache
+
+
+@dataclass
+class Watch:
+    """What a page asked for and complained of."""
+
+    requests: list[str] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    names = ("chromium", "chromium-browser", "google-chrome")
+    found = next(filter(None, map(shutil.which, names)), None)
+    if found is None:
+        pytest.skip(f"none of {', '.join(names)} is here")
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with playwright.sync_playwright() as started:
+        launched = started.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def open_page(browser: Browser) -> Iterator[Callable[..., tuple[Page, Watch]]]:
+    """``open_page(path, width, scheme)``: the page once its script is done, and what it did."""
+    opened: list[Page] = []
+
+    def open_one(path: Path, width: int = 1280, scheme: str = "light") -> tuple[Page, Watch]:
+        page = browser.new_page(
+            viewport={"width": width, "height": 900},
+            color_scheme="dark" if scheme == "dark" else "light",
+            reduced_motion="reduce",
+        )
+        opened.append(page)
+        watch = Watch()
+
+        def refuse(dialog: Dialog) -> None:
+            watch.complaints.append(dialog.message)
+            dialog.dismiss()
+
+        page.on("request", lambda request: watch.requests.append(request.url))
+        page.on("console", lambda message: watch.complaints.append(message.text))
+        page.on("pageerror", lambda error: watch.complaints.append(str(error)))
+        page.on("dialog", refuse)
+        page.goto(path.as_uri())
+        page.wait_for_selector("html[data-ready]", timeout=20_000)
+        return page, watch
+
+    yield open_one
+    for page in opened:
+        page.close()

@@ -13,7 +13,7 @@ import normlab
 SOURCE = Path(normlab.__file__).parent
 
 # Room to the rooms it may import; the ground floor is open to all.
-GROUND = {"errors", "keyed", "files", "lazy"}
+GROUND = {"errors", "keyed", "files", "lazy", "pages"}
 ALLOWED = {
     "norms": set(),
     "models": {"norms"},

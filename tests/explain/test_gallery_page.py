@@ -5,9 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
-import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,33 +23,11 @@ from .conftest import COLOURS, IMAGE_SIZE
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
-pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="no chromium, chromium-browser or google-chrome"),
-    pytest.mark.xdist_group("browser"),
-]
-READY = "html[data-ready]"
+OpenPage = Callable[..., tuple["Page", Any]]
+
+pytestmark = pytest.mark.xdist_group("browser")
 PIXELS = """canvas => Array.from(
   canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data)"""
-
-
-@dataclass
-class _Watch:
-    """What a page asked for and complained of."""
-
-    requests: list[str] = field(default_factory=list)
-    complaints: list[str] = field(default_factory=list)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with playwright.sync_playwright() as started:
-        launched = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield launched
-        launched.close()
 
 
 @pytest.fixture(scope="module")
@@ -69,23 +45,6 @@ def single(disc_study: Study, tmp_path_factory: pytest.TempPathFactory) -> Expla
     return explain(run, right=2, wrong=2, out=tmp_path_factory.mktemp("page") / "single")
 
 
-def _open(
-    browser: Browser, made: Explanation, width: int = 1280, scheme: str = "light"
-) -> tuple[Page, _Watch]:
-    page = browser.new_page(
-        viewport={"width": width, "height": 900},
-        color_scheme="dark" if scheme == "dark" else "light",
-    )
-    watch = _Watch()
-    page.on("request", lambda request: watch.requests.append(request.url))
-    page.on("console", lambda message: watch.complaints.append(message.text))
-    page.on("pageerror", lambda error: watch.complaints.append(str(error)))
-    page.on("dialog", lambda dialog: watch.complaints.append(dialog.message))
-    page.goto(made.page.as_uri())
-    page.wait_for_selector(READY, timeout=20_000)
-    return page, watch
-
-
 def _choose(page: Page, name: str, value: str) -> None:
     page.locator(f"label:has(input[name={name}][value='{value}'])").click()
 
@@ -93,10 +52,10 @@ def _choose(page: Page, name: str, value: str) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [400, 1600])
 def test_offline_quiet_and_within_its_width(
-    browser: Browser, both: Explanation, single: Explanation, width: int, scheme: str
+    open_page: OpenPage, both: Explanation, single: Explanation, width: int, scheme: str
 ) -> None:
     for made in (both, single):
-        page, watch = _open(browser, made, width, scheme)
+        page, watch = open_page(made.page, width, scheme)
         elsewhere = [url for url in watch.requests if not url.startswith("data:")]
         assert elsewhere == [made.page.as_uri()]
         assert watch.complaints == []
@@ -108,13 +67,12 @@ def test_offline_quiet_and_within_its_width(
             assert box is not None
             assert box["width"] > 80
             assert box["width"] == pytest.approx(box["height"], abs=1)
-        page.close()
 
 
 def test_a_map_has_the_colours_of_its_values_under_both_scales(
-    browser: Browser, single: Explanation, disc_study: Study
+    open_page: OpenPage, single: Explanation, disc_study: Study
 ) -> None:
-    page, watch = _open(browser, single)
+    page, watch = open_page(single.page)
     content = json.loads(single.chosen.read_text())
     image = next(one for one in content["images"] if one["kind"] == "wrong")
     split = disc_study.data.splits["val"]
@@ -149,13 +107,12 @@ def test_a_map_has_the_colours_of_its_values_under_both_scales(
                 np.testing.assert_allclose(drawn[where][:, :3], expected[where], atol=8)
     assert compared > 500
     assert watch.complaints == []
-    page.close()
 
 
 def test_switches_show_the_plain_picture_and_change_the_strength(
-    browser: Browser, single: Explanation
+    open_page: OpenPage, single: Explanation
 ) -> None:
-    page, watch = _open(browser, single)
+    page, watch = open_page(single.page)
     canvas, picture = page.locator(".frame canvas").first, page.locator(".frame img").first
 
     def look() -> tuple[str, str, str]:
@@ -176,11 +133,10 @@ def test_switches_show_the_plain_picture_and_change_the_strength(
     page.keyboard.press("Space")
     assert look()[0] == "visible"
     assert watch.complaints == []
-    page.close()
 
 
-def test_filters_by_class_and_by_right_and_wrong(browser: Browser, single: Explanation) -> None:
-    page, watch = _open(browser, single)
+def test_filters_by_class_and_by_right_and_wrong(open_page: OpenPage, single: Explanation) -> None:
+    page, watch = open_page(single.page)
     images = json.loads(single.chosen.read_text())["images"]
     shown = page.locator(".entry:visible")
     assert shown.count() == len(images)
@@ -194,13 +150,12 @@ def test_filters_by_class_and_by_right_and_wrong(browser: Browser, single: Expla
     page.locator("select[name=class]").select_option(label="all")
     assert shown.count() == len(images)
     assert watch.complaints == []
-    page.close()
 
 
 def test_every_picture_is_told_in_words_and_leads_to_its_file(
-    browser: Browser, single: Explanation
+    open_page: OpenPage, single: Explanation
 ) -> None:
-    page, _ = _open(browser, single)
+    page, _ = open_page(single.page)
     images = json.loads(single.chosen.read_text())["images"]
     pictures = page.locator(".picture img")
     assert pictures.count() == len(images)
@@ -216,7 +171,6 @@ def test_every_picture_is_told_in_words_and_leads_to_its_file(
         assert link == (single.folder / image["file"]).as_uri().replace("%20", " ")
     labels = page.locator("canvas").evaluate_all("all => all.map(c => c.ariaLabel)")
     assert all(labels)
-    page.close()
 
 
 def test_without_scripts_pictures_words_and_the_way_to_the_files_remain(
@@ -234,9 +188,9 @@ def test_without_scripts_pictures_words_and_the_way_to_the_files_remain(
 
 
 def test_the_page_tells_how_it_was_made_and_what_was_checked(
-    browser: Browser, both: Explanation
+    open_page: OpenPage, both: Explanation
 ) -> None:
-    page, watch = _open(browser, both)
+    page, watch = open_page(both.page)
     text = page.locator("body").inner_text()
     for said in (
         "Grad-CAM", "stages.2.0.relu2", "logits per cell", "What a map cannot show",
@@ -262,7 +216,6 @@ def test_the_page_tells_how_it_was_made_and_what_was_checked(
     assert strips.count() == 3
     assert strips.first.locator("canvas").count() == 9
     assert watch.complaints == []
-    page.close()
 
 
 def test_names_are_written_as_text(both: Explanation) -> None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -15,51 +13,12 @@ from normlab.report import ReportFiles
 from .folders import ARMS
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Page
 
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
-pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="no chromium, chromium-browser or google-chrome"),
-    pytest.mark.xdist_group("browser"),
-]
-READY = "html[data-ready]"
+OpenPage = Callable[..., tuple["Page", Any]]
+
+pytestmark = pytest.mark.xdist_group("browser")
 STRONG = "path[stroke][stroke-width='2']"
-
-
-@dataclass
-class _Watch:
-    """What a page asked for and complained of."""
-
-    requests: list[str] = field(default_factory=list)
-    complaints: list[str] = field(default_factory=list)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with playwright.sync_playwright() as started:
-        launched = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield launched
-        launched.close()
-
-
-def _open(
-    browser: Browser, report: ReportFiles, width: int = 1280, scheme: str = "light"
-) -> tuple[Page, _Watch]:
-    page = browser.new_page(
-        viewport={"width": width, "height": 900},
-        color_scheme="dark" if scheme == "dark" else "light",
-        reduced_motion="reduce",
-    )
-    watch = _Watch()
-    page.on("request", lambda request: watch.requests.append(request.url))
-    page.on("console", lambda message: watch.complaints.append(message.text))
-    page.on("pageerror", lambda error: watch.complaints.append(str(error)))
-    page.goto(report.html.as_uri())
-    page.wait_for_selector(READY, timeout=20_000)
-    return page, watch
 
 
 def _strokes(page: Page, chart: str) -> set[str]:
@@ -81,9 +40,9 @@ VAL = "[data-quantity=accuracy][data-split=val]"
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [400, 1280])
 def test_offline_quiet_and_within_its_width(
-    browser: Browser, main_report: ReportFiles, width: int, scheme: str
+    open_page: OpenPage, main_report: ReportFiles, width: int, scheme: str
 ) -> None:
-    page, watch = _open(browser, main_report, width, scheme)
+    page, watch = open_page(main_report.html, width, scheme)
     assert watch.requests == [main_report.html.as_uri()]
     assert watch.complaints == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
@@ -103,27 +62,24 @@ def test_offline_quiet_and_within_its_width(
     }
     assert len(lefts) == (2 if width == 1280 else 1)
     assert page.locator("text=Open in Vega").count() == 0
-    page.close()
 
 
 @pytest.mark.parametrize("fixture", ["odd_report", "hurt_report"])
 def test_odd_and_hurt_studies_open(
-    browser: Browser, request: pytest.FixtureRequest, fixture: str
+    open_page: OpenPage, request: pytest.FixtureRequest, fixture: str
 ) -> None:
     report: ReportFiles = request.getfixturevalue(fixture)
-    dialogs: list[str] = []
     for width in (400, 1280):
-        page, watch = _open(browser, report, width)
-        page.on("dialog", lambda dialog: dialogs.append(dialog.message))
+        page, watch = open_page(report.html, width)
         assert watch.requests == [report.html.as_uri()]
         assert watch.complaints == []
         assert page.evaluate("document.documentElement.scrollWidth") <= width
-        page.close()
-    assert dialogs == []
 
 
-def test_a_switch_hides_an_arm_in_every_chart(browser: Browser, main_report: ReportFiles) -> None:
-    page, watch = _open(browser, main_report)
+def test_a_switch_hides_an_arm_in_every_chart(
+    open_page: OpenPage, main_report: ReportFiles
+) -> None:
+    page, watch = open_page(main_report.html)
     charts = [
         f"[data-quantity={quantity}][data-split={split}]"
         for quantity in ("loss", "accuracy", "micro_f1", "macro_f1")
@@ -146,13 +102,12 @@ def test_a_switch_hides_an_arm_in_every_chart(browser: Browser, main_report: Rep
     page.get_by_role("button", name="show all").click()
     _wait_for_strong(page, 7)
     assert watch.complaints == []
-    page.close()
 
 
 def test_hovering_tells_arm_epoch_mean_and_seeds(
-    browser: Browser, main_report: ReportFiles
+    open_page: OpenPage, main_report: ReportFiles
 ) -> None:
-    page, watch = _open(browser, main_report)
+    page, watch = open_page(main_report.html)
     chart = page.locator(VAL)
     chart.scroll_into_view_if_needed()
     box = chart.bounding_box()
@@ -177,11 +132,12 @@ def test_hovering_tells_arm_epoch_mean_and_seeds(
     assert re.search(r"seed \d [\d.]+ %", tip.inner_text())
     assert "mean of 3" in tip.inner_text()
     assert watch.complaints == []
-    page.close()
 
 
-def test_charts_follow_the_theme_and_the_width(browser: Browser, main_report: ReportFiles) -> None:
-    page, watch = _open(browser, main_report)
+def test_charts_follow_the_theme_and_the_width(
+    open_page: OpenPage, main_report: ReportFiles
+) -> None:
+    page, watch = open_page(main_report.html)
     label = f"{VAL} .mark-text.role-axis-label text"
 
     def look() -> tuple[str, str | None, set[str]]:
@@ -208,11 +164,9 @@ def test_charts_follow_the_theme_and_the_width(browser: Browser, main_report: Re
     )
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
     assert watch.complaints == []
-    page.close()
 
 
-def test_prints_in_light(browser: Browser, main_report: ReportFiles) -> None:
-    page, watch = _open(browser, main_report, scheme="dark")
+def test_prints_in_light(open_page: OpenPage, main_report: ReportFiles) -> None:
+    page, watch = open_page(main_report.html, scheme="dark")
     assert len(page.pdf()) > 20_000
     assert watch.complaints == []
-    page.close()

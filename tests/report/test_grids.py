@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import statistics
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -15,12 +14,8 @@ from normlab.report.page import _limits
 from normlab.studies import Results, read_results
 
 from .folders import make_study
-from .test_browser import CHROMIUM, VAL, _open, _strokes, _wait_for_strong, browser
+from .test_browser import VAL, OpenPage, _strokes, _wait_for_strong
 
-if TYPE_CHECKING:
-    from playwright.sync_api import Browser
-
-__all__ = ["browser"]
 SIZES = (8, 32, 128)
 ARMS = {
     f"{norm},batch_size={size}": {"norm": norm, "batch_size": size}
@@ -82,11 +77,10 @@ def test_features_are_means_over_seeds(grid: Results) -> None:
     assert feature_charts.highest(grid) == pytest.approx(8 + 5 + 1)
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium, chromium-browser or google-chrome")
 @pytest.mark.xdist_group("browser")
 @pytest.mark.parametrize("width", [400, 1280])
-def test_the_page_of_a_grid(browser: Browser, report: ReportFiles, width: int) -> None:
-    page, watch = _open(browser, report, width, "dark")
+def test_the_page_of_a_grid(open_page: OpenPage, report: ReportFiles, width: int) -> None:
+    page, watch = open_page(report.html, width, "dark")
     assert watch.requests == [report.html.as_uri()]
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.locator("[data-features] svg").count() == 6
@@ -112,7 +106,6 @@ def test_the_page_of_a_grid(browser: Browser, report: ReportFiles, width: int) -
     page.wait_for_function("document.querySelector('.tip').textContent.includes('99 %')")
     assert re.search(r"epoch 8\s+99 % 13\.0", tip.inner_text())
     assert watch.complaints == []
-    page.close()
 
 
 def test_limits_say_what_is_so_of_budget_and_rate(tmp_path: Path) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 
-from .. import __version__
+from .. import __version__, pages
 from .choice import RULE, Chosen
 from .exhibit import NEXT_TO_NONE, QUANTILE, Checks, Exhibit, Looked, Seen, Values
 from .faithfulness import RANKINGS, Faithfulness
@@ -64,18 +63,8 @@ def render(
         files: their PNG files, relative to the page.
         notes: plain sentences.
     """
-    import jinja2
-    from markupsafe import Markup
-
-    environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_template),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    script = _template("gallery.js")
-    return environment.get_template("gallery.html.j2").render(
+    template = pages.environment(__package__).get_template("gallery.html.j2")
+    return template.render(
         version=__version__,
         title=title,
         facts=_facts(exhibit),
@@ -89,13 +78,9 @@ def render(
         faithfulness=_curves(checks.faithfulness),
         rankings=RANKING_WORDS,
         cascade=_cascade(exhibit, checks, sources),
-        css=Markup(_template("gallery.css")),
-        script=Markup(script),
+        css=pages.style(__package__, "gallery.css"),
+        script=pages.inline(__package__, "gallery.js"),
     )
-
-
-def _template(name: str) -> str:
-    return resources.files(__package__).joinpath("templates", name).read_text(encoding="utf-8")
 
 
 def _facts(exhibit: Exhibit) -> list[tuple[str, str]]:

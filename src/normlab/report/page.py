@@ -9,10 +9,9 @@ import statistics
 from collections import Counter
 from collections.abc import Mapping
 from functools import cache
-from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from .. import __version__
+from .. import __version__, pages
 from ..studies import Results, Run, read_curves
 from ..studies.curves import GAP, IMPROVING, OSCILLATION
 from . import charts, feature_charts, sanity, tables, value_charts
@@ -29,16 +28,9 @@ DIGITS = 5
 
 def render(results: Results) -> str:
     """report.html."""
-    import jinja2
     from markupsafe import Markup
 
-    environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_template),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
+    environment = pages.environment(__package__)
     environment.filters["count"] = lambda number: f"{number:,}"
     drawn = charts.lines(results)
     return environment.get_template("report.html.j2").render(
@@ -47,15 +39,11 @@ def render(results: Results) -> str:
         blocks=tables.html_blocks(results),
         notes=tables.meaning(results),
         endings=tables.endings(results),
-        css=Markup(_template("report.css")),
-        script=Markup(_template("report.js")),
+        css=pages.style(__package__, "report.css"),
+        script=pages.inline(__package__, "report.js"),
         vega=Markup(_bundle()),
         payload=_embedded(_payload(results, drawn)),
     )
-
-
-def _template(name: str) -> str:
-    return resources.files(__package__).joinpath("templates", name).read_text(encoding="utf-8")
 
 
 @cache
