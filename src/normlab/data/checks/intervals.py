@@ -1,0 +1,15 @@
+"""Intervals of shares."""
+
+from __future__ import annotations
+
+import math
+
+
+def wilson(share: float, count: float, z: float = 1.959964) -> tuple[float, float]:
+    """The 95 % interval of a share of ``count`` by its score (Wilson 1927): (0, 1) for none."""
+    if count <= 0:
+        return 0.0, 1.0
+    middle = share + z * z / (2 * count)
+    reach = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    whole = 1 + z * z / count
+    return max((middle - reach) / whole, 0.0), min((middle + reach) / whole, 1.0)
