@@ -33,6 +33,8 @@ class DataConfig:
         test_fraction: share of train that becomes test where the source has no test.
         split_seed: the seed of both, and of the draw for ``limit_per_class``.
         skip_bad: leave out files that cannot be read, instead of stopping.
+        split: a split file that says which image, known by its content, is in which split; the
+            source's own splits and the fractions play no part then.
     """
 
     source: str = "digits"
@@ -42,6 +44,7 @@ class DataConfig:
     test_fraction: float = 0.15
     split_seed: int = 0
     skip_bad: bool = False
+    split: str | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.source, str) or not self.source.strip():
@@ -64,3 +67,5 @@ class DataConfig:
             raise InputError(f"split_seed must be a whole number, got {self.split_seed!r}.")
         if not isinstance(self.skip_bad, bool):
             raise InputError(f"skip_bad must be true or false, got {self.skip_bad!r}.")
+        if self.split is not None and (not isinstance(self.split, str) or not self.split.strip()):
+            raise InputError(f"split must be the path of a split file, got {self.split!r}.")

@@ -34,7 +34,7 @@ def content_hashes(
 
     The hashes are kept in the cache and made anew when a file's size or time changes.
     """
-    place = cache_folder("contents") / f"{_name(listing)}.npy"
+    place = cache_folder("contents") / f"{listing_hash(listing)}.npy"
     with suppress(OSError, ValueError, EOFError, zipfile.BadZipFile):
         kept = np.load(place)
         if kept.dtype == np.uint64 and kept.shape == (len(listing.names),):
@@ -77,7 +77,8 @@ def _bytes(path: Path) -> bytes:
         return f"\0unreadable\0{path}".encode()
 
 
-def _name(listing: Listing) -> str:
+def listing_hash(listing: Listing) -> str:
+    """Names the state of a source's files: their names, sizes and times."""
     head = [_FORMAT, listing.kind, listing.source, len(listing.names)]
     hashed = hashlib.blake2b(json.dumps(head).encode(), digest_size=16)
     hashed.update("\0".join(listing.names).encode())

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +16,11 @@ from ..keyed import key
 from . import cache, sources, splitting
 from .cache import Progress
 from .config import MIN_SIZE, DataConfig
+from .contents import content_hashes
 from .dataset import SPLITS, DataSet, Split
-from .decode import RESIZE_RULE, BadImageError, shorter_side
+from .decode import RESIZE_RULE, BadImageError, decode, shorter_side
 from .sources import Listing
+from .splitfile import LEFT_OUT, UNKNOWN, SplitFile
 
 Rows = npt.NDArray[np.int64]
 
@@ -45,16 +48,19 @@ def load(
     ids = np.array([key(name) for name in listing.names], dtype=np.uint64)
     size = config.image_size or _own_size(listing)
 
-    splits = splitting.carve(
-        listing.found,
-        listing.labels,
-        ids,
-        listing.classes,
-        {"val": config.val_fraction, "test": config.test_fraction},
-        config.split_seed,
-    )
-    _whole(listing, splits, "It has none in the source.")
-    notes = [*listing.notes, *_carved(listing, splits, config)]
+    if config.split is not None:
+        splits, notes = _from_file(listing, config, progress)
+    else:
+        splits = splitting.carve(
+            listing.found,
+            listing.labels,
+            ids,
+            listing.classes,
+            {"val": config.val_fraction, "test": config.test_fraction},
+            config.split_seed,
+        )
+        _whole(listing, splits, "It has none in the source.")
+        notes = [*listing.notes, *_carved(listing, splits, config)]
     if config.limit_per_class is not None:
         all_of = splits
         splits = splitting.limit(
@@ -89,7 +95,11 @@ def load(
     mean, std = _moments(entry.sums[trained], entry.squares[trained], size * size)
     rule = RESIZE_RULE.format(size=size)
     return DataSet(
-        config=replace(config, source=listing.source),
+        config=replace(
+            config,
+            source=listing.source,
+            split=None if config.split is None else str(Path(config.split).expanduser().resolve()),
+        ),
         source=listing.source,
         kind=listing.kind,
         name=listing.name,
@@ -107,6 +117,49 @@ def load(
         limit_per_class=config.limit_per_class,
         skipped=skipped,
     )
+
+
+def _from_file(
+    listing: Listing, config: DataConfig, progress: Progress | None
+) -> tuple[dict[str, Rows], list[str]]:
+    """The splits that a split file names, and what it says about them."""
+    assert config.split is not None
+    path = Path(config.split).expanduser()
+    file = SplitFile.read(path)
+    if tuple(file.classes) != listing.classes:
+        raise InputError(
+            f"{path} was written for other classes: it has {len(file.classes)}, "
+            f"{listing.source} has {len(listing.classes)}. Write it anew with normlab check-data."
+        )
+    places = file.places(content_hashes(listing, progress=progress))
+    unknown = np.flatnonzero(places == UNKNOWN)
+    # What cannot be decoded was never in the file, and is refused or skipped further on.
+    new = [row for row in unknown.tolist() if not _unreadable(listing, row)]
+    if new:
+        raise InputError(
+            f"{len(new):,} of {len(places):,} images in {listing.source} are not in {path}, such "
+            f"as {listing.names[new[0]]}. Write the split anew: normlab check-data "
+            f"{config.source} --write-split {path}"
+        )
+    if len(unknown):
+        places[unknown] = SPLITS.index("train")
+    splits = {name: np.flatnonzero(places == index) for index, name in enumerate(SPLITS)}
+    _whole(listing, splits, f"It has none in {path}.")
+    left_out = int((places == LEFT_OUT).sum())
+    notes = [*listing.notes, f"The split is that of {path.name}: " + " ".join(file.notes)]
+    if left_out:
+        notes.append(f"{left_out:,} images are in no split of {path.name}.")
+    return splits, notes
+
+
+def _unreadable(listing: Listing, row: int) -> bool:
+    if listing.root is None:
+        return False
+    try:
+        decode(listing.root / listing.names[row], MIN_SIZE, listing.channels)
+    except BadImageError:
+        return True
+    return False
 
 
 def _own_size(listing: Listing) -> int:
@@ -144,6 +197,8 @@ def _percent(fraction: float) -> str:
 
 def _policy(listing: Listing, config: DataConfig) -> dict[str, str]:
     """How each split came about."""
+    if config.split is not None:
+        return dict.fromkeys(SPLITS, f"as written in {Path(config.split).name}")
     shares = {"val": config.val_fraction, "test": config.test_fraction}
     whole = "train" if listing.has_splits else "the source"
     drawn = {

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from .. import sources
 from ..config import DataConfig
-from ..contents import content_hashes
+from ..contents import content_hashes, listing_hash
 from ..dataset import SPLITS, DataSet, Split
 from ..loading import load
 
@@ -32,6 +32,7 @@ class Subject:
         split: index into ``SPLITS``, int8.
         digests: 64-bit hash of the pixels the network sees.
         contents: 64-bit hash of the file's bytes, or of the source array's pixels.
+        listing_hash: names the state of the source's files, whatever the splits.
     """
 
     data: DataSet
@@ -41,6 +42,7 @@ class Subject:
     split: npt.NDArray[np.int8]
     digests: npt.NDArray[np.uint64]
     contents: npt.NDArray[np.uint64]
+    listing_hash: str
     _starts: tuple[int, ...] = field(repr=False)
 
     def __len__(self) -> int:
@@ -112,5 +114,6 @@ def subject(
         split=np.repeat(np.arange(len(parts), dtype=np.int8), [len(part) for part in parts]),
         digests=np.concatenate([part.digests for part in parts]),
         contents=np.array([content[name] for name in names.tolist()], dtype=np.uint64),
+        listing_hash=listing_hash(listing),
         _starts=tuple(np.cumsum([0, *map(len, parts)])[:-1].tolist()),
     )

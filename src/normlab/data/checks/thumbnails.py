@@ -1,0 +1,128 @@
+"""Small copies of all images, freed of uniform borders, as the search for copies looks at them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Pixels = npt.NDArray[np.uint8]
+
+COARSE = 32
+"""Side in pixels at which candidates are found and roughly aligned."""
+FINE = 64
+"""Side in pixels at which a pair is judged."""
+
+_FLAT = 12
+_LEAST_LEFT = 0.6
+
+# Luma, red against green, yellow against blue; each about equally strong in photographs.
+_OPPONENT = ((1 / 3, 1 / 3, 1 / 3), (0.5, -0.5, 0.0), (0.25, 0.25, -0.5))
+
+
+def content_boxes(images: Pixels) -> npt.NDArray[np.int64]:
+    """The square in the middle of what is left without uniform bars at the borders.
+
+    A row or column at a border belongs to a bar while the values of all the bar's pixels differ by
+    at most 12 levels. Where less than 60 % of either side would be left, nothing is taken away:
+    such an image is an object on a plain ground.
+
+    Returns:
+        (n, 3): top, left and side in pixels.
+    """
+    count, size = images.shape[:2]
+    boxes = np.tile(np.array([0, 0, size]), (count, 1))
+    lines = (images[:, 0], images[:, -1], images[:, :, 0], images[:, :, -1])
+    barred = np.flatnonzero(
+        np.any([(_spread(line, 1) <= _FLAT) for line in lines], axis=0) if count else []
+    )
+    if not len(barred):
+        return boxes
+    chosen = images[barred]
+    edges = []
+    for axis, backwards in ((2, False), (2, True), (1, False), (1, True)):
+        # Bounds of each line, then of all lines from the border to it, channel by channel.
+        low = chosen.min(axis=axis).astype(np.int16)
+        high = chosen.max(axis=axis).astype(np.int16)
+        if backwards:
+            low, high = low[:, ::-1], high[:, ::-1]
+        spread = np.maximum.accumulate(high, 1) - np.minimum.accumulate(low, 1)
+        edges.append((spread.max(axis=2) <= _FLAT).sum(axis=1))
+    top, bottom, left, right = edges
+    height, width = size - top - bottom, size - left - right
+    side = np.minimum(height, width)
+    keep = (side >= _LEAST_LEFT * size) & (side < size)
+    boxes[barred[keep]] = np.stack(
+        [top + (height - side) // 2, left + (width - side) // 2, side], axis=1
+    )[keep]
+    return boxes
+
+
+def _spread(lines: Pixels, axis: int) -> npt.NDArray[np.int16]:
+    """Largest less smallest value along an axis, in the channel where that is most."""
+    apart = lines.max(axis=axis).astype(np.int16) - lines.min(axis=axis)
+    return np.asarray(apart.max(axis=-1))
+
+
+def squares(images: Pixels, boxes: npt.NDArray[np.int64], size: int) -> Tensor:
+    """Those squares at ``size`` pixels a side, (n, C, size, size), values from 0 to 1."""
+    side = images.shape[1]
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+    made = _resized(pixels, size)
+    for row in np.flatnonzero(boxes[:, 2] < side).tolist():
+        top, left, length = boxes[row].tolist()
+        made[row] = _resized(
+            pixels[row : row + 1, :, top : top + length, left : left + length], size
+        )[0]
+    return made
+
+
+def _resized(pixels: Tensor, size: int) -> Tensor:
+    side = pixels.shape[-1]
+    if side == size:
+        return pixels.clone()
+    if side % size == 0:
+        return F.avg_pool2d(pixels, side // size)
+    return F.interpolate(pixels, (size, size), mode="bilinear", antialias=True)
+
+
+def luma(pixels: Tensor) -> Tensor:
+    """(n, 1, S, S): the mean of the channels."""
+    return pixels.mean(1, keepdim=True)
+
+
+def opponent(pixels: Tensor) -> Tensor:
+    """(n, 3, S, S) in opponent colours; (n, 1, S, S) stays as it is."""
+    if pixels.shape[1] == 1:
+        return pixels
+    return torch.einsum("dc,nchw->ndhw", torch.tensor(_OPPONENT), pixels)
+
+
+def band(pixels: Tensor, fine: float, coarse: float) -> Tensor:
+    """Details between two scales: blurred by ``fine`` less blurred by ``coarse`` (sigmas, px)."""
+    return _blurred(pixels, fine) - _blurred(pixels, coarse)
+
+
+def _blurred(pixels: Tensor, sigma: float) -> Tensor:
+    kernel = _gaussian(sigma)
+    channels, reach = pixels.shape[1], len(kernel) // 2
+    padded = F.pad(pixels, (reach, reach, reach, reach), mode="replicate")
+    rows = kernel.view(1, 1, 1, -1).expand(channels, 1, 1, -1)
+    columns = kernel.view(1, 1, -1, 1).expand(channels, 1, -1, 1)
+    return F.conv2d(F.conv2d(padded, rows, groups=channels), columns, groups=channels)
+
+
+def _gaussian(sigma: float) -> Tensor:
+    reach = int(3 * sigma + 0.5)
+    at = torch.arange(-reach, reach + 1, dtype=torch.float32)
+    weights = torch.exp(-at.square() / (2 * sigma * sigma))
+    return weights / weights.sum()
+
+
+def chunks(count: int, size: int) -> Sequence[slice]:
+    """Slices that cover ``range(count)``."""
+    return [slice(start, min(start + size, count)) for start in range(0, count, size)]
