@@ -1,7 +1,7 @@
 """The laboratory for normalization layers in convolutional networks.
 
-``normlab.compare()`` runs the comparison, ``normlab.load_model(RUN)`` gives a trained model back,
-``normlab.norms`` holds the layers.
+``normlab.check_data()`` checks images, ``normlab.compare()`` runs the comparison,
+``normlab.load_model(RUN)`` gives a trained model back, ``normlab.norms`` holds the layers.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from .lazy import names_of
 
 if TYPE_CHECKING:
     from .models import load_model
-    from .workflow import compare
+    from .workflow import check_data, compare
 
 __version__ = "0.1.0"
-__all__ = ["InputError", "__version__", "compare", "load_model"]
+__all__ = ["InputError", "__version__", "check_data", "compare", "load_model"]
 
-_LATE = {"compare": "workflow", "load_model": "models"}
+_LATE = {"check_data": "workflow", "compare": "workflow", "load_model": "models"}
 
 __getattr__, __dir__ = names_of(__name__, _LATE)

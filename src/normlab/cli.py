@@ -124,6 +124,14 @@ SkipBad = Annotated[
         group=_DATA, negative="", help="Leave out files that are no good images, and count them."
     ),
 ]
+SplitPath = Annotated[
+    str | None,
+    Parameter(
+        name="--split",
+        group=_DATA,
+        help="A split file (of check-data --write-split) that says which image is in which split.",
+    ),
+]
 DeviceName = Annotated[Literal["auto", "cpu", "cuda"], Parameter(help="Where to run.")]
 
 
@@ -148,6 +156,15 @@ def compare(
     image_size: ImageSize = None,
     limit_per_class: LimitPerClass = None,
     skip_bad: SkipBad = None,
+    split: SplitPath = None,
+    clean_split: Annotated[
+        bool,
+        Parameter(
+            negative="",
+            group=_DATA,
+            help="Search for copies first, and keep all images of one photograph in one split.",
+        ),
+    ] = False,
     out: Annotated[
         Path | None, Parameter(help="The study's folder. [default: a dated one under studies/]")
     ] = None,
@@ -180,6 +197,8 @@ def compare(
             image_size=image_size,
             limit_per_class=limit_per_class,
             skip_bad=skip_bad,
+            split=split,
+            clean_split=clean_split,
             out=out,
             workers=workers,
             device=device,
@@ -204,6 +223,7 @@ def train(
     image_size: ImageSize = None,
     limit_per_class: LimitPerClass = None,
     skip_bad: SkipBad = None,
+    split: SplitPath = None,
     out: Annotated[
         Path | None, Parameter(help="The run's folder. [default: a dated one under runs/]")
     ] = None,
@@ -226,6 +246,7 @@ def train(
         "image_size": image_size,
         "limit_per_class": limit_per_class,
         "skip_bad": skip_bad,
+        "split": split,
     }
     asked = DataConfig(**{k: v for k, v in stated.items() if v is not None})
     name = Path(asked.source).name
@@ -338,7 +359,74 @@ def explain(
     return OK
 
 
-@app.command(sort_key=5)
+@app.command(name="check-data", sort_key=5)
+def check_data(
+    source: Annotated[
+        str,
+        Parameter(
+            help="digits, a folder of class folders (with or without train, val and test above "
+            "them), of IDX files, or of CIFAR-10 batches."
+        ),
+    ] = "digits",
+    *,
+    image_size: ImageSize = None,
+    split: SplitPath = None,
+    write_split: Annotated[
+        str | None,
+        Parameter(help="Write a clean split here: all images of one photograph in one split."),
+    ] = None,
+    test: Annotated[
+        Literal["auto", "keep", "redraw"],
+        Parameter(
+            help="Of the written split. auto: a test split that shares no photograph stays as it "
+            "is; keep: it stays in any case, and its copies are left out elsewhere; redraw: all "
+            "splits are drawn anew."
+        ),
+    ] = "auto",
+    drop_conflicts: Annotated[
+        bool,
+        Parameter(negative="", help="Leave images that stand under two labels out of it."),
+    ] = False,
+    split_seed: Annotated[
+        int, Parameter(help="Seed of the written split, and of splits that the source lacks.")
+    ] = 0,
+    out: Annotated[
+        Path | None, Parameter(help="The report's folder. [default: a dated one under checks/]")
+    ] = None,
+    workers: Annotated[
+        int | None, Parameter(help="Processes that read images. [default: all cores]")
+    ] = None,
+) -> int:
+    """Check images before training: copies, leaks between splits, shortcuts, balance, health."""
+    from .console import StageWatcher, data_summary
+    from .workflow import check_data as run_check
+
+    console = Console()
+    with StageWatcher(console) as watcher:
+        made = run_check(
+            source,
+            image_size=image_size,
+            split=split,
+            write_split=write_split,
+            test=test,
+            drop_conflicts=drop_conflicts,
+            split_seed=split_seed,
+            out=out,
+            workers=workers,
+            command=_command_line(),
+            progress=watcher.reading,
+        )
+    data_summary(console, made.findings)
+    for note in made.split_notes:
+        console.print(f"Split    {note}", highlight=False, markup=False, soft_wrap=True)
+    if made.split is not None:
+        console.print(f"Split    {made.split}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"Page     {made.page}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"Folder   {made.folder}", highlight=False, markup=False, soft_wrap=True)
+    return OK
+
+
+@app.command(sort_key=6)
 def predict(
     run: Annotated[Path, Parameter(help="A run's folder.")],
     images: Annotated[
@@ -366,7 +454,7 @@ def predict(
     return PARTLY if made.unreadable else OK
 
 
-@app.command(sort_key=6)
+@app.command(sort_key=7)
 def export(
     run: Annotated[Path, Parameter(help="A run's folder.")],
     *,
@@ -390,7 +478,7 @@ def export(
     return OK
 
 
-@app.command(sort_key=7)
+@app.command(sort_key=8)
 def inspect(run: Annotated[Path, Parameter(help="A run's folder: STUDY/runs/ARM/seed-K.")]) -> int:
     """List the normalization at each site of a trained model."""
     from rich.table import Table
@@ -419,7 +507,7 @@ def inspect(run: Annotated[Path, Parameter(help="A run's folder: STUDY/runs/ARM/
     return OK
 
 
-@app.command(sort_key=8)
+@app.command(sort_key=9)
 def norms(
     *,
     markdown: Annotated[

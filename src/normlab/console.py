@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -19,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from .data.checks.findings import Finding
     from .studies import Plan, RunProgress
     from .workflow import Estimate
 
@@ -100,6 +102,8 @@ class ConsoleWatcher(StageWatcher):
                      else "none: every run asked for is there already"),
             ("Folder", str(folder)),
             *(("Note", note) for note in data["notes"]),
+            *(("Data!" if found["level"].startswith("this") else "Data?", found["sentence"])
+              for found in data["findings"] if found["level"] != "fine"),
         ]  # fmt: skip
         self._say(plan.title)
         if not self.console.is_terminal:
@@ -165,6 +169,28 @@ class ConsoleWatcher(StageWatcher):
         super()._close()
         self._overall = None
         self._lines = {}
+
+
+_LEVEL_STYLES = {"fine": "green", "look at this": "yellow", "this invalidates your numbers": "red"}
+
+
+def data_summary(console: Console, findings: Sequence[Finding]) -> None:
+    """The findings of a data check, a verdict a line, the worst last where the eye ends."""
+    ranked = sorted(findings, key=lambda finding: list(_LEVEL_STYLES).index(finding.level))
+    if not console.is_terminal:
+        for finding in ranked:
+            console.print(
+                f"{finding.level}: {finding.sentence}",
+                highlight=False, markup=False, soft_wrap=True,
+            )  # fmt: skip
+        return
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    for finding in ranked:
+        said = Text(finding.sentence)
+        if finding.advice:
+            said.append(f" {finding.advice}", style="dim")
+        grid.add_row(Text(finding.level, style=_LEVEL_STYLES[finding.level]), said)
+    console.print(grid)
 
 
 def count(number: int, what: str) -> str:

@@ -16,6 +16,7 @@ from ..studies import Results, Run, read_curves
 from ..studies.curves import GAP, IMPROVING, OSCILLATION
 from . import charts, feature_charts, sanity, tables, value_charts
 from .arms import families, styles
+from .data_findings import LIMITED, data_findings
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -39,6 +40,8 @@ def render(results: Results) -> str:
         blocks=tables.html_blocks(results),
         notes=tables.meaning(results),
         endings=tables.endings(results),
+        checked=data_findings(results),
+        check_limits=LIMITED,
         css=pages.style(__package__, "report.css"),
         script=pages.inline(__package__, "report.js"),
         vega=Markup(_bundle()),

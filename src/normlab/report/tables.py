@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..studies import Results, Spread
 from ..training.metrics import METRICS, SPLITS
+from .data_findings import data_findings
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -73,7 +74,9 @@ def endings(results: Results) -> list[str]:
 
 def notes(results: Results) -> list[str]:
     """What a reader of the table has to know, in plain sentences."""
-    return [*meaning(results), *endings(results)]
+    found = data_findings(results)
+    checked = found.sentences() if found is not None else []
+    return [*checked, *meaning(results), *endings(results)]
 
 
 def meaning(results: Results) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tomllib
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import date
 from pathlib import Path
@@ -15,11 +16,12 @@ import tomli_w
 from .. import __version__
 from ..data import DataSet
 from ..errors import InputError
-from ..files import write_json, write_text
+from ..files import write_bytes, write_json, write_text
 from ..training import RunConfig
 from .plan import Plan
 
 FORMAT = "normlab study 1"
+SPLIT = "split.json"
 
 
 class Study:
@@ -29,14 +31,29 @@ class Study:
     or more arms is the same study; another question in the folder is refused.
     """
 
-    def __init__(self, folder: Path, plan: Plan, data: DataSet, command: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        plan: Plan,
+        data: DataSet,
+        command: str,
+        findings: Sequence[Mapping[str, str]] = (),
+    ) -> None:
         self.folder, self.plan, self.data, self.command = folder, plan, data, command
+        self.findings = findings
 
     def write(self) -> None:
-        """Write study.toml and data.json."""
+        """Write study.toml, data.json, and a copy of the split file if there is one."""
         asked = _as_toml(self.plan, self.data, self.command)
         write_text(self.folder / "study.toml", tomli_w.dumps(asked))
-        write_json(self.folder / "data.json", self.data.describe())
+        write_json(self.folder / "data.json", self.data_record())
+        split = self.data.config.split
+        if split is not None and Path(split) != (self.folder / SPLIT).resolve():
+            write_bytes(self.folder / SPLIT, Path(split).read_bytes())
+
+    def data_record(self) -> dict[str, Any]:
+        """What data.json says: the data set and the findings of its check."""
+        return {**self.data.describe(), "findings": [dict(found) for found in self.findings]}
 
     def run_folder(self, arm: str, seed: int) -> Path:
         """Where a run lives."""
@@ -66,7 +83,13 @@ def run_folder(study: Path, arm: str, seed: int) -> Path:
     return study / "runs" / arm.replace(":", ",") / f"seed-{seed}"
 
 
-def prepare_study(out: Path | None, plan: Plan, data: DataSet, command: str) -> Study:
+def prepare_study(
+    out: Path | None,
+    plan: Plan,
+    data: DataSet,
+    command: str,
+    findings: Sequence[Mapping[str, str]] = (),
+) -> Study:
     """Find out which folder a study belongs to; nothing is written before :meth:`Study.write`.
 
     Args:
@@ -75,6 +98,7 @@ def prepare_study(out: Path | None, plan: Plan, data: DataSet, command: str) -> 
         plan: what is asked.
         data: the data set, loaded.
         command: how to repeat it, kept in study.toml.
+        findings: of the check of the data, kept in data.json.
 
     Raises:
         InputError: the folder holds another question, or something else.
@@ -87,7 +111,7 @@ def prepare_study(out: Path | None, plan: Plan, data: DataSet, command: str) -> 
         raise InputError(
             f"{folder} is not empty and holds no study; choose another folder with --out"
         )
-    return Study(folder, plan, data, command)
+    return Study(folder, plan, data, command, findings)
 
 
 def read_question(folder: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ..lazy import names_of
 
 if TYPE_CHECKING:
+    from .checking import DataReport, check_data
     from .comparison import Comparison, Estimate, Watcher, check_out, compare, train_one
     from .explanation import Explanation, explain
     from .exporting import export
@@ -17,10 +18,12 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Comparison": "comparison",
+    "DataReport": "checking",
     "Estimate": "comparison",
     "Explanation": "explanation",
     "PredictionReport": "prediction",
     "Watcher": "comparison",
+    "check_data": "checking",
     "check_out": "comparison",
     "compare": "comparison",
     "explain": "explanation",
@@ -31,10 +34,12 @@ _HOME = {
 
 __all__ = [
     "Comparison",
+    "DataReport",
     "Estimate",
     "Explanation",
     "PredictionReport",
     "Watcher",
+    "check_data",
     "check_out",
     "compare",
     "explain",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ from ..report import ReportFiles, tables, write_report
 from ..studies import Plan, Results
 from ..training import RunConfig, resolve_device
 from ..training.command import options
+from .checking import known_findings, with_clean_split
 
 DataProgress = Callable[[str, int, int], None]
 
@@ -79,6 +80,8 @@ def compare(
     image_size: int | None = None,
     limit_per_class: int | None = None,
     skip_bad: bool | None = None,
+    split: str | Path | None = None,
+    clean_split: bool = False,
     out: str | Path | None = None,
     workers: int | None = None,
     device: str = "auto",
@@ -97,6 +100,8 @@ def compare(
         image_size: side of the images in pixels.
         limit_per_class: at most so many training images of a class.
         skip_bad: leave out files that are no good images, where otherwise the study stops.
+        split: a split file, written by ``check_data``, in place of the source's own splits.
+        clean_split: search for copies first, and keep all images of one photograph in one split.
         out: the study's folder; by default a dated one under ``studies/``.
         workers: processes side by side; all cores by default. It does not change results.
         device: ``"cpu"``, ``"cuda"`` or ``"auto"``.
@@ -119,13 +124,16 @@ def compare(
     if workers is not None and (not isinstance(workers, int) or workers < 1):
         raise InputError(f"workers must be a whole number of at least 1, got {workers!r}")
     command = command or _command(
-        what, data, arms, seeds, image_size, limit_per_class, skip_bad, settings
+        what, data, arms, seeds, image_size, limit_per_class, skip_bad, split, clean_split, settings
     )
+    if split is not None and clean_split:
+        raise InputError("give --split or --clean-split, not both")
     stated = {
         "source": data,
         "image_size": image_size,
         "limit_per_class": limit_per_class,
         "skip_bad": skip_bad,
+        "split": None if split is None else str(split),
     }
     settings = {**settings, "device": resolve_device(device)}
     plan = studies.make_plan(
@@ -136,10 +144,16 @@ def compare(
         settings=settings,
     )
     check_out(out)
-    dataset = load(plan.data, progress=watcher.reading if watcher else None, workers=workers)
+    reading = watcher.reading if watcher else None
+    if clean_split:
+        plan = replace(plan, data=with_clean_split(plan.data, progress=reading, workers=workers))
+    dataset = load(plan.data, progress=reading, workers=workers)
+    findings = known_findings(plan.data, dataset, progress=reading)
     for config in plan.arms.values():
         _check_runs(config, dataset)
-    study = studies.prepare_study(Path(out) if out is not None else None, plan, dataset, command)
+    study = studies.prepare_study(
+        Path(out) if out is not None else None, plan, dataset, command, findings
+    )
     wanted = workers or studies.default_workers(settings["device"])
     pending = len(study.pending())
     estimate = Estimate(
@@ -149,7 +163,7 @@ def compare(
         workers=min(wanted, max(1, pending)),
     )
     if watcher:
-        watcher.planned(study.plan, dataset.describe(), study.folder, estimate)
+        watcher.planned(study.plan, study.data_record(), study.folder, estimate)
     if dry_run:
         return estimate
     study.write()
@@ -218,20 +232,24 @@ def _command(
     image_size: int | None,
     limit_per_class: int | None,
     skip_bad: bool | None,
+    split: str | Path | None,
+    clean_split: bool,
     settings: dict[str, Any],
 ) -> str:
     """The command line that asks the same."""
     words = ["normlab", "compare"]
     if what != "norms":
         words.append(what)
-    if skip_bad:
-        words.append("--skip-bad")
+    words += [
+        flag for flag, given in (("--skip-bad", skip_bad), ("--clean-split", clean_split)) if given
+    ]
     stated = {
         "data": data,
         "arms": ",".join(arms) if arms else None,
         "seeds": seeds,
         "image_size": image_size,
         "limit_per_class": limit_per_class,
+        "split": None if split is None else str(split),
         **settings,
     }
     return shlex.join([*words, *options(stated)])

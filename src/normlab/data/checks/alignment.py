@@ -38,6 +38,7 @@ _STEP = 0.25
 _DAMPING = 1e-3
 
 _JUDGED, _JUDGED_REACH = 52, 0.97
+_COLOURED, _REACH_OF_COLOUR = 20, 0.9
 _POINTS = 20
 _DETAIL = 0.01
 
@@ -141,11 +142,14 @@ class Agreement:
         correlation: of the details over all points the two share, from -1 to 1.
         evidence: artanh of the mean correlation within tiles, times the root of the number of tiles
             that have details: what a test of independence would call z (Fisher 1915).
+        colour: correlation of the broad colours, each channel less its mean, all channels by one
+            contrast; of brightness for grey images.
         shared: share of the other's disc that lies in the image.
     """
 
     correlation: Tensor
     evidence: Tensor
+    colour: Tensor
     shared: Tensor
 
     @classmethod
@@ -153,22 +157,26 @@ class Agreement:
         return cls(
             torch.cat([part.correlation for part in parts]),
             torch.cat([part.evidence for part in parts]),
+            torch.cat([part.colour for part in parts]),
             torch.cat([part.shared for part in parts]),
         )
 
 
-def agreement(image: Tensor, other: Tensor, maps: Tensor, tiles: int) -> Agreement:
+def agreement(
+    details: tuple[Tensor, Tensor], colours: tuple[Tensor, Tensor], maps: Tensor, tiles: int
+) -> Agreement:
     """Compare details tile by tile, so that one strong edge does not speak for the whole.
 
     Only points within the inscribed circle of both images count, so that corners filled by a
     rotation play no part.
 
     Args:
-        image: (n, 1, S, S), details only (see :func:`.thumbnails.band`).
-        other: likewise.
+        details: of the image and of the other (n, 1, S, S), see :func:`.thumbnails.band`.
+        colours: of both, (n, C, s, s), small.
         maps: (n, 2, 3), from :func:`refine`.
         tiles: so many across the other image.
     """
+    image, other = details
     plane, here = _disc(_JUDGED, _JUDGED_REACH, len(image))
     one, seen = _at(image, maps, plane)
     two = F.grid_sample(other, here, align_corners=False)[:, 0, 0]
@@ -188,8 +196,24 @@ def agreement(image: Tensor, other: Tensor, maps: Tensor, tiles: int) -> Agreeme
     return Agreement(
         whole,
         torch.atanh(mean.clamp(-0.9999, 0.9999)) * counts.sum(1).sqrt(),
+        _colour(*colours, maps),
         seen.mean(1),
     )
+
+
+def _colour(image: Tensor, other: Tensor, maps: Tensor) -> Tensor:
+    plane, here = _disc(_COLOURED, _REACH_OF_COLOUR, len(image))
+    where = (maps @ plane).transpose(1, 2)
+    seen = (where.square().sum(2) <= 1.0).float()[:, None]
+    points = seen.sum(2, keepdim=True).clamp(min=1)
+    both = []
+    for pixels, at in ((image, where[:, None]), (other, here)):
+        values = F.grid_sample(pixels, at, padding_mode="border", align_corners=False)[:, :, 0]
+        centred = (values - (values * seen).sum(2, keepdim=True) / points) * seen
+        both.append(centred.flatten(1))
+    one, two = both
+    found: Tensor = (one * two).sum(1) / (one.norm(dim=1) * two.norm(dim=1)).clamp(min=1e-6)
+    return found
 
 
 def _disc(points: int, reach: float, count: int) -> tuple[Tensor, Tensor]:

@@ -31,9 +31,9 @@ from ..cache import cache_folder
 from . import alignment, descriptors, thumbnails
 from .alignment import Agreement
 from .subject import Progress, Subject
-from .thumbnails import COARSE, FINE, chunks
+from .thumbnails import BROAD, COARSE, FINE, chunks
 
-METHOD = 1
+METHOD = 2
 """Raised when the search finds other pairs."""
 
 NEIGHBOURS = 20
@@ -43,6 +43,7 @@ _ROUGH = 0.55
 _ALIKE = 0.6
 _KEPT = 6
 _CORRELATION = 0.8
+_COLOUR = 0.95
 _EVIDENCE = 6.5
 _ABOVE = 6.0
 _SHARED = 0.25
@@ -177,6 +178,8 @@ class _Search:
         self.boxes = np.concatenate(
             [thumbnails.content_boxes(subject.images(rows[part])) for part in chunks(count, _CHUNK)]
         )
+        channels = subject.data.channels
+        self.broad = torch.empty(count, channels, BROAD, BROAD, dtype=torch.float16)
         self.details = torch.empty(count, 1, COARSE, COARSE, dtype=torch.float16)
         # On the disk, so that memory stays flat while the set grows.
         self.finely = np.memmap(scratch, np.float16, "w+", shape=(count, 1, FINE, FINE))
@@ -191,6 +194,7 @@ class _Search:
         same = (
             (agreed.evidence >= needed)
             & (agreed.correlation >= _CORRELATION)
+            & (agreed.colour >= _COLOUR)
             & (agreed.shared >= _SHARED)
         )
         picked = torch.nonzero(same)[:, 0]
@@ -253,6 +257,7 @@ class _Search:
             pixels = self._pixels(places, COARSE)
             found.append(alignment.centre_spectra(thumbnails.opponent(pixels)))
             self.details[part] = thumbnails.band(thumbnails.luma(pixels), *_COARSE_BAND).half()
+            self.broad[part] = thumbnails.resized(pixels, BROAD).half()
             pixels = thumbnails.luma(self._pixels(places, FINE))
             self.finely[part] = thumbnails.band(pixels, *_FINE_BAND).half().numpy()
             self.tell("Extracting details", part.stop, self.count)
@@ -267,12 +272,13 @@ class _Search:
             one, two = first[part], second[part]
             a, b = self._details(one), self._details(two)
             moved, _ = alignment.refine(a, b, maps[part], points=26, reach=0.95, steps=4)
-            agreed.append(alignment.agreement(a, b, moved, self.tiles))
+            colours = self.broad[one].float(), self.broad[two].float()
+            agreed.append(alignment.agreement((a, b), colours, moved, self.tiles))
             refined.append(moved)
             self.tell(stage, part.stop, len(first))
         if not agreed:
             empty = torch.empty(0)
-            return Agreement(empty, empty, empty), maps
+            return Agreement(empty, empty, empty, empty), maps
         return Agreement.joined(agreed), torch.cat(refined)
 
     def _details(self, places: Tensor) -> Tensor:

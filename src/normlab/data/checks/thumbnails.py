@@ -15,7 +15,9 @@ Pixels = npt.NDArray[np.uint8]
 COARSE = 32
 """Side in pixels at which candidates are found and roughly aligned."""
 FINE = 64
-"""Side in pixels at which a pair is judged."""
+"""Side in pixels at which the details of a pair are judged."""
+BROAD = 16
+"""Side in pixels at which its colours are judged."""
 
 _FLAT = 12
 _LEAST_LEFT = 0.6
@@ -52,7 +54,8 @@ def content_boxes(images: Pixels) -> npt.NDArray[np.int64]:
             low, high = low[:, ::-1], high[:, ::-1]
         spread = np.maximum.accumulate(high, 1) - np.minimum.accumulate(low, 1)
         edges.append((spread.max(axis=2) <= _FLAT).sum(axis=1))
-    top, bottom, left, right = edges
+    # One line more than is flat: compression rings along the edge of a bar.
+    top, bottom, left, right = (np.where(lines > 0, lines + 1, 0) for lines in edges)
     height, width = size - top - bottom, size - left - right
     side = np.minimum(height, width)
     keep = (side >= _LEAST_LEFT * size) & (side < size)
@@ -72,16 +75,17 @@ def squares(images: Pixels, boxes: npt.NDArray[np.int64], size: int) -> Tensor:
     """Those squares at ``size`` pixels a side, (n, C, size, size), values from 0 to 1."""
     side = images.shape[1]
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
-    made = _resized(pixels, size)
+    made = resized(pixels, size)
     for row in np.flatnonzero(boxes[:, 2] < side).tolist():
         top, left, length = boxes[row].tolist()
-        made[row] = _resized(
+        made[row] = resized(
             pixels[row : row + 1, :, top : top + length, left : left + length], size
         )[0]
     return made
 
 
-def _resized(pixels: Tensor, size: int) -> Tensor:
+def resized(pixels: Tensor, size: int) -> Tensor:
+    """(n, C, S, S) at another size, antialiased."""
     side = pixels.shape[-1]
     if side == size:
         return pixels.clone()
@@ -104,7 +108,23 @@ def opponent(pixels: Tensor) -> Tensor:
 
 def band(pixels: Tensor, fine: float, coarse: float) -> Tensor:
     """Details between two scales: blurred by ``fine`` less blurred by ``coarse`` (sigmas, px)."""
+    pixels = _mirrored_outside(pixels)
     return _blurred(pixels, fine) - _blurred(pixels, coarse)
+
+
+def _mirrored_outside(pixels: Tensor) -> Tensor:
+    """Beyond the inscribed circle, the mirror image of what is within.
+
+    Corners that a rotation filled would otherwise be blurred into the circle.
+    """
+    size = pixels.shape[-1]
+    at = (torch.arange(size) + 0.5) / size * 2 - 1
+    y, x = torch.meshgrid(at, at, indexing="ij")
+    radius = (x.square() + y.square()).sqrt()
+    edge = 1 - 1 / size
+    factor = torch.where(radius > edge, (2 * edge - radius) / radius, torch.ones_like(radius))
+    grid = (torch.stack([x, y], -1) * factor[..., None]).expand(len(pixels), -1, -1, -1)
+    return F.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
 
 
 def _blurred(pixels: Tensor, sigma: float) -> Tensor:

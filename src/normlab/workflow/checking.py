@@ -1,0 +1,172 @@
+"""Checking the data: the whole check with its page, and the cheap part that a study makes."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+from typing import Any, Literal
+
+from ..data import DataConfig, DataSet
+from ..data.cache import cache_folder
+from ..data.checks.check import FORMAT, DataCheck, check, quick_check
+from ..data.checks.clean import CleanSplit, clean_split
+from ..data.checks.copies import copies
+from ..data.checks.exact import exact_copies
+from ..data.checks.findings import Finding, Level, worst
+from ..data.checks.near import near_copies
+from ..data.checks.subject import Subject, subject
+from ..errors import InputError
+from ..files import read_json, write_json, write_text
+
+DataProgress = Callable[[str, int, int], None]
+
+RECORD, PAGE, PAIRS = "data.json", "index.html", "pairs.csv"
+
+
+@dataclass(frozen=True)
+class DataReport:
+    """What ``check_data`` returns.
+
+    Attributes:
+        folder: holds everything.
+        page: ``index.html``, one offline page.
+        record: ``data.json``.
+        findings: every finding, in the order of the checks.
+        split: the split file, if one was asked for.
+        split_notes: what moved.
+    """
+
+    folder: Path
+    page: Path
+    record: Path
+    findings: tuple[Finding, ...]
+    split: Path | None
+    split_notes: tuple[str, ...]
+
+    @property
+    def verdict(self) -> Level:
+        """The worst level of the findings."""
+        return worst(self.findings)
+
+
+def check_data(
+    data: str = "digits",
+    *,
+    image_size: int | None = None,
+    split: str | Path | None = None,
+    write_split: str | Path | None = None,
+    test: Literal["auto", "keep", "redraw"] = "auto",
+    drop_conflicts: bool = False,
+    split_seed: int = 0,
+    out: str | Path | None = None,
+    workers: int | None = None,
+    command: str | None = None,
+    progress: DataProgress | None = None,
+) -> DataReport:
+    """Check a source: copies, leaks between splits, shortcuts, balance, health.
+
+    Args:
+        data: ``"digits"`` or a folder.
+        image_size: side of the images in pixels, as the network will see them.
+        split: a split file to check in place of the source's own splits.
+        write_split: where to write a clean split.
+        test: what the clean split does with the test split, see
+            :func:`normlab.data.checks.clean.clean_split`.
+        drop_conflicts: leave images that stand under two labels out of the clean split.
+        split_seed: the seed of the clean split, and of splits that the source lacks.
+        out: the folder of the report; by default a dated one under ``checks/``.
+        workers: processes that decode.
+        command: how to repeat it, for the report.
+        progress: called with a stage, and how many of how many are done.
+
+    Raises:
+        InputError: bad input, with what to do about it.
+    """
+    from ..data.checks import page
+
+    if test not in ("auto", "keep", "redraw"):
+        raise InputError(f"test must be auto, keep or redraw, got {test!r}")
+    if write_split is None and (test != "auto" or drop_conflicts):
+        raise InputError("--test and --drop-conflicts belong to a written split: add --write-split")
+    config = DataConfig(
+        source=data,
+        image_size=image_size,
+        split=None if split is None else str(split),
+        split_seed=split_seed,
+        skip_bad=True,
+    )
+    folder = Path(out) if out is not None else _default_folder(config)
+    _check_target(folder)
+    whole = subject(config, progress=progress, workers=workers)
+    found = check(whole, progress=progress)
+    clean = None
+    if write_split is not None:
+        clean = clean_split(found.copies, seed=split_seed, test=test, drop_conflicts=drop_conflicts)
+        clean.file().write(Path(write_split))
+    words = command or shlex.join(["normlab", "check-data", data])
+    record = {**found.describe(), "command": words}
+    if clean is not None:
+        record["split"] = {"file": str(write_split), **clean.describe()}
+    write_json(folder / RECORD, record)
+    write_text(folder / PAIRS, page.pairs_csv(found))
+    write_text(folder / PAGE, page.render(found, split=clean, command=words))
+    return DataReport(
+        folder,
+        folder / PAGE,
+        folder / RECORD,
+        tuple(found.findings()),
+        None if clean is None or write_split is None else Path(write_split),
+        () if clean is None else tuple(clean.sentences()),
+    )
+
+
+def with_clean_split(
+    config: DataConfig, *, progress: DataProgress | None = None, workers: int | None = None
+) -> DataConfig:
+    """The same data with a clean split, whose file lies in the cache.
+
+    Raises:
+        InputError: the source cannot be used, or a class would be missing from a split.
+    """
+    whole = subject(replace(config, split=None), progress=progress, workers=workers)
+    clean = _clean(whole, config.split_seed, progress)
+    place = cache_folder("splits") / f"{whole.data.fingerprint}-{config.split_seed}.json"
+    clean.file().write(place)
+    return replace(config, split=str(place))
+
+
+def _clean(whole: Subject, seed: int, progress: DataProgress | None) -> CleanSplit:
+    near = near_copies(whole, progress=progress)
+    return clean_split(copies(whole, exact_copies(whole), near), seed=seed)
+
+
+def known_findings(
+    config: DataConfig, data: DataSet, *, progress: DataProgress | None = None
+) -> list[dict[str, str]]:
+    """What can be said in seconds of the images a study uses; kept in the cache by fingerprint."""
+    whole = subject(config, data=data, progress=progress)
+    return [finding.describe() for finding in quick_check(whole)]
+
+
+def _default_folder(config: DataConfig) -> Path:
+    name = Path(config.source).name or "data"
+    return Path("checks") / f"{date.today().isoformat()}-{name}"
+
+
+def _check_target(folder: Path) -> None:
+    """Fail before any work where the report cannot be written."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    known: Any = None
+    if (folder / RECORD).is_file():
+        known = read_json(folder / RECORD)
+    if not (isinstance(known, dict) and known.get("format") == FORMAT):
+        raise InputError(
+            f"{folder} is there already and holds no data check; choose another folder with --out"
+        )
+
+
+__all__ = ["DataCheck", "DataReport", "check_data", "known_findings", "with_clean_split"]
