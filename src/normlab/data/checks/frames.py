@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from functools import reduce
 from itertools import pairwise
 
 import numpy as np
@@ -215,55 +216,58 @@ def plain_ground(frames: Frames, labels: npt.NDArray[np.int64], classes: int) ->
 
 def _reaching(images: Pixels) -> Bools:
     """(n, 4 corners, 3 colours): flat along the border from the corner for an eighth of the side
-    or more, and at least two pixels the other way."""
+    or more, and at least two pixels the other way.
+
+    One of the two runs has to end at once, but for black: a sky fades, an edge does not.
+    """
     size = images.shape[1]
     least = max(3, int(_REACH * size))
     corners = np.empty((len(images), 4, 3), np.bool_)
-    # From each corner along the top or bottom, and along the left or right.
-    lines = {
-        (end, axis): np.ascontiguousarray(images[:, -end] if axis == 0 else images[:, :, -end])
-        for end in (0, 1)
-        for axis in (0, 1)
-    }
     for corner in range(4):
         down, across = corner // 2, corner % 2
-        along = lines[down, 0][:, ::-1] if across else lines[down, 0]
-        aside = lines[across, 1][:, ::-1] if down else lines[across, 1]
-        for colour in range(3):
-            one, one_ends = _run(along, colour)
-            two, two_ends = _run(aside, colour)
-            flat = (np.maximum(one, two) >= least) & (np.minimum(one, two) >= 2)
-            corners[:, corner, colour] = flat & (one_ends | two_ends) if colour else flat
+        along = images[:, -down, ::-1] if across else images[:, -down]
+        aside = images[:, ::-1, -across] if down else images[:, :, -across]
+        for colour, (one, two) in enumerate(zip(_runs(along), _runs(aside), strict=True)):
+            length, ends = np.maximum(one[0], two[0]), one[1] | two[1]
+            flat = (length >= least) & (np.minimum(one[0], two[0]) >= 2)
+            corners[:, corner, colour] = flat & ends if colour else flat
     return corners
 
 
-def _run(line: Pixels, colour: int) -> tuple[npt.NDArray[np.int64], Bools]:
-    """How many pixels from the start of (n, S, C) are flat, and whether the run then ends at once.
+def _runs(line: Pixels) -> list[tuple[npt.NDArray[np.int64], Bools]]:
+    """For each colour how many pixels from the start of (n, S, C) are flat, and whether the run
+    then ends at once. A run over the whole side does."""
+    planes = [np.ascontiguousarray(line[..., channel]) for channel in range(line.shape[2])]
+    low, high = reduce(np.minimum, planes), reduce(np.maximum, planes)
+    starts = [_middle(plane[:, 0], plane[:, 1], plane[:, 2]) for plane in planes]
+    away = reduce(
+        np.maximum,
+        [
+            np.maximum(plane, start[:, None]) - np.minimum(plane, start[:, None])
+            for plane, start in zip(planes, starts, strict=True)
+        ],
+    )
+    coloured = (reduce(np.maximum, starts) > _LEVELS) & (reduce(np.minimum, starts) < 255 - _LEVELS)
+    every = np.ones(len(line), np.bool_)
+    size = line.shape[1]
+    found = []
+    for values, level, possible in (
+        (high, _LEVELS, every),
+        (255 - low, _LEVELS, every),
+        (away, _OTHER_LEVELS, coloured),
+    ):
+        flat = values <= level
+        run = np.where(flat.all(1), size, flat.argmin(1))
+        # The pixel beside an edge may be a mixture of both sides.
+        beyond = values[np.arange(len(line)), np.minimum(run + 1, size - 1)]
+        ends = (run == size) | (beyond > 2 * _LEVELS)
+        found.append((np.where(possible, run, 0), ends))
+    return found
 
-    A sky fades, an edge does not; a run over the whole side ends at once as well.
-    """
-    if colour == 2:
-        a, b, c = (line[:, at : at + 1].astype(np.int16) for at in range(3))
-        first = np.maximum(np.minimum(a, b), np.minimum(np.maximum(a, b), c))
-        values = np.abs(line - first)
-        plain = (first > _LEVELS).any(2) & (first < 255 - _LEVELS).any(2)
-        flat = _all(values <= _OTHER_LEVELS) & plain
-    else:
-        values = np.abs(line - np.int16(255 * colour))
-        flat = _all(values <= _LEVELS)
-    size = flat.shape[1]
-    run = np.where(flat.all(1), size, flat.argmin(1))
-    # The pixel beside an edge may be a mixture of both sides.
-    beyond = values[np.arange(len(line)), np.minimum(run + 1, size - 1)].max(1)
-    return run, np.asarray((run == size) | (beyond > 2 * _LEVELS))
 
-
-def _all(values: Bools) -> Bools:
-    """Over the last axis, which is short."""
-    whole: Bools = values[..., 0]
-    for channel in range(1, values.shape[-1]):
-        whole = whole & values[..., channel]
-    return whole
+def _middle(a: Pixels, b: Pixels, c: Pixels) -> Pixels:
+    """The median of three."""
+    return np.maximum(np.minimum(a, b), np.minimum(np.maximum(a, b), c))
 
 
 def _corner_colour(images: Pixels, corner: npt.NDArray[np.int64]) -> Pixels:

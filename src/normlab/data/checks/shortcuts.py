@@ -33,12 +33,12 @@ _QUICK = 60_000
 _EXAMPLES = 6
 
 _STAGE = "Testing cues"
-_SAMPLE = 6000
+_SAMPLE = 5000
 _MOST_CLASSES = 150
 _MOST_OF_A_CLASS = 1000
 _LEAST_OF_A_CLASS = 10
 _FOLDS = 5
-_TREES = 25
+_TREES = 20
 _LEAF = 8
 _POINTS = 0.02
 _OF_CHANCE = 1 / 3
@@ -345,7 +345,7 @@ def shortcuts(subject: Subject, *, progress: Progress | None = None) -> Shortcut
 
     For every cue (:func:`~.cues.cues`) a random forest is trained on that cue alone and tested by
     five-fold cross-validation, stratified by class, on a sample of equal numbers of each class (at
-    most about 6,000 images and 150 classes). Of equal images one is used, so that none is in two
+    most about 5,000 images and 150 classes). Of equal images one is used, so that none is in two
     folds. The number is balanced accuracy against chance, 1 / classes, with Wilson's 95 % interval
     for classes times the harmonic mean of the numbers of images of each class.
 
