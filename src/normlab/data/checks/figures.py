@@ -1,0 +1,93 @@
+"""The pictures of the page: images as data URIs, and one image laid on another."""
+
+from __future__ import annotations
+
+import base64
+import io
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from .subject import Subject
+from .thumbnails import content_boxes
+
+Pixels = npt.NDArray[np.uint8]
+Rows = npt.NDArray[np.int64]
+
+SMALL = 32
+"""Up to this side in pixels images are embedded without loss and enlarged as squares."""
+LARGE = 160
+"""Images that are compared are reduced to this side, those of strips to half of it."""
+BEYOND = 128
+"""Level of grey where the first image of a pair does not reach."""
+
+_QUALITY = 85
+_MEAN_OF = 200
+
+
+def data_uri(pixels: Pixels, largest: int = LARGE) -> str:
+    """An image (S, S, C) as a data URI: PNG up to 32 pixels a side, JPEG above.
+
+    Args:
+        pixels: what the network sees.
+        largest: it is reduced to this side where it is larger.
+    """
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+    if image.width > largest:
+        image = image.resize((largest, largest), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    if image.width <= SMALL:
+        image.save(buffer, "PNG", optimize=True)
+        kind = "png"
+    else:
+        image.save(buffer, "JPEG", quality=_QUALITY, subsampling=0, optimize=True)
+        kind = "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+
+
+def laid_on(first: Pixels, second: Pixels, maps: npt.NDArray[np.float32]) -> Pixels:
+    """Each first image resampled onto the frame of its second (bilinear), (n, S, S, C).
+
+    A map is between the squares that are left without uniform bars
+    (:func:`~.thumbnails.content_boxes`), as the search looks at them. Where the first image does
+    not reach, the result has the level :data:`BEYOND`.
+
+    Args:
+        first: (n, S, S, C); ``second`` likewise.
+        maps: (n, 2, 3): a point p of the second lies at map @ (p, 1) of the first, coordinates
+            from -1 to 1 across.
+    """
+    count, size = first.shape[:2]
+    if not count:
+        return first.copy()
+    # Of each box: its half side and middle in coordinates of the whole image.
+    (half1, middle1), (half2, middle2) = (_boxes(images) for images in (first, second))
+    at = (torch.arange(size, dtype=torch.float64) + 0.5) / size * 2 - 1
+    y, x = torch.meshgrid(at, at, indexing="ij")
+    points = torch.stack([x, y], -1).reshape(1, -1, 2)
+    inside = (points - middle2[:, None]) / half2[:, None, None]
+    affine = torch.from_numpy(np.asarray(maps, np.float64))
+    moved = inside @ affine[:, :, :2].transpose(1, 2) + affine[:, None, :, 2]
+    grid = (moved * half1[:, None, None] + middle1[:, None]).reshape(count, size, size, 2).float()
+    pixels = torch.from_numpy(first).permute(0, 3, 1, 2).float()
+    sampled = F.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
+    beyond = (grid.abs() > 1).any(-1)[:, None]
+    whole = torch.where(beyond, torch.tensor(float(BEYOND)), sampled).round().clamp(0, 255)
+    return np.asarray(whole.permute(0, 2, 3, 1).contiguous().numpy().astype(np.uint8))
+
+
+def mean_image(subject: Subject, rows: Rows) -> Pixels:
+    """The mean of up to 200 of these images, evenly spread over them: (S, S, C)."""
+    step = max(-(-len(rows) // _MEAN_OF), 1)
+    mean = subject.images(rows[::step]).mean(0, dtype=np.float64)
+    return np.asarray(mean.round().astype(np.uint8))
+
+
+def _boxes(images: Pixels) -> tuple[torch.Tensor, torch.Tensor]:
+    size = images.shape[1]
+    top, left, side = torch.from_numpy(content_boxes(images)).double().unbind(1)
+    middle = torch.stack([left + side / 2, top + side / 2], 1) / size * 2 - 1
+    return side / size, middle
