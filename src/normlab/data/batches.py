@@ -79,8 +79,9 @@ class DeviceSplit:
         self.split = dataset.splits[split]
         self.device = torch.device(device or "cpu")
         self.labels = torch.from_numpy(self.split.labels.copy()).to(self.device)
-        self._mean = self._constant(dataset.mean)
-        self._std = self._constant(dataset.std)
+        # A row of pixels long: along the channels alone the loop would be three values short.
+        self._mean = self._constant(dataset.mean).repeat(dataset.image_size)
+        self._std = self._constant(dataset.std).repeat(dataset.image_size)
         self._held = self._hold(dataset)
 
     def __len__(self) -> int:
@@ -124,37 +125,46 @@ class DeviceSplit:
         """
         rows = np.ascontiguousarray(rows, dtype=np.int64)
         pixels = self._gather(rows)
-        outside: Tensor | None = None
+        count, height, width, channels = pixels.shape
+        lines = pixels.view(count * height, width * channels)
         if augmentation:
             draws = augmentation.draws(seed, epoch, self.split.ids[rows])
-            pixels, outside = self._move(pixels, augmentation.crop_pad, *draws)
-        images = pixels.float().sub_(self._mean).div_(self._std)
-        if outside is not None:
-            images.masked_fill_(outside, 0.0)
+            images = self._moved(lines, height, channels, augmentation.crop_pad, *draws)
+        else:
+            images = self._normalized(lines, torch.empty(lines.shape, device=self.device))
         labels = self.labels[torch.from_numpy(rows).to(self.device)]
-        return images.permute(0, 3, 1, 2), labels
+        return images.view(pixels.shape).permute(0, 3, 1, 2), labels
 
-    def _move(
+    def _normalized(self, lines: Tensor, into: Tensor) -> Tensor:
+        return into.copy_(lines).sub_(self._mean).div_(self._std)
+
+    def _moved(
         self,
-        pixels: Tensor,
+        lines: Tensor,
+        height: int,
+        channels: int,
         pad: int,
         top: npt.NDArray[np.int64],
         left: npt.NDArray[np.int64],
         flip: npt.NDArray[np.bool_],
-    ) -> tuple[Tensor, Tensor | None]:
-        """Crop and mirror every image by indices alone; also which pixels lie in the padding."""
-        height, width = pixels.shape[1:3]
-        ys = top[:, None] - pad + np.arange(height)
-        xs = np.arange(width)
-        xs = left[:, None] - pad + np.where(flip[:, None], xs[::-1], xs)
-        y, x = (torch.from_numpy(part).to(self.device) for part in (ys, xs))
-        images = torch.arange(len(pixels), device=self.device)[:, None, None]
-        inside = (y.clamp(0, height - 1)[:, :, None], x.clamp(0, width - 1)[:, None, :])
-        moved = pixels[images, inside[0], inside[1]]
-        if pad == 0:
-            return moved, None
-        rows, columns = (y < 0) | (y >= height), (x < 0) | (x >= width)
-        return moved, (rows[:, :, None] | columns[:, None, :])[..., None]
+    ) -> Tensor:
+        """Normalized, and every image cropped and mirrored by indices alone.
+
+        One more line and one more value a line are zero; what lies outside an image leads there.
+        """
+        count, (no_line, no_value) = len(top), lines.shape
+        width = no_value // channels
+        held = torch.zeros((no_line + 1, no_value + 1), device=self.device)
+        self._normalized(lines, held[:-1, :-1])
+        y = top[:, None] - pad + np.arange(height)
+        x = np.arange(width)
+        x = left[:, None] - pad + np.where(flip[:, None], x[::-1], x)
+        y_of = np.where((y < 0) | (y >= height), no_line, np.arange(count)[:, None] * height + y)
+        x_of = x[:, :, None] * channels + np.arange(channels)
+        x_of[(x < 0) | (x >= width)] = no_value
+        ys, xs = (torch.from_numpy(part).to(self.device) for part in (y_of, x_of))
+        cropped = held.index_select(0, ys.view(-1)).view(count, height, no_value + 1)
+        return cropped.gather(2, xs.view(count, 1, no_value).expand(count, height, no_value))
 
     def epoch(
         self,
