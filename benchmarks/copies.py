@@ -33,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from normlab.data import DataConfig
 from normlab.data.checks.near import NearCopies, near_copies
 from normlab.data.checks.subject import Subject, subject
-from scenes import COPIES, scene
+from scenes import COPIES, is_plain, scene
 
 MARGINS = (1.0, 1.1, 1.25, 1.5)
 KINDS = 10
@@ -115,6 +115,12 @@ def table(title: str, root: Path, how: dict[str, str]) -> None:
     print(f"| {'precision':30} |" + "".join(f" {share:>6} |" for share in shares))
     wrong = [str(int((~right & (over >= m)).sum())) for m in MARGINS]
     print(f"| {'wrong pairs':30} |" + "".join(f" {count:>6} |" for count in wrong))
+    if title.startswith("Generated"):
+        alike = np.array(
+            [[is_plain(int(stem), int(stem) % KINDS) for stem in pair] for pair in ends]
+        )
+        rest = [str(int((~right & ~alike.all(1) & (over >= m)).sum())) for m in MARGINS]
+        print(f"| {'of these not two plain scenes':30} |" + "".join(f" {n:>6} |" for n in rest))
 
 
 def birds(root: Path, sheet: Path) -> None:

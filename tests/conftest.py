@@ -3,6 +3,7 @@ browser for those that look at a page."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
@@ -20,6 +21,10 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # A shell that starts tests in the background has Ctrl-C ignored, and children inherit that;
     # the tests that stop a process in the middle need the usual state.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# Tests run side by side, so whatever would take all cores takes one.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture(scope="session", autouse=True)

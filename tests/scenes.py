@@ -35,6 +35,11 @@ def scene(seed: int, kind: int = 0, size: int = 96) -> Image.Image:
     return image
 
 
+def is_plain(seed: int, kind: int) -> bool:
+    """Whether :func:`scene` makes a plain one."""
+    return bool(np.random.default_rng([seed, kind]).random() < PLAIN_SHARE)
+
+
 def _noise(rng: np.random.Generator, mean: np.ndarray, size: int) -> np.ndarray:
     """Noise with a spectrum of 1/f, as photographs have, in correlated colours."""
     frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -11,9 +12,9 @@ from typing import Any, Literal
 
 from ..data import DataConfig, DataSet
 from ..data.cache import cache_folder
-from ..data.checks.check import FORMAT, DataCheck, check, quick_check
+from ..data.checks.check import FORMAT, METHOD, DataCheck, check, quick_check
 from ..data.checks.clean import CleanSplit, clean_split
-from ..data.checks.copies import copies
+from ..data.checks.copies import copies, known_groups
 from ..data.checks.exact import exact_copies
 from ..data.checks.findings import Finding, Level, worst
 from ..data.checks.near import near_copies
@@ -146,9 +147,17 @@ def _clean(whole: Subject, seed: int, progress: DataProgress | None) -> CleanSpl
 def known_findings(
     config: DataConfig, data: DataSet, *, progress: DataProgress | None = None
 ) -> list[dict[str, str]]:
-    """What can be said in seconds of the images a study uses; kept in the cache by fingerprint."""
+    """What can be said in seconds of the images a study uses; kept in the cache."""
     whole = subject(config, data=data, progress=progress)
-    return [finding.describe() for finding in quick_check(whole)]
+    group = known_groups(whole)
+    grouped = "full" if group is not None else "quick"
+    place = cache_folder("checks") / f"{data.fingerprint}-{METHOD}-{grouped}.json"
+    with suppress(InputError, KeyError, TypeError, ValueError):
+        return [Finding.read(found).describe() for found in read_json(place)]
+    found = [finding.describe() for finding in quick_check(whole, group)]
+    with suppress(InputError, OSError):
+        write_json(place, found)
+    return found
 
 
 def _default_folder(config: DataConfig) -> Path:

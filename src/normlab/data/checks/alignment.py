@@ -141,7 +141,8 @@ class Agreement:
     Attributes:
         correlation: of the details over all points the two share, from -1 to 1.
         evidence: artanh of the mean correlation within tiles, times the root of the number of tiles
-            that have details: what a test of independence would call z (Fisher 1915).
+            that have details, which is what a test of independence would call z (Fisher 1915);
+            times the fourth power of ``colour``, so that different colours count against it.
         colour: correlation of the broad colours, each channel less its mean, all channels by one
             contrast; of brightness for grey images.
         shared: share of the other's disc that lies in the image.
@@ -193,10 +194,11 @@ def agreement(
     strength = (energy_one * energy_two).sqrt() / points.clamp(min=1)
     weight = counts * torch.log1p(strength / _DETAIL**2)
     mean = (each * weight).sum(1) / weight.sum(1).clamp(min=1e-6)
+    colour = _colour(*colours, maps)
     return Agreement(
         whole,
-        torch.atanh(mean.clamp(-0.9999, 0.9999)) * counts.sum(1).sqrt(),
-        _colour(*colours, maps),
+        torch.atanh(mean.clamp(-0.9999, 0.9999)) * counts.sum(1).sqrt() * colour.clamp(min=0) ** 4,
+        colour,
         seen.mean(1),
     )
 

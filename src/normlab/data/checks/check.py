@@ -8,17 +8,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ... import __version__
-from .copies import Copies, copies, known_groups, near_finding
+from . import near
+from .copies import Copies, copies, near_finding
 from .exact import ExactCopies, exact_copies, shared_between
 from .findings import Finding, worst
 from .health import Health, health, quick_health
-from .near import near_copies
 from .shortcuts import Shortcuts, filled_corners, shortcuts
 from .subject import Progress, Subject
 
 FORMAT = "normlab data check 1"
+METHOD = f"1.{near.METHOD}"
+"""Raised when the checks find other things."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,8 +101,8 @@ def check(subject: Subject, *, progress: Progress | None = None) -> DataCheck:
 
     exact = exact_copies(subject)
     took("exact duplicates")
-    near = near_copies(subject, progress=progress)
-    grouped = copies(subject, exact, near)
+    found = near.near_copies(subject, progress=progress)
+    grouped = copies(subject, exact, found)
     took("near duplicates")
     cues = shortcuts(subject, progress=progress)
     took("shortcuts")
@@ -108,14 +111,16 @@ def check(subject: Subject, *, progress: Progress | None = None) -> DataCheck:
     return DataCheck(subject, exact, grouped, cues, healthy, seconds)
 
 
-def quick_check(subject: Subject) -> list[Finding]:
+def quick_check(subject: Subject, group: npt.NDArray[np.int64] | None = None) -> list[Finding]:
     """What can be said in seconds: exact duplicates, filled corners, counts and names.
 
-    Near duplicates are included where the source was checked in full before.
+    Args:
+        subject: the images.
+        group: their groups, where the source was searched for near duplicates before
+            (:func:`.copies.known_groups`).
     """
     exact = exact_copies(subject)
     findings = exact.findings()
-    group = known_groups(subject)
     if group is not None:
         findings += [
             near_finding(shared, plain)

@@ -33,7 +33,7 @@ from .alignment import Agreement
 from .subject import Progress, Subject
 from .thumbnails import BROAD, COARSE, FINE, chunks
 
-METHOD = 2
+METHOD = 3
 """Raised when the search finds other pairs."""
 
 NEIGHBOURS = 20
@@ -43,7 +43,6 @@ _ROUGH = 0.55
 _ALIKE = 0.6
 _KEPT = 6
 _CORRELATION = 0.8
-_COLOUR = 0.95
 _EVIDENCE = 6.5
 _ABOVE = 6.0
 _SHARED = 0.25
@@ -147,9 +146,10 @@ def _name(subject: Subject, rows: npt.NDArray[np.int64]) -> str:
 
 @contextmanager
 def _all_threads() -> Iterator[None]:
-    """All cores for the search, and back to what it was."""
+    """All cores for the search, or as many as OMP_NUM_THREADS says; then back to what it was."""
     before = torch.get_num_threads()
-    torch.set_num_threads(os.cpu_count() or 1)
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    torch.set_num_threads(int(asked) if asked.isdigit() and int(asked) else os.cpu_count() or 1)
     try:
         yield
     finally:
@@ -194,7 +194,6 @@ class _Search:
         same = (
             (agreed.evidence >= needed)
             & (agreed.correlation >= _CORRELATION)
-            & (agreed.colour >= _COLOUR)
             & (agreed.shared >= _SHARED)
         )
         picked = torch.nonzero(same)[:, 0]
@@ -257,7 +256,7 @@ class _Search:
             pixels = self._pixels(places, COARSE)
             found.append(alignment.centre_spectra(thumbnails.opponent(pixels)))
             self.details[part] = thumbnails.band(thumbnails.luma(pixels), *_COARSE_BAND).half()
-            self.broad[part] = thumbnails.resized(pixels, BROAD).half()
+            self.broad[part] = thumbnails.broad(pixels).half()
             pixels = thumbnails.luma(self._pixels(places, FINE))
             self.finely[part] = thumbnails.band(pixels, *_FINE_BAND).half().numpy()
             self.tell("Extracting details", part.stop, self.count)

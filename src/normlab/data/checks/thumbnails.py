@@ -112,6 +112,11 @@ def band(pixels: Tensor, fine: float, coarse: float) -> Tensor:
     return _blurred(pixels, fine) - _blurred(pixels, coarse)
 
 
+def broad(pixels: Tensor) -> Tensor:
+    """Colours without details, (n, C, 16, 16); blurred first, so that a zoom changes little."""
+    return resized(_blurred(pixels, 1.0), BROAD)
+
+
 def _mirrored_outside(pixels: Tensor) -> Tensor:
     """Beyond the inscribed circle, the mirror image of what is within.
 

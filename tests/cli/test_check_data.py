@@ -1,0 +1,117 @@
+"""normlab check-data, and what compare does with its findings: whole commands on real files."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from normlab.cli import main
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from scenes import scene
+
+STUDY = [
+    "--arms",
+    "bn,none",
+    "--seeds",
+    "1",
+    "--epochs",
+    "1",
+    "--workers",
+    "1",
+    "--image-size",
+    "16",
+]
+
+
+@pytest.fixture(scope="module")
+def leaky(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two classes in three splits; one validation image and one turned test image are copies."""
+    root = tmp_path_factory.mktemp("leaky") / "pictures"
+    for kind in range(2):
+        for number in range(12):
+            split = "train" if number < 8 else "val" if number < 10 else "test"
+            folder = root / split / f"kind{kind}"
+            folder.mkdir(parents=True, exist_ok=True)
+            scene(number, kind).save(folder / f"{number:03d}.png")
+    shutil.copy(root / "train/kind0/001.png", root / "val/kind0/copy.png")
+    # The fourth scene of this kind has details enough to be known again.
+    scene(4, 1).rotate(90).save(root / "test/kind1/turned.png")
+    return root
+
+
+def test_check_data_writes_page_record_pairs_and_split(
+    leaky: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, split = tmp_path / "report", tmp_path / "split.json"
+    asked = ["check-data", str(leaky), "--out", str(out), "--write-split", str(split)]
+    assert main([*asked, "--workers", "1"]) == 0
+    said = capsys.readouterr().out
+    assert "this invalidates your numbers: Validation shares 1 image with training" in said
+    assert "moved" in said
+    record = json.loads((out / "data.json").read_text())
+    assert record["verdict"] == "this invalidates your numbers"
+    assert record["near"]["shared"][1]["files"] == 1
+    assert {pair["second"] for pair in record["near"]["pairs"]} | {
+        pair["first"] for pair in record["near"]["pairs"]
+    } == {"test/kind1/turned.png", "train/kind1/004.png"}
+    page = (out / "index.html").read_text()
+    assert "Validation shares 1 image with training" in page
+    assert (out / "pairs.csv").read_text().count("\n") == 2
+    # The written split is clean: the same check of it finds nothing shared.
+    again = tmp_path / "again"
+    assert main(["check-data", str(leaky), "--split", str(split), "--out", str(again)]) == 0
+    clean = json.loads((again / "data.json").read_text())
+    assert [shared["files"] for shared in clean["near"]["shared"]] == [0, 0]
+
+
+def test_compare_says_what_the_data_shares_and_a_clean_split_repairs_it(
+    leaky: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shipped, clean = tmp_path / "shipped", tmp_path / "clean"
+    assert main(["compare", "--data", str(leaky), "--out", str(shipped), *STUDY]) == 0
+    shared = "Validation shares 1 image with training"
+    assert shared in capsys.readouterr().out
+    assert shared in (shipped / "results.md").read_text()
+    assert shared in (shipped / "report.html").read_text()
+    assert shared in json.dumps(json.loads((shipped / "data.json").read_text())["findings"])
+    asked = ["compare", "--data", str(leaky), "--out", str(clean), "--clean-split", *STUDY]
+    assert main(asked) == 0
+    assert shared not in (clean / "results.md").read_text()
+    assert (clean / "split.json").is_file()
+    data = json.loads((clean / "data.json").read_text())
+    assert sum(data["images"].values()) == 26
+    # The copy in the study's folder asks the same question.
+    capsys.readouterr()
+    asked[-len(STUDY) - 1 : -len(STUDY)] = ["--split", str(clean / "split.json")]
+    assert main(asked) == 0
+    assert "nothing was run again" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--test", "keep"], "--write-split"),
+        (["--out", "{file}"], "holds no data check"),
+        (["--split", "nowhere.json"], "no split file"),
+    ],
+)
+def test_check_data_refuses_before_any_work(
+    options: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "folder"
+    file.mkdir()
+    (file / "letter.txt").write_text("mine")
+    asked = [option.format(file=file) for option in options]
+    assert main(["check-data", "digits", *asked]) == 2
+    assert said in capsys.readouterr().err
+    assert [path.name for path in file.iterdir()] == ["letter.txt"]
+
+
+def test_split_and_clean_split_exclude_each_other(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", "--split", "a.json", "--clean-split"]) == 2
+    assert "not both" in capsys.readouterr().err
