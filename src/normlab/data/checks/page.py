@@ -39,7 +39,10 @@ LISTED_CLASSES, LISTED_FILES = 1000, 100
 
 _EXACT = 8
 _FILES = 8
+_AWAY = 4
 _BARS = 40
+_BETWEEN = 0.8
+"""Confidence of the pairs in between: most pairs lie far above it."""
 _FAR = 40
 """How many times as many pairs as are wanted are looked through for different ones."""
 
@@ -309,14 +312,15 @@ def _where(check: DataCheck, crossing: npt.NDArray[np.bool_], rows: Rows) -> lis
 def _spread(
     check: DataCheck, places: Rows, rows: Rows, most: int = PAIRS
 ) -> list[tuple[str, list[int]]]:
-    """Of pairs, surest first: the surest, some of the middle, the weakest.
+    """Of pairs, surest first: the surest, some in between, the weakest.
 
     Different groups and different splits come first, so that one photograph does not fill the page.
     """
     if len(places) <= 6:
         return [("", places.tolist())]
     each = min(most, len(places)) // 3
-    middle = sorted(range(len(places)), key=lambda at: abs(at - len(places) // 2))
+    sure = check.copies.near.confidence[places]
+    middle = sorted(range(len(places)), key=lambda at: abs(sure[at] - _BETWEEN))
     walks = (range(len(places)), middle, range(len(places) - 1, -1, -1))
     group = check.copies.group[rows[:, 0]]
     splits = np.sort(check.subject.split[rows], axis=1)
@@ -342,7 +346,7 @@ def _spread(
                 groups.add(int(group[place]))
                 of_kind[kinds[place]] += 1
         found.append(sorted(here))
-    words = ("The surest", "From the middle", "The weakest, just above the threshold")
+    words = ("The surest", "In between", "The weakest, just above the threshold")
     return list(zip(words, found, strict=True))
 
 
@@ -465,7 +469,7 @@ def _apportioned(counts: npt.NDArray[np.int64], most: int) -> list[int]:
 
 
 def _shortcuts(check: DataCheck) -> dict[str, Any]:
-    look, corners = _Look(check), check.shortcuts.corners
+    look, subject, corners = _Look(check), check.subject, check.shortcuts.corners
     marked = corners.marked[:MARKED]
     highest = {kind: max(shares, default=0.0) for kind, shares in corners.shares.items()}
     names = {(mark.kind, mark.name) for mark in corners.marked}
@@ -473,9 +477,15 @@ def _shortcuts(check: DataCheck) -> dict[str, Any]:
         range(len(corners.classes)),
         key=lambda at: -max(corners.shares[kind][at] for kind in _KINDS),
     )
+    others = np.flatnonzero(
+        ~np.isin(subject.labels, [subject.classes.index(name) for _, name in names])
+    )
     shown = sorted(order[:_BARS]) if len(order) > _BARS else range(len(order))
     return {
         "marked": [_mark(check, look, mark) for mark in marked],
+        "others": figures.data_uri(figures.mean_image(subject, others), figures.LARGE // 2)
+        if marked and len(others)
+        else "",
         "more_marked": len(corners.marked) - len(marked),
         "ground": corners.ground,
         "kinds": _KINDS,
@@ -535,7 +545,7 @@ def _cue(cue: CueResult) -> dict[str, Any]:
             "chance": 100 * cue.chance,
         },
         "verdict": "shortcut" if cue.shortcut else "association" if cue.associated else "none",
-        "away": listed(f"{name} ({area:.2f})" for name, area in cue.gives_away),
+        "away": listed((f"{name} ({area:.2f})" for name, area in cue.gives_away), _AWAY),
     }
 
 
@@ -652,7 +662,7 @@ def _method(check: DataCheck, command: str) -> dict[str, Any]:
             for name in SPLITS
             if (said := str(data.split_policy.get(name, "as found")))
         ),
-        ("Seed of drawn splits", str(data.split_seed)),
+        *([("Seed of drawn splits", str(data.split_seed))] if subject.drawn else []),
         ("Evidence needed", f"{low:.1f}" if low == high else f"{low:.1f} to {high:.1f} by class"),
         ("Pairs compared closely", f"{near.compared:,}"),
         ("Pairs found", f"{len(near):,}"),

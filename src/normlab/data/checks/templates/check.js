@@ -6,7 +6,7 @@
   for (const pair of document.querySelectorAll(".pair")) {
     const laid = pair.querySelector(".laid img");
     const second = pair.querySelector(".second img");
-    const words = pair.querySelector(".laid .what");
+    const words = pair.querySelector(".laid figcaption");
     const button = document.createElement("button");
     const own = { src: laid.src, alt: laid.alt, words: words.textContent };
     button.type = "button";
