@@ -33,7 +33,7 @@ from .alignment import Agreement
 from .subject import Progress, Subject
 from .thumbnails import BROAD, COARSE, FINE, chunks
 
-METHOD = 3
+METHOD = 4
 """Raised when the search finds other pairs."""
 
 NEIGHBOURS = 20
@@ -43,7 +43,7 @@ _ROUGH = 0.55
 _ALIKE = 0.6
 _KEPT = 6
 _CORRELATION = 0.8
-_EVIDENCE = 6.5
+_EVIDENCE = 7.0
 _ABOVE = 6.0
 _SHARED = 0.25
 _DRAWN, _DRAWN_ALL = 120, 4000
@@ -51,7 +51,7 @@ _FEW = 20
 
 _COARSE_BAND = (0.6, 5.0)
 _FINE_BAND = (0.7, 3.0)
-_TILE = 4
+_TILE = 9
 _MOST_TILES = 7
 
 _CHUNK = 500
