@@ -121,6 +121,10 @@ def table(title: str, root: Path, how: dict[str, str]) -> None:
         )
         rest = [str(int((~right & ~alike.all(1) & (over >= m)).sum())) for m in MARGINS]
         print(f"| {'of these not two plain scenes':30} |" + "".join(f" {n:>6} |" for n in rest))
+        missed = set(how) - exact - set(ends[right][:, 0].tolist())
+        plain = [sum(is_plain(int(s), int(s) % KINDS) for s in stems_) for stems_ in (missed, how)]
+        print(f"{len(missed)} copies are missed; {plain[0]} of them are plain scenes, which are")
+        print(f"{plain[1]} of the {len(how)} that have a copy.")
 
 
 def birds(root: Path, sheet: Path) -> None:
