@@ -289,9 +289,9 @@ def _epoch_in_memory(source: str, threads: int) -> None:
     from normlab.studies import keep_memory
 
     torch.set_num_threads(threads)
-    keep_memory()
     augmentation = Augmentation(crop_pad=4, flip=True)
     split = DeviceSplit(load(DataConfig(source)), "train")
+    keep_memory()
     _walk(islice(split.epoch(BATCHES[-1], 0, 0, augmentation), 10))
     before = _resident()
     most = dict(before)
