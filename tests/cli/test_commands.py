@@ -154,8 +154,11 @@ def test_an_axis_may_hold_none_and_the_command_says_it(tmp_path: Path) -> None:
     again = _run("compare", "--patience", "1", "--arms", "bn", *QUICK, "--out", out)
     assert again.returncode == 2
     assert "holds another question" in again.stderr
-    assert _command("norms", None, None, None, None, None, None, {"patience": [None, 2]}) == (
+    assert _command("norms", {"patience": [None, 2]}, {"--skip-bad": None}) == (
         "normlab compare --patience none,2"
+    )
+    assert _command("depth", {"split": "a b.json", "seeds": None}, {"--clean-split": True}) == (
+        "normlab compare depth --clean-split --split 'a b.json'"
     )
 
 

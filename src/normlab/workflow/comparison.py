@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -123,9 +123,17 @@ def compare(
         raise InputError("arms is empty; name at least one normalization, for example bn,gn")
     if workers is not None and (not isinstance(workers, int) or workers < 1):
         raise InputError(f"workers must be a whole number of at least 1, got {workers!r}")
-    command = command or _command(
-        what, data, arms, seeds, image_size, limit_per_class, skip_bad, split, clean_split, settings
-    )
+    asked = {
+        "data": data,
+        "arms": ",".join(arms) if arms else None,
+        "seeds": seeds,
+        "image_size": image_size,
+        "limit_per_class": limit_per_class,
+        "split": None if split is None else str(split),
+        **settings,
+    }
+    flags = {"--skip-bad": skip_bad, "--clean-split": clean_split}
+    command = command or _command(what, asked, flags)
     if split is not None and clean_split:
         raise InputError("give --split or --clean-split, not both")
     stated = {
@@ -224,32 +232,8 @@ def _check_runs(config: RunConfig, dataset: Any) -> None:
         raise InputError(f"arm {config.norm}: {error}") from error
 
 
-def _command(
-    what: str,
-    data: str | None,
-    arms: Sequence[str] | None,
-    seeds: int | None,
-    image_size: int | None,
-    limit_per_class: int | None,
-    skip_bad: bool | None,
-    split: str | Path | None,
-    clean_split: bool,
-    settings: dict[str, Any],
-) -> str:
+def _command(what: str, stated: Mapping[str, Any], flags: Mapping[str, bool | None]) -> str:
     """The command line that asks the same."""
-    words = ["normlab", "compare"]
-    if what != "norms":
-        words.append(what)
-    words += [
-        flag for flag, given in (("--skip-bad", skip_bad), ("--clean-split", clean_split)) if given
-    ]
-    stated = {
-        "data": data,
-        "arms": ",".join(arms) if arms else None,
-        "seeds": seeds,
-        "image_size": image_size,
-        "limit_per_class": limit_per_class,
-        "split": None if split is None else str(split),
-        **settings,
-    }
+    words = ["normlab", "compare", *([what] if what != "norms" else [])]
+    words += [flag for flag, given in flags.items() if given]
     return shlex.join([*words, *options(stated)])
