@@ -149,3 +149,32 @@ def test_mean_and_deviation_of_large_bright_images(tmp_path: Path, cache: Path) 
     std = np.std(written, axis=(0, 1, 2))
     std[0] = 1
     np.testing.assert_allclose(data.std, std, rtol=1e-9)
+
+
+def test_rows_of_a_set_larger_than_memory_are_announced(
+    write: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The places announced hold exactly the images that are read next."""
+    import os
+
+    from normlab.data import dataset as module
+
+    data = load(DataConfig(str(write({"a": 9, "b": 9}))))
+    split = data.splits["train"]
+    rows = [5, 0, 3]
+    plain = split.images(rows)
+    announced: list[tuple[int, int]] = []
+
+    def advise(_: int, start: int, length: int, advice: int) -> None:
+        assert advice == os.POSIX_FADV_WILLNEED
+        announced.append((start, length))
+
+    monkeypatch.setattr(os, "posix_fadvise", advise)
+    np.testing.assert_array_equal(split.images(rows), plain)
+    assert announced == []  # a set that fits is left to the system
+    monkeypatch.setattr(module, "_SHARE_OF_MEMORY", 0.0)
+    np.testing.assert_array_equal(split.images(rows), plain)
+    content = split._pixels.path.read_bytes()
+    assert [content[start : start + length] for start, length in announced] == [
+        image.tobytes() for image in plain
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,6 +15,8 @@ from ..errors import InputError
 from .config import DataConfig
 
 SPLITS = ("train", "val", "test")
+
+_SHARE_OF_MEMORY = 0.5
 
 
 class Pixels:
@@ -35,12 +38,42 @@ class Pixels:
                 ) from error
         return self._map
 
+    def read(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+        """A copy of these rows, in this order."""
+        pixels = self.map
+        if pixels.nbytes > _SHARE_OF_MEMORY * _memory():
+            self._announce(rows)
+        return pixels[rows]
+
+    def _announce(self, rows: npt.NDArray[np.int64]) -> None:
+        """Tell the system what is read next. A page that it has to fetch unprepared brings its
+        surroundings along, which are other images, and drives out what stays in memory."""
+        each = self.map[0].nbytes
+        try:
+            with self.path.open("rb") as file:
+                start = self.path.stat().st_size - self.map.nbytes
+                for row in rows.tolist():
+                    os.posix_fadvise(
+                        file.fileno(), start + row * each, each, os.POSIX_FADV_WILLNEED
+                    )
+        except (AttributeError, OSError):
+            # Not every system takes advice, and it is no more than that.
+            return
+
     def __getstate__(self) -> Path:
         return self.path
 
     def __setstate__(self, state: Path) -> None:
         self.path = state
         self._map = None
+
+
+def _memory() -> int:
+    """Bytes of the machine's memory; without end where that is not told."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return 1 << 62
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +101,7 @@ class Split:
         """A fresh (k, S, S, C) uint8 array of these rows of the split."""
         if not isinstance(rows, slice):
             rows = np.asarray(rows, dtype=np.int64).reshape(-1)
-        return np.asarray(self._pixels.map[self._rows[rows]])
+        return self._pixels.read(self._rows[rows])
 
     def __getstate__(self) -> dict[str, Any]:
         # NumPy keeps four bytes a character and pads to the longest name; a path has no NUL.
