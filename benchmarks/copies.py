@@ -3,8 +3,8 @@
     python benchmarks/copies.py                   generated scenes and digits
     python benchmarks/copies.py --birds FOLDER    also a folder whose file names give the truth
 
-Generated: 2,000 scenes of ten kinds, of which 900 have one copy each in the test split, 100 of
-every way of copying. Digits: the 1,797 embedded ones, of which 160 have a copy. A pair is right
+Generated: 2,000 scenes of ten kinds, of which 1,000 have one copy each in the test split, 100
+of every way of copying. Digits: the 1,797 embedded ones, of which 160 have a copy. A pair is right
 when it is an image and its own copy; everything else that is found is wrong.
 
 Birds: in class Brown-Headed-Barbet the number of the photograph is part of the file name. An image
@@ -33,8 +33,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from normlab.data import DataConfig
 from normlab.data.checks.near import NearCopies, near_copies
 from normlab.data.checks.subject import Subject, subject
-from scenes import COPIES, is_plain, scene
+from scenes import COPIES, crop, is_plain, scene
 
+WAYS = {**COPIES, "cropped to 40 to 60 % of a side": crop(0.4, 0.6)}
 MARGINS = (1.0, 1.1, 1.25, 1.5)
 KINDS = 10
 
@@ -42,14 +43,14 @@ KINDS = 10
 def plant_scenes(root: Path, count: int, each: int) -> dict[str, str]:
     """Scenes in train, copies in test; which way each copy was made."""
     how: dict[str, str] = {}
-    ways = [way for way in COPIES for _ in range(each)]
+    ways = [way for way in WAYS for _ in range(each)]
     for number in range(count):
         kind = number % KINDS
         picture = scene(number, kind)
         save(picture, root / "train" / f"kind{kind}" / f"{number:05d}.jpg")
         if number < len(ways):
             rng = np.random.default_rng([1, number])
-            made = COPIES[ways[number]](picture, rng)
+            made = WAYS[ways[number]](picture, rng)
             save(made, root / "test" / f"kind{kind}" / f"{number:05d}.jpg")
             how[f"{number:05d}"] = ways[number]
     return how

@@ -68,13 +68,18 @@ def _plain(rng: np.random.Generator, mean: np.ndarray, size: int) -> Image.Image
     return image
 
 
-def _crop(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    share = rng.uniform(0.75, 0.95)
-    width, height = (round(side * share) for side in image.size)
-    left = int(rng.integers(image.width - width + 1))
-    top = int(rng.integers(image.height - height + 1))
-    part = image.crop((left, top, left + width, top + height))
-    return part.resize(image.size, Image.Resampling.BICUBIC)
+def crop(least: float, most: float) -> Copy:
+    """A part whose sides are this share of the picture's, enlarged to its size."""
+
+    def cropped(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+        share = rng.uniform(least, most)
+        width, height = (round(side * share) for side in image.size)
+        left = int(rng.integers(image.width - width + 1))
+        top = int(rng.integers(image.height - height + 1))
+        part = image.crop((left, top, left + width, top + height))
+        return part.resize(image.size, Image.Resampling.BICUBIC)
+
+    return cropped
 
 
 def _recompress(image: Image.Image, rng: np.random.Generator) -> Image.Image:
@@ -140,7 +145,7 @@ COPIES: dict[str, Copy] = {
     "recompressed": _recompress,
     "resized": _rescale,
     "brightened": _brighten,
-    "cropped": _crop,
+    "cropped": crop(0.75, 0.95),
     "flipped or quarter-turned": _turn,
     "rotated, black corners": _rotate((0, 0, 0)),
     "rotated, grey corners": _rotate((127, 127, 127)),

@@ -102,7 +102,7 @@ class ConsoleWatcher(StageWatcher):
                      else "none: every run asked for is there already"),
             ("Folder", str(folder)),
             *(("Note", note) for note in data["notes"]),
-            *(("Data!" if found["level"].startswith("this") else "Data?", found["sentence"])
+            *(("Finding", f"{found['level']}: {found['sentence']}")
               for found in data["findings"] if found["level"] != "fine"),
         ]  # fmt: skip
         self._say(plan.title)
@@ -171,12 +171,13 @@ class ConsoleWatcher(StageWatcher):
         self._lines = {}
 
 
-_LEVEL_STYLES = {"fine": "green", "look at this": "yellow", "this invalidates your numbers": "red"}
+_LEVEL_STYLES = ("green", "yellow", "red")
+"""From the mildest level of a finding."""
 
 
 def data_summary(console: Console, findings: Sequence[Finding]) -> None:
     """The findings of a data check, a verdict a line, the worst last where the eye ends."""
-    ranked = sorted(findings, key=lambda finding: list(_LEVEL_STYLES).index(finding.level))
+    ranked = sorted(findings, key=lambda finding: finding.level.rank)
     if not console.is_terminal:
         for finding in ranked:
             console.print(
@@ -189,7 +190,7 @@ def data_summary(console: Console, findings: Sequence[Finding]) -> None:
         said = Text(finding.sentence)
         if finding.advice:
             said.append(f" {finding.advice}", style="dim")
-        grid.add_row(Text(finding.level, style=_LEVEL_STYLES[finding.level]), said)
+        grid.add_row(Text(finding.level, style=_LEVEL_STYLES[finding.level.rank]), said)
     console.print(grid)
 
 

@@ -18,20 +18,22 @@ def environment(package: str) -> Environment:
     """What reads the templates of a package.
 
     Whatever is put into a template is escaped unless it is ``Markup``, and a name that was not
-    given is an error.
+    given is an error. The filter ``count`` puts commas into large numbers.
 
     Args:
         package: its ``__package__``.
     """
     import jinja2
 
-    return jinja2.Environment(
+    made = jinja2.Environment(
         loader=jinja2.FunctionLoader(lambda name: _read(package, name)),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
+    made.filters["count"] = lambda number: f"{number:,}"
+    return made
 
 
 def style(package: str, name: str) -> Markup:

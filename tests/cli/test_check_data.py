@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -90,12 +91,17 @@ def test_compare_says_what_the_data_shares_and_a_clean_split_repairs_it(
     asked[-len(STUDY) - 1 : -len(STUDY)] = ["--split", str(clean / "split.json")]
     assert main(asked) == 0
     assert "nothing was run again" in capsys.readouterr().out
+    # The cache may be deleted: the study has the split.
+    shutil.rmtree(Path(os.environ["NORMLAB_CACHE"]) / "splits")
+    asked = ["explain", str(clean / "runs/bn/seed-0"), "--right", "1", "--wrong", "0"]
+    assert main(asked) == 0
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
         (["--test", "keep"], "--write-split"),
+        (["--write-split", "{file}"], "is a folder"),
         (["--out", "{file}"], "holds no data check"),
         (["--split", "nowhere.json"], "no split file"),
     ],

@@ -15,8 +15,8 @@ from PIL import Image
 from normlab.data import DataConfig, load
 from normlab.data.checks import alignment, thumbnails
 from normlab.data.checks.clean import clean_split
-from normlab.data.checks.copies import Copies, copies, known_groups
-from normlab.data.checks.exact import exact_copies
+from normlab.data.checks.copies import Copies, copies, known_groups, near_finding
+from normlab.data.checks.exact import exact_copies, shared_between
 from normlab.data.checks.findings import Level
 from normlab.data.checks.near import near_copies
 from normlab.data.checks.subject import Subject, subject
@@ -257,6 +257,38 @@ def test_groups_are_remembered_for_parts_of_a_source(planted: Path, found: Copie
     names = found.subject.names.tolist()
     for row, name in enumerate(part.names.tolist()):
         assert groups[row] == found.group[names.index(name)]
+
+
+def test_what_is_shared_exactly_is_not_said_twice(whole: Subject) -> None:
+    exact = exact_copies(whole)
+    val, _ = exact.shared
+    assert near_finding(val, val).level is Level.FINE
+    _, test = shared_between(whole, np.zeros(len(whole), np.int64))
+    assert near_finding(test, exact.shared[1]).level is Level.INVALID
+
+
+def test_groups_of_a_damaged_cache_are_not_believed(
+    found: Copies, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("NORMLAB_CACHE", str(tmp_path))
+    assert known_groups(found.subject) is None
+    copies(found.subject, found.exact, found.near)
+    again = known_groups(found.subject)
+    assert again is not None
+    assert (again == found.group).all()
+    (place,) = (tmp_path / "groups").iterdir()
+    place.write_bytes(place.read_bytes()[:100])
+    assert known_groups(found.subject) is None
+
+
+def test_splits_of_a_file_are_not_drawn_anew(planted: Path, found: Copies, tmp_path: Path) -> None:
+    path = tmp_path / "split.json"
+    first = clean_split(found)
+    first.file().write(path)
+    part = subject(DataConfig(str(planted), split=str(path)))
+    assert part.drawn == ()
+    again = clean_split(copies(part, exact_copies(part), near_copies(part)))
+    assert len(again.moved) == 0
 
 
 def test_digits_have_no_copies() -> None:

@@ -50,16 +50,17 @@ def write_idx(root: Path, count: int) -> Path:
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc")
 def test_an_epoch_takes_no_memory_for_the_set(tmp_path: Path, cache: Path) -> None:
-    """The pixels of the larger set are 33 MB, of which 23 MB are the training split's."""
-    sources = [str(write_idx(tmp_path / str(count), count)) for count in (800, 8000)]
+    """The pixels of the larger set are 98 MB, of which 69 MB are the training split's."""
+    sources = [str(write_idx(tmp_path / str(count), count)) for count in (800, 24_000)]
     for source in sources:
         load(DataConfig(source))
     done = subprocess.run(
         [sys.executable, "-c", EPOCH, *sources], capture_output=True, text=True, check=True
     )
-    # The first walk also makes the buffers that the second finds.
+    # The first walk also makes the buffers that the second finds. Where the allocator puts those of
+    # a batch moves the number by up to 12 MB, at any size of the set.
     _, grown = json.loads(done.stdout)
-    assert grown < 8
+    assert grown < 20
 
 
 def test_batches_come_from_the_memory_map(write: Make, cache: Path) -> None:

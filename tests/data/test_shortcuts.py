@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 from scipy.stats import binomtest
-from sklearn.metrics import roc_auc_score
 
 from normlab.data import DataConfig
 from normlab.data.checks import frames, headers, shortcuts
@@ -436,12 +435,6 @@ def test_intervals_are_those_of_scipy() -> None:
             (reference.low, reference.high), abs=1e-7
         )
     assert wilson(0.0, 0) == (0.0, 1.0)
-
-
-def test_auc_is_that_of_scikit_learn() -> None:
-    rng = np.random.default_rng(0)
-    scores, inside = rng.integers(0, 6, 200).astype(float), rng.random(200) < 0.3
-    assert shortcuts._auc(scores, inside) == pytest.approx(roc_auc_score(inside, scores))
 
 
 def test_headers_say_what_was_written(

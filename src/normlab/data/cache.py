@@ -30,6 +30,7 @@ from PIL import Image
 from ..errors import InputError
 from .dataset import Pixels
 from .decode import RESIZE_RULE, BadImageError, decode, square
+from .kept import cache_folder
 from .sources import Listing
 
 Progress = Callable[[str, int, int], None]
@@ -95,7 +96,7 @@ def obtain(
         work = _beside(place)
         work.mkdir()
         try:
-            images = _reserve(work / "images.npy", shape)
+            images = reserve(work / "images.npy", shape)
             index = _Index(
                 np.zeros(len(rows), np.uint64),
                 np.zeros((len(rows), listing.channels), np.int64),
@@ -131,16 +132,6 @@ def obtain(
             "the variable NORMLAB_CACHE to a folder of your own."
         )
     return entry
-
-
-def cache_folder(kind: str) -> Path:
-    """Where the cache keeps things of this kind: under NORMLAB_CACHE, or the user's cache."""
-    chosen = os.environ.get("NORMLAB_CACHE")
-    if chosen:
-        return Path(chosen).expanduser().absolute() / kind
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("normlab")) / kind
 
 
 def _name(listing: Listing, rows: Rows, size: int) -> str:
@@ -179,12 +170,14 @@ def _sweep(folder: Path) -> None:
             shutil.rmtree(left, ignore_errors=True)
 
 
-def _reserve(path: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.uint8]]:
-    """The memory map, with its space taken on the disk.
+def reserve(
+    path: Path, shape: tuple[int, ...], dtype: npt.DTypeLike = np.uint8
+) -> np.memmap[Any, np.dtype[Any]]:
+    """A new .npy file as a memory map, with its space taken on the disk.
 
     A new map is a hole; writing into it on a full disk would kill the process with SIGBUS.
     """
-    images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    images = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
     with path.open("r+b") as file:
         try:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)

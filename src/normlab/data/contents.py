@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-import uuid
-import zipfile
-from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from .cache import cache_folder
+from .cache import Progress
+from .kept import keep_arrays, kept_arrays
 from .sources import Listing
 
 Hashes = npt.NDArray[np.uint64]
 
-_FORMAT = 1
+_FORMAT = 2
 _STAGE = "Hashing files"
 _EVERY = 500
 
 
-def content_hashes(
-    listing: Listing, progress: Callable[[str, int, int], None] | None = None
-) -> Hashes:
+def content_hashes(listing: Listing, progress: Progress | None = None) -> Hashes:
     """A 64-bit hash (BLAKE2b) for every image of a source, in the order of its names.
 
     Of a file all bytes are hashed, of an array source the pixels before any resizing. Equal
@@ -34,11 +29,10 @@ def content_hashes(
 
     The hashes are kept in the cache and made anew when a file's size or time changes.
     """
-    place = cache_folder("contents") / f"{listing_hash(listing)}.npy"
-    with suppress(OSError, ValueError, EOFError, zipfile.BadZipFile):
-        kept = np.load(place)
-        if kept.dtype == np.uint64 and kept.shape == (len(listing.names),):
-            return np.asarray(kept, dtype=np.uint64)
+    name = listing_hash(listing)
+    kept = kept_arrays("contents", name)
+    if kept is not None and "hashes" in kept and kept["hashes"].shape == (len(listing.names),):
+        return np.asarray(kept["hashes"], dtype=np.uint64)
     tell = progress or (lambda stage, done, total: None)
     total = len(listing.names)
     hashes = np.empty(total, np.uint64)
@@ -53,16 +47,7 @@ def content_hashes(
         if row % _EVERY == 0:
             tell(_STAGE, row, total)
     tell(_STAGE, total, total)
-    # A cache that cannot be written costs time, not the answer.
-    with suppress(OSError):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        aside = place.with_name(f"{place.name}.{uuid.uuid4().hex[:8]}.tmp")
-        try:
-            with aside.open("wb") as file:
-                np.save(file, hashes)
-            aside.replace(place)
-        finally:
-            aside.unlink(missing_ok=True)
+    keep_arrays("contents", name, {"hashes": hashes})
     return hashes
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..data.checks.findings import Finding, Level, worst
+from ..data.checks.findings import Finding, Level, troubles, worst
 from ..studies import Results
 
 LIMITED = (
@@ -28,10 +28,7 @@ class DataFindings:
         """For tables: the summary, then each trouble with its level."""
         return [
             self.summary,
-            *(
-                f"{f.sentence} ({str(f.level)[0].upper()}{str(f.level)[1:]}.)"
-                for f in self.troubles
-            ),
+            *(f"{f.sentence} ({f.level.capitalize()}.)" for f in self.troubles),
         ]
 
 
@@ -41,14 +38,9 @@ def data_findings(results: Results) -> DataFindings | None:
     if not recorded:
         return None
     found = [Finding.read(finding) for finding in recorded]
-    order = list(Level)
-    troubles = sorted(
-        (finding for finding in found if finding.level is not Level.FINE),
-        key=lambda finding: -order.index(finding.level),
-    )
     summary = {
         Level.FINE: "The check of the data found nothing to object to.",
         Level.LOOK: "The check of the data found something to look at.",
         Level.INVALID: "The check of the data found what invalidates these numbers.",
     }[worst(found)]
-    return DataFindings(tuple(troubles), summary)
+    return DataFindings(tuple(troubles(found)), summary)

@@ -32,7 +32,6 @@ def render(results: Results) -> str:
     from markupsafe import Markup
 
     environment = pages.environment(__package__)
-    environment.filters["count"] = lambda number: f"{number:,}"
     drawn = charts.lines(results)
     return environment.get_template("report.html.j2").render(
         **_story(results, drawn),

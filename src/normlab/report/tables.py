@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..data.dataset import SPLIT_WORDS
 from ..studies import Results, Spread
 from ..training.metrics import METRICS, SPLITS
 from .data_findings import data_findings
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-SPLIT_WORDS = {"train": "training", "val": "validation", "test": "test"}
 METRIC_WORDS = {"accuracy": "accuracy", "micro_f1": "micro F1", "macro_f1": "macro F1"}
 NO_VALUE = "–"
 

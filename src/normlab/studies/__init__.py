@@ -13,7 +13,7 @@ from .runner import (
 )
 from .same_function import SameFunction, compare_functions, read_same_function
 from .statistics import Difference, paired_difference
-from .study import Study, prepare_study
+from .study import Study, prepare_study, recorded_data
 
 __all__ = [
     "CurveReading",
@@ -38,5 +38,6 @@ __all__ = [
     "read_curves",
     "read_results",
     "read_same_function",
+    "recorded_data",
     "write_results_csv",
 ]

@@ -14,7 +14,7 @@ from typing import Any
 import tomli_w
 
 from .. import __version__
-from ..data import DataSet
+from ..data import DataConfig, DataSet
 from ..errors import InputError
 from ..files import write_bytes, write_json, write_text
 from ..training import RunConfig
@@ -112,6 +112,18 @@ def prepare_study(
             f"{folder} is not empty and holds no study; choose another folder with --out"
         )
     return Study(folder, plan, data, command, findings)
+
+
+def recorded_data(run: Path, config: Mapping[str, Any]) -> DataConfig:
+    """The data a run was made with, as its record tells.
+
+    Where the split file has gone, the copy in the run's study stands in for it.
+    """
+    asked = DataConfig(**config)
+    copy = run.absolute().parent.parent.parent / SPLIT
+    if asked.split is not None and not Path(asked.split).is_file() and copy.is_file():
+        return replace(asked, split=str(copy))
+    return asked
 
 
 def read_question(folder: Path) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date
@@ -11,18 +10,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..data import DataConfig, DataSet
-from ..data.cache import cache_folder
-from ..data.checks.check import FORMAT, METHOD, DataCheck, check, quick_check
-from ..data.checks.clean import CleanSplit, clean_split
+from ..data.cache import Progress as DataProgress
+from ..data.checks.check import FORMAT, METHOD, check, quick_check
+from ..data.checks.clean import clean_split
 from ..data.checks.copies import copies, known_groups
 from ..data.checks.exact import exact_copies
 from ..data.checks.findings import Finding, Level, worst
 from ..data.checks.near import near_copies
-from ..data.checks.subject import Subject, subject
+from ..data.checks.subject import subject
+from ..data.kept import cache_folder
 from ..errors import InputError
 from ..files import read_json, write_json, write_text
-
-DataProgress = Callable[[str, int, int], None]
 
 RECORD, PAGE, PAIRS = "data.json", "index.html", "pairs.csv"
 
@@ -92,6 +90,8 @@ def check_data(
         raise InputError(f"test must be auto, keep or redraw, got {test!r}")
     if write_split is None and (test != "auto" or drop_conflicts):
         raise InputError("--test and --drop-conflicts belong to a written split: add --write-split")
+    if write_split is not None and Path(write_split).is_dir():
+        raise InputError(f"{write_split} is a folder; name a file with --write-split")
     config = DataConfig(
         source=data,
         image_size=image_size,
@@ -133,15 +133,11 @@ def with_clean_split(
         InputError: the source cannot be used, or a class would be missing from a split.
     """
     whole = subject(replace(config, split=None), progress=progress, workers=workers)
-    clean = _clean(whole, config.split_seed, progress)
+    near = near_copies(whole, progress=progress)
+    clean = clean_split(copies(whole, exact_copies(whole), near), seed=config.split_seed)
     place = cache_folder("splits") / f"{whole.data.fingerprint}-{config.split_seed}.json"
     clean.file().write(place)
     return replace(config, split=str(place))
-
-
-def _clean(whole: Subject, seed: int, progress: DataProgress | None) -> CleanSplit:
-    near = near_copies(whole, progress=progress)
-    return clean_split(copies(whole, exact_copies(whole), near), seed=seed)
 
 
 def known_findings(
@@ -176,6 +172,3 @@ def _check_target(folder: Path) -> None:
         raise InputError(
             f"{folder} is there already and holds no data check; choose another folder with --out"
         )
-
-
-__all__ = ["DataCheck", "DataReport", "check_data", "known_findings", "with_clean_split"]

@@ -11,14 +11,13 @@ from typing import Any, Protocol
 
 from .. import studies
 from ..data import DataConfig, load
+from ..data.cache import Progress as DataProgress
 from ..errors import InputError
 from ..report import ReportFiles, tables, write_report
 from ..studies import Plan, Results
 from ..training import RunConfig, resolve_device
 from ..training.command import options
 from .checking import known_findings, with_clean_split
-
-DataProgress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..data import DataConfig, DataSet, DeviceSplit, load
+from ..data import DataSet, DeviceSplit, load
 from ..errors import InputError, did_you_mean
 from ..explain.choice import choose
 from ..explain.exhibit import Subject
 from ..explain.gallery import check_target, write_gallery
 from ..files import read_json
 from ..models import ModelInfo, load_info, load_model
-from ..studies import Results, read_results
+from ..studies import Results, read_results, recorded_data
 from ..training import evaluate
 
 Progress = Callable[[str, int, int], None]
@@ -238,7 +238,7 @@ def _load(
 ) -> DataSet:
     """The runs' own data, or other data that fits their models."""
     first, info = sources[0], infos[0]
-    config = DataConfig(**first.record["data"]["config"])
+    config = recorded_data(first.folder, first.record["data"]["config"])
     if other is None:
         try:
             dataset = load(config, progress=progress)

@@ -75,7 +75,8 @@ def _given_images(images: Sequence[str], info: ModelInfo) -> npt.NDArray[np.uint
 
 def _own_images(folder: Path, info: ModelInfo) -> npt.NDArray[np.uint8]:
     """The first test images of the run's own data."""
-    from ..data import DataConfig, load
+    from ..data import load
+    from ..studies import recorded_data
 
     give = "give images to prove the export with"
     path = folder / "run.json"
@@ -83,7 +84,7 @@ def _own_images(folder: Path, info: ModelInfo) -> npt.NDArray[np.uint8]:
         raise InputError(f"{folder} does not say which data it was trained on; {give}")
     try:
         asked = read_json(path)["data"]["config"]
-        config = DataConfig(**{**asked, "image_size": info.image_size})
+        config = recorded_data(folder, {**asked, "image_size": info.image_size})
     except (KeyError, TypeError) as error:
         raise InputError(f"{path} does not say which data it was trained on; {give}") from error
     try:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
+from ..data.cache import Progress as DataProgress
 from ..errors import InputError
 from ..files import write_with
-from .comparison import DataProgress
 
 if TYPE_CHECKING:
     import numpy as np

@@ -142,15 +142,13 @@ class Agreement:
         correlation: of the details over all points the two share, from -1 to 1.
         evidence: artanh of the mean correlation within tiles, times the root of the number of tiles
             that have details, which is what a test of independence would call z (Fisher 1915);
-            times the fourth power of ``colour``, so that different colours count against it.
-        colour: correlation of the broad colours, each channel less its mean, all channels by one
-            contrast; of brightness for grey images.
+            times the fourth power of the correlation of the broad colours (each channel less its
+            mean, all channels by one contrast), so that different colours count against it.
         shared: share of the other's disc that lies in the image.
     """
 
     correlation: Tensor
     evidence: Tensor
-    colour: Tensor
     shared: Tensor
 
     @classmethod
@@ -158,7 +156,6 @@ class Agreement:
         return cls(
             torch.cat([part.correlation for part in parts]),
             torch.cat([part.evidence for part in parts]),
-            torch.cat([part.colour for part in parts]),
             torch.cat([part.shared for part in parts]),
         )
 
@@ -198,7 +195,6 @@ def agreement(
     return Agreement(
         whole,
         torch.atanh(mean.clamp(-0.9999, 0.9999)) * counts.sum(1).sqrt() * colour.clamp(min=0) ** 4,
-        colour,
         seen.mean(1),
     )
 

@@ -11,13 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from ... import __version__
+from ..cache import Progress
 from . import near
 from .copies import Copies, copies, near_finding
 from .exact import ExactCopies, exact_copies, shared_between
 from .findings import Finding, worst
 from .health import Health, health, quick_health
 from .shortcuts import Shortcuts, filled_corners, shortcuts
-from .subject import Progress, Subject
+from .subject import Subject
 
 FORMAT = "normlab data check 1"
 METHOD = f"1.{near.METHOD}"
@@ -30,7 +31,6 @@ class DataCheck:
 
     Attributes:
         subject: the images.
-        exact: exact duplicates.
         copies: exact and near duplicates, and the groups they form.
         shortcuts: what tells the class besides the object.
         health: counts, sizes, unreadable files, names, the size of the test split.
@@ -38,11 +38,15 @@ class DataCheck:
     """
 
     subject: Subject
-    exact: ExactCopies
     copies: Copies
     shortcuts: Shortcuts
     health: Health
     seconds: dict[str, float]
+
+    @property
+    def exact(self) -> ExactCopies:
+        """Exact duplicates alone."""
+        return self.copies.exact
 
     def findings(self) -> list[Finding]:
         """Every finding, in the order of the checks."""
@@ -55,8 +59,6 @@ class DataCheck:
 
     def describe(self) -> dict[str, Any]:
         """data.json."""
-        import torch
-
         findings = self.findings()
         data = self.subject.data.describe()
         return {
@@ -75,13 +77,20 @@ class DataCheck:
             "shortcuts": self.shortcuts.describe(),
             "health": self.health.describe(),
             "seconds": {name: round(value, 2) for name, value in self.seconds.items()},
-            "versions": {
-                "normlab": __version__,
-                "numpy": np.__version__,
-                "python": platform.python_version(),
-                "torch": str(torch.__version__),
-            },
+            "versions": versions(),
         }  # fmt: skip
+
+
+def versions() -> dict[str, str]:
+    """Of what decides the findings."""
+    import torch
+
+    return {
+        "normlab": __version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+    }
 
 
 def check(subject: Subject, *, progress: Progress | None = None) -> DataCheck:
@@ -108,7 +117,7 @@ def check(subject: Subject, *, progress: Progress | None = None) -> DataCheck:
     took("shortcuts")
     healthy = health(subject, progress=progress)
     took("health")
-    return DataCheck(subject, exact, grouped, cues, healthy, seconds)
+    return DataCheck(subject, grouped, cues, healthy, seconds)
 
 
 def quick_check(subject: Subject, group: npt.NDArray[np.int64] | None = None) -> list[Finding]:

@@ -11,16 +11,14 @@ import numpy.typing as npt
 
 from ...errors import InputError
 from ...keyed import key
-from ..dataset import SPLITS
-from ..splitfile import SplitFile
+from ..dataset import SPLIT_WORDS, SPLITS
+from ..splitfile import LEFT_OUT, SplitFile
 from .copies import Copies
-from .exact import SPLIT_WORDS
 from .wording import counted, listed
 
 Rows = npt.NDArray[np.int64]
 TestPolicy = Literal["auto", "keep", "redraw"]
 
-_LEFT_OUT = -1
 _TEST = SPLITS.index("test")
 
 
@@ -61,7 +59,7 @@ class CleanSplit:
             images = counted(count, "image")
             said.append(
                 f"{images} left out of {SPLIT_WORDS[SPLITS[old]]}."
-                if new == _LEFT_OUT
+                if new == LEFT_OUT
                 else f"{images} moved from {SPLIT_WORDS[SPLITS[old]]} to "
                 f"{SPLIT_WORDS[SPLITS[new]]}."
             )
@@ -85,7 +83,7 @@ class CleanSplit:
         for row, (content, name, split) in enumerate(
             zip(subject.contents.tolist(), subject.names.tolist(), self.split.tolist(), strict=True)
         ):
-            if split == _LEFT_OUT:
+            if split == LEFT_OUT:
                 left_out.setdefault(content, {"image": name, "why": self.reasons[row]})
             else:
                 images[SPLITS[split]].setdefault(content, name)
@@ -100,7 +98,7 @@ class CleanSplit:
                 [
                     str(subject.names[row]),
                     SPLITS[subject.split[row]],
-                    "left out" if self.split[row] == _LEFT_OUT else SPLITS[self.split[row]],
+                    "left out" if self.split[row] == LEFT_OUT else SPLITS[self.split[row]],
                 ]
                 for row in self.moved.tolist()
             ],
@@ -142,20 +140,20 @@ def clean_split(
     reasons: dict[int, str] = {}
     if drop_conflicts:
         for rows in copies.exact.conflicts:
-            split[rows] = _LEFT_OUT
+            split[rows] = LEFT_OUT
             for row in rows.tolist():
                 reasons[row] = "stands under two labels"
     in_split = np.zeros((len(copies.sizes), len(SPLITS)), bool)
-    free = split != _LEFT_OUT
+    free = split != LEFT_OUT
     in_split[copies.group[free], split[free]] = True
     spread = in_split.sum(1) > 1
     touched = bool((spread & in_split[:, _TEST]).any())
     if test == "keep":
         policy = "The test split is as it was; its copies were left out of training and validation."
-        copied = in_split[:, _TEST][copies.group] & (split != _TEST) & (split != _LEFT_OUT)
+        copied = in_split[:, _TEST][copies.group] & (split != _TEST) & (split != LEFT_OUT)
         for row in np.flatnonzero(copied).tolist():
             reasons[row] = "copy of a test image"
-        split[copied] = _LEFT_OUT
+        split[copied] = LEFT_OUT
         spread &= ~in_split[:, _TEST]
     elif test == "redraw":
         policy = "All splits were drawn anew, a photograph whole in one of them."
@@ -183,11 +181,11 @@ def _assign(
     """Place the groups that are spread, largest first, where their class lacks most; in place."""
     subject = copies.subject
     classes = len(subject.classes)
-    loose = spread[copies.group] & (split != _LEFT_OUT)
+    loose = spread[copies.group] & (split != LEFT_OUT)
     wanted = np.zeros((classes, len(SPLITS)))
     np.add.at(wanted, (subject.labels, subject.split), 1)
     have = np.zeros_like(wanted)
-    fixed = ~loose & (split != _LEFT_OUT)
+    fixed = ~loose & (split != LEFT_OUT)
     np.add.at(have, (subject.labels[fixed], split[fixed].astype(np.int64)), 1)
     rows = np.flatnonzero(loose)
     rows = rows[np.argsort(copies.group[rows], kind="stable")]

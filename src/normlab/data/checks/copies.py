@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
-import zipfile
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,10 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..cache import cache_folder
-from .exact import SPLIT_WORDS, ExactCopies, Shared, joined, shared_between
+from ..dataset import SPLIT_WORDS
+from ..kept import keep_arrays, kept_arrays
+from .exact import CLEAN_SPLIT, ExactCopies, Shared, joined, shared_between
 from .findings import Finding, Level
-from .near import NearCopies
+from .near import METHOD, NearCopies
 from .subject import Subject
 from .wording import counted, percent
 
@@ -151,19 +149,19 @@ def near_finding(shared: Shared, exact: Shared) -> Finding:
         return Finding(
             "near-duplicates", Level.FINE, f"No {split} image has a near duplicate in {others}."
         )
-    beyond = shared.files - exact.files
+    if shared.files == exact.files:
+        return Finding(
+            "near-duplicates",
+            Level.FINE,
+            f"No {split} image beyond the exact duplicates has a copy in {others}.",
+        )
     exactly = f"; {exact.files:,} of them exactly" if exact.files else ""
     return Finding(
         "near-duplicates",
         shared.level,
         f"{shared.files:,} of {shared.total:,} {split} images ({percent(shared.share)}) are "
-        f"copies of a {others} image: turned, mirrored, cropped or saved anew{exactly}."
-        if beyond
-        else f"No {split} image beyond the exact duplicates has a copy in {others}.",
-        "Use a clean split: normlab check-data SOURCE --write-split F.json, or compare "
-        "--clean-split."
-        if beyond
-        else "",
+        f"copies of a {others} image: turned, mirrored, cropped or saved anew{exactly}.",
+        CLEAN_SPLIT,
     )
 
 
@@ -182,28 +180,20 @@ def known_groups(subject: Subject) -> Rows | None:
 
     The subject may be a part of the source, or split in another way: images are known by content.
     """
-    with suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        with np.load(_place(subject)) as kept:
-            contents, group = kept["contents"], kept["group"]
-        at = np.searchsorted(contents, subject.contents)
-        if (at < len(contents)).all() and (contents[at] == subject.contents).all():
-            return np.asarray(group[at], dtype=np.int64)
-    return None
+    kept = kept_arrays("groups", _name(subject))
+    if kept is None or not {"contents", "group"} <= set(kept):
+        return None
+    contents, group = kept["contents"], kept["group"]
+    at = np.searchsorted(contents, subject.contents)
+    if not ((at < len(contents)).all() and (contents[at] == subject.contents).all()):
+        return None
+    return np.asarray(group[at], dtype=np.int64)
 
 
 def _remember(subject: Subject, group: Rows) -> None:
     contents, first = np.unique(subject.contents, return_index=True)
-    place = _place(subject)
-    with suppress(OSError):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        aside = place.with_name(f"{place.name}.{uuid.uuid4().hex[:8]}.tmp")
-        try:
-            with aside.open("wb") as file:
-                np.savez(file, contents=contents, group=group[first])
-            aside.replace(place)
-        finally:
-            aside.unlink(missing_ok=True)
+    keep_arrays("groups", _name(subject), {"contents": contents, "group": group[first]})
 
 
-def _place(subject: Subject) -> Any:
-    return cache_folder("groups") / f"{subject.listing_hash}.npz"
+def _name(subject: Subject) -> str:
+    return f"{subject.listing_hash}-{METHOD}"

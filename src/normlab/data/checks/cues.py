@@ -12,11 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ..cache import Progress
 from .filenames import FileNames, file_names
 from .frames import Frames, plain_ground
 from .headers import Headers, headers
 from .pixels import PixelMeasures, pixel_measures
-from .subject import Progress, Subject
+from .subject import Subject
 
 Values = npt.NDArray[np.float32]
 

@@ -48,14 +48,10 @@ def polar_grid(reach: float, scale: float = 1.0, x: float = 0.0, y: float = 0.0)
 
 
 def sample(images: Tensor, grids: Tensor) -> Tensor:
-    """Bilinear samples (n, m, C, rings, angles) at m polar grids, the same for all images, or
-    (n, 1, C, rings, angles) at n grids, one an image."""
+    """Bilinear samples (n, m, C, rings, angles) at m polar grids, the same for all images."""
     count, channels = images.shape[:2]
-    if grids.ndim == 4 and len(grids) == count and count != 1:
-        at, m = grids, 1
-    else:
-        m = len(grids)
-        at = grids.reshape(1, m * RINGS, ANGLES, 2).expand(count, -1, -1, -1)
+    m = len(grids)
+    at = grids.reshape(1, m * RINGS, ANGLES, 2).expand(count, -1, -1, -1)
     found = F.grid_sample(images, at, padding_mode="border", align_corners=False)
     return found.reshape(count, channels, m, RINGS, ANGLES).permute(0, 2, 1, 3, 4)
 
@@ -165,17 +161,16 @@ def _discriminant(views: Tensor) -> tuple[Tensor, Tensor]:
 
 def neighbours(
     described: Tensor, k: int, told: Callable[[int], object] = lambda done: None
-) -> tuple[Tensor, Tensor]:
-    """The k nearest others of each, nearest first: rows and cosines, both (n, k)."""
+) -> Tensor:
+    """The k nearest others of each by cosine, nearest first: rows (n, k)."""
     count = len(described)
     k = min(k, count - 1)
-    rows, cosines = [], []
+    rows = []
+    # So that the block of cosines stays below 80 MB.
     step = max(64, min(1024, 20_000_000 // max(count, 1)))
     for start in range(0, count, step):
         part = described[start : start + step] @ described.T
         part[torch.arange(len(part)), torch.arange(start, start + len(part))] = -2
-        best = part.topk(k, 1)
-        rows.append(best.indices)
-        cosines.append(best.values)
+        rows.append(part.topk(k, 1).indices)
         told(min(start + step, count))
-    return torch.cat(rows), torch.cat(cosines)
+    return torch.cat(rows)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..dataset import SPLITS
+from ..dataset import SPLIT_WORDS, SPLITS
 from .findings import Finding, Level
 from .subject import Subject
 from .wording import counted, listed, percent
@@ -18,7 +18,9 @@ Rows = npt.NDArray[np.int64]
 NEGLIGIBLE = 0.01
 """Share of a split up to which copies cannot move its accuracy by more than a point."""
 
-SPLIT_WORDS = {"train": "training", "val": "validation", "test": "test"}
+CLEAN_SPLIT = (
+    "Use a clean split: normlab check-data SOURCE --write-split F.json, or compare --clean-split."
+)
 
 
 @dataclass(frozen=True)
@@ -81,13 +83,9 @@ class ExactCopies:
     within: dict[str, int]
 
     def findings(self) -> list[Finding]:
-        found = [self._shared(shared, by) for shared, by in self._both()]
-        found.append(self._conflicts())
-        found.append(self._within())
-        return found
-
-    def _both(self) -> list[tuple[Shared, Shared]]:
-        return list(zip(self.shared, self.shared_bytes, strict=True))
+        both = zip(self.shared, self.shared_bytes, strict=True)
+        shared = [self._shared(by_either, by_bytes) for by_either, by_bytes in both]
+        return [*shared, self._conflicts(), self._within()]
 
     def _shared(self, shared: Shared, by_bytes: Shared) -> Finding:
         split = SPLIT_WORDS[shared.split]
@@ -110,8 +108,7 @@ class ExactCopies:
             "exact-duplicates",
             shared.level,
             sentence,
-            "Use a clean split: normlab check-data SOURCE --write-split F.json, or compare "
-            "--clean-split.",
+            CLEAN_SPLIT,
         )
 
     def _conflicts(self) -> Finding:

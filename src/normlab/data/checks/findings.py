@@ -14,8 +14,10 @@ class Level(StrEnum):
     LOOK = "look at this"
     INVALID = "this invalidates your numbers"
 
-
-_RANK = {level: rank for rank, level in enumerate(Level)}
+    @property
+    def rank(self) -> int:
+        """0 for the mildest."""
+        return list(Level).index(self)
 
 
 @dataclass(frozen=True)
@@ -56,4 +58,12 @@ class Finding:
 
 def worst(findings: Iterable[Finding]) -> Level:
     """The worst level among them; fine if there are none."""
-    return max((finding.level for finding in findings), key=_RANK.__getitem__, default=Level.FINE)
+    return max(
+        (finding.level for finding in findings), key=lambda level: level.rank, default=Level.FINE
+    )
+
+
+def troubles(findings: Iterable[Finding]) -> list[Finding]:
+    """Those that are not fine, worst first, otherwise in their order."""
+    found = [finding for finding in findings if finding.level is not Level.FINE]
+    return sorted(found, key=lambda finding: -finding.level.rank)

@@ -12,7 +12,8 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import numpy.typing as npt
 
-from .subject import Progress, Subject
+from ..cache import Progress
+from .subject import Subject
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]

@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..cache import Progress
 from ..dataset import SPLITS
 from .filenames import NONE, carried_classes
 from .findings import Finding, Level
 from .headers import headers
 from .intervals import wilson
 from .pixels import pixel_measures
-from .subject import Progress, Subject
+from .subject import Subject
 from .wording import counted, listed, percent, span
 
 Ints = npt.NDArray[np.int64]

@@ -6,7 +6,10 @@ import math
 
 
 def wilson(share: float, count: float, z: float = 1.959964) -> tuple[float, float]:
-    """The 95 % interval of a share of ``count`` by its score (Wilson 1927): (0, 1) for none."""
+    """The 95 % interval of a share of ``count`` by its score (Wilson 1927): (0, 1) for none.
+
+    The count may be an effective number that is not whole, which scipy's does not take.
+    """
     if count <= 0:
         return 0.0, 1.0
     middle = share + z * z / (2 * count)

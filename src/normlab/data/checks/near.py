@@ -13,12 +13,10 @@ import hashlib
 import json
 import os
 import tempfile
-import uuid
-import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import IO
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -27,10 +25,11 @@ from torch import Tensor
 
 from ...files import explained_disk_errors
 from ...keyed import rng
-from ..cache import cache_folder
+from ..cache import Progress, reserve
+from ..kept import cache_folder, keep_arrays, kept_arrays
 from . import alignment, descriptors, thumbnails
 from .alignment import Agreement
-from .subject import Progress, Subject
+from .subject import Subject
 from .thumbnails import BROAD, COARSE, FINE, chunks
 
 METHOD = 4
@@ -55,8 +54,7 @@ _TILE = 9
 _MOST_TILES = 7
 
 _CHUNK = 500
-
-Tell = Callable[[str, int, int], object]
+_STEEP = 10.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,9 +90,6 @@ class NearCopies:
         return np.asarray(1 / (1 + np.exp(-_STEEP * (self.evidence / self.needed - 1))), np.float32)
 
 
-_STEEP = 10.0
-
-
 def near_copies(subject: Subject, *, progress: Progress | None = None) -> NearCopies:
     """Find near duplicates among all images of a source, whatever their class and split.
 
@@ -105,27 +100,15 @@ def near_copies(subject: Subject, *, progress: Progress | None = None) -> NearCo
         progress: called with a stage, and how many of how many are done.
     """
     rows = distinct(subject)
-    place = cache_folder("copies") / f"{_name(subject, rows)}.npz"
-    with (
-        suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile),
-        np.load(place) as kept,
-    ):
-        return NearCopies(
-            **{name: kept[name] for name in kept.files if name != "compared"},
-            compared=int(kept["compared"]),
-        )
+    name = _name(subject, rows)
+    kept = kept_arrays("copies", name)
+    with suppress(KeyError, TypeError):
+        if kept is not None:
+            return NearCopies(**{**kept, "compared": int(kept["compared"])})  # type: ignore[arg-type]
     with _all_threads(), torch.inference_mode(), _scratch() as scratch:
         tell = progress or (lambda stage, done, total: None)
         found = _Search(subject, rows, tell, scratch).run()
-    with suppress(OSError):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        aside = place.with_name(f"{place.name}.{uuid.uuid4().hex[:8]}.tmp")
-        try:
-            with aside.open("wb") as written:
-                np.savez(written, **found.__dict__)
-            aside.replace(place)
-        finally:
-            aside.unlink(missing_ok=True)
+    keep_arrays("copies", name, found.__dict__)
     return found
 
 
@@ -157,20 +140,20 @@ def _all_threads() -> Iterator[None]:
 
 
 @contextmanager
-def _scratch() -> Iterator[IO[bytes]]:
-    """A file without a name in the cache, gone when it is closed."""
+def _scratch() -> Iterator[Path]:
+    """A folder in the cache that is gone in the end."""
     folder = cache_folder("copies")
     with explained_disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as file:
-            yield file
+        with tempfile.TemporaryDirectory(dir=folder) as made:
+            yield Path(made)
 
 
 class _Search:
     """One search; rows here are places among the distinct images."""
 
     def __init__(
-        self, subject: Subject, rows: npt.NDArray[np.int64], tell: Tell, scratch: IO[bytes]
+        self, subject: Subject, rows: npt.NDArray[np.int64], tell: Progress, scratch: Path
     ) -> None:
         self.subject, self.rows, self.tell = subject, rows, tell
         self.count = count = len(rows)
@@ -182,13 +165,12 @@ class _Search:
         self.broad = torch.empty(count, channels, BROAD, BROAD, dtype=torch.float16)
         self.details = torch.empty(count, 1, COARSE, COARSE, dtype=torch.float16)
         # On the disk, so that memory stays flat while the set grows.
-        self.finely = np.memmap(scratch, np.float16, "w+", shape=(count, 1, FINE, FINE))
+        self.finely = reserve(scratch / "details.npy", (count, 1, FINE, FINE), np.float16)
 
     def run(self) -> NearCopies:
         first, second, maps = self._candidates()
-        drawn = self._drawn()
         agreed, maps = self._judged(first, second, maps, "Comparing pairs")
-        thresholds = self._thresholds(drawn)
+        thresholds = self._thresholds()
         labels = torch.from_numpy(self.subject.labels[self.rows])
         needed = torch.maximum(thresholds[labels[first]], thresholds[labels[second]])
         same = (
@@ -221,7 +203,7 @@ class _Search:
         described = descriptors.describe_all(
             self._colours, count, lambda done: self.tell("Describing images", done, count)
         )
-        others, _ = descriptors.neighbours(
+        others = descriptors.neighbours(
             described, NEIGHBOURS, lambda done: self.tell("Finding neighbours", done, count)
         )
         k = others.shape[1]
@@ -236,10 +218,7 @@ class _Search:
             here = torch.arange(part.start, part.stop)[:, None].expand_as(found)
             keep = found >= _ROUGH
             one, two = here[keep], others[part][keep]
-            refined, agrees = alignment.refine(
-                self.details[one].float(), self.details[two].float(), lie[keep],
-                points=18, reach=0.8, steps=5,
-            )  # fmt: skip
+            refined, agrees = self._aligned(one, two, lie[keep])
             good = agrees >= _ALIKE
             first.append(one[good])
             second.append(two[good])
@@ -247,6 +226,11 @@ class _Search:
             maps.append(refined[good])
             self.tell("Laying images on each other", part.stop, count)
         return _best(torch.cat(first), torch.cat(second), torch.cat(alike), torch.cat(maps), count)
+
+    def _aligned(self, first: Tensor, second: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
+        """Rough maps refined at the coarse size, and how well the pairs then agree."""
+        one, two = self.details[first].float(), self.details[second].float()
+        return alignment.refine(one, two, maps, points=18, reach=0.8, steps=5)
 
     def _centres(self) -> Tensor:
         """Spectra of the middles; the details at both sizes are kept on the way."""
@@ -277,7 +261,7 @@ class _Search:
             self.tell(stage, part.stop, len(first))
         if not agreed:
             empty = torch.empty(0)
-            return Agreement(empty, empty, empty, empty), maps
+            return Agreement(empty, empty, empty), maps
         return Agreement.joined(agreed), torch.cat(refined)
 
     def _details(self, places: Tensor) -> Tensor:
@@ -302,9 +286,9 @@ class _Search:
             return torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64)
         return torch.from_numpy(np.concatenate(first)), torch.from_numpy(np.concatenate(second))
 
-    def _thresholds(self, drawn: tuple[Tensor, Tensor]) -> Tensor:
+    def _thresholds(self) -> Tensor:
         """By class, from pairs drawn at random: median and six robust standard deviations."""
-        first, second = drawn
+        first, second = self._drawn()
         classes = len(self.subject.classes)
         floor = torch.full((classes,), _EVIDENCE)
         if not len(first):
@@ -313,11 +297,7 @@ class _Search:
         for part in chunks(len(first), 256):
             centres = alignment.centre_spectra(self._colours(second[part].numpy()))
             _, lie = alignment.rough(self._colours(first[part].numpy()), centres[:, None])
-            refined, _ = alignment.refine(
-                self.details[first[part]].float(), self.details[second[part]].float(), lie[:, 0],
-                points=18, reach=0.8, steps=5,
-            )  # fmt: skip
-            maps.append(refined)
+            maps.append(self._aligned(first[part], second[part], lie[:, 0])[0])
         agreed, _ = self._judged(first, second, torch.cat(maps), "Comparing unrelated pairs")
         labels = torch.from_numpy(self.subject.labels[self.rows])[first]
         whole = _far_above(agreed.evidence)
@@ -347,8 +327,7 @@ def _best(
     once = np.sort(once)  # still most alike first
     one, two = first.numpy()[once], second.numpy()[once]
     # A pair stays when it is among the most alike of either of its images.
-    rank = np.minimum(_ranks(one, two)[0], _ranks(one, two)[1])
-    stay = once[rank < _KEPT]
+    stay = once[np.minimum(*_ranks(one, two)) < _KEPT]
     stay = stay[np.argsort(first.numpy()[stay], kind="stable")]
     kept = torch.from_numpy(stay)
     return first[kept], second[kept], maps[kept]

@@ -13,12 +13,11 @@ import numpy.typing as npt
 
 from ... import __version__, pages
 from ...keyed import rng
-from ..dataset import SPLITS
+from ..dataset import SPLIT_WORDS, SPLITS
 from . import figures
-from .check import DataCheck
+from .check import DataCheck, versions
 from .clean import CleanSplit
-from .exact import SPLIT_WORDS
-from .findings import Finding, Level, worst
+from .findings import Finding, Level, troubles, worst
 from .health import QUANTILES
 from .shortcuts import CueResult, Marked
 from .wording import counted, listed, percent
@@ -80,13 +79,7 @@ def render(check: DataCheck, *, split: CleanSplit | None = None, command: str) -
         command: how to repeat it.
     """
     findings = check.findings()
-    order = list(Level)
-    troubles = sorted(
-        (finding for finding in findings if finding.level is not Level.FINE),
-        key=lambda finding: -order.index(finding.level),
-    )
     environment = pages.environment(__package__)
-    environment.filters["count"] = lambda number: f"{number:,}"
     environment.filters["percent"] = percent
     return environment.get_template("check.html.j2").render(
         version=__version__,
@@ -94,7 +87,7 @@ def render(check: DataCheck, *, split: CleanSplit | None = None, command: str) -
         facts=_facts(check),
         verdict=_verdict(findings),
         level=worst(findings).name.lower(),
-        troubles=[_finding(finding) for finding in troubles],
+        troubles=[_finding(finding) for finding in troubles(findings)],
         fine=[_finding(finding) for finding in findings if finding.level is Level.FINE],
         titles=_TITLES,
         small=check.subject.data.image_size <= figures.SMALL,
@@ -670,6 +663,6 @@ def _method(check: DataCheck, command: str) -> dict[str, Any]:
             (f"Time, {name}", f"{seconds:.1f} s" if seconds >= 0.05 else "below 0.1 s")
             for name, seconds in check.seconds.items()
         ),
-        *check.describe()["versions"].items(),
+        *versions().items(),
     ]
     return {"facts": facts, "command": command}

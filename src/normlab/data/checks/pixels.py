@@ -9,9 +9,10 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import numpy.typing as npt
 
+from ..cache import Progress
 from . import frames
 from .frames import Frames
-from .subject import Progress, Subject
+from .subject import Subject
 
 Floats = npt.NDArray[np.float32]
 

@@ -14,13 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from ...keyed import key, rng
+from ..cache import Progress
 from .cues import Cue, cues
 from .filenames import NONE, carried_classes
 from .findings import Finding, Level
 from .frames import COLOURS, Frames, frames_of, plain_ground
 from .intervals import wilson
 from .pixels import pixel_measures
-from .subject import Progress, Subject
+from .subject import Subject
 from .wording import counted, listed, percent, span
 
 Rows = npt.NDArray[np.int64]
@@ -294,7 +295,7 @@ class Shortcuts:
                 "themselves, so this is no error; a network has to do better."
             )
             found.append(Finding(CHECK, Level.FINE, sentence))
-        return sorted(found, key=lambda finding: -list(Level).index(finding.level))
+        return sorted(found, key=lambda finding: -finding.level.rank)
 
     def describe(self) -> dict[str, Any]:
         """Ready for JSON; images go by their names."""
@@ -505,6 +506,8 @@ def _sample(subject: Subject) -> Rows:
 
 
 def _tested(cue: Cue, subject: Subject, rows: Rows) -> CueResult:
+    from sklearn.metrics import roc_auc_score
+
     values, labels = cue.values[rows], subject.labels[rows]
     present, labels = np.unique(labels, return_inverse=True)
     accuracy = low = high = None
@@ -519,7 +522,7 @@ def _tested(cue: Cue, subject: Subject, rows: Rows) -> CueResult:
         away = [
             (subject.classes[index], area)
             for code, index in enumerate(present.tolist())
-            if (area := _auc(guesses[:, code], labels == code)) >= _AUC
+            if (area := float(roc_auc_score(labels == code, guesses[:, code]))) >= _AUC
         ]
     return CueResult(
         name=cue.name,
@@ -545,28 +548,15 @@ def _cross_validated(
     for the same or lower accuracies, a single tree 1 s for accuracies up to a quarter lower.
     """
     from sklearn.ensemble import RandomForestClassifier
-    from sklearn.model_selection import StratifiedKFold
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
     seed = key("cues", name) % 2**32
-    guesses = np.zeros((len(labels), int(labels.max()) + 1))
+    forest = RandomForestClassifier(
+        _TREES, min_samples_leaf=_LEAF, class_weight="balanced", random_state=seed
+    )
     folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=seed)
-    for learn, test in folds.split(values, labels):
-        forest = RandomForestClassifier(
-            _TREES, min_samples_leaf=_LEAF, class_weight="balanced", random_state=seed
-        )
-        forest.fit(values[learn], labels[learn])
-        guesses[test] = forest.predict_proba(values[test])
-    return guesses
-
-
-def _auc(scores: npt.NDArray[np.float64], of_class: npt.NDArray[np.bool_]) -> float:
-    """Share of pairs, one of the class and one not, that the scores order rightly."""
-    from scipy.stats import rankdata
-
-    inside = int(of_class.sum())
-    outside = len(of_class) - inside
-    ranks = float(rankdata(scores)[of_class].sum())
-    return (ranks - inside * (inside + 1) / 2) / (inside * outside)
+    guesses = cross_val_predict(forest, values, labels, cv=folds, method="predict_proba")
+    return np.asarray(guesses, dtype=np.float64)
 
 
 def _told(cue: CueResult) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,12 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import sources
+from ..cache import Progress
 from ..config import DataConfig
 from ..contents import content_hashes, listing_hash
 from ..dataset import SPLITS, DataSet, Split
 from ..loading import load
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,8 +59,9 @@ class Subject:
     @cached_property
     def drawn(self) -> tuple[str, ...]:
         """Splits that the source does not have and that were drawn from its images."""
-        policy = self.data.split_policy
-        return tuple(name for name in SPLITS if policy.get(name) not in ("as found", None))
+        if self.data.config.split is not None:
+            return ()
+        return tuple(name for name in SPLITS if self.data.split_policy[name] != "as found")
 
     def images(self, rows: npt.ArrayLike | slice = slice(None)) -> npt.NDArray[np.uint8]:
         """A fresh (k, S, S, C) uint8 array: the pixels the network sees, after resizing."""
@@ -76,10 +76,6 @@ class Subject:
                 split: Split = self.data.splits[name]
                 made[here] = split.images(wanted[here] - self._starts[index])
         return made
-
-    def file(self, row: int) -> Path | None:
-        """Where the image lies, if it is a file."""
-        return None if self.root is None else self.root / str(self.names[row])
 
 
 def subject(
