@@ -35,6 +35,7 @@ _RECIPE = Group(
     sort_key=10,
 )
 _DATA = Group("Data", sort_key=1)
+_VERDICT = Group("Verdict", sort_key=2)
 
 
 def _several(type_: Any, tokens: Sequence[cyclopts.Token]) -> list[Any]:
@@ -165,6 +166,40 @@ def compare(
             help="Search for copies first, and keep all images of one photograph in one split.",
         ),
     ] = False,
+    reference: Annotated[
+        str | None,
+        Parameter(
+            group=_VERDICT,
+            help="The arm (in a grid: the layer) that the others are compared with. [default: bn]",
+        ),
+    ] = None,
+    margin: Annotated[
+        float | None,
+        Parameter(
+            group=_VERDICT,
+            help="The largest difference that does not matter, in points. [default: 0.5]",
+        ),
+    ] = None,
+    until_decided: Annotated[
+        bool,
+        Parameter(
+            negative="",
+            group=_VERDICT,
+            help="Add seeds at 3, 5, 8, 12 and 20 until every comparison is decided; --seeds is "
+            "then the last look.",
+        ),
+    ] = False,
+    tune: Annotated[
+        str | None,
+        Parameter(
+            group=_VERDICT,
+            help="Choose a setting for each arm from the same values, on validation: lr, or with "
+            "values lr=0.01,0.03,0.1. The report has both, shared and tuned.",
+        ),
+    ] = None,
+    tune_seeds: Annotated[
+        int, Parameter(group=_VERDICT, help="Trials of each value, with seeds of their own.")
+    ] = 2,
     out: Annotated[
         Path | None, Parameter(help="The study's folder. [default: a dated one under studies/]")
     ] = None,
@@ -199,6 +234,11 @@ def compare(
             skip_bad=skip_bad,
             split=split,
             clean_split=clean_split,
+            reference=reference,
+            margin=margin,
+            until_decided=until_decided,
+            tune=tune,
+            tune_seeds=tune_seeds,
             out=out,
             workers=workers,
             device=device,
@@ -279,13 +319,55 @@ def train(
 
 
 @app.command(sort_key=3)
-def report(study: Annotated[Path, Parameter(help="A study's folder.")]) -> int:
-    """Make a study's tables, charts and page anew from its runs."""
+def report(
+    *studies: Annotated[Path, Parameter(help="Folders of studies.")],
+    all_pairs: Annotated[
+        bool,
+        Parameter(negative="", help="Compare every two arms too, not each with the reference."),
+    ] = False,
+) -> int:
+    """Make the tables, charts and page of studies anew from their runs."""
     from .report import write_report
     from .studies import read_results
 
-    results = read_results(study)
-    _print_results(Console(), results, write_report(results))
+    if not studies:
+        raise InputError("name a study's folder: normlab report STUDY")
+    console = Console()
+    # All are read before any is written: a wrong name is said at once.
+    for results in [read_results(study) for study in studies]:
+        if len(studies) > 1:
+            console.rule(str(results.folder))
+        _print_results(console, results, write_report(results, all_pairs=all_pairs))
+    return OK
+
+
+@app.command(sort_key=3)
+def mcnemar(
+    first: Annotated[Path, Parameter(help="A run's folder.")],
+    second: Annotated[Path, Parameter(help="Another run's folder.")],
+    *,
+    split: Annotated[Literal["val", "test"], Parameter(help="Of which images.")] = "test",
+) -> int:
+    """Compare two trained models on the same images, with McNemar's exact test.
+
+    It says which of two models is more often right. It says nothing about the methods that made
+    them: for that, compare arms over seeds.
+    """
+    from .studies import mcnemar as test_two
+    from .studies import read_run
+
+    found = test_two(read_run(first), read_run(second), split=split)
+    console = Console()
+    for line in (
+        f"{found.first} and {found.second} on {found.images:,} {split} images:",
+        f"{found.only_first} images only the first gets right, {found.only_second} only the "
+        f"second; the first is {abs(100 * found.difference):.2f} points "
+        f"{'better' if found.difference >= 0 else 'worse'}.",
+        f"Exact p-value {found.p_value:.3g}: were the two models equally often right where they "
+        "differ, so uneven a count or more would come about so often.",
+        "This compares two checkpoints, not two methods; another seed is another checkpoint.",
+    ):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     return OK
 
 

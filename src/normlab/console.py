@@ -97,8 +97,10 @@ class ConsoleWatcher(StageWatcher):
             ("Runs", f"{estimate.runs} to make ({count(len(plan.arms), 'arm')}, "
                      f"{count(len(plan.seeds), 'seed')}{made}), "
                      f"{estimate.workers} side by side on {first.device}"),
+            *(_rule_facts(plan, estimate)),
             *((("Checks", f"is {two} the same function as {one}?") for one, two in plan.twins)),
-            ("Time", f"about {human_seconds(estimate.seconds)}" if estimate.runs
+            ("Time", f"about {human_seconds(estimate.seconds)}"
+                     if estimate.runs or estimate.trials
                      else "none: every run asked for is there already"),
             ("Folder", str(folder)),
             *(("Note", note) for note in data["notes"]),
@@ -115,7 +117,13 @@ class ConsoleWatcher(StageWatcher):
             grid.add_row(label, Text(text))
         self.console.print(grid)
 
+    def stage(self, text: str) -> None:
+        self._close()
+        self._say(text)
+
     def started(self, runs: int, steps: int) -> None:
+        self._close()
+        self._ended = 0
         self._runs, self._steps, self._began = runs, steps, time.monotonic()
         if self.console.is_terminal:
             self._overall = self._open().add_task(f"0 of {runs} runs", total=steps)
@@ -169,6 +177,30 @@ class ConsoleWatcher(StageWatcher):
         super()._close()
         self._overall = None
         self._lines = {}
+
+
+def _rule_facts(plan: Plan, estimate: Estimate) -> list[tuple[str, str]]:
+    """How the study is judged, and what is tuned."""
+    found = []
+    if len(plan.arms) > 1:
+        rule = plan.rule
+        looks = (
+            f"; looks at {', '.join(map(str, rule.looks))} seeds until all is decided"
+            if rule.looks
+            else ""
+        )
+        found.append(
+            ("Verdict", f"beside {rule.reference}, margin {100 * rule.margin:g} points{looks}")
+        )
+    if estimate.tuned:
+        found.append(
+            (
+                "Tuning",
+                f"{count(estimate.trials, 'trial')} to make (more if the grid has to grow), then "
+                f"{count(estimate.tuned, 'run')} at the chosen values, less those that are there",
+            )
+        )
+    return found
 
 
 _LEVEL_STYLES = ("green", "yellow", "red")

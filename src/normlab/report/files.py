@@ -28,7 +28,7 @@ class ReportFiles:
     figures: tuple[Path, ...]
 
 
-def write_report(results: Results) -> ReportFiles:
+def write_report(results: Results, *, all_pairs: bool = False) -> ReportFiles:
     """Write tables, figures and the page of a study into its folder.
 
     Only the study's own files are read, and no network is used.

@@ -66,7 +66,7 @@ HEADS = (
 
 def _verdict(results: Results, found: SameFunction) -> Verdict:
     differences = [
-        (name, paired_difference(results, found.arm, found.reference, split=split, level=SURE))
+        (name, paired_difference(results, found.arm, found.reference, split=split))
         for split, name in (("val", "validation"), ("test", "test"))
     ]
     trained = [_trained(found, name, difference) for name, difference in differences if difference]
@@ -170,23 +170,19 @@ def _trained(found: SameFunction, split: str, difference: Difference) -> str:
         f"Seed for seed, {split} accuracy of {found.arm} is "
         f"{abs(points):.2f} points {'above' if points >= 0 else 'below'} that of {found.reference}"
     )
-    if difference.low is None or difference.high is None:
+    interval = difference.interval(SURE)
+    if interval is None:
         return f"{start} in the one seed there is, which says nothing about other seeds."
-    interval = f"[{100 * difference.low:+.2f}, {100 * difference.high:+.2f}]"
-    told = (
-        "these seeds do not tell the two apart"
-        if difference.low <= 0 <= difference.high
-        else "the interval leaves out 0"
-    )
+    told = "these seeds do not tell the two apart" if 0 in interval else "the interval leaves out 0"
     return (
-        f"{start} on average over {seeds} seeds, {100 * difference.level:.0f} % t interval "
-        f"{interval}: {told}."
+        f"{start} on average over {seeds} seeds, {100 * SURE:.0f} % t interval "
+        f"[{100 * interval.low:+.2f}, {100 * interval.high:+.2f}]: {told}."
     )
 
 
 def _conclusion(found: SameFunction, at_test: Difference | None) -> str:
-    low, high = (at_test.low, at_test.high) if at_test else (None, None)
-    told_apart = None if low is None or high is None else not low <= 0 <= high
+    interval = at_test.interval(SURE) if at_test else None
+    told_apart = None if interval is None else 0 not in interval
     if found.outcome == "undecided":
         return (
             "The evidence decides nothing: whether the layers are the same function could not be "

@@ -13,10 +13,11 @@ from typing import Any
 from ..data import DataConfig
 from ..errors import InputError, did_you_mean
 from ..training import FIELDS, RunConfig, check_fields
+from .rule import Rule, checked_margin, default_reference, looks_up_to, pairs
 
 CHECKS = ("same-function",)
 """What a study file may ask of its arms besides training them."""
-_TABLES = ("title", "seeds", "checks", "run", "grid", "data")
+_TABLES = ("title", "seeds", "checks", "reference", "margin", "run", "grid", "data")
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,9 @@ class Plan:
         data: the data asked for.
         twins: pairs (reference, arm) of which the check ``same-function`` asks whether their
             layers are the same function: every arm, and the first one with the same other fields.
+        rule: how the study is judged.
+        stated: which of ``reference``, ``margin`` and ``looks`` the rule has from whoever asked,
+            and not by default.
     """
 
     what: str
@@ -40,7 +44,17 @@ class Plan:
     varied: tuple[str, ...]
     seeds: tuple[int, ...]
     data: DataConfig
+    rule: Rule
+    stated: frozenset[str] = frozenset()
     twins: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def points(self) -> dict[str, dict[str, Any]]:
+        """Of each arm the fields that vary."""
+        return {
+            arm: {name: value for name, value in config.to_dict().items() if name in self.varied}
+            for arm, config in self.arms.items()
+        }
 
     @property
     def base(self) -> dict[str, Any]:
@@ -70,6 +84,9 @@ def make_plan(
     arms: Sequence[str] | None = None,
     seeds: int | None = None,
     settings: Mapping[str, Any] | None = None,
+    reference: str | None = None,
+    margin: float | None = None,
+    until_decided: bool = False,
 ) -> Plan:
     """Make a plan from a preset or a TOML file and what the caller sets in addition.
 
@@ -80,6 +97,9 @@ def make_plan(
         seeds: how many; seeds count from 0.
         settings: fields of ``RunConfig`` that the caller sets, over the file's. A list of values
             (where the field's value is no list itself) is an axis of the grid.
+        reference: the arm or layer that the others are compared with.
+        margin: the largest difference that does not matter, in points.
+        until_decided: seeds are added at looks fixed beforehand; ``seeds`` is then the last look.
 
     Raises:
         InputError: an unknown preset, field, normalization, or an impossible value.
@@ -103,15 +123,52 @@ def make_plan(
     count = seeds if seeds is not None else stated.get("seeds", 3)
     if not isinstance(count, int) or isinstance(count, bool) or count < 1:
         raise InputError(f"seeds must be a whole number of at least 1, got {count!r}")
-    return Plan(
+    looks = looks_up_to(seeds) if until_decided else ()
+    rule, given = _rule(stated, reference, margin, looks)
+    plan = Plan(
         what=Path(what).stem,
         title=stated.get("title", Path(what).stem),
         arms=named,
         varied=("norm", *(name for name in grid if name != "norm")),
-        seeds=tuple(range(count)),
+        seeds=tuple(range(looks[0] if looks else count)),
         data=_data_config({**stated.get("data", {}), **data}, what),
+        rule=rule,
+        stated=given,
         twins=_twins(named, _checked_checks(stated.get("checks", []), what)),
     )
+    if "reference" not in given:
+        rule = replace(rule, reference=default_reference(plan.points))
+    return replace(plan, rule=rule)
+
+
+def check_reference(plan: Plan) -> None:
+    """Refuse a reference that no arm of the plan is.
+
+    Raises:
+        InputError: naming what there is.
+    """
+    pairs(plan.points, plan.rule.reference)
+
+
+def _rule(
+    stated: Mapping[str, Any],
+    reference: str | None,
+    margin: float | None,
+    looks: tuple[int, ...],
+) -> tuple[Rule, frozenset[str]]:
+    """The rule as far as it was asked for, and which of its parts were."""
+    asked = {
+        "reference": reference if reference is not None else stated.get("reference"),
+        "margin": margin if margin is not None else stated.get("margin"),
+    }
+    given = {name: value for name, value in asked.items() if value is not None}
+    named = given.get("reference", "")
+    if not isinstance(named, str):
+        raise InputError(f"reference must be the name of an arm, got {named!r}")
+    rule = Rule(named, looks=looks)
+    if "margin" in given:
+        rule = replace(rule, margin=checked_margin(given["margin"]))
+    return rule, frozenset([*given, *(["looks"] if looks else [])])
 
 
 def _arms(

@@ -51,8 +51,8 @@ class Run:
 
     def metric(self, split: str, name: str) -> float | None:
         """A metric of the evaluation pass, or None for a run without."""
-        metrics = self.record.get("metrics")
-        return None if metrics is None else float(metrics[split][name])
+        found = (self.record.get("metrics") or {}).get(split)
+        return None if found is None else float(found[name])
 
 
 @dataclass(frozen=True)
@@ -140,16 +140,25 @@ def read_results(folder: str | Path) -> Results:
         for seed in question["seeds"]:
             where = run_folder(folder, arm, seed)
             if (where / "run.json").is_file():
-                record = read_json(where / "run.json")
-                history, features = (
-                    _read_rows(where / name) for name in ("history.csv", "features.csv")
-                )
-                runs.append(Run(arm, seed, where, record, history, features))
+                runs.append(_run(arm, seed, where))
     if not any(run.status != "interrupted" for run in runs):
         raise InputError(f"no run of {folder} has ended yet; run the study first")
     checks = (read_same_function(folder, arm) for arm in arms)
     found = tuple(check for check in checks if check is not None)
     return Results(folder, question, read_json(folder / "data.json"), arms, tuple(runs), found)
+
+
+def read_run(folder: str | Path) -> Run:
+    """Read one run by its folder, whether it belongs to a study or not.
+
+    Raises:
+        InputError: there is no run, or a file cannot be read.
+    """
+    folder = Path(folder)
+    if not (folder / "run.json").is_file():
+        raise InputError(f"{folder} holds no run (no run.json)")
+    config = read_json(folder / "run.json").get("config", {})
+    return _run(str(config.get("norm", folder.parent.name)), int(config.get("seed", 0)), folder)
 
 
 def write_results_csv(results: Results) -> Path:
@@ -161,6 +170,11 @@ def write_results_csv(results: Results) -> Path:
     path = results.folder / "results.csv"
     write_text(path, buffer.getvalue())
     return path
+
+
+def _run(arm: str, seed: int, folder: Path) -> Run:
+    history, features = (_read_rows(folder / name) for name in ("history.csv", "features.csv"))
+    return Run(arm, seed, folder, read_json(folder / "run.json"), history, features)
 
 
 def _read_rows(path: Path) -> list[dict[str, Any]]:

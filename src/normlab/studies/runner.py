@@ -28,6 +28,9 @@ AROUND = 8.0
 CROWDING = 1.25
 CHECKED = 4.0
 """Measured on two cores: see estimate_seconds."""
+_TIMED_BY = ("norm", "n", "shortcut", "batch_size", "accumulate", "optimizer", "precision",
+             "device", "threads")  # fmt: skip
+"""The settings on which the time of a step depends."""
 
 
 @dataclass(frozen=True)
@@ -81,12 +84,20 @@ def default_workers(device: str) -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def carry_out(study: Study, data: DataSet, workers: int, reporter: Reporter | None = None) -> int:
+def carry_out(
+    study: Study,
+    data: DataSet,
+    workers: int,
+    reporter: Reporter | None = None,
+    *,
+    trials: bool = False,
+) -> int:
     """Make the runs and the checks that are missing; return how many runs there were.
 
     Runs side by side are processes, each with its run's number of threads; with one worker the
     runs follow each other in this process. Results are the same. A run that diverges ends and is
-    recorded; the others go on.
+    recorded; the others go on. With ``trials`` the runs are judged by validation alone: the test
+    split is not read, and no model is kept.
 
     Raises:
         InputError: a run's own layer failed, or a folder cannot be written.
@@ -116,7 +127,9 @@ def carry_out(study: Study, data: DataSet, workers: int, reporter: Reporter | No
                     for check in checks
                 ),
                 (
-                    joblib.delayed(_carry_out_one)(arm, config, data, folder, notes, os.getpid())
+                    joblib.delayed(_carry_out_one)(
+                        arm, config, data, folder, notes, os.getpid(), workers, trials
+                    )
                     for arm, config, folder in pending
                 ),
             )
@@ -163,13 +176,21 @@ def _steps(config: RunConfig, data: DataSet) -> int:
 
 
 def _carry_out_one(
-    arm: str, config: RunConfig, data: DataSet, folder: Path, notes: Path, parent: int
+    arm: str,
+    config: RunConfig,
+    data: DataSet,
+    folder: Path,
+    notes: Path,
+    parent: int,
+    workers: int,
+    trial: bool,
 ) -> tuple[str, RunConfig, dict[str, Any] | str]:
     """In the worker (or here, with one). What a person can put right comes back as text."""
     _settle(parent)
     with _noting(notes, arm, config.seed) as tell:
         try:
-            return arm, config, train(config, data, folder, tell)
+            record = train(config, data, folder, tell, side_by_side=workers, trial=trial)
+            return arm, config, record
         except InputError as error:
             return arm, config, str(error)
         except Exception:
@@ -281,16 +302,26 @@ def _stop_workers() -> None:
     get_reusable_executor().shutdown(wait=True, kill_workers=True)
 
 
-def estimate_seconds(study: Study, data: DataSet, workers: int) -> float:
+def estimate_seconds(
+    study: Study, data: DataSet, workers: int, timed: dict[str, float] | None = None
+) -> float:
     """Time for the runs that are missing, from a few timed steps of every arm.
 
     Training steps are timed one arm after the other in this process; evaluation is counted as a
     third of a training step an image, a step of the check ``same-function`` as ``CHECKED`` training
     steps of each arm. Start and report take ``AROUND`` seconds, and processes side by side on CPU
-    slow each other by ``CROWDING``; a machine busy with other work takes longer.
+    slow each other by ``CROWDING``; a machine busy with other work takes longer. ``timed`` keeps
+    what was timed, for studies of the same networks.
     """
     pending = study.pending()
-    step_seconds = {arm: _time_step(study.plan.arms[arm], data) for arm, _, _ in pending}
+    timed = {} if timed is None else timed
+    step_seconds = {}
+    for arm in dict.fromkeys(arm for arm, _, _ in pending):
+        config = study.plan.arms[arm]
+        kind = str([getattr(config, name) for name in _TIMED_BY])
+        if kind not in timed:
+            timed[kind] = _time_step(config, data)
+        step_seconds[arm] = timed[kind]
     checked = sum(
         same_function.STEPS * CHECKED * step_seconds.get(arm, 0.0)
         for pair in study.plan.twins

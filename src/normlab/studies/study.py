@@ -18,7 +18,8 @@ from ..data import DataConfig, DataSet
 from ..errors import InputError
 from ..files import write_bytes, write_json, write_text
 from ..training import RunConfig
-from .plan import Plan
+from .plan import Plan, check_reference
+from .rule import Rule
 
 FORMAT = "normlab study 1"
 SPLIT = "split.json"
@@ -58,6 +59,10 @@ class Study:
     def run_folder(self, arm: str, seed: int) -> Path:
         """Where a run lives."""
         return run_folder(self.folder, arm, seed)
+
+    def ended(self, arm: str, seed: int) -> str | None:
+        """The identity of a run that has ended, None for one that has not."""
+        return _ended_identity(self.run_folder(arm, seed))
 
     def runs(self) -> list[tuple[str, RunConfig, Path]]:
         """All runs asked: arm, configuration, folder. Seeds turn slowest, so that a study that
@@ -101,7 +106,8 @@ def prepare_study(
         findings: of the check of the data, kept in data.json.
 
     Raises:
-        InputError: the folder holds another question, or something else.
+        InputError: the folder holds another question, or something else; the reference is no arm
+            of the study.
     """
     folder = out if out is not None else _default_folder(plan, data)
     path = folder / "study.toml"
@@ -111,6 +117,7 @@ def prepare_study(
         raise InputError(
             f"{folder} is not empty and holds no study; choose another folder with --out"
         )
+    check_reference(plan)
     return Study(folder, plan, data, command, findings)
 
 
@@ -159,10 +166,8 @@ def _as_toml(plan: Plan, data: DataSet, command: str) -> dict[str, Any]:
         "same_function": [list(pair) for pair in plan.twins],
         "data": {**_without_none(asdict(plan.data)), "fingerprint": data.fingerprint},
         "run": _without_none(plan.base),
-        "arms": {
-            arm: _without_none({name: config.to_dict()[name] for name in plan.varied})
-            for arm, config in plan.arms.items()
-        },
+        "arms": {arm: _without_none(fields) for arm, fields in plan.points.items()},
+        "verdict": plan.rule.describe(),
     }
 
 
@@ -204,7 +209,41 @@ def _joined(there: dict[str, Any], asked: dict[str, Any], plan: Plan, folder: Pa
     seeds = tuple(sorted({*there["seeds"], *plan.seeds}))
     asked_before = [(one, two) for one, two in there.get("same_function", [])]
     twins = tuple(dict.fromkeys([*asked_before, *plan.twins]))
-    return replace(plan, arms={**arms, **plan.arms}, seeds=seeds, twins=twins)
+    rule = _joined_rule(there, plan, folder, seeds)
+    return replace(plan, arms={**arms, **plan.arms}, seeds=seeds, twins=twins, rule=rule)
+
+
+def _joined_rule(there: dict[str, Any], plan: Plan, folder: Path, seeds: tuple[int, ...]) -> Rule:
+    """The rule that the folder states, with what was asked anew; what was changed or looked at
+    after runs had ended is kept for the report to say."""
+    old, asked = Rule.read(there), plan.rule
+    if "looks" in plan.stated and old.looks and old.looks != asked.looks:
+        raise InputError(
+            f"{folder} is looked at with {_listed(old.looks)} seeds, fixed before its runs; it "
+            f"cannot be looked at with {_listed(asked.looks)} afterwards. Leave --seeds away, or "
+            "choose another folder with --out"
+        )
+    new = replace(
+        old,
+        reference=asked.reference if "reference" in plan.stated else old.reference,
+        margin=asked.margin if "margin" in plan.stated else old.margin,
+        looks=asked.looks or old.looks,
+    )
+    ended = [
+        _ended_identity(run_folder(folder, arm, seed)) is not None
+        for arm in there["arms"]
+        for seed in there["seeds"]
+    ]
+    if (new.reference, new.margin) != (old.reference, old.margin) and any(ended):
+        stated = {"reference": old.reference, "margin": round(100 * old.margin, 10)}
+        new = replace(new, before=(*old.before, {**stated, "runs": sum(ended)}))
+    if not new.looks and len(seeds) > len(there["seeds"]) > 1 and all(ended):
+        new = replace(new, looked=(*old.looked, len(there["seeds"])))
+    return new
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers))
 
 
 def _ended_identity(folder: Path) -> str | None:

@@ -31,6 +31,7 @@ from . import checkpoint
 from .command import train_command
 from .config import RunConfig
 from .environment import hardware, versions
+from .memory import kept_for_backward, peak_on
 from .metrics import SPLITS, Metrics, measure
 from .optimizer import LayerAwareOptimizer
 from .schedule import highest_rate, learning_rate
@@ -83,11 +84,18 @@ def train(
     data: DataSet,
     folder: Path,
     on_progress: Callable[[Progress], None] | None = None,
+    *,
+    side_by_side: int = 1,
+    trial: bool = False,
 ) -> dict[str, Any]:
     """Carry out a run in ``folder``, or go on with it, and return what run.json says.
 
     A run that is complete or has diverged is not run again. An interrupted one goes on from its
-    last checkpoint and ends with the same bits as one that was never stopped.
+    last checkpoint and ends with the same bits as one that was never stopped. ``side_by_side``,
+    how many runs share the machine at a time, is recorded beside the times that depend on it.
+
+    A ``trial`` is there to choose a setting: the chosen weights are evaluated on validation alone,
+    the test split is not read, and neither predictions nor a model are kept.
 
     Raises:
         InputError: the folder holds another run, or cannot be written.
@@ -98,11 +106,14 @@ def train(
     if done is not None:
         return done
     with controlled(config):
-        run = _Run(config, data, folder, identity, on_progress)
+        run = _Run(config, data, folder, identity, on_progress, side_by_side)
         try:
             run.fit()
         except DivergedError as diverged:
             return run.write_outcome(str(diverged), None)
+        if trial:
+            run.model.load_state_dict(run.best)
+            return run.write_outcome("complete", {"val": run.evaluate_val()}, keep=False)
         return run.write_outcome("complete", run.evaluate_chosen())
 
 
@@ -153,16 +164,21 @@ def gradients(
     total = sum(len(y) for _, y in batches)
     losses, guesses = [], []
     for x, y in batches:
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
-            logits = model(x)
-        if logits.dtype != torch.float64:
-            logits = logits.float()
-        loss = F.cross_entropy(logits, y, label_smoothing=config.label_smoothing)
+        loss, logits = _forward(model, x, y, config)
         loss = loss * (len(y) / total)
         loss.backward()  # type: ignore[no-untyped-call]
         losses.append(loss.detach())
         guesses.append(logits.detach().argmax(1))
     return torch.stack(losses).sum(), torch.cat(guesses)
+
+
+def _forward(model: nn.Module, x: Tensor, y: Tensor, config: RunConfig) -> tuple[Tensor, Tensor]:
+    """The mean loss of a batch, and its logits."""
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+        logits = model(x)
+    if logits.dtype != torch.float64:
+        logits = logits.float()
+    return F.cross_entropy(logits, y, label_smoothing=config.label_smoothing), logits
 
 
 @torch.no_grad()
@@ -194,9 +210,11 @@ class _Run:
         folder: Path,
         identity: str,
         on_progress: Callable[[Progress], None] | None,
+        side_by_side: int = 1,
     ) -> None:
         self.config, self.data, self.folder, self.identity = config, data, folder, identity
         self.on_progress = on_progress
+        self.side_by_side = side_by_side
         self.info, self.model, self.sites = build(config, data)
         self.optimizer = LayerAwareOptimizer(self.model, config)
         self.augmentation = Augmentation(config.crop_pad, config.flip)
@@ -205,6 +223,7 @@ class _Run:
         self.steps_per_epoch = config.updates_per_epoch(len(data.splits["train"]))
         self.standing = checkpoint.Standing()
         self.best: dict[str, Tensor] = {}
+        self.memory: dict[str, int] = {}
         self._resume()
         # Until it ends well a run reads as interrupted, however it is stopped.
         self._write_run_json("interrupted", None)
@@ -212,12 +231,26 @@ class _Run:
     def fit(self) -> None:
         """Train to the last epoch, keeping the weights that validation chooses."""
         self.model.train()
+        self._measure_memory()
         saved_at = time.monotonic()
         while not self._over():
-            self._epoch(self.standing.epoch + 1)
+            with peak_on(self.config.device) as peak:
+                self._epoch(self.standing.epoch + 1)
+                reached = peak()
+            if reached is not None:
+                self.memory.setdefault("peak", reached)
             if not self._over() and time.monotonic() - saved_at >= CHECKPOINT_SECONDS:
                 self._save()
                 saved_at = time.monotonic()
+
+    def _measure_memory(self) -> None:
+        """Of a whole batch; which images it holds makes no difference."""
+        config = self.config
+        rows = range(min(config.batch_size, len(self.train_split)))
+        x, y = self.train_split.batch(rows)
+        self.memory["kept_for_backward"] = kept_for_backward(
+            self.model, lambda: _forward(self.model, x, y, config)[0]
+        )
 
     def _over(self) -> bool:
         """All epochs are done, or patience is at its end."""
@@ -237,16 +270,23 @@ class _Run:
         splits = {name: DeviceSplit(self.data, name, self.config.device) for name in SPLITS}
         return {name: self._evaluate(split) for name, split in splits.items()}
 
+    def evaluate_val(self) -> Predictions:
+        """The evaluation pass over validation."""
+        return self._evaluate(self.val_split)
+
     def write_outcome(
-        self, status: str, predictions: dict[str, Predictions] | None
+        self, status: str, predictions: dict[str, Predictions] | None, *, keep: bool = True
     ) -> dict[str, Any]:
-        """Write the run's files, run.json last: it is what says that the others are whole."""
+        """Write the run's files, run.json last: it is what says that the others are whole.
+
+        Without ``keep`` predictions and model are not among them.
+        """
         write_text(self.folder / "history.csv", _as_csv(HISTORY_COLUMNS, self.standing.history))
         if self.config.record_features:
             write_text(
                 self.folder / "features.csv", _as_csv(FEATURE_COLUMNS, self.standing.features)
             )
-        if predictions is not None:
+        if predictions is not None and keep:
             arrays: dict[str, Any] = {}
             for name, outcome in predictions.items():
                 arrays[f"{name}_image"] = self.data.splits[name].names
@@ -440,6 +480,8 @@ class _Run:
             "stopped_early": status == "complete" and self.standing.epoch < self.config.epochs,
             "chosen_epoch": self.standing.best_epoch or None,
             "seconds": round(self.standing.seconds, 3),
+            "side_by_side": self.side_by_side,
+            "memory": self.memory or None,
             "metrics": None
             if predictions is None
             else {name: asdict(outcome.metrics) for name, outcome in predictions.items()},

@@ -11,18 +11,19 @@ from ..lazy import names_of
 
 if TYPE_CHECKING:
     from .checking import DataReport, check_data
-    from .comparison import Comparison, Estimate, Watcher, check_out, compare, train_one
+    from .comparison import Comparison, check_out, compare, train_one
     from .explanation import Explanation, explain
     from .exporting import export
     from .prediction import PredictionReport, predict
+    from .watching import Estimate, Watcher
 
 _HOME = {
     "Comparison": "comparison",
     "DataReport": "checking",
-    "Estimate": "comparison",
+    "Estimate": "watching",
     "Explanation": "explanation",
     "PredictionReport": "prediction",
-    "Watcher": "comparison",
+    "Watcher": "watching",
     "check_data": "checking",
     "check_out": "comparison",
     "compare": "comparison",

@@ -7,44 +7,19 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from .. import studies
-from ..data import DataConfig, load
+from ..data import DataConfig, DataSet, load
 from ..data.cache import Progress as DataProgress
 from ..errors import InputError
 from ..report import ReportFiles, tables, write_report
-from ..studies import Plan, Results
+from ..studies import Results, Study, judge, tuning
 from ..training import RunConfig, resolve_device
 from ..training.command import options
 from .checking import known_findings, with_clean_split
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What a study will take, known before it starts.
-
-    Attributes:
-        runs: runs to be made.
-        already: runs that the folder already holds.
-        seconds: an estimate of the time.
-        workers: processes side by side.
-    """
-
-    runs: int
-    already: int
-    seconds: float
-    workers: int
-
-
-class Watcher(studies.Reporter, Protocol):
-    """What a comparison tells while it works: the data, the plan, then the runs."""
-
-    def reading(self, stage: str, done: int, total: int) -> None:
-        """Images are being decoded."""
-
-    def planned(self, plan: Plan, data: dict[str, Any], folder: Path, estimate: Estimate) -> None:
-        """The data is loaded and nothing has been run yet."""
+from .tuning import tune as tune_setting
+from .watching import Estimate, Watcher
 
 
 @dataclass(frozen=True)
@@ -81,6 +56,11 @@ def compare(
     skip_bad: bool | None = None,
     split: str | Path | None = None,
     clean_split: bool = False,
+    reference: str | None = None,
+    margin: float | None = None,
+    until_decided: bool = False,
+    tune: str | None = None,
+    tune_seeds: int = tuning.SEEDS,
     out: str | Path | None = None,
     workers: int | None = None,
     device: str = "auto",
@@ -101,6 +81,17 @@ def compare(
         skip_bad: leave out files that are no good images, where otherwise the study stops.
         split: a split file, written by ``check_data``, in place of the source's own splits.
         clean_split: search for copies first, and keep all images of one photograph in one split.
+        reference: the arm that the others are compared with; or a layer, in a grid where several
+            arms have it: then each arm is compared with the one of that layer whose other settings
+            are its own. By default bn.
+        margin: the largest difference in test accuracy that does not matter, in points; 0.5 by
+            default.
+        until_decided: add seeds at 3, 5, 8, 12 and 20 until every comparison is decided, with the
+            error divided over these looks; ``seeds`` is then the last look.
+        tune: choose a setting for each arm from the same values, on validation, with seeds of
+            their own: ``"lr"``, or with values ``"lr=0.01,0.03,0.1"``. The report has both, the
+            arms at the shared value and at their own.
+        tune_seeds: trials of each value.
         out: the study's folder; by default a dated one under ``studies/``.
         workers: processes side by side; all cores by default. It does not change results.
         device: ``"cpu"``, ``"cuda"`` or ``"auto"``.
@@ -129,9 +120,17 @@ def compare(
         "image_size": image_size,
         "limit_per_class": limit_per_class,
         "split": None if split is None else str(split),
+        "reference": reference,
+        "margin": margin,
+        "tune": tune,
+        "tune_seeds": tune_seeds if tune is not None and tune_seeds != tuning.SEEDS else None,
         **settings,
     }
-    flags = {"--skip-bad": skip_bad, "--clean-split": clean_split}
+    flags = {
+        "--skip-bad": skip_bad,
+        "--clean-split": clean_split,
+        "--until-decided": until_decided,
+    }
     command = command or _command(what, asked, flags)
     if split is not None and clean_split:
         raise InputError("give --split or --clean-split, not both")
@@ -149,7 +148,12 @@ def compare(
         arms=arms,
         seeds=seeds,
         settings=settings,
+        reference=reference,
+        margin=margin,
+        until_decided=until_decided,
     )
+    if tune is not None:
+        tuning.make_search(tune, plan, tune_seeds)  # what cannot be is said before data is read
     check_out(out)
     reading = watcher.reading if watcher else None
     if clean_split:
@@ -161,22 +165,77 @@ def compare(
     study = studies.prepare_study(
         Path(out) if out is not None else None, plan, dataset, command, findings
     )
+    search = None if tune is None else tuning.make_search(tune, study.plan, tune_seeds)
+    if search is not None:
+        tuning.check_same_search(study.folder, search)
     wanted = workers or studies.default_workers(settings["device"])
-    pending = len(study.pending())
-    estimate = Estimate(
-        runs=pending,
-        already=len(study.runs()) - pending,
-        seconds=studies.estimate_seconds(study, dataset, wanted),
-        workers=min(wanted, max(1, pending)),
-    )
+    estimate = _estimate(study, dataset, wanted, search)
     if watcher:
         watcher.planned(study.plan, study.data_record(), study.folder, estimate)
     if dry_run:
         return estimate
+
+    def run(part: Study, compared: Sequence[tuple[str, str]] | None = None) -> int:
+        return _until_decided(part, compared, dataset, wanted, watcher)
+
     study.write()
-    made = studies.carry_out(study, dataset, wanted, watcher)
+    made = run(study)
+    if search is not None:
+        made += tune_setting(study, dataset, search, wanted, watcher, run)
     results = studies.read_results(study.folder)
     return Comparison(study.folder, results, write_report(results), made)
+
+
+def _until_decided(
+    study: Study,
+    compared: Sequence[tuple[str, str]] | None,
+    dataset: DataSet,
+    workers: int,
+    watcher: Watcher | None,
+) -> int:
+    """Make the runs of a study; where looks are fixed, look by look until all is decided."""
+    made = studies.carry_out(study, dataset, workers, watcher)
+    looks = study.plan.rule.looks
+    while looks:
+        found = judge(studies.read_results(study.folder), compared=compared, images=False)
+        further = [look for look in looks if look > len(study.plan.seeds)]
+        if watcher:
+            decided = sum(comparison.settled for comparison in found.comparisons)
+            end = "" if found.settled or further else "; this was the last look"
+            watcher.stage(
+                f"{len(found.seeds)} seeds: {decided} of {len(found.comparisons)} comparisons "
+                f"decided{end}"
+            )
+        if found.settled or not further:
+            break
+        study.plan = replace(study.plan, seeds=tuple(range(further[0])))
+        study.write()
+        made += studies.carry_out(study, dataset, workers, watcher)
+    return made
+
+
+def _estimate(
+    study: Study, dataset: DataSet, workers: int, search: tuning.Search | None
+) -> Estimate:
+    pending = len(study.pending())
+    timed: dict[str, float] = {}
+    seconds = studies.estimate_seconds(study, dataset, workers, timed)
+    trials = tuned = 0
+    if search is not None:
+        parts = tuning.trials_study(study, search, search.values)
+        trials = len(parts.pending())
+        seconds += studies.estimate_seconds(parts, dataset, workers, timed)
+        tuned = len(study.runs())
+        seconds += seconds * tuned / max(1, trials + pending)
+    return Estimate(
+        runs=pending,
+        already=len(study.runs()) - pending,
+        seconds=seconds,
+        workers=min(workers, max(1, pending, trials)),
+        trials=trials,
+        tuned=tuned,
+        looks=study.plan.rule.looks,
+    )
 
 
 def train_one(

@@ -1,0 +1,124 @@
+"""What so many seeds can see, and how many would be needed.
+
+Everything here is for a paired difference that is normal over seeds with standard deviation
+``sd``, judged by the t interval of the given level.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import lru_cache
+
+from .intervals import quantile
+
+POWER = 0.8
+"""A difference counts as one that can be seen if four studies in five would see it."""
+MOST_SEEDS = 10_000
+"""Needs above this are given as None: more than anybody runs."""
+SPREAD_LEVEL = 0.95
+"""Level of the interval of a standard deviation."""
+_POINTS = 1000
+
+
+def visible_difference(seeds: int, sd: float, level: float, power: float = POWER) -> float:
+    """The smallest true difference that ``seeds`` seeds find with probability ``power``.
+
+    Found means that the interval leaves out 0. Solves ``P(|T'| > t) = power`` for the
+    noncentrality of T', noncentral t with ``seeds - 1`` degrees of freedom (Cohen 1988, chapter 2).
+
+    Returns:
+        In the unit of ``sd``; infinite with fewer than two seeds.
+    """
+    if seeds < 2:
+        return math.inf
+    return sd * _visible(seeds, round(level, 12), power)
+
+
+def seeds_to_see(difference: float, sd: float, level: float, power: float = POWER) -> int | None:
+    """The least number of seeds that find a true ``difference`` with probability ``power``.
+
+    None above ``MOST_SEEDS``. At least 2.
+    """
+    return _least(lambda n: visible_difference(n, sd, level, power) <= abs(difference))
+
+
+def equivalence_power(seeds: int, margin: float, sd: float, level: float) -> float:
+    """How probably two arms without any difference are found equivalent within ``margin``.
+
+    The probability that ``|mean| + t s / sqrt(n) < margin``: for a given s the mean is normal,
+    and s is integrated over its chi distribution.
+    """
+    import numpy as np
+    from scipy.stats import chi2, norm
+
+    if seeds < 2:
+        return 0.0
+    if sd == 0:
+        return 1.0
+    shares = (np.arange(_POINTS) + 0.5) / _POINTS
+    s = sd * np.sqrt(chi2.ppf(shares, seeds - 1) / (seeds - 1))
+    room = (margin - quantile(level, seeds - 1) * s / math.sqrt(seeds)) * math.sqrt(seeds) / sd
+    return float(np.mean(np.maximum(0.0, 2 * norm.cdf(room) - 1)))
+
+
+def seeds_for_equivalence(
+    margin: float, sd: float, level: float, power: float = POWER
+) -> int | None:
+    """The least number of seeds with which arms without a difference are found equivalent within
+    ``margin`` with probability ``power``. None above ``MOST_SEEDS``. At least 2."""
+    return _least(lambda n: equivalence_power(n, margin, sd, level) >= power)
+
+
+def spread_range(sd: float, seeds: int, level: float = SPREAD_LEVEL) -> tuple[float, float]:
+    """Between which values the true standard deviation lies: ``s sqrt(f / chi2)``, f = seeds - 1.
+
+    With three seeds from half to more than six times the estimate.
+
+    Raises:
+        ValueError: fewer than two seeds.
+    """
+    from scipy.stats import chi2
+
+    if seeds < 2:
+        raise ValueError(f"a spread needs two seeds, got {seeds}")
+    free = seeds - 1
+    tail = (1 - level) / 2
+    return tuple(sd * math.sqrt(free / float(chi2.ppf(q, free))) for q in (1 - tail, tail))  # type: ignore[return-value]
+
+
+@lru_cache(maxsize=4096)
+def _visible(seeds: int, level: float, power: float) -> float:
+    """In standard deviations."""
+    from scipy.optimize import brentq
+    from scipy.stats import nct
+
+    edge = quantile(level, seeds - 1)
+    root = math.sqrt(seeds)
+
+    def lacking(effect: float) -> float:
+        upper = float(nct.sf(edge, seeds - 1, effect * root))
+        lower = float(nct.cdf(-edge, seeds - 1, effect * root))
+        # Far from 0 scipy gives no number for the tail on the other side, which is nothing there.
+        return upper + (0.0 if math.isnan(lower) else lower) - power
+
+    high = 1.0
+    while lacking(high) < 0:
+        high *= 2
+    return float(brentq(lacking, 0.0, high, xtol=1e-6))
+
+
+def _least(enough: Callable[[int], bool]) -> int | None:
+    """The least n >= 2 from which on ``enough`` holds."""
+    low, high = 1, 2
+    while not enough(high):
+        low, high = high, 2 * high
+        if low >= MOST_SEEDS:
+            return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        if enough(middle):
+            high = middle
+        else:
+            low = middle
+    return high if high <= MOST_SEEDS else None

@@ -1,0 +1,78 @@
+"""Tuning a setting: rounds of trials, the choice, and the study's seeds at the chosen values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from ..data import DataSet
+from ..studies import Study, carry_out, read_results, tuning, write_results_csv
+from ..studies.tuning import Choice, Search
+from .watching import Watcher
+
+
+def choose_values(
+    study: Study, dataset: DataSet, search: Search, workers: int, watcher: Watcher | None
+) -> tuple[Choice, ...]:
+    """Run the trials, let the grid grow while a best value lies at its edge, and write the choice
+    down."""
+    values, grid = search.values, search.values
+    base = next(iter(study.plan.arms.values()))
+    while True:
+        trials = tuning.trials_study(study, search, values)
+        trials.write()
+        if watcher and (pending := len(trials.pending())):
+            watcher.stage(_announced(search, values, grid, pending))
+        carry_out(trials, dataset, workers, watcher, trials=True)
+        results = read_results(trials.folder)
+        choices = tuning.choose(results, tuple(study.plan.arms), search, values)
+        more, limit = tuning.grown(search, values, choices, base)
+        if more == values:
+            break
+        grid, values = values, more
+    write_results_csv(results)
+    tuning.write_tuning(study, search, values, choices, limit)
+    if watcher:
+        watcher.stage(_said(search, choices, limit))
+    return choices
+
+
+def tune(
+    study: Study,
+    dataset: DataSet,
+    search: Search,
+    workers: int,
+    watcher: Watcher | None,
+    run: Callable[[Study, Sequence[tuple[str, str]]], int],
+) -> int:
+    """Choose the values, then make the study's runs at them; return how many were made.
+
+    Args:
+        study: whose runs at the shared value have been made.
+        dataset, search, workers, watcher: as for the comparison.
+        run: makes the runs of a study, given which arms are compared.
+    """
+    choices = choose_values(study, dataset, search, workers, watcher)
+    tuned = tuning.tuned_study(study, search, choices)
+    tuned.write()
+    tuning.adopt(study, tuned, choices)
+    made = run(tuned, tuning.compared(study.plan.points, study.plan.rule, choices))
+    write_results_csv(read_results(tuned.folder))
+    return made
+
+
+def _announced(
+    search: Search, values: tuple[object, ...], before: tuple[object, ...], trials: int
+) -> str:
+    added = [value for value in values if value not in before]
+    what = (
+        f"the best {search.field} of an arm lies at the edge of the grid, which grows for all: "
+        f"{', '.join(map(str, added))}"
+        if added
+        else f"{search.field} over {', '.join(map(str, values))}"
+    )
+    return f"Tuning: {what}; {trials} trials, chosen on validation"
+
+
+def _said(search: Search, choices: tuple[Choice, ...], limit: str) -> str:
+    named = ", ".join(f"{choice.arm} {choice.value}" for choice in choices)
+    return f"Chosen {search.field}: {named}." + (f" But {limit}." if limit else "")
