@@ -9,7 +9,7 @@ import pytest
 from normlab.report import ReportFiles, write_report
 from normlab.studies import Results, read_results
 
-from .folders import make_study
+from .folders import make_study, write_pictures
 
 ODD = {
     '<script>alert("1")</script>': {"norm": '<script>alert("1")</script>'},
@@ -23,7 +23,9 @@ ODD = {
 @pytest.fixture(scope="session")
 def main_study(tmp_path_factory: pytest.TempPathFactory) -> Results:
     """Seven arms, three seeds, eight epochs."""
-    return read_results(make_study(tmp_path_factory.mktemp("report") / "main"))
+    folder = make_study(tmp_path_factory.mktemp("report") / "main", predictions=True)
+    write_pictures(folder)
+    return read_results(folder)
 
 
 @pytest.fixture(scope="session")
@@ -44,6 +46,8 @@ def hurt_study(tmp_path_factory: pytest.TempPathFactory) -> Results:
             **{("none", seed): f"diverged at step {90 + seed}" for seed in range(3)},
         },
         missing=[("bn", 2)],
+        predictions=True,
+        memory=False,
     )
     return read_results(folder)
 
@@ -61,6 +65,7 @@ def odd_study(tmp_path_factory: pytest.TempPathFactory) -> Results:
         arms=ODD,
         seeds=2,
         epochs=3,
+        predictions=True,
         classes=["</script><b>cat</b>", 'dog "&" co', "ünï – 鳥"],
         title='Cats & dogs </title><i>"quoted"</i>',
         data={"notes": ["<img src=x onerror=alert(1)>"], "skipped": {"a<b>.png": "cut <short>"}},

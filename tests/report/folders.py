@@ -9,8 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tomli_w
 
+from normlab.studies import hardest, read_results
 from normlab.studies.study import run_folder
 
 ARMS = ("torch_bn", "bn", "in", "bin", "ln", "gn", "none")
@@ -26,7 +28,7 @@ def make_study(
     folder: Path,
     *,
     arms: Mapping[str, Mapping[str, Any]] | Sequence[str] = ARMS,
-    seeds: int = 3,
+    seeds: int | Sequence[int] = 3,
     epochs: int = 8,
     ends: Mapping[tuple[str, int], str] | None = None,
     missing: Sequence[tuple[str, int]] = (),
@@ -34,13 +36,15 @@ def make_study(
     title: str = "Seven normalizations of one residual network",
     data: Mapping[str, Any] | None = None,
     features: bool = False,
+    predictions: bool = False,
+    memory: bool = True,
 ) -> Path:
     """Write a study.
 
     Args:
         folder: where; made.
         arms: names, or names with the fields that vary.
-        seeds: how many.
+        seeds: how many, or which.
         epochs: of a complete run.
         ends: the status of runs that are not complete; "diverged at step k" ends at epoch 3.
         missing: runs not made yet.
@@ -48,9 +52,12 @@ def make_study(
         title: of the study.
         data: keys of data.json over the usual ones; None leaves a key out.
         features: whether runs recorded percentiles of their features.
+        predictions: whether complete runs left predictions.npz.
+        memory: whether runs recorded what a step takes, and what ran beside them.
     """
     fields = dict(arms) if isinstance(arms, Mapping) else {arm: {"norm": arm} for arm in arms}
     varied = list(next(iter(fields.values())))
+    numbers = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
     folder.mkdir(parents=True)
     (folder / "study.toml").write_text(
         tomli_w.dumps(
@@ -60,7 +67,7 @@ def make_study(
                 "title": title,
                 "command": "normlab compare norms --data digits",
                 "normlab": "0.1.0",
-                "seeds": list(range(seeds)),
+                "seeds": numbers,
                 "varied": varied,
                 "data": {"source": "digits", "fingerprint": "f1n9e2"},
                 "run": {
@@ -80,13 +87,50 @@ def make_study(
     )
     (folder / "data.json").write_text(json.dumps(_data(classes, dict(data or {}))))
     for position, arm in enumerate(fields):
-        for seed in range(seeds):
+        for seed in numbers:
             if (arm, seed) not in missing:
                 status = (ends or {}).get((arm, seed), "complete")
                 _write_run(folder, arm, fields[arm], seed, epochs, status, position)
+                if predictions and status == "complete":
+                    write_predictions(run_folder(folder, arm, seed), classes, f"{arm} {seed}")
+                if not memory:
+                    _forget_memory(run_folder(folder, arm, seed))
                 if features:
                     _write_features(run_folder(folder, arm, seed), epochs, position + seed)
     return folder
+
+
+def write_predictions(run: Path, classes: Sequence[str], drawn_from: str) -> None:
+    """Predictions of as many images as data.json counts; some images are hard for every run."""
+    arrays: dict[str, Any] = {}
+    for split, count in (("train", 125), ("val", 27), ("test", 27)):
+        labels = np.repeat(np.arange(len(classes)), [count + (k == 0) for k in range(len(classes))])
+        shared, own = (
+            np.random.default_rng(list(f"{split} {source}".encode())) for source in ("", drawn_from)
+        )
+        shape = (len(labels), len(classes))
+        logits = 5 * np.eye(len(classes))[labels] + shared.normal(size=shape)
+        logits += own.normal(size=shape)
+        shares = np.exp(logits)
+        arrays[f"{split}_image"] = np.array([f"{split}/{k:05}.png" for k in range(len(labels))])
+        arrays[f"{split}_label"] = labels
+        arrays[f"{split}_probabilities"] = (shares / shares.sum(1, keepdims=True)).astype("f4")
+    np.savez_compressed(run / "predictions.npz", **arrays)
+
+
+def write_pictures(study: Path) -> list[str]:
+    """hardest.npz as a study keeps it; returns the names in it, the hardest first."""
+    names = [image.name for image in hardest(read_results(study))]
+    pixels = np.random.default_rng(0).integers(0, 255, (len(names), 8, 8, 1), "u1")
+    np.savez(study / "hardest.npz", name=names, pixels=pixels)
+    return names
+
+
+def _forget_memory(run: Path) -> None:
+    """As runs were recorded before."""
+    record = json.loads((run / "run.json").read_text())
+    del record["memory"], record["side_by_side"]
+    (run / "run.json").write_text(json.dumps(record))
 
 
 def _write_features(run: Path, epochs: int, lift: int) -> None:
@@ -176,6 +220,8 @@ def _write_run(
         "steps_done": 40 * reached,
         "chosen_epoch": reached,
         "seconds": 3.5,
+        "side_by_side": 2,
+        "memory": {"kept_for_backward": 2_097_152 + 524_288 * position},
         "metrics": metrics,
         "written": "2026-01-02T03:04:05+00:00",
     }

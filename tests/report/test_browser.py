@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from normlab.report import ReportFiles
+from normlab.studies import Results, confusion
 
 from .folders import ARMS
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 OpenPage = Callable[..., tuple["Page", Any]]
 
 pytestmark = pytest.mark.xdist_group("browser")
+GRAVE = ("serious", "critical")
 STRONG = "path[stroke][stroke-width='2']"
 
 
@@ -46,7 +48,7 @@ def test_offline_quiet_and_within_its_width(
     assert watch.requests == [main_report.html.as_uri()]
     assert watch.complaints == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    assert page.locator("[role=img] svg").count() == 9
+    assert page.locator("[role=img] svg").count() == 11
     assert len(_strokes(page, VAL)) == len(ARMS)
     shown = page.locator("table.results:visible")
     assert shown.count() == (1 if width == 1280 else 3)
@@ -87,7 +89,7 @@ def test_a_switch_hides_an_arm_in_every_chart(
     ]
     before = [_strokes(page, chart) for chart in charts]
     assert all(len(strokes) == 7 for strokes in before)
-    page.locator("label", has_text=re.compile("^gn$")).click()
+    page.locator(".switch label", has_text=re.compile("^gn$")).click()
     _wait_for_strong(page, 6)
     gone = {frozenset(a - _strokes(page, c)) for a, c in zip(before, charts, strict=True)}
     assert gone == {frozenset({"#2f7bff"})}
@@ -170,3 +172,128 @@ def test_prints_in_light(open_page: OpenPage, main_report: ReportFiles) -> None:
     page, watch = open_page(main_report.html, scheme="dark")
     assert len(page.pdf()) > 20_000
     assert watch.complaints == []
+
+
+MATRIX = "#confusion svg .mark-rect.role-mark path"
+
+
+def test_choosing_an_arm_changes_the_matrix(
+    open_page: OpenPage, main_study: Results, main_report: ReportFiles
+) -> None:
+    page, watch = open_page(main_report.html)
+
+    def drawn() -> list[str]:
+        return page.locator("#confusion svg .mark-text.role-mark text").all_text_contents()
+
+    def counts(arm: str) -> list[str]:
+        return [str(count) for count in confusion(main_study, arm).flat if count]
+
+    assert sorted(drawn()) == sorted(counts("torch_bn"))
+    page.locator(".choice label", has_text=re.compile("^gn$")).click()
+    page.wait_for_function(f"document.querySelectorAll('{MATRIX}').length === {len(counts('gn'))}")
+    assert sorted(drawn()) == sorted(counts("gn"))
+    assert page.locator("#confusion-arm").inner_text() == "gn"
+    assert page.locator("#confusion-file").get_attribute("href") == "figures/confusion-gn.svg"
+    label = page.locator("#confusion").get_attribute("aria-label")
+    assert label is not None
+    assert label.startswith("Confusion matrix of gn on the test images")
+    said = page.locator("[data-confused]:visible").all_inner_texts()
+    assert len(said) == 1
+    assert said[0] in label
+
+    # By keyboard: the next of the group.
+    page.locator("input[name=confusion]:checked").focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function(
+        f"document.querySelectorAll('{MATRIX}').length === {len(counts('none'))}"
+    )
+    assert sorted(drawn()) == sorted(counts("none"))
+    # What is drawn elsewhere is no matter of this choice, nor this of that.
+    assert len(_strokes(page, VAL)) == len(ARMS)
+    page.get_by_role("button", name="hide all").click()
+    _wait_for_strong(page, 0)
+    assert sorted(drawn()) == sorted(counts("none"))
+    assert watch.complaints == []
+
+
+def test_hovering_a_cell_tells_classes_count_and_share(
+    open_page: OpenPage, main_study: Results, main_report: ReportFiles
+) -> None:
+    page, watch = open_page(main_report.html)
+    counts = confusion(main_study, "torch_bn")
+    chart = page.locator("#confusion")
+    chart.scroll_into_view_if_needed()
+    cells = page.locator(MATRIX)
+    first, last = cells.nth(0).bounding_box(), cells.nth(cells.count() - 1).bounding_box()
+    assert first is not None
+    assert last is not None
+    # Middles of the cells (0, 0) and (9, 9), which are there in the made-up study.
+    at = [(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2) for box in (first, last)]
+    tip = page.locator(".tip")
+    for t, p in ((0, 0), (9, 9), (0, 9), (3, 5)):
+        page.mouse.move(
+            at[0][0] + (at[1][0] - at[0][0]) * p / 9, at[0][1] + (at[1][1] - at[0][1]) * t / 9
+        )
+        tip.wait_for(state="visible")
+        text = tip.inner_text()
+        assert f"true class {t}\n" in text
+        assert f"predicted {p}\n" in text
+        total = counts[t].sum()
+        assert f"count {counts[t, p]} of {total}\n" in text
+        assert f"share {100 * counts[t, p] / total:.1f} %" in text
+    page.mouse.move(5, 5)
+    tip.wait_for(state="hidden")
+    assert watch.complaints == []
+
+
+def test_hovering_a_cost_tells_both_spreads(open_page: OpenPage, main_report: ReportFiles) -> None:
+    page, _ = open_page(main_report.html)
+    chart = page.locator("#costs")
+    chart.scroll_into_view_if_needed()
+    box = chart.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 0.8 * box["width"], box["y"] + 0.4 * box["height"])
+    tip = page.locator(".tip")
+    tip.wait_for(state="visible")
+    text = tip.inner_text()
+    assert text.split()[0] in ARMS
+    assert re.search(r"test accuracy [\d.]+ ± [\d.]+ %", text)
+    assert re.search(r"a step [\d.]+ ms", text)
+
+
+def test_the_matrix_follows_the_theme(open_page: OpenPage, main_report: ReportFiles) -> None:
+    page, _ = open_page(main_report.html)
+
+    def fills() -> list[str | None]:
+        return [cell.get_attribute("fill") for cell in page.locator(MATRIX).all()[:3]]
+
+    light = fills()
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_function(
+        f"document.querySelector('{MATRIX}').getAttribute('fill') !== '{light[0]}'"
+    )
+    assert set(fills()).isdisjoint(light)
+
+
+@pytest.mark.parametrize(
+    ("fixture", "widths", "schemes"),
+    [("main_report", (400, 1280), ("light", "dark")), ("hurt_report", (1280,), ("dark",))],
+)
+def test_axe_finds_nothing_serious(
+    open_page: OpenPage,
+    request: pytest.FixtureRequest,
+    fixture: str,
+    widths: tuple[int, ...],
+    schemes: tuple[str, ...],
+) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    report: ReportFiles = request.getfixturevalue(fixture)
+    page, _ = open_page(report.html)
+    page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+    for width in widths:
+        page.set_viewport_size({"width": width, "height": 900})
+        for scheme in schemes:
+            page.emulate_media(color_scheme=scheme)
+            found = axe.run(page)
+            grave = [v for v in found.response["violations"] if v["impact"] in GRAVE]
+            assert not grave, f"{width} px, {scheme}: {found.generate_report()}"

@@ -69,6 +69,10 @@ def test_content_in_order(main_study: Results, main_report: ReportFiles) -> None
             "Validation macro F1",
             "What the curves say",
             "more than 0.5 points",
+            "What each arm gets wrong",
+            "F1 by class",
+            "The images most arms get wrong",
+            "Cost beside accuracy",
             "The source has no splits",
             "How to repeat it",
             "normlab compare norms --data digits",
@@ -98,7 +102,7 @@ def test_structure(main_report: ReportFiles) -> None:
     assert all(b <= a + 1 for a, b in itertools.pairwise(levels))
     assert all(attrs.get("scope") for tag, attrs in page.tags if tag == "th")
     charts = [attrs for _, attrs in page.tags if attrs.get("role") == "img"]
-    assert len(charts) == 9
+    assert len(charts) == 11
     assert all(len(str(attrs["aria-label"])) > 40 for attrs in charts)
     assert ("html", {"lang": "en"}) in page.tags
     ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
@@ -108,7 +112,10 @@ def test_structure(main_report: ReportFiles) -> None:
 def test_one_file_without_addresses(main_report: ReportFiles) -> None:
     assert main_report.html.stat().st_size < 2_000_000
     for tag, attrs in _page(main_report).tags:
-        assert tag not in ("link", "img", "iframe", "object", "base")
+        assert tag not in ("link", "iframe", "object", "base")
+        if tag == "img":
+            assert str(attrs.pop("src")).startswith("data:image/png;base64,")
+            assert attrs["alt"]
         assert "src" not in attrs
         target = attrs.get("href")
         if target is not None:
@@ -120,7 +127,7 @@ def test_the_same_runs_give_the_same_page(study_folder: Path) -> None:
     first = {path: path.read_bytes() for path in _files(write_report(results))}
     assert {path: path.read_bytes() for path in _files(write_report(results))} == first
     assert {p.name for p in study_folder.iterdir()} == {
-        "study.toml", "data.json", "runs", "results.csv", "results.md", "results.tex",
+        "study.toml", "data.json", "runs", "results.csv", "results.md", "results.tex", "cost.tex",
         "figures", "report.html",
     }  # fmt: skip
 

@@ -52,7 +52,7 @@ def test_the_folder_is_that_of_the_contract(study: Path) -> None:
     )
     assert question["seeds"] == [0, 1]
     assert question["arms"]["gn:groups=4"] == {"norm": "gn:groups=4"}
-    assert len(list((study / "figures").glob("*.svg"))) == 9
+    assert len(list((study / "figures").glob("*.svg"))) >= 9
 
 
 def test_the_table_is_what_the_runs_say(study: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..data.checks.figures import data_uri
+from ..data.checks.wording import listed
 from ..errors import InputError
 from ..studies import (
     Answers,
@@ -30,9 +31,11 @@ CARDS = 12
 SHOWN = 24
 TONES = {
     "cell_low": {"light": "#f1f4f9", "dark": "#20252d"},
+    "cell_middle": {"light": "#6f96d0", "dark": "#4d75a3"},
     "cell_high": {"light": "#0b3c86", "dark": "#a9d1ff"},
 }
-"""Ends of the colour scale of a matrix: one hue, interpolated in CIELAB."""
+"""The colour scale of a matrix at a share of 0, 1/4 and 1: one hue, its lightness in CIELAB even in
+the square root of the share (96, 61, 27 on light; 14, 48, 82 on dark)."""
 SHAPES = ("circle", "square", "diamond", "triangle-up", "cross", "triangle-down", "triangle-right")
 
 
@@ -94,8 +97,8 @@ def payload(results: Results) -> dict[str, Any] | None:
 
 
 def rows(results: Results, arm: str) -> list[dict[str, Any]]:
-    """The cells of an arm's confusion matrix that are not empty: indices ``t`` and ``p`` of the true
-    and the predicted class, their names, the count, and its share of the true class."""
+    """The cells of an arm's confusion matrix that are not empty: indices ``t`` and ``p`` of the
+    true and the predicted class, their names, the count, and its share of the true class."""
     counts = confusion(results, arm)
     names = answers(results).classes
     totals = counts.sum(1)
@@ -136,14 +139,17 @@ def spec(results: Results) -> Spec:
             "axis": {**labels, **more},
         }  # fmt: skip
 
-    position = {"x": axis("predicted", "predicted class", **across), "y": axis("true", "true class")}
+    position = {
+        "x": axis("predicted", "predicted class", **across),
+        "y": axis("true", "true class"),
+    }
     colour: Spec = {
         "field": "share",
         "type": "quantitative",
         "scale": {
             "type": "sqrt",
-            "domain": [0, 1],
-            "range": [{"expr": "cell_low"}, {"expr": "cell_high"}],
+            "domain": [0, 0.25, 1],
+            "range": [{"expr": name} for name in TONES],
             "interpolate": "lab",
         },
         "legend": {
@@ -285,17 +291,17 @@ def markdown(results: Results) -> str:
         "",
         "## F1 by class",
         "",
-        tables._markdown_row(["class", *(tables._markdown_code(arm) for arm in told)]),
-        tables._markdown_row(["---", *("---:" for _ in told)]),
+        tables.markdown_row(["class", *(tables.markdown_code(arm) for arm in told)]),
+        tables.markdown_row(["---", *("---:" for _ in told)]),
         *(
-            tables._markdown_row(
-                [tables._markdown_text(name), *(tables.cell(columns[arm][k]) for arm in told)]
+            tables.markdown_row(
+                [tables.markdown_text(name), *(tables.cell(columns[arm][k]) for arm in told)]
             )
             for k, name in enumerate(found.classes)
         ),
         "",
         f"- Percent, on the test images: {_over_seeds(found)}",
-        *(f"- Left out: {tables._markdown_text(said)}" for said in found.left_out),
+        *(f"- Left out: {tables.markdown_text(said)}" for said in found.left_out),
     ]
     return "\n".join(lines) + "\n"
 
@@ -324,7 +330,8 @@ def _width(classes: tuple[str, ...]) -> int:
     """Pixels that the matrix takes on a wide page, its labels with it."""
     if not classes:
         return 0
-    return round(1.25 * _cell(len(classes)) * len(classes)) + min(150, 7 * max(map(len, classes))) + 60
+    labels = min(150, 7 * max(map(len, classes))) + 60
+    return labels + round(1.25 * _cell(len(classes)) * len(classes))
 
 
 def _confused(results: Results, found: Answers, arm: str) -> str:
@@ -347,7 +354,7 @@ def _confused(results: Results, found: Answers, arm: str) -> str:
     wrong, whole = int(counts.sum() - counts.trace()), int(counts.sum())
     return (
         f"Over {over} {arm} was wrong {wrong:,} of {whole:,} times. "
-        f"Most often it took {tables.listed(named)}."
+        f"Most often it took {listed(named)}."
     )
 
 
@@ -363,11 +370,12 @@ def _f1_table(results: Results, found: Answers) -> dict[str, Any]:
     """Classes by arms; ``shade`` is 0 at the highest F1 of the table and 1 at the lowest."""
     told = _told(found)
     columns = {arm: class_f1(results, arm) for arm in told}
+    cells: list[dict[str, Any]]
+    lines: list[dict[str, Any]] = []
     means = {arm: [s.mean if s else 0.0 for s in spreads] for arm, spreads in columns.items()}
     every = [value for of_arm in means.values() for value in of_arm]
     low, high = min(every), max(every)
     least = {arm: min(of_arm) for arm, of_arm in means.items()}
-    lines = []
     for index, name in enumerate(found.classes):
         cells = []
         for arm in told:
@@ -383,13 +391,14 @@ def _f1_table(results: Results, found: Answers) -> dict[str, Any]:
         lines.append({"name": name, "cells": cells, "least": sum(c["least"] for c in cells)})
     most = max(line["least"] for line in lines)
     hard = [line["name"] for line in lines if line["least"] == most]
-    arms = "the arm" if len(told) == 1 else f"{most} of the {len(told)} arms"
+    all_arms = f"all {len(told)} arms" if most == len(told) else f"{most} of the {len(told)} arms"
+    where = "in the one arm" if len(told) == 1 else f"in {all_arms}"
     if high == low:
         says = "Every class has the same F1 in every arm."
     elif len(hard) == 1:
-        says = f"{hard[0]} is the hardest class: it has the lowest F1 of {arms}."
+        says = f"{hard[0]} is the hardest class: its F1 is the lowest {where}."
     else:
-        says = f"The hardest classes are {tables.listed(hard[:6])}: each the lowest F1 of {arms}."
+        says = f"The hardest classes are {listed(hard)}: the F1 of each is the lowest {where}."
     for line in lines:
         line["hard"] = high > low and line["least"] == most
     return {"arms": told, "lines": lines, "says": says, "over": _over_seeds(found)}

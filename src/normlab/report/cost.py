@@ -9,7 +9,6 @@ from typing import Any
 from ..studies import Results, Run, Spread
 from ..training import RUNNING
 from . import tables
-from .arms import styles
 from .charts import LIGHT, Spec, chart, colour, files, for_page
 from .classes import SHAPES
 
@@ -70,16 +69,17 @@ def costs(results: Results, reference: str | None = None) -> list[Cost]:
 
 
 def step_milliseconds(run: Run) -> float | None:
-    """Mean time of a training step of a run; None where its record does not tell.
+    """Time of a training step of a run; None where its record does not tell.
 
-    The seconds of the epochs' training (rows ``train_running`` of history.csv, evaluation left out)
-    divided by the updates of an epoch.
+    The seconds of training in the run's median epoch (rows ``train_running`` of history.csv,
+    evaluation left out) divided by the updates of an epoch. The first epoch of a process is slower
+    than the others, and one that shared the machine with something else is too.
     """
     seconds = [float(row["seconds"]) for row in run.history if row["split"] == RUNNING]
     steps, epochs = run.record.get("steps_done"), run.record.get("epochs_done")
     if not seconds or not steps or not epochs:
         return None
-    value = 1000 * statistics.fmean(seconds) / (steps / epochs)
+    value = 1000 * statistics.median(seconds) / (steps / epochs)
     return value if value > 0 else None
 
 
@@ -194,7 +194,10 @@ def figures(results: Results) -> dict[str, tuple[str, bytes]]:
 
 def notes(results: Results) -> list[str]:
     """What a reader of the table has to know, in plain sentences."""
-    said = [f"Times are as measured during the study{_beside(results)}, evaluation left out."]
+    said = [
+        f"Times are as measured during the study{_beside(results)}: the median epoch of a "
+        "run without its evaluation."
+    ]
     norms = {str(fields.get("norm", arm)) for arm, fields in results.question["arms"].items()}
     if any(norm.startswith("torch_bn") for norm in norms) and len(norms) > 1:
         said.append(
@@ -229,14 +232,14 @@ def markdown(results: Results, reference: str | None = None) -> str:
         "",
         "## Cost beside accuracy",
         "",
-        tables._markdown_row(["arm", *(tables._markdown_text(head) for head in heads)]),
-        tables._markdown_row(["---", *("---:" for _ in heads)]),
+        tables.markdown_row(["arm", *(tables.markdown_text(head) for head in heads)]),
+        tables.markdown_row(["---", *("---:" for _ in heads)]),
         *(
-            tables._markdown_row([tables._markdown_code(cost.arm), *_cells(cost, found)])
+            tables.markdown_row([tables.markdown_code(cost.arm), *_cells(cost, found)])
             for cost in found
         ),
         "",
-        *(f"- {tables._markdown_text(note)}" for note in notes(results)),
+        *(f"- {tables.markdown_text(note)}" for note in notes(results)),
     ]
     return "\n".join(lines) + "\n"
 
@@ -245,17 +248,17 @@ def latex(results: Results, reference: str | None = None) -> str:
     r"""cost.tex: the table as a LaTeX ``tabular`` that stands alone, notes in comments."""
     found = costs(results, reference)
     heads = _heads(found, _reference(results, reference))
-    title = tables._one_line(str(results.question.get("title") or results.folder.name))
+    title = tables.one_line(str(results.question.get("title") or results.folder.name))
     lines = [
         f"% {title}: cost beside accuracy",
         r"% Needs \usepackage{booktabs} in the preamble.",
-        *(f"% {tables._one_line(note)}" for note in notes(results)),
+        *(f"% {tables.one_line(note)}" for note in notes(results)),
         rf"\begin{{tabular}}{{l{'r' * len(heads)}}}",
         r"\toprule",
-        " & ".join(["arm", *map(tables._latex_text, heads)]) + r" \\",
+        " & ".join(["arm", *map(tables.latex_text, heads)]) + r" \\",
         r"\midrule",
         *(
-            " & ".join([tables._latex_text(cost.arm), *map(_latex_cell, _cells(cost, found))])
+            " & ".join([tables.latex_text(cost.arm), *map(_latex_cell, _cells(cost, found))])
             + r" \\"
             for cost in found
         ),
@@ -266,7 +269,7 @@ def latex(results: Results, reference: str | None = None) -> str:
 
 
 def _latex_cell(text: str) -> str:
-    return tables._latex_cell(text).replace("×", r"$\times$")
+    return tables.latex_cell(text).replace("×", r"$\times$")
 
 
 def _reference(results: Results, reference: str | None) -> str:
@@ -327,6 +330,8 @@ def _beside(results: Results) -> str:
 
 
 def _label(found: list[dict[str, Any]]) -> str:
-    """The chart in words, for those who do not see it."""
+    """The chart in words, for those who do not see it; empty where there is none."""
+    if not found:
+        return ""
     said = [f"{row['arm']}: {row['y']:.1f} % at {row['x']:.3g} ms" for row in found]
     return f"Test accuracy against time of a training step, a point an arm. {'; '.join(said)}."

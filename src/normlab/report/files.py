@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..files import write_bytes, write_text
 from ..studies import Results, write_results_csv
-from . import charts, feature_charts, page, sanity, tables, value_charts
+from . import charts, classes, cost, feature_charts, page, sanity, tables, tuned, value_charts
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,19 @@ def write_report(results: Results, *, all_pairs: bool = False) -> ReportFiles:
     folder = results.folder
     csv = write_results_csv(results)
     markdown, latex = folder / "results.md", folder / "results.tex"
-    write_text(markdown, tables.markdown_file(results) + sanity.markdown(results))
+    write_text(markdown, _markdown(results))
     write_text(latex, tables.latex_table(results))
+    write_text(folder / "cost.tex", cost.latex(results))
+    for name, text in tuned.latex(results).items():
+        write_text(folder / name, text)
     figures = []
     drawn = {
         **charts.figures(results),
         **value_charts.figures(results),
         **feature_charts.figures(results),
+        **classes.figures(results),
+        **cost.figures(results),
+        **tuned.figures(results),
     }
     for name, (svg, png) in drawn.items():
         for path, content in (
@@ -57,3 +63,16 @@ def write_report(results: Results, *, all_pairs: bool = False) -> ReportFiles:
     where = folder / "report.html"
     write_text(where, page.render(results))
     return ReportFiles(csv, markdown, latex, where, tuple(figures))
+
+
+def _markdown(results: Results) -> str:
+    """results.md, section by section."""
+    return "".join(
+        (
+            tables.markdown_file(results),
+            tuned.markdown(results),
+            sanity.markdown(results),
+            classes.markdown(results),
+            cost.markdown(results),
+        )
+    )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from .. import __version__, pages
 from ..studies import Results, Run, read_curves
 from ..studies.curves import GAP, IMPROVING, OSCILLATION
-from . import charts, feature_charts, sanity, tables, value_charts
+from . import charts, classes, cost, feature_charts, sanity, tables, tuned, value_charts
 from .arms import families, styles
 from .data_findings import LIMITED, data_findings
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 MANY_CLASSES = 12
 """Above this the table of counts is folded."""
+SCRIPTS = ("tuned.js", "classes.js", "cost.js", "report.js")
+"""Sections say what they draw; the last one has the tools and starts."""
 DIGITS = 5
 """Significant digits of the values in the page's charts."""
 
@@ -41,8 +43,8 @@ def render(results: Results) -> str:
         endings=tables.endings(results),
         checked=data_findings(results),
         check_limits=LIMITED,
-        css=pages.style(__package__, "report.css"),
-        script=pages.inline(__package__, "report.js"),
+        css=pages.style(__package__, "report.css") + pages.inline(__package__, "classes.css"),
+        script=Markup("").join(pages.inline(__package__, name) for name in SCRIPTS),
         vega=Markup(_bundle()),
         payload=_embedded(_payload(results, drawn)),
     )
@@ -95,6 +97,9 @@ def _payload(results: Results, drawn: list[charts.Line]) -> dict[str, Any]:
         "test": charts.for_page(charts.test_spec(results)),
         "settings": [_setting_chart(results, name) for name in _charted_settings(results)],
         "features": _feature_charts(results),
+        "classes": classes.payload(results),
+        "cost": cost.payload(results),
+        "tunings": tuned.payload(results),
     }
 
 
@@ -212,6 +217,9 @@ def _story(results: Results, drawn: list[charts.Line]) -> dict[str, Any]:
         "hardware": _different([run.record.get("hardware", {}) for run in results.runs]),
         "dates": _dates(results.runs),
         "limits": _limits(results),
+        "classes": classes.context(results),
+        "cost": cost.context(results),
+        "tunings": tuned.context(results),
     }  # fmt: skip
 
 

@@ -137,21 +137,21 @@ def markdown_table(results: Results) -> str:
     """The table and its notes as GitHub Markdown."""
     head = ["arm", *(f"{s} {METRIC_WORDS[m]}" for s, m in _keys()), "runs"]
     lines = [
-        _markdown_row(head),
-        _markdown_row(["---", *("---:" for _ in range(len(head) - 1))]),
+        markdown_row(head),
+        markdown_row(["---", *("---:" for _ in range(len(head) - 1))]),
         *(
-            _markdown_row([_markdown_code(row.arm), *map(cell, row.cells.values()), row.runs])
+            markdown_row([markdown_code(row.arm), *map(cell, row.cells.values()), row.runs])
             for row in rows(results)
         ),
         "",
-        *(f"- {_markdown_text(note)}" for note in notes(results)),
+        *(f"- {markdown_text(note)}" for note in notes(results)),
     ]
     return "\n".join(lines) + "\n"
 
 
 def markdown_file(results: Results) -> str:
     """results.md: title, table, notes."""
-    title = _markdown_text(str(results.question.get("title") or results.folder.name))
+    title = markdown_text(str(results.question.get("title") or results.folder.name))
     return f"# {title}\n\n{markdown_table(results)}"
 
 
@@ -160,11 +160,11 @@ def latex_table(results: Results) -> str:
     heads = " & ".join(rf"\multicolumn{{3}}{{c}}{{{SPLIT_WORDS[s]}}}" for s in SPLITS)
     rules = " ".join(rf"\cmidrule(lr){{{a}-{a + 2}}}" for a in (2, 5, 8))
     names = " & ".join(METRIC_WORDS[m] for _, m in _keys())
-    title = _one_line(str(results.question.get("title") or results.folder.name))
+    title = one_line(str(results.question.get("title") or results.folder.name))
     lines = [
         f"% {title}",
         r"% Needs \usepackage{booktabs} in the preamble.",
-        *(f"% {_one_line(note)}" for note in notes(results)),
+        *(f"% {one_line(note)}" for note in notes(results)),
         r"\begin{tabular}{lrrrrrrrrrr}",
         r"\toprule",
         rf" & {heads} & \\",
@@ -174,9 +174,9 @@ def latex_table(results: Results) -> str:
         *(
             " & ".join(
                 [
-                    _latex_text(row.arm),
-                    *(_latex_cell(cell(value)) for value in row.cells.values()),
-                    _latex_text(row.runs),
+                    latex_text(row.arm),
+                    *(latex_cell(cell(value)) for value in row.cells.values()),
+                    latex_text(row.runs),
                 ]
             )
             + r" \\"
@@ -322,21 +322,21 @@ def _terminal_block(table: list[Row], splits: tuple[str, ...]) -> Table:
     return block
 
 
-def _markdown_row(cells: list[str]) -> str:
+def markdown_row(cells: list[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def _markdown_code(text: str) -> str:
+def markdown_code(text: str) -> str:
     """A code span, which in a table needs its bars escaped all the same."""
-    text = _one_line(text).replace("|", r"\|")
+    text = one_line(text).replace("|", r"\|")
     if "`" in text:
         return f"`` {text} ``"
     return f"`{text}`"
 
 
-def _markdown_text(text: str) -> str:
+def markdown_text(text: str) -> str:
     """Plain text: nothing in it is markup. An underscore inside a word is none anyway."""
-    text = re.sub(r"([\\`*\[\]<>|~#&])", r"\\\1", _one_line(text))
+    text = re.sub(r"([\\`*\[\]<>|~#&])", r"\\\1", one_line(text))
     return re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", text)
 
 
@@ -358,13 +358,13 @@ _LATEX = {
 }
 
 
-def _latex_text(text: str) -> str:
-    return "".join(_LATEX.get(c, c) for c in _one_line(text))
+def latex_text(text: str) -> str:
+    return "".join(_LATEX.get(c, c) for c in one_line(text))
 
 
-def _latex_cell(text: str) -> str:
+def latex_cell(text: str) -> str:
     return text.replace(" ± ", r" $\pm$ ").replace(NO_VALUE, "--")
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     return " ".join(text.split())

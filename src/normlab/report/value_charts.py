@@ -1,10 +1,11 @@
-"""Test accuracy against a setting that a study varies: batch size, learning rate, depth."""
+"""Accuracy against a setting that a study varies: batch size, learning rate, depth."""
 
 from __future__ import annotations
 
 import statistics
 from typing import Any
 
+from ..data.dataset import SPLIT_WORDS
 from ..studies import Results
 from .arms import Style, styles_of
 from .charts import Spec, chart, render
@@ -24,14 +25,14 @@ def settings(results: Results) -> list[str]:
     ]
 
 
-def rows(results: Results, setting: str) -> list[dict[str, Any]]:
+def rows(results: Results, setting: str, split: str = "test") -> list[dict[str, Any]]:
     """A row a complete run, and one an arm for its mean."""
     found = []
     for arm in results.arms:
         fields = results.question["arms"][arm]
         x = _number(fields.get(setting))
         values = {
-            run.seed: run.metric("test", "accuracy") for run in results.of_arm(arm) if run.complete
+            run.seed: run.metric(split, "accuracy") for run in results.of_arm(arm) if run.complete
         }
         points = {seed: 100 * v for seed, v in values.items() if v is not None}
         if x is None or not points:
@@ -43,11 +44,11 @@ def rows(results: Results, setting: str) -> list[dict[str, Any]]:
     return found
 
 
-def spec(results: Results, setting: str) -> Spec:
+def spec(results: Results, setting: str, split: str = "test") -> Spec:
     """The chart without its data: ``data("values")`` takes :func:`rows`."""
     drawn = lines(results, setting)
     names = list(drawn)
-    marks = sorted({row["x"] for row in rows(results, setting)})
+    marks = sorted({row["x"] for row in rows(results, setting, split)})
     logarithmic = setting in LOGARITHMIC and marks[0] > 0
     if logarithmic:
         room = (marks[-1] / marks[0]) ** 0.06
@@ -66,7 +67,7 @@ def spec(results: Results, setting: str) -> Spec:
         "y": {
             "field": "value",
             "type": "quantitative",
-            "title": "test accuracy (%)",
+            "title": f"{SPLIT_WORDS[split]} accuracy (%)",
             "scale": {
                 "domain": [{"expr": "low"}, {"expr": "high"}], "nice": True, "zero": False,
             },

@@ -60,7 +60,8 @@ def read_pictures(study_folder: Path) -> dict[str, npt.NDArray[np.uint8]]:
     if not path.is_file():
         return {}
     try:
-        with np.load(path, allow_pickle=False) as held:
+        # Opened here, since NumPy leaves a damaged archive open.
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as held:
             names, pixels = held["name"], held["pixels"]
     except (KeyError, OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"cannot read {path}: {error}") from error

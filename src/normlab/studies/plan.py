@@ -125,6 +125,8 @@ def make_plan(
         raise InputError(f"seeds must be a whole number of at least 1, got {count!r}")
     looks = looks_up_to(seeds) if until_decided else ()
     rule, given = _rule(stated, reference, margin, looks)
+    if looks and seeds is not None:
+        given |= {"looks"}
     plan = Plan(
         what=Path(what).stem,
         title=stated.get("title", Path(what).stem),
@@ -168,7 +170,7 @@ def _rule(
     rule = Rule(named, looks=looks)
     if "margin" in given:
         rule = replace(rule, margin=checked_margin(given["margin"]))
-    return rule, frozenset([*given, *(["looks"] if looks else [])])
+    return rule, frozenset(given)
 
 
 def _arms(

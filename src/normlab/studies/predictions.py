@@ -284,7 +284,8 @@ def _read(run: Run, split: str) -> SplitPredictions:
     if not path.is_file():
         raise InputError(f"{FILE} is missing from its folder")
     try:
-        with np.load(path, allow_pickle=False) as held:
+        # Opened here, since NumPy leaves a damaged archive open.
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as held:
             images = held[f"{split}_image"]
             labels = held[f"{split}_label"]
             probabilities = held[f"{split}_probabilities"]

@@ -227,7 +227,7 @@ def _joined_rule(there: dict[str, Any], plan: Plan, folder: Path, seeds: tuple[i
         old,
         reference=asked.reference if "reference" in plan.stated else old.reference,
         margin=asked.margin if "margin" in plan.stated else old.margin,
-        looks=asked.looks or old.looks,
+        looks=old.looks or asked.looks,
     )
     ended = [
         _ended_identity(run_folder(folder, arm, seed)) is not None

@@ -291,11 +291,15 @@ def read_tunings(results: Results) -> tuple[Tuning, ...]:
     Raises:
         InputError: a file cannot be read.
     """
-    found = []
-    for path in sorted((results.folder / FOLDER).glob("*/tuning.json")):
-        if (path.parent / "tuned" / "study.toml").is_file():
-            found.append(_read(results, path))
-    return tuple(found)
+    # Kept with the results, as a cached property is: read once, gone with them.
+    kept: dict[str, tuple[Tuning, ...]] = results.__dict__
+    if "_tunings" not in kept:
+        kept["_tunings"] = tuple(
+            _read(results, path)
+            for path in sorted((results.folder / FOLDER).glob("*/tuning.json"))
+            if (path.parent / "tuned" / "study.toml").is_file()
+        )
+    return kept["_tunings"]
 
 
 def _read(results: Results, path: Path) -> Tuning:

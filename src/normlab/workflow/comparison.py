@@ -183,6 +183,7 @@ def compare(
     if search is not None:
         made += tune_setting(study, dataset, search, wanted, watcher, run)
     results = studies.read_results(study.folder)
+    studies.keep_pictures(study.folder, dataset, [hard.name for hard in studies.hardest(results)])
     return Comparison(study.folder, results, write_report(results), made)
 
 

@@ -1,4 +1,3 @@
-"use strict";
 (() => {
   const content = JSON.parse(document.getElementById("content").textContent);
   const arms = content.arms.map((arm) => arm.name);
@@ -42,6 +41,7 @@
     const view = chart.view;
     view.signal("palette", content.arms.map((arm) => arm[tone]));
     if (chart.lines) view.signal("lines", chart.lines.map((line) => line[tone]));
+    for (const [name, tones] of Object.entries(chart.tones ?? {})) view.signal(name, tones[tone]);
     if (chart.arm) view.signal("own", content.arms.find((arm) => arm.name === chart.arm)[tone]);
     for (const name of ["ink", "muted", "grid", "ground"]) {
       view.signal(name, root.getPropertyValue(`--${name}`).trim());
@@ -52,16 +52,20 @@
   const fill = (chart) => {
     const rows = chart.rows();
     chart.view.data(chart.data, rows);
-    const [low, high] = chart.axis();
-    if (low !== null) chart.view.signal("low", low);
-    chart.view.signal("high", high);
+    if (chart.axis) {
+      const [low, high] = chart.axis();
+      if (low !== null) chart.view.signal("low", low);
+      chart.view.signal("high", high);
+    }
     chart.points = rows.filter(chart.pointed);
     return chart.view.runAsync();
   };
 
   const make = async (place, spec, chart) => {
-    // Vega writes a role and a label of its own on the element that it is given.
+    // Vega writes a role and a label of its own on the element that it is given, and roles without
+    // a name on what it draws: the place says in words what the chart shows, the rest is hidden.
     const inside = document.createElement("div");
+    inside.setAttribute("aria-hidden", "true");
     place.append(inside);
     const made = await vegaEmbed(inside, structuredClone(spec), {
       mode: "vega", renderer: "svg", actions: false, defaultStyle: false, tooltip: false,
@@ -120,7 +124,7 @@
 
   const tell = (chart, row, event) => {
     const head = document.createElement("strong");
-    head.textContent = row.arm;
+    head.textContent = chart.head ? chart.head(row) : row.arm;
     tip.replaceChildren(head, ...chart.told(row).map(([name, value]) => line(name, value)));
     tip.hidden = false;
     const { width, height } = tip.getBoundingClientRect();
@@ -154,7 +158,7 @@
 
   const follow = (chart) => {
     const seek = (event) => {
-      const row = nearest(chart, event);
+      const row = (chart.seek ?? nearest)(chart, event);
       if (!row) return quiet();
       tell(chart, row, event);
       if (chart.focusing) bringForward(row.arm, row.epoch ?? 0);
@@ -233,6 +237,7 @@
         ...["p99", "p80", "p20", "p1"].map((name) => [`${name.slice(1)} %`, row[name].toPrecision(3)])],
     }));
   }
+  for (const section of sections) making.push(...section({ content, shown, make, fill }));
   Promise.all(making).then(() => {
     charts.forEach(follow);
     document.documentElement.dataset.ready = "true";

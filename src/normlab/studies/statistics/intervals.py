@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +30,7 @@ class Interval:
         return (self.high - self.low) / 2
 
 
+@lru_cache(maxsize=4096)
 def quantile(level: float, degrees: float) -> float:
     """The two-sided quantile of Student's t: ``P(|T| <= t) = level``."""
     from scipy.stats import t

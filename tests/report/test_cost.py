@@ -1,0 +1,137 @@
+"""Time and memory beside accuracy: from what the runs recorded, and told as that."""
+
+from __future__ import annotations
+
+import csv
+import json
+import statistics
+from pathlib import Path
+
+import pytest
+
+from normlab.report import ReportFiles, cost, write_report
+from normlab.studies import Results, read_results
+
+from .folders import ARMS, make_study
+
+
+def _times(run: Path, seconds: list[float]) -> None:
+    """Put these seconds into the training rows of a history."""
+    path = run / "history.csv"
+    with path.open(newline="") as opened:
+        rows = list(csv.DictReader(opened))
+    left = iter(seconds)
+    for row in rows:
+        row["seconds"] = str(next(left)) if row["split"] == "train_running" else "100"
+    with path.open("w", newline="") as opened:
+        writer = csv.DictWriter(opened, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+@pytest.fixture
+def timed(tmp_path: Path) -> Path:
+    """Two arms, two seeds, three epochs of 40 steps."""
+    folder = make_study(tmp_path / "study", arms=("bn", "gn"), seeds=2, epochs=3)
+    for arm, seed, seconds in (
+        ("bn", 0, [9.0, 0.4, 0.4]), ("bn", 1, [9.0, 0.6, 0.5]),
+        ("gn", 0, [0.8, 0.8, 0.8]), ("gn", 1, [1.2, 1.2, 1.2]),
+    ):  # fmt: skip
+        _times(folder / f"runs/{arm}/seed-{seed}", seconds)
+    return folder
+
+
+def test_the_time_of_a_step(timed: Path) -> None:
+    results = read_results(timed)
+    assert [cost.step_milliseconds(run) for run in results.runs] == pytest.approx(
+        [10, 15, 20, 30]
+    )  # fmt: skip
+    bn, gn = cost.costs(results)
+    assert bn.step is not None
+    assert gn.step is not None
+    assert (bn.step.mean, bn.step.n) == (pytest.approx(12.5), 2)
+    assert bn.step.sd == pytest.approx(statistics.stdev([10, 15]))
+    assert (bn.relative, gn.relative) == (1, pytest.approx(2))
+    assert [c.relative for c in cost.costs(results, "gn")] == [pytest.approx(0.5), 1]
+    assert bn.accuracy == results.spread("bn", "test", "accuracy")
+
+
+def test_runs_that_ended_otherwise_do_not_count(timed: Path) -> None:
+    path = timed / "runs/gn/seed-1/run.json"
+    record = {**json.loads(path.read_text()), "status": "diverged at step 9", "metrics": None}
+    path.write_text(json.dumps(record))
+    gn = cost.costs(read_results(timed))[1]
+    assert gn.step is not None
+    assert (gn.step.mean, gn.step.sd, gn.step.n) == (pytest.approx(20), None, 1)
+
+
+def test_markdown_and_latex(timed: Path) -> None:
+    results = read_results(timed)
+    write_report(results)
+    said = (timed / "results.md").read_text(encoding="utf-8").split("## Cost beside accuracy")[1]
+    row = next(line for line in said.splitlines() if line.startswith("| `gn`"))
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[2:] == ["25.0 ± 7.1", "2.00 ×", "171,762", "2.5"]
+    assert "time against bn" in said
+    assert "with 2 processes side by side" in said
+    tex = (timed / "cost.tex").read_text(encoding="utf-8")
+    assert r"gn & " in tex
+    assert r"25.0 $\pm$ 7.1 & 2.00 $\times$ & 171,762 & 2.5 \\" in tex
+    body = [line for line in tex.splitlines() if not line.startswith("%")]
+    assert body[0] == r"\begin{tabular}{lrrrrr}"
+    assert all(line.count(" & ") == 5 for line in body if line.endswith(r"\\"))
+    assert "time against gn" in cost.markdown(results, "gn")
+    assert "time against gn" in cost.latex(results, "gn")
+
+
+def test_records_of_before_show_a_dash(tmp_path: Path) -> None:
+    folder = make_study(tmp_path / "study", arms=("bn",), seeds=1, epochs=1, memory=False)
+    report = write_report(read_results(folder))
+    text = report.markdown.read_text(encoding="utf-8")
+    assert "| 171,754 | – |" in text
+    assert "did not record it" in text
+    assert "processes side by side" not in text
+    assert r"171,754 & -- \\" in (folder / "cost.tex").read_text(encoding="utf-8")
+
+
+def test_the_peak_of_a_gpu_is_a_column_of_its_own(tmp_path: Path) -> None:
+    folder = make_study(tmp_path / "study", arms=("bn", "gn"), seeds=1, epochs=1)
+    path = folder / "runs/bn/seed-0/run.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({**record, "memory": {**record["memory"], "peak": 300 << 20}}))
+    text = cost.markdown(read_results(folder))
+    assert "peak on the GPU (MiB)" in text
+    assert text.count("| 300 |") == 1
+    assert "| 2.5 | – |" in text
+
+
+def test_the_notes_tell_implementations_apart(main_study: Results, timed: Path) -> None:
+    assert any("torch_bn is one fused operation" in note for note in cost.notes(main_study))
+    assert not any("torch_bn" in note for note in cost.notes(read_results(timed)))
+
+
+def test_points_with_both_spreads(main_study: Results, main_report: ReportFiles) -> None:
+    rows = cost.rows(main_study)
+    assert [row["arm"] for row in rows] == list(ARMS)
+    for row in rows:
+        accuracy = main_study.spread(row["arm"], "test", "accuracy")
+        assert accuracy is not None
+        assert accuracy.sd is not None
+        assert row["y"] == pytest.approx(100 * accuracy.mean)
+        assert row["y_high"] - row["y_low"] == pytest.approx(200 * accuracy.sd)
+    names = {path.name for path in main_report.figures}
+    assert {"accuracy-by-cost.svg", "accuracy-by-cost.png"} <= names
+    low, high = cost.bounds(rows)["x"]
+    assert low == 0
+    assert all(row["x_high"] < high for row in rows)
+
+
+def test_no_times_no_chart(tmp_path: Path) -> None:
+    folder = make_study(tmp_path / "study", arms=("bn",), seeds=1, epochs=1)
+    for path in folder.rglob("history.csv"):
+        path.unlink()
+    results = read_results(folder)
+    assert cost.payload(results) is None
+    assert cost.figures(results) == {}
+    assert "| – | – |" in cost.markdown(results)
+    assert 'id="costs"' not in write_report(results).html.read_text(encoding="utf-8")
