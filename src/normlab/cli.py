@@ -685,10 +685,13 @@ def _command_line() -> str:
 
 
 def _print_results(console: Console, results: Any, report: Any) -> None:
-    from .report import sanity, tables
+    from .report import answer, sanity, tables
 
     console.print()
     console.print(tables.terminal_table(results, console.width))
+    console.print()
+    for index, line in enumerate(answer.terminal_lines(results)):
+        console.print(line, highlight=False, markup=False, style="" if index else "bold")
     for said in sanity.verdicts(results):
         console.print()
         for sentence in (said.function, *said.trained):

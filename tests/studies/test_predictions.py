@@ -24,6 +24,7 @@ from normlab.studies import (
     read_results,
     split_predictions,
 )
+from normlab.workflow import compare
 from report.folders import make_study
 
 ARMS = ("bn", "gn", "none")
@@ -281,3 +282,21 @@ def test_pictures_that_cannot_be(digits: DataSet, tmp_path: Path) -> None:
         archive.writestr("name.npy", "no array")
     with pytest.raises(InputError, match="cannot read"):
         read_pictures(tmp_path)
+
+
+def test_a_comparison_keeps_what_its_report_shows(tmp_path: Path) -> None:
+    made = compare(
+        data="digits", arms="none", seeds=1, limit_per_class=16, n=1, epochs=1, workers=1,
+        out=tmp_path / "study",
+    )  # fmt: skip
+    names = [image.name for image in hardest(made.results)]
+    assert len(names) > 10  # one epoch learns next to nothing
+    split = load(DataConfig(limit_per_class=16)).splits["test"]
+    found = read_pictures(made.folder)
+    assert list(found) == names
+    for name, pixels in found.items():
+        assert np.array_equal(pixels, split.images(np.flatnonzero(split.names == name))[0])
+    record = made.results.runs[0].record
+    f1 = [spread.mean for spread in class_f1(made.results, "none") if spread is not None]
+    assert np.mean(f1) == pytest.approx(record["metrics"]["test"]["macro_f1"])
+    assert record["side_by_side"] == 1

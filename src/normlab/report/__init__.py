@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ..lazy import names_of
 
 if TYPE_CHECKING:
-    from . import charts, feature_charts, sanity, tables, value_charts
+    from . import answer, charts, feature_charts, sanity, tables, value_charts
     from .files import ReportFiles, write_report
     from .tables import html_table, latex_table, markdown_table, terminal_table
 
@@ -19,6 +19,7 @@ _HOME = {
     "html_table": "tables",
     "latex_table": "tables",
     "markdown_table": "tables",
+    "answer": "answer",
     "charts": "charts",
     "feature_charts": "feature_charts",
     "sanity": "sanity",
@@ -30,6 +31,7 @@ _HOME = {
 
 __all__ = [
     "ReportFiles",
+    "answer",
     "html_table",
     "latex_table",
     "markdown_table",

@@ -13,8 +13,6 @@ from .charts import LIGHT, Spec, chart, colour, files, for_page
 from .classes import SHAPES
 
 FIGURE = "accuracy-by-cost"
-NAMED_UP_TO = 12
-"""More arms than these have no names in the chart."""
 MIB = 1 << 20
 
 
@@ -143,11 +141,17 @@ def spec(results: Results) -> Spec:
         "scale": {"domain": list(axes["y"]), "nice": True, "zero": False},
         "axis": {"tickCount": 5},
     }  # fmt: skip
-    hue = colour(results)
+    # An arm a name, in as many columns as there is room for.
+    longest = max(map(len, results.arms))
+    legend = {
+        "title": None, "orient": "top", "labelLimit": 200, "symbolOpacity": 1, "symbolSize": 80,
+        "columns": {"expr": f"max(1, floor(width / {7 * min(longest, 28) + 44}))"},
+    }  # fmt: skip
+    hue = {**colour(results), "legend": legend}
     at = {"x": {**x, "field": "x"}, "y": {**y, "field": "y"}, "color": hue}
     bar = {"type": "rule", "strokeWidth": 1.5, "strokeOpacity": 0.6}
     shape = {
-        "field": "arm", "type": "nominal", "legend": None,
+        "field": "arm", "type": "nominal", "legend": legend,
         "scale": {"domain": list(results.arms),
                   "range": [SHAPES[i % len(SHAPES)] for i in range(len(results.arms))]},
     }  # fmt: skip
@@ -159,14 +163,6 @@ def spec(results: Results) -> Spec:
             "encoding": {**at, "shape": shape},
         },
     ]
-    if len(results.arms) <= NAMED_UP_TO:
-        layers.append(
-            {
-                "mark": {"type": "text", "align": "left", "baseline": "bottom", "dx": 7, "dy": -4,
-                         "fontSize": 12, "limit": 160, "color": {"expr": "ink"}},
-                "encoding": {"x": at["x"], "y": at["y"], "text": {"field": "arm"}},
-            }
-        )  # fmt: skip
     return chart(
         {
             "data": {"name": "costs", "values": []},
@@ -185,10 +181,6 @@ def figures(results: Results) -> dict[str, tuple[str, bytes]]:
         return {}
     drawn = {**spec(results), "width": 460, "background": LIGHT["ground"]}
     drawn["data"]["values"] = found
-    if len(results.arms) > NAMED_UP_TO:
-        for channel in ("color", "shape"):
-            encoding = drawn["layer"][2]["encoding"]
-            encoding[channel] = {**encoding[channel], "legend": {"title": None}}
     return {FIGURE: files(drawn)}
 
 
@@ -285,7 +277,7 @@ def _heads(found: list[Cost], reference: str) -> list[str]:
 def _cells(cost: Cost, found: list[Cost]) -> list[str]:
     cells = [
         tables.cell(cost.accuracy),
-        _milliseconds(cost.step),
+        _milliseconds(cost.step, found),
         tables.NO_VALUE if cost.relative is None else f"{cost.relative:.2f} ×",
         tables.NO_VALUE if cost.parameters is None else f"{cost.parameters:,}",
         _mebibytes(cost.kept),
@@ -293,10 +285,12 @@ def _cells(cost: Cost, found: list[Cost]) -> list[str]:
     return [*cells, _mebibytes(cost.peak)] if any(c.peak is not None for c in found) else cells
 
 
-def _milliseconds(spread: Spread | None) -> str:
+def _milliseconds(spread: Spread | None, found: list[Cost]) -> str:
+    """With as many digits after the point as the shortest time of the table needs."""
     if spread is None:
         return tables.NO_VALUE
-    places = 1 if spread.mean >= 10 else 2
+    shortest = min(cost.step.mean for cost in found if cost.step is not None)
+    places = 1 if shortest >= 10 else 2
     mean = f"{spread.mean:.{places}f}"
     return mean if spread.sd is None else f"{mean} ± {spread.sd:.{places}f}"
 

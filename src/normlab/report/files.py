@@ -7,7 +7,19 @@ from pathlib import Path
 
 from ..files import write_bytes, write_text
 from ..studies import Results, write_results_csv
-from . import charts, classes, cost, feature_charts, page, sanity, tables, tuned, value_charts
+from . import (
+    answer,
+    charts,
+    classes,
+    cost,
+    differences,
+    feature_charts,
+    page,
+    sanity,
+    tables,
+    tuned,
+    value_charts,
+)
 
 
 @dataclass(frozen=True)
@@ -31,7 +43,8 @@ class ReportFiles:
 def write_report(results: Results, *, all_pairs: bool = False) -> ReportFiles:
     """Write tables, figures and the page of a study into its folder.
 
-    Only the study's own files are read, and no network is used.
+    Only the study's own files are read, and no network is used. With ``all_pairs`` every two arms
+    are compared too.
 
     Raises:
         InputError: a file cannot be written.
@@ -39,9 +52,11 @@ def write_report(results: Results, *, all_pairs: bool = False) -> ReportFiles:
     folder = results.folder
     csv = write_results_csv(results)
     markdown, latex = folder / "results.md", folder / "results.tex"
-    write_text(markdown, _markdown(results))
+    write_text(markdown, _markdown(results, all_pairs))
     write_text(latex, tables.latex_table(results))
     write_text(folder / "cost.tex", cost.latex(results))
+    write_text(folder / "comparisons.csv", differences.comparisons_csv(results))
+    write_text(folder / "comparisons.tex", differences.latex(results))
     for name, text in tuned.latex(results).items():
         write_text(folder / name, text)
     figures = []
@@ -52,6 +67,7 @@ def write_report(results: Results, *, all_pairs: bool = False) -> ReportFiles:
         **classes.figures(results),
         **cost.figures(results),
         **tuned.figures(results),
+        **differences.figures(results),
     }
     for name, (svg, png) in drawn.items():
         for path, content in (
@@ -61,16 +77,17 @@ def write_report(results: Results, *, all_pairs: bool = False) -> ReportFiles:
             write_bytes(path, content)
             figures.append(path)
     where = folder / "report.html"
-    write_text(where, page.render(results))
+    write_text(where, page.render(results, all_pairs=all_pairs))
     return ReportFiles(csv, markdown, latex, where, tuple(figures))
 
 
-def _markdown(results: Results) -> str:
+def _markdown(results: Results, all_pairs: bool) -> str:
     """results.md, section by section."""
     return "".join(
         (
-            tables.markdown_file(results),
+            tables.markdown_file(results, answer.markdown(results)),
             tuned.markdown(results),
+            differences.markdown(results, all_pairs=all_pairs),
             sanity.markdown(results),
             classes.markdown(results),
             cost.markdown(results),

@@ -12,9 +12,20 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__, pages
-from ..studies import Results, Run, read_curves
+from ..studies import Results, Run, read_curves, read_tunings
 from ..studies.curves import GAP, IMPROVING, OSCILLATION
-from . import charts, classes, cost, feature_charts, sanity, tables, tuned, value_charts
+from . import (
+    answer,
+    charts,
+    classes,
+    cost,
+    differences,
+    feature_charts,
+    sanity,
+    tables,
+    tuned,
+    value_charts,
+)
 from .arms import families, styles
 from .data_findings import LIMITED, data_findings
 
@@ -23,13 +34,13 @@ if TYPE_CHECKING:
 
 MANY_CLASSES = 12
 """Above this the table of counts is folded."""
-SCRIPTS = ("tuned.js", "classes.js", "cost.js", "report.js")
+SCRIPTS = ("differences.js", "tuned.js", "classes.js", "cost.js", "report.js")
 """Sections say what they draw; the last one has the tools and starts."""
 DIGITS = 5
 """Significant digits of the values in the page's charts."""
 
 
-def render(results: Results) -> str:
+def render(results: Results, *, all_pairs: bool = False) -> str:
     """report.html."""
     from markupsafe import Markup
 
@@ -37,6 +48,9 @@ def render(results: Results) -> str:
     drawn = charts.lines(results)
     return environment.get_template("report.html.j2").render(
         **_story(results, drawn),
+        answer=answer.answer(results),
+        differences=differences.context(results, all_pairs=all_pairs),
+        pairs_note=differences.pairs_note(results),
         table=tables.html_table(results),
         blocks=tables.html_blocks(results),
         notes=tables.meaning(results),
@@ -100,6 +114,7 @@ def _payload(results: Results, drawn: list[charts.Line]) -> dict[str, Any]:
         "classes": classes.payload(results),
         "cost": cost.payload(results),
         "tunings": tuned.payload(results),
+        "differences": differences.payload(results),
     }
 
 
@@ -218,9 +233,15 @@ def _story(results: Results, drawn: list[charts.Line]) -> dict[str, Any]:
         "dates": _dates(results.runs),
         "limits": _limits(results),
         "classes": classes.context(results),
-        "cost": cost.context(results),
+        "cost": cost.context(results, _timed_against(results)),
         "tunings": tuned.context(results),
     }  # fmt: skip
+
+
+def _timed_against(results: Results) -> str | None:
+    """The reference, where it is one arm."""
+    reference = answer.judged(results).rule.reference
+    return reference if reference in results.arms else None
 
 
 def _facts(results: Results) -> list[tuple[str, str]]:
@@ -399,17 +420,16 @@ def _limits(results: Results) -> list[str]:
             "One seed an arm. Nobody can say from this whether a difference is the arm's or "
             "luck's: repeat it with more seeds."
         )
-    else:
+    elif seeds < 10:
         said.append(
-            f"{seeds} seeds an arm. A standard deviation of so few values is itself rough; more "
-            "seeds make it firmer."
-            if seeds < 10
-            else f"{seeds} seeds an arm."
+            f"{seeds} seeds an arm. The spread over so few is itself known only roughly, which is "
+            "why numbers of seeds are given as ranges."
         )
-    said.append(
-        "Do not rank arms whose difference is smaller than the spread of their runs. The order "
-        "in the table is the order in which they were asked, nothing else."
-    )
+    if len(results.arms) > 1:
+        said.append(
+            "The order in the tables is the order in which the arms were asked. It ranks nothing, "
+            "and means that differ by less than their interval do not either."
+        )
     varied, shared = question.get("varied", ()), question.get("run", {})
     scaled = "lr_scaling" in varied or shared.get("lr_scaling", "none") != "none"
     if not {"lr", "lr_scaling"} & set(varied) and len(results.arms) > 1:
@@ -417,8 +437,9 @@ def _limits(results: Results) -> list[str]:
         named = "" if rate is None else f" ({rate:g})"
         said.append(
             f"One learning rate{named}{', scaled with the batch,' if scaled else ''} is shared by "
-            "all arms. An arm that would learn better at another rate is at a disadvantage here; "
-            "the rate often matters more than the normalization."
+            "all arms. An arm that would learn better at another rate is at a disadvantage in the "
+            "first table; the rate often matters more than the normalization."
+            + ("" if read_tunings(results) else " --tune lr gives each arm its own.")
         )
     if "batch_size" in varied and not {"epochs", "budget"} & set(varied):
         said.append(

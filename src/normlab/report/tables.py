@@ -149,10 +149,11 @@ def markdown_table(results: Results) -> str:
     return "\n".join(lines) + "\n"
 
 
-def markdown_file(results: Results) -> str:
-    """results.md: title, table, notes."""
+def markdown_file(results: Results, answer: str = "") -> str:
+    """The beginning of results.md: title, answer, table, notes."""
     title = markdown_text(str(results.question.get("title") or results.folder.name))
-    return f"# {title}\n\n{markdown_table(results)}"
+    head = f"{answer}## Results\n\n" if answer else ""
+    return f"# {title}\n\n{head}{markdown_table(results)}"
 
 
 def latex_table(results: Results) -> str:
@@ -363,7 +364,7 @@ def latex_text(text: str) -> str:
 
 
 def latex_cell(text: str) -> str:
-    return text.replace(" ± ", r" $\pm$ ").replace(NO_VALUE, "--")
+    return text.replace(" ± ", r" $\pm$ ").replace(NO_VALUE, "--").replace("−", "$-$")
 
 
 def one_line(text: str) -> str:

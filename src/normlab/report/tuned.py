@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..studies import Comparison, Judgement, Results, Tuning, Verdict, judge, read_tunings
+from ..studies import Judgement, Results, Tuning, Verdict, read_tunings
 from . import tables, value_charts
+from .answer import judged
 from .charts import Spec, for_page, render
 from .value_charts import TITLES
+from .wording import count, listed, with_interval
 
 HEADS = ("difference", "verdict")
 
@@ -51,7 +53,7 @@ def sentences(results: Results, tuning: Tuning) -> list[str]:
     own = sum(float(run.record.get("seconds", 0)) for run in results.runs)
     beside = f", {tuning.seconds / own:.1f} times that of the study's own runs" if own else ""
     said.append(
-        f"The cost of tuning: {_count(len(trials), 'trial')}, {_duration(tuning.seconds)} of "
+        f"The cost of tuning: {count(len(trials), 'trial')}, {_duration(tuning.seconds)} of "
         f"training{beside}."
     )
     said.append(_changes(results, tuning))
@@ -83,7 +85,7 @@ def context(results: Results) -> list[dict[str, Any]]:
 def rows(results: Results, tuning: Tuning) -> list[tuple[str, ...]]:
     """A row an arm: test accuracy, difference and verdict at the shared value; the chosen value;
     the same three at that."""
-    shared = judge(results, tuning.rule, images=False)
+    shared = judged(results)
     found: list[tuple[str, ...]] = []
     for arm in results.arms:
         choice = tuning.choice(arm)
@@ -247,23 +249,14 @@ def _judged(judgement: Judgement, arm: str) -> tuple[str, str]:
     found = judgement.of(arm)
     if found is None:
         return "reference", tables.NO_VALUE
-    return difference_cell(found), str(found.verdict)
-
-
-def difference_cell(comparison: Comparison) -> str:
-    """ "-1.2 [-2.4, 0.1]" in points."""
-    if comparison.difference is None:
-        return tables.NO_VALUE
-    mean = f"{100 * comparison.difference.mean:+.1f}"
-    interval = comparison.interval
-    if interval is None:
-        return mean
-    return f"{mean} [{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]"
+    if found.difference is None:
+        return tables.NO_VALUE, "no verdict"
+    return with_interval(found.difference.mean, found.interval), str(found.verdict)
 
 
 def _changes(results: Results, tuning: Tuning) -> str:
     """Whether a verdict differs between the two tables."""
-    shared = judge(results, tuning.rule, images=False)
+    shared = judged(results)
     changed = []
     for before in shared.comparisons:
         choice = tuning.choice(before.arm)
@@ -277,7 +270,7 @@ def _changes(results: Results, tuning: Tuning) -> str:
         every = {comparison.verdict for comparison in shared.comparisons}
         more = " No comparison is decided in either." if every == {Verdict.INCONCLUSIVE} else ""
         return f"No verdict differs between the two tables, with every arm at {own}.{more}"
-    return f"With every arm at {own} the verdict changes for {_and(changed)}; no other does."
+    return f"With every arm at {own} the verdict changes for {listed(changed)}; no other does."
 
 
 def _label(tuning: Tuning) -> str:
@@ -305,22 +298,14 @@ def _value(value: Any) -> str:
 def _seeds(seeds: Sequence[int]) -> str:
     """ "2 seeds (1000 and 1001)"."""
     return (
-        f"{_count(len(seeds), 'seed')} ({_listed(seeds)})"
+        f"{count(len(seeds), 'seed')} ({_listed(seeds)})"
         if len(seeds) > 1
         else (f"seed ({seeds[0]})")
     )
 
 
 def _listed(values: Sequence[Any]) -> str:
-    return _and([_value(value) for value in values])
-
-
-def _and(parts: Sequence[str]) -> str:
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
-
-
-def _count(number: int, word: str) -> str:
-    return f"{number:,} {word}{'' if number == 1 else 's'}"
+    return listed([_value(value) for value in values])
 
 
 def _duration(seconds: float) -> str:
