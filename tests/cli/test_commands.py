@@ -319,6 +319,32 @@ def test_stopping_leaves_a_study_that_goes_on(tmp_path: Path) -> None:
     assert statuses == ["complete", "complete"]
 
 
+def test_two_models_and_several_studies(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, arms in (("one", "bn,none"), ("two", "gn")):
+        assert main(["compare", "--arms", arms, *QUICK, "--out", name]) == 0
+    assert "One run an arm" not in capsys.readouterr().out.split("two")[-1]
+    (tmp_path / "one/report.html").unlink()
+    (tmp_path / "two/report.html").unlink()
+    assert main(["report", "one", "two", "--all-pairs"]) == 0
+    assert (tmp_path / "one/report.html").is_file()
+    assert (tmp_path / "two/report.html").is_file()
+    assert main(["report", "one", "three"]) == 2
+    assert "three holds no study" in capsys.readouterr().err
+    assert main(["report"]) == 2
+    assert "name a study's folder" in capsys.readouterr().err
+
+    runs = ["one/runs/bn/seed-0", "one/runs/none/seed-0"]
+    assert main(["mcnemar", *runs]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"bn seed 0 and none seed 0 on \d+ test images", said)
+    assert "two checkpoints, not two methods" in said
+    assert main(["mcnemar", "one/runs/bn/seed-0", "nowhere"]) == 2
+    assert "nowhere holds no run" in capsys.readouterr().err
+
+
 @pytest.mark.skipif(not FASHION.is_dir(), reason="needs Debian's package dataset-fashion-mnist")
 def test_fashion_mnist(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["compare", "--data", str(FASHION), "--arms", "gn", *QUICK]

@@ -40,7 +40,7 @@ VAL = "[data-quantity=accuracy][data-split=val]"
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [400, 1280])
+@pytest.mark.parametrize("width", [400, 768, 1280, 1600])
 def test_offline_quiet_and_within_its_width(
     open_page: OpenPage, main_report: ReportFiles, width: int, scheme: str
 ) -> None:
@@ -48,10 +48,10 @@ def test_offline_quiet_and_within_its_width(
     assert watch.requests == [main_report.html.as_uri()]
     assert watch.complaints == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    assert page.locator("[role=img] svg").count() == 11
+    assert page.locator("[role=img] svg").count() == 12
     assert len(_strokes(page, VAL)) == len(ARMS)
     shown = page.locator("table.results:visible")
-    assert shown.count() == (1 if width == 1280 else 3)
+    assert shown.count() == (1 if width >= 1280 else 3)
     for index in range(shown.count()):
         box = shown.nth(index).bounding_box()
         assert box is not None
@@ -62,7 +62,7 @@ def test_offline_quiet_and_within_its_width(
         for box in (chart.bounding_box() for chart in page.locator("[data-quantity]").all())
         if box
     }
-    assert len(lefts) == (2 if width == 1280 else 1)
+    assert len(lefts) == (2 if width >= 1280 else 1)
     assert page.locator("text=Open in Vega").count() == 0
 
 
@@ -136,6 +136,43 @@ def test_hovering_tells_arm_epoch_mean_and_seeds(
     assert watch.complaints == []
 
 
+def test_the_answer_is_what_one_sees_first(open_page: OpenPage, main_report: ReportFiles) -> None:
+    for width in (400, 1280):
+        page, _ = open_page(main_report.html, width)
+        box = page.locator(".lead").bounding_box()
+        assert box is not None
+        assert box["y"] + box["height"] < 450
+        marks = page.locator(".verdicts .mark")
+        assert marks.count() == len(ARMS) - 1
+        assert set(marks.all_inner_texts()) <= {"equivalent", "better", "worse", "inconclusive"}
+
+
+def test_hovering_a_difference_tells_its_intervals(
+    open_page: OpenPage, main_report: ReportFiles
+) -> None:
+    page, watch = open_page(main_report.html)
+    chart = page.locator("#differences")
+    chart.scroll_into_view_if_needed()
+    box = chart.locator("svg").bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 0.6 * box["width"], box["y"] + 17)
+    tip = page.locator(".tip")
+    tip.wait_for(state="visible")
+    text = tip.inner_text()
+    assert text.startswith("torch_bn")
+    number = r"[+−]?\d+\.\d\d"
+    assert re.search(rf"beside bn {number}", text)
+    assert re.search(rf"together \[{number}, {number}\]", text)
+    assert re.search(rf"alone \[{number}, {number}\]", text)
+    assert re.search(r"verdict (equivalent|better|worse|inconclusive)", text)
+    assert len(re.findall(rf"seed \d {number}", text)) == 3
+    ticks = "#differences svg path[fill='#2f7bff'], #differences svg line[stroke='#2f7bff']"
+    assert page.locator(ticks).count() > 0
+    page.locator("label", has_text=re.compile("^gn$")).first.click()
+    page.wait_for_function(f'document.querySelectorAll("{ticks}").length === 0')
+    assert watch.complaints == []
+
+
 def test_charts_follow_the_theme_and_the_width(
     open_page: OpenPage, main_report: ReportFiles
 ) -> None:
@@ -170,6 +207,12 @@ def test_charts_follow_the_theme_and_the_width(
 
 def test_prints_in_light(open_page: OpenPage, main_report: ReportFiles) -> None:
     page, watch = open_page(main_report.html, scheme="dark")
+    label = f"{VAL} .mark-text.role-axis-label text"
+    # As the browser does when a person prints.
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.locator(label).first.get_attribute("fill") == "#444"
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.locator(label).first.get_attribute("fill") != "#444"
     assert len(page.pdf()) > 20_000
     assert watch.complaints == []
 

@@ -24,7 +24,9 @@ CURVES = {
     for split in ("train", "val")
 }
 
-ALONE = {"accuracy-test", "accuracy-by-cost", "f1-by-class", *(f"confusion-{a}" for a in ARMS)}
+ALONE = {"accuracy-test", "accuracy-by-cost", "differences", "f1-by-class"} | {
+    f"confusion-{arm}" for arm in ARMS
+}
 
 
 def _rgb(colour: str) -> tuple[int, int, int]:
@@ -58,6 +60,8 @@ def test_pngs_show_every_arm_on_white(main_report: ReportFiles) -> None:
             assert image.getpixel((0, 0)) == (255, 255, 255)
             colours = {colour for _, colour in image.getcolors(1 << 24) or ()}
             for arm in () if path.stem.startswith("confusion-") else ARMS:
+                if (path.stem, arm) == ("differences", "bn"):
+                    continue  # the reference has no row
                 assert _rgb(CATALOGUE[arm].light) in colours, f"{path.name}: {arm}"
 
 

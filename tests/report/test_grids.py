@@ -50,7 +50,7 @@ def test_each_layer_has_its_own_charts(report: ReportFiles) -> None:
 
 def test_seven_layers_alone_have_no_charts_of_their_own(main_report: ReportFiles) -> None:
     names = {path.stem for path in main_report.figures if not path.stem.startswith("confusion-")}
-    assert len(names) == 11
+    assert len(names) == 12
     assert not any(name.endswith(("-bn", "-gn", "-none")) for name in names)
 
 

@@ -88,7 +88,7 @@ def test_markdown_numbers(main_study: Results, main_report: ReportFiles) -> None
     text = main_report.markdown.read_text(encoding="utf-8")
     assert text.startswith(f"# {main_study.question['title']}\n")
     assert markdown_table(main_study) in text
-    found = _markdown_rows(text.split("\n## ")[0])
+    found = _markdown_rows(text.split("\n## Results")[1].split("\n## ")[0])
     assert list(found)[2:] == list(ARMS)
     for arm in ARMS:
         assert found[arm] == [*_expected(main_study, arm), "3"]

@@ -15,8 +15,7 @@ from normlab.studies.statistics import (
     simultaneous_level,
     t_interval,
 )
-
-from .simulated import simulated
+from simulated import simulated
 
 FALSE = (Verdict.BETTER, Verdict.WORSE)
 ARMS = ("bn", "torch_bn", "in", "bin", "ln", "gn", "none")

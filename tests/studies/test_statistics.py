@@ -26,8 +26,7 @@ from normlab.studies.statistics import (
     t_interval,
     visible_difference,
 )
-
-from .simulated import simulated
+from simulated import simulated
 
 BN = [0.80, 0.82, 0.79, 0.83]
 GN = [0.77, 0.80, 0.78, 0.79]

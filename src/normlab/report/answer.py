@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from ..studies import Comparison, Judgement, Results, Verdict, judge
+from ..studies import Judgement, PairedComparison, Results, Verdict, judge
 from ..studies.rule import verdict
 from ..training.config import FIELDS
 from .data_findings import data_findings
@@ -159,14 +159,14 @@ def _beside(results: Results, judgement: Judgement) -> str:
     return f"{reference} at the same {listed(others)}" if others else reference
 
 
-def _said(results: Results, judgement: Judgement, found: Comparison) -> Said:
+def _said(results: Results, judgement: Judgement, found: PairedComparison) -> Said:
     label = LABELS[found.verdict] if found.interval is not None else "no verdict"
     sentence = _sentence(judgement, found)
     lost = _lost(results, judgement, found)
     return Said(found.arm, found.reference, label, f"{sentence} {lost}" if lost else sentence)
 
 
-def _sentence(judgement: Judgement, found: Comparison) -> str:
+def _sentence(judgement: Judgement, found: PairedComparison) -> str:
     arm, reference, interval = found.arm, found.reference, found.interval
     if found.difference is None:
         for name, lost in zip((arm, reference), found.lost, strict=True):
@@ -209,7 +209,7 @@ def _sentence(judgement: Judgement, found: Comparison) -> str:
     )
 
 
-def _needed(found: Comparison, seeds: int) -> str:
+def _needed(found: PairedComparison, seeds: int) -> str:
     """What would decide it."""
     assert found.difference is not None
     mean = found.difference.mean
@@ -234,7 +234,7 @@ def _needed(found: Comparison, seeds: int) -> str:
     )
 
 
-def _lost(results: Results, judgement: Judgement, found: Comparison) -> str:
+def _lost(results: Results, judgement: Judgement, found: PairedComparison) -> str:
     """Which runs are missing from a difference that there is."""
     if found.difference is None:
         return ""

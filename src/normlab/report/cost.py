@@ -141,11 +141,12 @@ def spec(results: Results) -> Spec:
         "scale": {"domain": list(axes["y"]), "nice": True, "zero": False},
         "axis": {"tickCount": 5},
     }  # fmt: skip
-    # An arm a name, in as many columns as there is room for.
+    # An arm a name, in as many columns as a phone has room for: a number that followed the width
+    # would be laid out too late and cut off.
     longest = max(map(len, results.arms))
     legend = {
         "title": None, "orient": "top", "labelLimit": 200, "symbolOpacity": 1, "symbolSize": 80,
-        "columns": {"expr": f"max(1, floor(width / {7 * min(longest, 28) + 44}))"},
+        "columns": max(1, 320 // (7 * min(longest, 28) + 36)),
     }  # fmt: skip
     hue = {**colour(results), "legend": legend}
     at = {"x": {**x, "field": "x"}, "y": {**y, "field": "y"}, "color": hue}

@@ -7,7 +7,7 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from ..studies import Comparison, Judgement, Results, every_pair, judge
+from ..studies import Judgement, PairedComparison, Results, every_pair, judge
 from ..studies.statistics import Interval
 from . import tables
 from .answer import LABELS, judged
@@ -88,7 +88,7 @@ def context(results: Results, *, all_pairs: bool = False) -> dict[str, Any] | No
     }
 
 
-def cells(found: Comparison) -> list[str]:
+def cells(found: PairedComparison) -> list[str]:
     """The columns of the table of how sure."""
     none = tables.NO_VALUE
     if found.difference is None:

@@ -55,8 +55,9 @@ def write_report(results: Results, *, all_pairs: bool = False) -> ReportFiles:
     write_text(markdown, _markdown(results, all_pairs))
     write_text(latex, tables.latex_table(results))
     write_text(folder / "cost.tex", cost.latex(results))
-    write_text(folder / "comparisons.csv", differences.comparisons_csv(results))
-    write_text(folder / "comparisons.tex", differences.latex(results))
+    if answer.judged(results).comparisons:
+        write_text(folder / "comparisons.csv", differences.comparisons_csv(results))
+        write_text(folder / "comparisons.tex", differences.latex(results))
     for name, text in tuned.latex(results).items():
         write_text(folder / name, text)
     figures = []

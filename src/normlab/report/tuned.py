@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from .value_charts import TITLES
 from .wording import count, listed, with_interval
 
 HEADS = ("difference", "verdict")
+FAR = 5.0
 
 
 def title(tuning: Tuning) -> str:
@@ -75,6 +77,7 @@ def context(results: Results) -> list[dict[str, Any]]:
                 "rows": [(tables.breakable(arm), *cells) for arm, *cells in rows(results, tuning)],
                 "chart": name if charted(tuning) else None,
                 "label": _label(tuning),
+                "cut": cut(tuning) if charted(tuning) else None,
                 "file": f"figures/{name}",
                 "table": f"{name}.tex",
             }
@@ -130,6 +133,9 @@ def spec(tuning: Tuning) -> Spec:
     that was chosen."""
     made = value_charts.spec(tuning.trials, tuning.search.field, "val")
     position = made["layer"][1]["encoding"]
+    for layer in made["layer"]:
+        scale = {**layer["encoding"]["y"]["scale"], "clamp": True}
+        layer["encoding"]["y"] = {**layer["encoding"]["y"], "scale": scale}
     made["layer"].append(
         {
             "transform": [{"filter": "datum.chosen"}],
@@ -149,7 +155,7 @@ def payload(results: Results) -> list[dict[str, Any]]:
         if not charted(tuning):
             continue
         drawn = points(tuning)
-        low, high = value_charts.bounds(drawn)
+        low, high = bounds(drawn)
         lines = value_charts.lines(tuning.trials, tuning.search.field)
         found.append(
             {
@@ -165,6 +171,25 @@ def payload(results: Results) -> list[dict[str, Any]]:
     return found
 
 
+def bounds(found: Sequence[dict[str, Any]]) -> tuple[float, float]:
+    """The axis of these rows. Values that lie far below the others (a rate at which nothing is
+    learned) do not stretch it: more than ``FAR`` times the quartiles' distance below the median."""
+    low, high = value_charts.bounds(list(found))
+    values = sorted(row["value"] for row in found)
+    if len(values) > 3:
+        lower, median, upper = statistics.quantiles(values, n=4)
+        near = [value for value in values if value >= median - FAR * (upper - lower)]
+        low = min(near)
+    return (low, high) if high > low else (low - 1, high)
+
+
+def cut(tuning: Tuning) -> float | None:
+    """Where the axis ends above a value that was reached, else None."""
+    found = points(tuning)
+    low = bounds(found)[0]
+    return low if any(row["value"] < low for row in found) else None
+
+
 def figures(results: Results) -> dict[str, tuple[str, bytes]]:
     """Name to SVG and PNG of the chart of every tuned setting."""
     made = {}
@@ -172,7 +197,7 @@ def figures(results: Results) -> dict[str, tuple[str, bytes]]:
         if charted(tuning):
             drawn, found = spec(tuning), points(tuning)
             drawn["data"]["values"] = found
-            made[figure(tuning)] = render(drawn, *value_charts.bounds(found))
+            made[figure(tuning)] = render(drawn, *bounds(found))
     return made
 
 

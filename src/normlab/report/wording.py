@@ -7,12 +7,16 @@ from collections.abc import Sequence
 from ..studies.statistics import Interval
 
 NARROW = 0.5
-"""Points: an interval whose half is below this is given with two decimals."""
+"""Points: an interval whose half is below this is given with two decimals, and one that leaves out
+0 by less than one decimal shows."""
 
 
 def places(interval: Interval | None) -> int:
     """Decimals for a difference in points: two where one would round the interval away."""
-    return 2 if interval is not None and 100 * interval.half < NARROW else 1
+    if interval is None:
+        return 1
+    near = 0 not in interval and min(abs(interval.low), abs(interval.high)) < 0.0005
+    return 2 if near or 100 * interval.half < NARROW else 1
 
 
 def signed(share: float, digits: int = 1) -> str:

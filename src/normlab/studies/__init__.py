@@ -25,10 +25,10 @@ from .runner import (
 )
 from .same_function import SameFunction, compare_functions, read_same_function
 from .statistics import (
-    Comparison,
     Difference,
     Judgement,
     McNemar,
+    PairedComparison,
     every_pair,
     judge,
     mcnemar,
@@ -39,7 +39,7 @@ from .tuning import Tuning, read_tunings
 
 __all__ = [
     "Answers",
-    "Comparison",
+    "PairedComparison",
     "CurveReading",
     "Difference",
     "HardImage",

@@ -63,7 +63,7 @@ def _trend(series: list[list[float]]) -> str:
         )
     if rise < -IMPROVING:
         return f"falling at the end, by {100 * -rise:.1f} points in the last {span}"
-    return f"flat at the end ({100 * rise:+.1f} points in the last {span})"
+    return f"flat at the end ({round(100 * rise, 1) + 0.0:+.1f} points in the last {span})"
 
 
 def _gap(results: Results, arm: str) -> str:

@@ -120,15 +120,16 @@ def carry_out(
             parallel = joblib.Parallel(
                 n_jobs=workers, backend="loky", return_as="generator_unordered", batch_size=1
             )
+            here = Path.cwd()  # workers live on, and may have been started in another folder
             # Checks first: one takes longer than a short run, and would be waited for at the end.
             tasks = itertools.chain(
                 (
-                    joblib.delayed(_check_one)(check, data, study.folder, notes, os.getpid())
+                    joblib.delayed(_check_one)(check, data, here / study.folder, notes, os.getpid())
                     for check in checks
                 ),
                 (
                     joblib.delayed(_carry_out_one)(
-                        arm, config, data, folder, notes, os.getpid(), workers, trials
+                        arm, config, data, here / folder, notes, os.getpid(), workers, trials
                     )
                     for arm, config, folder in pending
                 ),

@@ -4,6 +4,8 @@
   const shown = new Set(arms);
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const root = getComputedStyle(document.documentElement);
+  // The style sheet's colours for print, which do not hold yet when a print is announced.
+  const PAPER = { ink: "#000", muted: "#444", grid: "#ddd", ground: "#fff" };
   const charts = [];
 
   // Rows of a chart by epoch; the same as charts.rows makes for the figures.
@@ -44,7 +46,7 @@
     for (const [name, tones] of Object.entries(chart.tones ?? {})) view.signal(name, tones[tone]);
     if (chart.arm) view.signal("own", content.arms.find((arm) => arm.name === chart.arm)[tone]);
     for (const name of ["ink", "muted", "grid", "ground"]) {
-      view.signal(name, root.getPropertyValue(`--${name}`).trim());
+      view.signal(name, printing ? PAPER[name] : root.getPropertyValue(`--${name}`).trim());
     }
     return view;
   };

@@ -7,7 +7,7 @@ from ..rule import LOOKS, Rule, Verdict, default_reference, pairs, verdict
 from .differences import Difference, paired_difference
 from .images import ImageNoise, McNemar, image_noise, mcnemar
 from .intervals import Interval, simultaneous_level, t_interval
-from .judgement import Comparison, Judgement, every_pair, judge
+from .judgement import Judgement, PairedComparison, every_pair, judge
 from .planning import (
     equivalence_power,
     seeds_for_equivalence,
@@ -18,7 +18,7 @@ from .planning import (
 
 __all__ = [
     "LOOKS",
-    "Comparison",
+    "PairedComparison",
     "Difference",
     "ImageNoise",
     "Interval",

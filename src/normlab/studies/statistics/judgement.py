@@ -24,7 +24,7 @@ from .planning import (
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PairedComparison:
     """An arm beside its reference.
 
     All differences are shares of 1, positive where the arm is higher.
@@ -159,7 +159,7 @@ class Judgement:
     """
 
     rule: Rule
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[PairedComparison, ...]
     seeds: tuple[int, ...]
     later: tuple[int, ...]
     split: str
@@ -170,7 +170,7 @@ class Judgement:
         """Whether more seeds have nothing to decide."""
         return all(comparison.settled for comparison in self.comparisons)
 
-    def of(self, arm: str) -> Comparison | None:
+    def of(self, arm: str) -> PairedComparison | None:
         """The comparison of an arm; None for the reference."""
         return next((found for found in self.comparisons if found.arm == arm), None)
 
@@ -223,7 +223,7 @@ def judge(
         if images and difference is not None and metric == "accuracy":
             noise = image_noise(results, difference, split=split, level=level)
         found.append(
-            Comparison(
+            PairedComparison(
                 arm,
                 reference,
                 difference,

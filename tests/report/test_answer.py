@@ -1,0 +1,191 @@
+"""The answer in sentences: every number in them is computed here by other means."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from normlab.data.checks.findings import Finding, Level
+from normlab.report import answer, write_report
+from normlab.report.wording import bracket, seeds_range, signed, with_interval
+from normlab.studies import LOOKS, Results, read_results
+from normlab.studies.statistics import Interval
+from simulated import simulated
+
+from .folders import make_study
+
+BN = [0.800, 0.810, 0.805, 0.795]
+
+
+def _interval(arm: list[float], reference: list[float], comparisons: int) -> tuple[float, float]:
+    level = 1 - 0.05 / comparisons
+    found = scipy.stats.ttest_rel(arm, reference).confidence_interval(level)
+    return 100 * found.low, 100 * found.high
+
+
+def _sentences(results: Results) -> dict[str, str]:
+    return {said.arm: said.sentence for said in answer.answer(results).comparisons}
+
+
+def test_every_verdict_has_its_sentence() -> None:
+    arms = {
+        "bn": BN,
+        "worse": [v - 0.04 + d for v, d in zip(BN, (0.001, -0.001, 0, 0), strict=True)],
+        "better": [v + 0.03 + d for v, d in zip(BN, (0.001, -0.001, 0, 0), strict=True)],
+        "equal": [v + d for v, d in zip(BN, (0.0004, -0.0004, 0, 0), strict=True)],
+        "unknown": [0.81, 0.78, 0.82, 0.80],
+    }
+    results = simulated(arms)
+    found = answer.answer(results)
+    said = _sentences(results)
+    low, high = _interval(arms["worse"], BN, 4)
+    # The interval is narrow, so it is given with two decimals.
+    assert said["worse"] == f"worse is 4.00 points worse than bn [{-high:.2f}, {-low:.2f}]."
+    low, high = _interval(arms["better"], BN, 4)
+    assert said["better"] == f"better is 3.00 points better than bn [{low:.2f}, {high:.2f}]."
+    low, high = _interval(arms["equal"], BN, 4)
+    assert said["equal"] == (
+        "equal is equivalent to bn within 0.5 points: the difference lies within "
+        f"[−{-low:.2f}, +{high:.2f}]."
+    )
+    low, high = _interval(arms["unknown"], BN, 4)
+    assert said["unknown"].startswith(
+        "unknown and bn cannot be told apart with 4 seeds: the difference lies within "
+        f"[−{-low:.1f}, +{high:.1f}]; between "
+    )
+    assert said["unknown"].endswith("to call them equivalent within 0.5 points, if they are.")
+    assert found.headline == (
+        "Of 4 arms compared with bn, 1 is better, 1 is worse, 1 is equivalent within 0.5 points "
+        "and 1 cannot be told apart from it with 4 seeds."
+    )
+    assert [c.label for c in found.comparisons] == ["worse", "better", "equivalent", "inconclusive"]
+    assert found.sure[0] == "All 4 intervals hold together in 95 % of such studies."
+    assert found.warnings == ()
+
+
+def test_how_many_seeds_would_decide() -> None:
+    unknown = [v + d for v, d in zip(BN, (0.03, -0.01, 0.02, 0.0), strict=True)]
+    (sentence,) = _sentences(simulated({"bn": BN, "gn": unknown})).values()
+    numbers = re.search(r"between ([\d,]+) and ([\d,]+) seeds .* \(\+1\.0\)\.$", sentence)
+    assert numbers is not None
+    # By simulation: with the least spread these seeds allow, so many find the difference seen.
+    sd = np.std(np.subtract(unknown, BN), ddof=1)
+    for text, tail in zip(numbers.groups(), (0.975, 0.025), strict=True):
+        n = int(text.replace(",", ""))
+        spread = sd * math.sqrt(3 / scipy.stats.chi2.ppf(tail, 3))
+        drawn = np.random.default_rng(n).normal(0.01, spread, (4000, n))
+        half = scipy.stats.t.ppf(0.975, n - 1) * drawn.std(1, ddof=1) / math.sqrt(n)
+        share = np.mean(np.abs(drawn.mean(1)) > half)
+        assert 0.77 < share < 0.95 if n < 6 else share == pytest.approx(0.8, abs=0.04)
+
+
+def test_with_one_seed_or_one_arm_there_is_no_answer() -> None:
+    one = answer.answer(simulated({"bn": [0.8], "gn": [0.7], "ln": [0.9]}))
+    assert one.headline.startswith("One run an arm answers nothing")
+    assert [c.label for c in one.comparisons] == ["no verdict"] * 2
+    assert one.comparisons[0].sentence == (
+        "gn is 10.0 points below bn in the one seed that both have, which cannot be told from luck."
+    )
+    assert one.sure == ()
+    alone = answer.answer(simulated({"bn": BN}))
+    assert alone.headline == "bn was run alone: there is nothing to compare it with."
+    assert alone.comparisons == ()
+
+
+def test_runs_that_diverged_are_told() -> None:
+    lost: list[float | None] = [0.90, 0.905, 0.90, None]
+    results = simulated({"bn": BN, "gn": lost, "none": [None] * 4})
+    said = _sentences(results)
+    assert said["gn"].startswith("gn is not called better than bn, although")
+    assert "selected by not failing" in said["gn"]
+    assert "(1 of 4 runs of gn diverged; the difference is over the 3 seeds" in said["gn"]
+    assert said["none"] == "none diverged in all 4 runs: there is no accuracy to compare."
+    assert answer.answer(results).headline == (
+        "None of the 2 arms can be told apart from bn with 4 seeds."
+    )
+
+
+def test_looks_are_told() -> None:
+    rule = {"reference": "bn", "looks": [3, 5, 8]}
+    generator = np.random.default_rng(0)
+
+    def results(seeds: int) -> Results:
+        drawn = {a: generator.normal(0.8, 0.01, seeds).tolist() for a in ("bn", "gn", "in")}
+        return simulated(drawn, verdict=rule)
+
+    at_five = " ".join(answer.answer(results(5)).sure)
+    assert "fixed beforehand at 3, 5 and 8 seeds" in at_five
+    assert "this is look 2 of 3. The next is at 8 seeds" in at_five
+    assert "It was the last" in " ".join(answer.answer(results(8)).sure)
+    between = answer.answer(results(6))
+    assert between.warnings == (
+        "1 seed run since the last look is left out of the verdicts until the next one.",
+    )
+    assert "with 5 seeds" in between.headline
+    early = answer.answer(results(2))
+    assert early.headline.startswith("No verdict yet: the first look is at 3 seeds")
+    assert LOOKS[0] == 3
+
+
+def test_what_was_changed_or_looked_at_afterwards_is_told() -> None:
+    rule: dict[str, Any] = {
+        "reference": "gn", "margin": 2.0,
+        "before": [{"reference": "bn", "margin": 0.5, "runs": 21}], "looked": [2, 3],
+    }  # fmt: skip
+    results = simulated({"bn": BN, "gn": BN}, verdict=rule)
+    changed, looked = answer.answer(results).warnings
+    assert "changed after 21 runs had ended: the reference was bn and the margin 0.5 points" in (
+        changed
+    )
+    assert "judged with 2 and 3 seeds" in looked
+    assert "up to 15 % of such studies instead of 5 %" in looked
+
+
+def test_a_grid_is_compared_at_the_same_other_settings() -> None:
+    fields = {
+        f"{norm},batch_size={b}": {"norm": norm, "batch_size": b}
+        for norm in ("bn", "gn") for b in (8, 32)
+    }  # fmt: skip
+    results = simulated(
+        {arm: [v + 0.1 * (i > 1) for v in BN] for i, arm in enumerate(fields)}, fields=fields
+    )
+    results = replace(results, question={**results.question, "varied": ["norm", "batch_size"]})
+    found = answer.answer(results)
+    assert found.headline == "Of 2 arms compared with bn at the same batch size, 2 are better."
+    assert "than bn,batch_size=8 [" in found.comparisons[0].sentence
+
+
+def test_invalid_data_is_said_at_the_answer() -> None:
+    results = simulated({"bn": BN, "gn": BN})
+    described = Finding("copies", Level.INVALID, "Leak.").describe()
+    spoiled = replace(results, data={"findings": [described]})
+    assert any("invalidates these numbers" in w for w in answer.answer(spoiled).warnings)
+    assert answer.answer(results).warnings == ()
+
+
+def test_the_answer_stands_first_everywhere(tmp_path: Any) -> None:
+    results = read_results(make_study(tmp_path / "s", arms=("bn", "gn", "none")))
+    report = write_report(results)
+    headline = answer.answer(results).headline
+    page, text = report.html.read_text(), report.markdown.read_text()
+    assert page.index(headline) < page.index('id="h-results"')
+    assert text.index("## The answer") < text.index("## Results")
+    assert headline.replace("[", r"\[").replace("]", r"\]") in text
+    assert answer.terminal_lines(results)[0] == headline
+
+
+def test_numbers_are_worded_with_care() -> None:
+    assert [signed(v) for v in (0.012, -0.012, 0.0004, -0.0004)] == ["+1.2", "−1.2", "0.0", "0.0"]
+    assert bracket(Interval(-0.001, 0.002, 0.95)) == "[−0.10, +0.20]"
+    assert with_interval(0.01, Interval(-0.01, 0.03, 0.95)) == "+1.0 [−1.0, +3.0]"
+    assert with_interval(0.01, None) == "+1.0"
+    assert seeds_range((6, 40)) == "6 to 40"
+    assert seeds_range((6, 6)) == "about 6"
+    assert seeds_range((6, None)) == "6 to more than 10,000"
+    assert seeds_range((None, None)) == "more than 10,000"
