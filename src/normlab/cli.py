@@ -685,13 +685,15 @@ def _command_line() -> str:
 
 
 def _print_results(console: Console, results: Any, report: Any) -> None:
-    from .report import answer, sanity, tables
+    from .report import answer, sanity, tables, tuned
 
     console.print()
     console.print(tables.terminal_table(results, console.width))
     console.print()
     for index, line in enumerate(answer.terminal_lines(results)):
         console.print(line, highlight=False, markup=False, style="" if index else "bold")
+    for line in tuned.terminal_lines(results):
+        console.print(line, highlight=False, markup=False)
     for said in sanity.verdicts(results):
         console.print()
         for sentence in (said.function, *said.trained):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ..lazy import names_of
 
 if TYPE_CHECKING:
-    from . import answer, charts, feature_charts, sanity, tables, value_charts
+    from . import answer, charts, feature_charts, sanity, tables, tuned, value_charts
     from .files import ReportFiles, write_report
     from .tables import html_table, latex_table, markdown_table, terminal_table
 
@@ -25,6 +25,7 @@ _HOME = {
     "sanity": "sanity",
     "tables": "tables",
     "terminal_table": "tables",
+    "tuned": "tuned",
     "value_charts": "value_charts",
     "write_report": "files",
 }
@@ -40,6 +41,7 @@ __all__ = [
     "sanity",
     "tables",
     "terminal_table",
+    "tuned",
     "value_charts",
     "write_report",
 ]

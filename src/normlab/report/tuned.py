@@ -62,6 +62,15 @@ def sentences(results: Results, tuning: Tuning) -> list[str]:
     return said
 
 
+def terminal_lines(results: Results) -> list[str]:
+    """For a terminal: what was chosen, and whether a verdict differs."""
+    said = []
+    for tuning in read_tunings(results):
+        chosen = listed([f"{choice.arm} {_value(choice.value)}" for choice in tuning.choices])
+        said.append(f"Tuned {title(tuning)}: {chosen}. {_changes(results, tuning)}")
+    return said
+
+
 def context(results: Results) -> list[dict[str, Any]]:
     """What the sections say, one a tuned setting."""
     found = []
