@@ -32,6 +32,15 @@ def _strokes(page: Page, chart: str) -> set[str]:
     return set(found)
 
 
+def widths(page: Page) -> list[float]:
+    """Of the plots themselves, without axes."""
+    found: list[float] = page.eval_on_selector_all(
+        "[role=img] svg g.root > g > path.background",
+        "paths => paths.map(path => path.getBoundingClientRect().width)",
+    )
+    return found
+
+
 def _wait_for_strong(page: Page, count: int) -> None:
     page.wait_for_function(f'document.querySelectorAll("{VAL} svg {STRONG}").length === {count}')
 
@@ -49,6 +58,7 @@ def test_offline_quiet_and_within_its_width(
     assert watch.complaints == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.locator("[role=img] svg").count() == 12
+    assert min(widths(page)) > 100
     assert len(_strokes(page, VAL)) == len(ARMS)
     shown = page.locator("table.results:visible")
     assert shown.count() == (1 if width >= 1280 else 3)

@@ -6,7 +6,7 @@ import csv
 import json
 import math
 import re
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +18,7 @@ from normlab.studies import Results, read_results
 
 from .conftest import ODD
 from .folders import ARMS, make_study
+from .test_browser import OpenPage, widths
 
 
 def _values(results: Results, arm: str) -> list[float]:
@@ -100,7 +101,7 @@ def test_runs_that_are_missing(hurt_study: Results, hurt_report: ReportFiles) ->
     assert "no verdict" in str(context["rows"])
 
 
-def test_all_pairs_only_where_asked(tmp_path: Any) -> None:
+def test_all_pairs_only_where_asked(tmp_path: Path) -> None:
     results = read_results(make_study(tmp_path / "s", arms=("bn", "gn", "none")))
     assert "All pairs" not in write_report(results).html.read_text()
     report = write_report(results, all_pairs=True)
@@ -114,7 +115,17 @@ def test_all_pairs_only_where_asked(tmp_path: Any) -> None:
     assert "## All pairs" in report.markdown.read_text()
 
 
-def test_an_arm_alone_has_no_such_section(tmp_path: Any) -> None:
+@pytest.mark.xdist_group("browser")
+def test_wide_intervals_leave_the_chart_its_width(tmp_path: Path, open_page: OpenPage) -> None:
+    folder = make_study(tmp_path / "s", arms=("bn", "gn", "none"), seeds=2)
+    with (folder / "study.toml").open("a") as opened:
+        opened.write('\n[verdict]\nreference = "bn"\nmargin = 40.0\n')
+    page, watch = open_page(write_report(read_results(folder)).html, 400)
+    assert min(widths(page)) > 100
+    assert watch.complaints == []
+
+
+def test_an_arm_alone_has_no_such_section(tmp_path: Path) -> None:
     report = write_report(read_results(make_study(tmp_path / "s", arms=("bn",))))
     assert 'id="h-sure"' not in report.html.read_text()
     assert "differences.svg" not in {path.name for path in report.figures}

@@ -189,6 +189,7 @@ def spec(results: Results) -> Spec:
     }
     near = "focus === '' || datum.arm === focus"
     least = 100 * judgement.rule.margin
+    ends = bounds(rows(results), least)
 
     def strength(value: float) -> Spec:
         return {"condition": {"test": near, "value": value}, "value": 0.12}
@@ -215,7 +216,7 @@ def spec(results: Results) -> Spec:
         return {
             "field": name,
             "type": "quantitative",
-            "title": f"points of test accuracy above {to}",
+            "title": f"points above {to}",
             "axis": {"labelFlush": False, "tickCount": {"expr": "width / 80"}},
             "scale": scale,
         }
@@ -263,8 +264,9 @@ def spec(results: Results) -> Spec:
         {
             "data": {"name": "differences", "values": []},
             "params": [
-                {"name": "low", "value": -1},
-                {"name": "high", "value": 1},
+                # Marks far outside the axis would leave the page's first layout no width.
+                {"name": "low", "value": ends[0]},
+                {"name": "high", "value": ends[1]},
                 {"name": "focus", "value": ""},
                 {"name": "focus_epoch", "value": 0},
             ],
@@ -289,10 +291,7 @@ def figures(results: Results) -> dict[str, tuple[str, bytes]]:
     found = rows(results)
     if not found:
         return {}
-    low, high = bounds(found, 100 * judged(results).rule.margin)
     drawn = {**spec(results), "width": 460, "background": LIGHT["ground"]}
-    axis = {"low": low, "high": high}
-    drawn["params"] = [{**p, "value": axis.get(p["name"], p["value"])} for p in drawn["params"]]
     drawn["data"]["values"] = found
     return {FIGURE: files(drawn)}
 

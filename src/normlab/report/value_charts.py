@@ -81,7 +81,9 @@ def spec(results: Results, setting: str, split: str = "test") -> Spec:
                 "range": [{"expr": f"lines[{index}]"} for index in range(len(names))],
             },
             "legend": {"title": None, "symbolType": "stroke", "symbolSize": 400, "orient": "top",
-                       "symbolStrokeWidth": 2, "labelLimit": 300} if len(names) > 1 else None,
+                       "symbolStrokeWidth": 2, "labelLimit": 300,
+                       "columns": max(1, 330 // (7 * max(map(len, names)) + 34))}
+            if len(names) > 1 else None,
         },
     }  # fmt: skip
     return chart(
