@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from normlab.cli import main
+from normlab.data import DataConfig
+from normlab.workflow.checking import with_clean_split
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from scenes import scene
@@ -95,6 +97,15 @@ def test_compare_says_what_the_data_shares_and_a_clean_split_repairs_it(
     shutil.rmtree(Path(os.environ["NORMLAB_CACHE"]) / "splits")
     asked = ["explain", str(clean / "runs/bn/seed-0"), "--right", "1", "--wrong", "0"]
     assert main(asked) == 0
+
+
+def test_the_clean_split_is_the_same_at_every_image_size(leaky: Path) -> None:
+    own = with_clean_split(DataConfig(source=str(leaky)))
+    small = with_clean_split(DataConfig(source=str(leaky), image_size=8))
+    assert small.image_size == 8
+    assert own.split is not None
+    assert small.split is not None
+    assert Path(small.split).read_bytes() == Path(own.split).read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -107,7 +107,7 @@ def test_runs_that_diverged_are_told() -> None:
     assert "(1 of 4 runs of gn diverged; the difference is over the 3 seeds" in said["gn"]
     assert said["none"] == "none diverged in all 4 runs: there is no accuracy to compare."
     assert answer.answer(results).headline == (
-        "None of the 2 arms can be told apart from bn with 4 seeds."
+        "Neither of the 2 arms can be told apart from bn with 4 seeds."
     )
 
 
@@ -157,7 +157,7 @@ def test_a_grid_is_compared_at_the_same_other_settings() -> None:
     )
     results = replace(results, question={**results.question, "varied": ["norm", "batch_size"]})
     found = answer.answer(results)
-    assert found.headline == "Of 2 arms compared with bn at the same batch size, 2 are better."
+    assert found.headline == "Both arms compared with bn at the same batch size are better."
     assert "than bn,batch_size=8 [" in found.comparisons[0].sentence
 
 

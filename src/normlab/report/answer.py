@@ -129,16 +129,20 @@ def _headline(results: Results, judgement: Judgement) -> str:
     apart = f"cannot be told apart from it with {count(len(judgement.seeds), 'seed')}"
     if undecided == many:
         return (
-            f"None of the {many} arms can be told apart from {beside} with "
-            f"{count(len(judgement.seeds), 'seed')}."
+            f"{'Neither' if many == 2 else 'None'} of the {many} arms can be told apart from "
+            f"{beside} with {count(len(judgement.seeds), 'seed')}."
         )
+    names = {
+        Verdict.BETTER: "better",
+        Verdict.WORSE: "worse",
+        Verdict.EQUIVALENT: f"equivalent within {margin(judgement.rule.margin)}",
+    }
+    if len(tally) == 1:
+        every = "Both" if many == 2 else f"All {many}"
+        return f"{every} arms compared with {beside} are {names[comparisons[0].verdict]}."
     words = [
         f"{tally[kind]} {'is' if tally[kind] == 1 else 'are'} {text}"
-        for kind, text in (
-            (Verdict.BETTER, "better"),
-            (Verdict.WORSE, "worse"),
-            (Verdict.EQUIVALENT, f"equivalent within {margin(judgement.rule.margin)}"),
-        )
+        for kind, text in names.items()
         if tally[kind]
     ]
     if undecided:
@@ -269,6 +273,7 @@ def _sure(results: Results, judgement: Judgement) -> list[str]:
             f"With {count(len(judgement.seeds), 'seed')} and these spreads a true difference has "
             f"to be {size} points to be seen in four studies of five."
         )
+    said += _beyond(results, comparisons)
     looks = judgement.rule.looks
     if looks:
         listed_looks = listed([str(look) for look in looks])
@@ -285,6 +290,25 @@ def _sure(results: Results, judgement: Judgement) -> list[str]:
         else:
             said.append("It was the last: what is not decided stays so.")
     return said
+
+
+def _beyond(results: Results, comparisons: list[PairedComparison]) -> list[str]:
+    """Which verdicts hold for these test images and would not for others."""
+    open_ = [
+        found.arm
+        for found in comparisons
+        if found.verdict is not Verdict.INCONCLUSIVE
+        and found.both is not None
+        and verdict(found.both, found.margin) is not found.verdict
+    ]
+    if not open_:
+        return []
+    tests = results.data.get("images", {}).get("test")
+    few = f" ({tests:,} here)" if tests else ""
+    return [
+        f"For other test images of the same kind {listed(open_)} would be inconclusive: that takes "
+        f"more test images{few}, not more seeds."
+    ]
 
 
 def _warnings(results: Results, judgement: Judgement) -> list[str]:

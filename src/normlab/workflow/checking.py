@@ -129,10 +129,14 @@ def with_clean_split(
 ) -> DataConfig:
     """The same data with a clean split, whose file lies in the cache.
 
+    Copies are searched for at the source's own image size, whatever size the network sees: small
+    images would hide copies, and make others look like some.
+
     Raises:
         InputError: the source cannot be used, or a class would be missing from a split.
     """
-    whole = subject(replace(config, split=None), progress=progress, workers=workers)
+    own = replace(config, split=None, image_size=None)
+    whole = subject(own, progress=progress, workers=workers)
     near = near_copies(whole, progress=progress)
     clean = clean_split(copies(whole, exact_copies(whole), near), seed=config.split_seed)
     place = cache_folder("splits") / f"{whole.data.fingerprint}-{config.split_seed}.json"
