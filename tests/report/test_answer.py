@@ -111,6 +111,19 @@ def test_runs_that_diverged_are_told() -> None:
     )
 
 
+def test_a_reference_that_diverged_leaves_no_answer() -> None:
+    found = answer.answer(simulated({"bn": [None] * 3, "gn": [0.8] * 3, "in": [0.7] * 3}))
+    assert found.headline == (
+        "There is no answer: no arm completed two seeds together with bn: 3 of its 3 runs diverged."
+    )
+    assert found.comparisons[0].sentence == (
+        "gn has nothing to be compared with: bn diverged in all 3 runs."
+    )
+    once = answer.answer(simulated({"bn": [None, 0.8], "gn": [0.8, 0.8], "in": [0.7] * 2}))
+    assert "1 of its 2 runs diverged" in once.headline
+    assert once.comparisons[0].sentence.startswith("gn is level with bn in the one seed")
+
+
 def test_looks_are_told() -> None:
     rule = {"reference": "bn", "looks": [3, 5, 8]}
     generator = np.random.default_rng(0)

@@ -109,6 +109,8 @@ def test_the_grid_grows_at_the_edge_until_its_limit() -> None:
     # A bound of the field, and values without an order.
     momentum = Search("momentum", 0.9, (0.5, 0.9), (1000,))
     assert "highest" in grown(momentum, (0.5, 0.9), [Choice("bn", 0.9, "", "highest")], base)[1]
+    zero = Search("momentum", 0.9, (0.0, 0.9), (1000,))
+    assert grown(zero, (0.0, 0.9), [Choice("bn", 0.0, "", "lowest")], base) == ((0.0, 0.9), "")
     words = Search("optimizer", "sgd", ("sgd", "adamw"), (1000,))
     assert grown(words, words.values, [Choice("bn", "adamw", "")], base) == (words.values, "")
 

@@ -112,14 +112,15 @@ def _headline(results: Results, judgement: Judgement) -> str:
     beside = _beside(results, judgement)
     many = len(comparisons)
     if all(found.interval is None for found in comparisons):
-        ran = max((len(f.difference.seeds) for f in comparisons if f.difference), default=0)
         if not judgement.seeds and judgement.rule.looks:
             return (
                 f"No verdict yet: the first look is at {judgement.rule.looks[0]} seeds, and not "
                 "all of their runs have ended."
             )
-        if ran == 0:
-            return f"No arm shares a run with {beside}: there is nothing to compare."
+        if len(judgement.seeds) > 1:
+            lost = comparisons[0].lost[1]
+            why = f": {len(lost)} of its {len(judgement.seeds)} runs diverged" if lost else ""
+            return f"There is no answer: no arm completed two seeds together with {beside}{why}."
         return (
             f"One run an arm answers nothing: whether a difference to {beside} is the arm's or the "
             "seed's cannot be told. Two seeds give an interval, five a useful one."
@@ -176,15 +177,18 @@ def _sentence(judgement: Judgement, found: PairedComparison) -> str:
         for name, lost in zip((arm, reference), found.lost, strict=True):
             if lost and len(lost) == len(judgement.seeds):
                 every = "its only run" if len(lost) == 1 else f"all {len(lost)} runs"
-                return f"{name} diverged in {every}: there is no accuracy to compare."
+                if name == arm:
+                    return f"{arm} diverged in {every}: there is no accuracy to compare."
+                return f"{arm} has nothing to be compared with: {reference} diverged in {every}."
         return f"No seed has ended well for both {arm} and {reference} yet."
     mean = found.difference.mean
     seeds = len(found.difference.seeds)
     if interval is None:
         side = "above" if mean >= 0 else "below"
+        apart = f"{points(mean)} points {side}" if points(mean) != "0.0" else "level with"
         return (
-            f"{arm} is {points(mean)} points {side} {reference} in the one seed that both have, "
-            "which cannot be told from luck."
+            f"{arm} is {apart} {reference} in the one seed that both have, which cannot be told "
+            "from luck."
         )
     digits = places(interval)
     within = f"within {margin(found.margin)}"
@@ -270,8 +274,8 @@ def _sure(results: Results, judgement: Judgement) -> list[str]:
         low, high = points(visible[0]), points(visible[-1])
         size = low if low == high else f"{low} to {high}"
         said.append(
-            f"With {count(len(judgement.seeds), 'seed')} and these spreads a true difference has "
-            f"to be {size} points to be seen in four studies of five."
+            f"With these seeds and spreads a true difference has to be {size} points or more to be "
+            "seen in four studies of five."
         )
     said += _beyond(results, comparisons)
     looks = judgement.rule.looks

@@ -224,8 +224,8 @@ def grown(
         return tuple(values), ""
     for edge in ("lowest", "highest"):
         arms = [choice.arm for choice in choices if choice.edge == edge]
-        if not arms:
-            continue
+        if not arms or (edge == "lowest" and found[0] == 0):
+            continue  # nothing lies beyond 0
         added = _next(search, found, edge, base)
         if added is None:
             limits.append(
