@@ -83,6 +83,7 @@ def test_content_in_order(main_study: Results, main_report: ReportFiles) -> None
             "GroupNorm2d(C, groups=8",
             "Limits",
             "3 seeds an arm",
+            "The budget was 320 updates a run on 1,251 training images of 8 × 8 pixels",
             "One learning rate (0.02) is shared by all arms",
             "Files beside this page",
         )

@@ -430,6 +430,7 @@ def _limits(results: Results) -> list[str]:
             "The order in the tables is the order in which the arms were asked. It ranks nothing, "
             "and means that differ by less than their interval do not either."
         )
+    said += _budget(results)
     varied, shared = question.get("varied", ()), question.get("run", {})
     scaled = "lr_scaling" in varied or shared.get("lr_scaling", "none") != "none"
     if not {"lr", "lr_scaling"} & set(varied) and len(results.arms) > 1:
@@ -482,6 +483,26 @@ def _limits(results: Results) -> list[str]:
         "table's training numbers are measured afterwards. The two differ, and that is no fault."
     )
     return said
+
+
+def _budget(results: Results) -> list[str]:
+    """How long the runs trained, on how much."""
+    data = results.data
+    steps = sorted({int(run.record.get("steps_done", 0)) for run in results.runs if run.complete})
+    images = data.get("images", {}).get("train")
+    if not steps or not images:
+        return []
+    updates = f"{steps[0]:,}" if len(steps) == 1 else f"{steps[0]:,} to {steps[-1]:,}"
+    size = data.get("image_size")
+    pixels = f" of {size} × {size} pixels" if size else ""
+    rising = [
+        arm for arm in results.arms if read_curves(results, arm).trend.startswith("still improving")
+    ]
+    still = f" Still improving when it ended: {', '.join(rising)}." if rising else ""
+    return [
+        f"The budget was {updates} updates a run on {images:,} training images{pixels}. What holds "
+        f"at this budget, for this network and these images, may not hold at a larger one.{still}"
+    ]
 
 
 def _many(count: int, word: str) -> str:
