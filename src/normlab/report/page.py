@@ -28,6 +28,7 @@ from . import (
 )
 from .arms import families, styles
 from .data_findings import LIMITED, data_findings
+from .wording import listed
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -498,7 +499,10 @@ def _budget(results: Results) -> list[str]:
     rising = [
         arm for arm in results.arms if read_curves(results, arm).trend.startswith("still improving")
     ]
-    still = f" Still improving when it ended: {', '.join(rising)}." if rising else ""
+    named = (
+        f"The arms {listed(rising)} were" if len(rising) > 1 else f"The arm {''.join(rising)} was"
+    )
+    still = f" {named} still improving when it ended." if rising else ""
     return [
         f"The budget was {updates} updates a run on {images:,} training images{pixels}. What holds "
         f"at this budget, for this network and these images, may not hold at a larger one.{still}"
