@@ -211,3 +211,16 @@ def test_odd_names_are_harmless(odd_study: Results, odd_report: ReportFiles) -> 
     assert isinstance(drawn, dict)
     assert drawn["classes"] == odd_study.data["classes"]
     assert "<b>cat" not in _section(odd_report)
+
+
+def test_the_table_in_latex(main_study: Results, main_report: ReportFiles) -> None:
+    text = (main_report.html.parent / "f1-by-class.tex").read_text()
+    rows = [line for line in text.splitlines() if line.endswith(r"\\")]
+    assert len(rows) == 1 + 10
+    assert {row.count(" & ") for row in rows} == {7}
+    spread = class_f1(main_study, "bn")[3]
+    assert spread is not None
+    assert spread.sd is not None
+    cell = rf"{100 * spread.mean:.1f} $\pm$ {100 * spread.sd:.1f}"
+    assert rows[4].split(" & ")[2] == cell
+    assert r"torch\_bn" in rows[0]

@@ -10,7 +10,7 @@ import pytest
 
 from normlab.report import ReportFiles, charts, feature_charts, value_charts, write_report
 from normlab.report.arms import CATALOGUE
-from normlab.report.page import _limits
+from normlab.report.limits import limits
 from normlab.studies import Results, read_results
 
 from .folders import make_study
@@ -112,7 +112,7 @@ def test_the_page_of_a_grid(open_page: OpenPage, report: ReportFiles, width: int
 
 def test_limits_say_what_is_so_of_budget_and_rate(tmp_path: Path) -> None:
     plain = make_study(tmp_path / "plain", arms=ARMS)
-    said = " ".join(_limits(read_results(plain)))
+    said = " ".join(limits(read_results(plain)))
     assert "see equally many epochs" in said
     assert "rate is the same for every batch size" in said
     arms = {
@@ -121,7 +121,7 @@ def test_limits_say_what_is_so_of_budget_and_rate(tmp_path: Path) -> None:
         }
         for b in (8, 32) for k in ("epochs", "updates") for r in ("none", "linear")
     }  # fmt: skip
-    said = " ".join(_limits(read_results(make_study(tmp_path / "varied", arms=arms))))
+    said = " ".join(limits(read_results(make_study(tmp_path / "varied", arms=arms))))
     for untrue in ("equally many epochs", "is the same for every batch", "One learning rate"):
         assert untrue not in said
 

@@ -206,3 +206,11 @@ def test_long_names_of_a_grid_fit(study_folder: Path) -> None:
         lines = _terminal(results, width)
         assert max(map(len, lines)) <= width
         assert sum("±" in line for line in lines) >= 3 * len(arms)
+
+
+def test_markdown_ends_with_limits_and_the_command(main_report: ReportFiles) -> None:
+    text = main_report.markdown.read_text(encoding="utf-8")
+    limits, repeat = text.split("\n## Limits\n")[1].split("\n## How to repeat it\n")
+    assert "One learning rate (0.02) is shared by all arms" in limits
+    assert "```\nnormlab compare norms --data digits\n```" in repeat
+    assert "torch 2.13.0" in repeat

@@ -306,6 +306,38 @@ def markdown(results: Results) -> str:
     return "\n".join(lines) + "\n"
 
 
+def latex(results: Results) -> str:
+    r"""f1-by-class.tex: the table as a LaTeX ``tabular`` that stands alone; empty without
+    predictions."""
+    found = answers(results)
+    told = _told(found)
+    if not told:
+        return ""
+    columns = {arm: class_f1(results, arm) for arm in told}
+    lines = [
+        f"% F1 by class in percent, on the test images: {_over_seeds(found)}",
+        r"% Needs \usepackage{booktabs} in the preamble.",
+        *(f"% Left out: {tables.one_line(said)}" for said in found.left_out),
+        rf"\begin{{tabular}}{{l{'r' * len(told)}}}",
+        r"\toprule",
+        " & ".join(["class", *map(tables.latex_text, told)]) + r" \\",
+        r"\midrule",
+        *(
+            " & ".join(
+                [
+                    tables.latex_text(name),
+                    *(tables.latex_cell(tables.cell(columns[arm][k])) for arm in told),
+                ]
+            )
+            + r" \\"
+            for k, name in enumerate(found.classes)
+        ),
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
 def _over_seeds(found: Answers) -> str:
     if any(len(seeds) > 1 for seeds in found.of_arm.values()):
         return "mean ± sample standard deviation over the seeds of an arm."

@@ -14,6 +14,7 @@ from . import (
     cost,
     differences,
     feature_charts,
+    limits,
     page,
     sanity,
     tables,
@@ -55,6 +56,9 @@ def write_report(results: Results, *, all_pairs: bool = False) -> ReportFiles:
     write_text(markdown, _markdown(results, all_pairs))
     write_text(latex, tables.latex_table(results))
     write_text(folder / "cost.tex", cost.latex(results))
+    by_class = classes.latex(results)
+    if by_class:
+        write_text(folder / "f1-by-class.tex", by_class)
     if answer.judged(results).comparisons:
         write_text(folder / "comparisons.csv", differences.comparisons_csv(results))
         write_text(folder / "comparisons.tex", differences.latex(results))
@@ -92,5 +96,6 @@ def _markdown(results: Results, all_pairs: bool) -> str:
             sanity.markdown(results),
             classes.markdown(results),
             cost.markdown(results),
+            limits.markdown(results),
         )
     )
