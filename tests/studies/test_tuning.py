@@ -12,7 +12,16 @@ import pytest
 
 import normlab
 from normlab.errors import InputError
-from normlab.studies import Results, Run, make_plan, read_results, read_tunings
+from normlab.report import write_report
+from normlab.studies import (
+    Results,
+    Run,
+    make_plan,
+    mcnemar,
+    read_results,
+    read_run,
+    read_tunings,
+)
 from normlab.studies.tuning import Choice, Search, choose, grown, make_search, trial_name
 from normlab.workflow import Comparison, Estimate
 
@@ -151,6 +160,16 @@ def test_every_arm_gets_the_same_trials_and_the_test_split_is_not_read(study: Pa
         assert run.seed == 1000
         assert set(run.record["metrics"] or {}) <= {"val"}
         assert {p.name for p in run.folder.iterdir()} <= {"run.json", "history.csv"}
+
+
+def test_trials_are_reported_by_their_study_alone(study: Path) -> None:
+    with pytest.raises(InputError, match="holds the trials of a tuning"):
+        write_report(read_results(study / "tuning/lr/trials"))
+    assert not (study / "tuning/lr/trials/report.html").exists()
+    run = read_run(next((study / "tuning/lr/trials/runs").glob("bn*/seed-1000")))
+    with pytest.raises(InputError, match=r"seed-1000 cannot be tested: predictions\.npz is miss"):
+        mcnemar(run, run)
+    assert write_report(read_results(study / "tuning/lr/tuned")).html.is_file()
 
 
 def test_the_tuned_runs_are_the_studys_seeds_at_the_chosen_values(study: Path) -> None:

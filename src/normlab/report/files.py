@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..errors import InputError
 from ..files import write_bytes, write_text
 from ..studies import Results, write_results_csv
 from . import (
@@ -48,8 +49,14 @@ def write_report(results: Results, *, all_pairs: bool = False) -> ReportFiles:
     are compared too.
 
     Raises:
-        InputError: a file cannot be written.
+        InputError: the runs are trials, or a file cannot be written.
     """
+    complete = [run for run in results.runs if run.complete]
+    if complete and all(run.metric("test", "accuracy") is None for run in complete):
+        raise InputError(
+            f"{results.folder} holds the trials of a tuning, which have no test metrics; they are "
+            "in the report of the study that they belong to"
+        )
     folder = results.folder
     csv = write_results_csv(results)
     markdown, latex = folder / "results.md", folder / "results.tex"

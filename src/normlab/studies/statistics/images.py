@@ -104,7 +104,13 @@ def mcnemar(first: Run, second: Run, *, split: str = "test") -> McNemar:
     """
     from scipy.stats import binomtest
 
-    ours, theirs = (split_predictions(run, split) for run in (first, second))
+    found = []
+    for run in (first, second):
+        try:
+            found.append(split_predictions(run, split))
+        except InputError as error:
+            raise InputError(f"{run.folder} cannot be tested: {error}") from error
+    ours, theirs = found
     gained = _gained(ours, theirs, second)
     alone = int((gained > 0).sum()), int((gained < 0).sum())
     p_value = float(binomtest(alone[0], sum(alone)).pvalue) if sum(alone) else 1.0
