@@ -30,9 +30,9 @@ from PIL import Image, ImageDraw
 from sklearn.datasets import load_digits
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from normlab.checks.copies.near import NearCopies, near_copies
+from normlab.checks.image_set import Subject, subject
 from normlab.data import DataConfig
-from normlab.data.checks.near import NearCopies, near_copies
-from normlab.data.checks.subject import Subject, subject
 from scenes import COPIES, crop, is_plain, scene
 
 WAYS = {**COPIES, "cropped to 40 to 60 % of a side": crop(0.4, 0.6)}

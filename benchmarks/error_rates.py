@@ -15,8 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from normlab.studies import LOOKS, Results, Rule, Run, Verdict, judge
-from normlab.studies.statistics import t_interval
+from normlab.results import Results, Run
+from normlab.results.statistics import Verdict, judge, t_interval
+from normlab.runs.rule import LOOKS, Rule
 
 STUDIES = 1000
 ARMS = ("bn", "torch_bn", "in", "bin", "ln", "gn", "none")

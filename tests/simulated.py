@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from normlab.studies import Results, Run
+from normlab.results import Results, Run
 
 
 def simulated(

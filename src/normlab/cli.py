@@ -16,7 +16,7 @@ from rich.console import Console
 
 from . import __version__
 from .errors import InputError
-from .training.config import FIELDS, RunConfig
+from .runs import FIELDS, RunConfig
 
 OK, BAD_INPUT, PARTLY, INTERRUPTED = 0, 2, 3, 130
 """Exit statuses; PARTLY: done, but for images that cannot be read and that were named."""
@@ -273,8 +273,11 @@ def train(
     """Make a single run: one normalization, one seed."""
     from datetime import date
 
-    from .console import describe_run, human_seconds, progress_bars
+    from .console import describe_run, progress_bars
     from .data import DataConfig
+    from .foreign import code_of
+    from .pages.words import duration
+    from .runs import identity
     from .studies import RunProgress
     from .training import Progress, resolve_device
     from .workflow import train_one
@@ -292,7 +295,7 @@ def train(
     name = Path(asked.source).name
     folder = out or Path("runs") / (
         f"{date.today().isoformat()}-{name}-{config.norm.replace(':', ',')}-seed-{config.seed}"
-        f"-{config.identity(repr(asked))[:6]}"
+        f"-{identity(config, repr(asked), code_of(config.norm))[:6]}"
     )
     with progress_bars(console) as bars:
         task = bars.add_task(f"{config.norm} seed {config.seed}", total=None)
@@ -307,7 +310,7 @@ def train(
                 console.print(f"{line}  step {at.step}/{at.steps}", highlight=False)
 
         record = train_one(asked, config, folder, progress=show)
-    console.print(f"{record['status']}, {human_seconds(record['seconds'])}", highlight=False)
+    console.print(f"{record['status']}, {duration(record['seconds'])}", highlight=False)
     for split, metrics in (record["metrics"] or {}).items():
         console.print(
             f"{split:6} accuracy {100 * metrics['accuracy']:.2f} %  "
@@ -328,7 +331,7 @@ def report(
 ) -> int:
     """Make the tables, charts and page of studies anew from their runs."""
     from .report import write_report
-    from .studies import read_results
+    from .results import read_results
 
     if not studies:
         raise InputError("name a study's folder: normlab report STUDY")
@@ -353,8 +356,8 @@ def mcnemar(
     It says which of two models is more often right. It says nothing about the methods that made
     them: for that, compare arms over seeds.
     """
-    from .studies import mcnemar as test_two
-    from .studies import read_run
+    from .results import read_run
+    from .results.statistics import mcnemar as test_two
 
     found = test_two(read_run(first), read_run(second), split=split)
     console = Console()

@@ -19,8 +19,10 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from .pages.words import counted, duration
+
 if TYPE_CHECKING:
-    from .data.checks.findings import Finding
+    from .pages.findings import Finding
     from .studies import Plan, RunProgress
     from .workflow import Estimate
 
@@ -94,12 +96,12 @@ class ConsoleWatcher(StageWatcher):
             ("Recipe", recipe(plan.base)),
             ("Network", "as the arms say" if "n" in plan.varied
                         else f"{6 * first.n + 2} layers, shortcut {first.shortcut}"),
-            ("Runs", f"{estimate.runs} to make ({count(len(plan.arms), 'arm')}, "
-                     f"{count(len(plan.seeds), 'seed')}{made}), "
+            ("Runs", f"{estimate.runs} to make ({counted(len(plan.arms), 'arm')}, "
+                     f"{counted(len(plan.seeds), 'seed')}{made}), "
                      f"{estimate.workers} side by side on {first.device}"),
             *(_rule_facts(plan, estimate)),
             *((("Checks", f"is {two} the same function as {one}?") for one, two in plan.twins)),
-            ("Time", f"about {human_seconds(estimate.seconds)}"
+            ("Time", f"about {duration(estimate.seconds)}"
                      if estimate.runs or estimate.trials
                      else "none: every run asked for is there already"),
             ("Folder", str(folder)),
@@ -159,7 +161,7 @@ class ConsoleWatcher(StageWatcher):
         if record["metrics"]:
             outcome = (
                 f"validation {100 * record['metrics']['val']['accuracy']:.1f} % "
-                f"(epoch {record['chosen_epoch']}), {human_seconds(record['seconds'])}"
+                f"(epoch {record['chosen_epoch']}), {duration(record['seconds'])}"
             )
         if self._bars is not None and self._overall is not None:
             if name in self._lines:
@@ -171,7 +173,7 @@ class ConsoleWatcher(StageWatcher):
         if not steps:
             return ""
         passed = time.monotonic() - self._began
-        return f", about {human_seconds(passed * (self._steps - steps) / steps)} left"
+        return f", about {duration(passed * (self._steps - steps) / steps)} left"
 
     def _close(self) -> None:
         super()._close()
@@ -196,8 +198,8 @@ def _rule_facts(plan: Plan, estimate: Estimate) -> list[tuple[str, str]]:
         found.append(
             (
                 "Tuning",
-                f"{count(estimate.trials, 'trial')} to make (more if the grid has to grow), then "
-                f"{count(estimate.tuned, 'run')} at the chosen values, less those that are there",
+                f"{counted(estimate.trials, 'trial')} to make (more if the grid has to grow), then "
+                f"{counted(estimate.tuned, 'run')} at the chosen values, less those that are there",
             )
         )
     return found
@@ -224,11 +226,6 @@ def data_summary(console: Console, findings: Sequence[Finding]) -> None:
             said.append(f" {finding.advice}", style="dim")
         grid.add_row(Text(finding.level, style=_LEVEL_STYLES[finding.level.rank]), said)
     console.print(grid)
-
-
-def count(number: int, what: str) -> str:
-    """1 seed, 3 seeds."""
-    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def progress_bars(console: Console) -> Progress:
@@ -297,18 +294,6 @@ def recipe(fields: dict[str, Any]) -> str:
     ]
     parts.append("augmentation " + " and ".join(augmented) if augmented else "no augmentation")
     return ", ".join(parts)
-
-
-def human_seconds(seconds: float) -> str:
-    """Seconds as a person says them: 8.2 s, 3 min 20 s, 2 h 5 min."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def _plain(text: str) -> str:

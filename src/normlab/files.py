@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import errno
+import io
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from .errors import InputError
 
@@ -41,6 +43,20 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path} does not exist") from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise InputError(f"cannot read {path}: {error}") from error
+
+
+def csv_writer(opened: IO[str], columns: Sequence[str]) -> csv.DictWriter[str]:
+    """A writer of CSV rows whose header is written: the one dialect of all our files."""
+    writer = csv.DictWriter(opened, columns, lineterminator="\n")
+    writer.writeheader()
+    return writer
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """Rows as the text of a CSV file; a column that a row lacks is empty."""
+    buffer = io.StringIO()
+    csv_writer(buffer, columns).writerows(rows)
+    return buffer.getvalue()
 
 
 def write_with(path: Path, write: Callable[[Path], object]) -> None:

@@ -215,7 +215,7 @@ def test_norms_prints_the_catalogue_and_the_docs_are_its_print(
         (["export", "nowhere", "--onnx"], "nowhere"),
         (["export", "nowhere"], "say which format: --onnx"),
         (["train", "--norm", "xn"], "unknown normalization 'xn'"),
-        (["report", "nowhere"], "nowhere holds no study"),
+        (["report", "nowhere"], "nowhere does not contain a study"),
         (["inspect", "nowhere"], "nowhere is not a run's folder"),
         (["compair"], "compare"),
     ],
@@ -332,7 +332,7 @@ def test_two_models_and_several_studies(
     assert (tmp_path / "one/report.html").is_file()
     assert (tmp_path / "two/report.html").is_file()
     assert main(["report", "one", "three"]) == 2
-    assert "three holds no study" in capsys.readouterr().err
+    assert "three does not contain a study" in capsys.readouterr().err
     assert main(["report"]) == 2
     assert "name a study's folder" in capsys.readouterr().err
 
@@ -342,7 +342,7 @@ def test_two_models_and_several_studies(
     assert re.search(r"bn seed 0 and none seed 0 on \d+ test images", said)
     assert "two checkpoints, not two methods" in said
     assert main(["mcnemar", "one/runs/bn/seed-0", "nowhere"]) == 2
-    assert "nowhere holds no run" in capsys.readouterr().err
+    assert "nowhere does not contain a run" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(not FASHION.is_dir(), reason="needs Debian's package dataset-fashion-mnist")

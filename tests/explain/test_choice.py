@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from normlab.errors import InputError
-from normlab.explain.choice import Choice, choose
+from normlab.explain.choice import Selection, choose
 
 CLASSES = ("Cat", "Dog", "Hoopoe")
 
@@ -35,7 +35,7 @@ ROWS = [
 ]  # fmt: skip
 
 
-def _told(choice: Choice, label: int) -> list[tuple[str, str, str, int]]:
+def _told(choice: Selection, label: int) -> list[tuple[str, str, str, int]]:
     return [(one.name, one.kind, one.end, one.rank) for one in choice.images if one.label == label]
 
 

@@ -19,7 +19,7 @@ from normlab.data import DeviceSplit, load
 from normlab.errors import InputError
 from normlab.explain import page, pictures
 from normlab.explain.choice import choose
-from normlab.explain.exhibit import QUANTILE, Exhibit, Seen, Subject, look
+from normlab.explain.exhibit import QUANTILE, Exhibit, ExplainedModel, Seen, look
 from normlab.models import load_model
 from normlab.studies import Study, make_plan, prepare_study
 from normlab.training import train
@@ -60,7 +60,7 @@ def _exhibit(study: Study, method: str = "grad-cam", site: str = "last") -> Exhi
         with torch.no_grad():
             x, _ = DeviceSplit(study.data, "val").batch(np.arange(len(study.data.splits["val"])))
             probabilities = model(x).softmax(1).numpy()
-        subjects.append(Subject(arm, model, probabilities, {}))
+        subjects.append(ExplainedModel(arm, model, probabilities, {}))
     part = study.data.splits["val"]
     choice = choose(part.names.tolist(), part.labels, subjects[0].probabilities, study.data.classes)
     return look(subjects, study.data, "val", choice, method, site, _quiet)
@@ -386,5 +386,5 @@ def test_a_run_that_does_not_name_its_data(disc_run: Path, tmp_path: Path) -> No
     record = json.loads((old / "run.json").read_text())
     del record["data"]["config"]
     (old / "run.json").write_text(json.dumps(record))
-    with pytest.raises(InputError, match="does not say which data was asked"):
+    with pytest.raises(InputError, match="does not say which data was used"):
         explain(old)

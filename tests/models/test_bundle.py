@@ -16,7 +16,8 @@ import torch
 
 from normlab.errors import InputError
 from normlab.models import ModelInfo, load_info, load_model, save_model
-from normlab.models.bundle import MODEL_FILE, WEIGHTS_FILE, load_card
+from normlab.models.bundle import load_card
+from normlab.runs import MODEL, WEIGHTS
 
 INFO = ModelInfo(1, ("cat", "dog"), "gn:groups=4", "B", 1, 16, (0.5,), (0.25,))
 
@@ -28,14 +29,14 @@ def folder(tmp_path: Path) -> Path:
 
 
 def _described(folder: Path, **changed: Any) -> None:
-    path = folder / MODEL_FILE
+    path = folder / MODEL
     path.write_text(json.dumps({**json.loads(path.read_text()), **changed}))
 
 
 def _weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> None:
-    weights = safetensors.torch.load_file(folder / WEIGHTS_FILE)
+    weights = safetensors.torch.load_file(folder / WEIGHTS)
     change(weights)
-    safetensors.torch.save_file(weights, folder / WEIGHTS_FILE)
+    safetensors.torch.save_file(weights, folder / WEIGHTS)
 
 
 def _refused(folder: Path, message: str) -> None:
@@ -65,10 +66,10 @@ def test_a_card_goes_along(folder: Path) -> None:
 
 @pytest.mark.parametrize("card", [{"loss": float("nan")}, {"where": Path("x")}])
 def test_a_card_json_cannot_hold_changes_nothing(card: dict[str, Any], folder: Path) -> None:
-    before = (folder / WEIGHTS_FILE).read_bytes()
+    before = (folder / WEIGHTS).read_bytes()
     with pytest.raises(InputError, match="card of a model must be plain JSON"):
         save_model(folder, INFO, INFO.build(seed=4).state_dict(), card)
-    assert (folder / WEIGHTS_FILE).read_bytes() == before
+    assert (folder / WEIGHTS).read_bytes() == before
 
 
 def test_other_files_are_not_read(folder: Path) -> None:
@@ -90,17 +91,17 @@ def test_a_pickle_is_refused_unopened(protocol: int, folder: Path) -> None:
         _refused(folder / name, f"{name} is a pickle, which can run code")
         (folder / name).unlink()
     if protocol >= 2:
-        (folder / WEIGHTS_FILE).write_bytes(trap)
-        _refused(folder, f"{WEIGHTS_FILE} is a pickle, which can run code")
+        (folder / WEIGHTS).write_bytes(trap)
+        _refused(folder, f"{WEIGHTS} is a pickle, which can run code")
         (folder / "model").write_bytes(trap)
         _refused(folder / "model", "model is a pickle, which can run code")
 
 
 def test_what_torch_saves_is_a_pickle(folder: Path) -> None:
-    torch.save({"conv.weight": torch.zeros(1)}, folder / WEIGHTS_FILE)
+    torch.save({"conv.weight": torch.zeros(1)}, folder / WEIGHTS)
     _refused(folder, "is a pickle.*reads safetensors and JSON alone")
-    (folder / MODEL_FILE).unlink()
-    (folder / WEIGHTS_FILE).rename(folder / "pytorch_model.bin")
+    (folder / MODEL).unlink()
+    (folder / WEIGHTS).rename(folder / "pytorch_model.bin")
     _refused(folder, r"pytorch_model\.bin is a pickle")
 
 
@@ -114,7 +115,7 @@ def test_safetensors_of_any_header_length_are_no_pickle(folder: Path) -> None:
 
 
 def test_not_a_folder(folder: Path) -> None:
-    _refused(folder / MODEL_FILE, f"one file of a model; give its folder, {re.escape(str(folder))}")
+    _refused(folder / MODEL, f"one file of a model; give its folder, {re.escape(str(folder))}")
     _refused(folder / "gone", "is not a run's folder: it does not exist; give STUDY")
     (folder / "notes.txt").write_text("hello")
     _refused(folder / "notes.txt", "is not a run's folder: it is a file; give STUDY")
@@ -176,14 +177,14 @@ def test_impossible_values(changed: dict[str, Any], message: str, folder: Path) 
     "text", ["", "[]", "null", "{}", "[" * 100_000, '{"n": ' + "9" * 5000 + "}", "\0\xff"]
 )
 def test_a_model_json_that_is_something_else(text: str, folder: Path) -> None:
-    (folder / MODEL_FILE).write_bytes(text.encode("latin-1"))
+    (folder / MODEL).write_bytes(text.encode("latin-1"))
     _refused(folder, r"model\.json")
 
 
 def test_a_missing_field_is_named(folder: Path) -> None:
-    content = json.loads((folder / MODEL_FILE).read_text())
+    content = json.loads((folder / MODEL).read_text())
     del content["std"], content["n"]
-    (folder / MODEL_FILE).write_text(json.dumps(content))
+    (folder / MODEL).write_text(json.dumps(content))
     _refused(folder, r"model\.json lacks n, std")
 
 
@@ -219,7 +220,7 @@ def test_another_type_is_not_converted_silently(dtype: torch.dtype, folder: Path
 
 @pytest.mark.parametrize("kept", [0, 4, 8, 100, -1])
 def test_truncated_weights(kept: int, folder: Path) -> None:
-    path = folder / WEIGHTS_FILE
+    path = folder / WEIGHTS
     path.write_bytes(path.read_bytes()[:kept])
     _refused(folder, "is damaged or no safetensors file")
 
@@ -235,12 +236,12 @@ def test_truncated_weights(kept: int, folder: Path) -> None:
     ],
 )  # fmt: skip
 def test_a_header_that_lies(content: bytes, folder: Path) -> None:
-    (folder / WEIGHTS_FILE).write_bytes(content)
+    (folder / WEIGHTS).write_bytes(content)
     _refused(folder, "is damaged or no safetensors file")
 
 
 def test_missing_weights(folder: Path) -> None:
-    (folder / WEIGHTS_FILE).unlink()
+    (folder / WEIGHTS).unlink()
     _refused(folder, r"weights\.safetensors does not exist")
 
 

@@ -19,15 +19,7 @@ from torch import Tensor, nn
 from normlab.norms import ParameterNeeds
 
 from . import reference
-from .families import (
-    MODES,
-    Factory,
-    Family,
-    as_array,
-    draw,
-    same_state,
-    scramble,
-)
+from .families import MODES, Factory, Family, as_array, draw, same_state, scramble
 
 TIGHT = 1e-12  # forward in float64
 GRADIENT = 1e-10  # gradients in float64, against PyTorch's

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from normlab.report import ReportFiles, write_report
-from normlab.studies import Results, read_results
+from normlab.results import Results, read_results
 
 from .folders import make_study, write_pictures
 

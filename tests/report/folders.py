@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import tomli_w
 
-from normlab.studies import hardest, read_results
-from normlab.studies.study import run_folder
+from normlab.results import hardest, read_results
+from normlab.runs import run_folder
 
 ARMS = ("torch_bn", "bn", "in", "bin", "ln", "gn", "none")
 LAYERS = {

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from normlab.data.checks.findings import Finding, Level
+from normlab.pages.findings import Finding, Level
 from normlab.report import answer, write_report
-from normlab.report.wording import bracket, seeds_range, signed, with_interval
-from normlab.studies import LOOKS, Results, read_results
-from normlab.studies.statistics import Interval
+from normlab.report.numbers import bracket, seeds_range, signed, with_interval
+from normlab.results import Results, read_results
+from normlab.results.statistics import Interval
+from normlab.runs.rule import LOOKS
 from simulated import simulated
 
 from .folders import make_study

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from normlab.report import ReportFiles
-from normlab.studies import Results, confusion
+from normlab.results import Results, confusion
 
 from .folders import ARMS
 

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from normlab.report import ReportFiles, charts
-from normlab.report.arms import CATALOGUE, OTHERS, styles
-from normlab.studies import Results, read_results
+from normlab.report.styles import CATALOGUE, OTHERS, styles
+from normlab.results import Results, read_results
 
 from .folders import ARMS, make_study
 

@@ -12,7 +12,7 @@ import pytest
 
 from normlab.report import ReportFiles, write_report
 from normlab.report import classes as section
-from normlab.studies import Results, class_f1, confusion, hardest, read_results
+from normlab.results import Results, class_f1, confusion, hardest, read_results
 
 from .folders import ARMS, make_study, write_pictures
 

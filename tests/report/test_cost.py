@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from normlab.report import ReportFiles, cost, write_report
-from normlab.studies import Results, read_results
+from normlab.results import Results, read_results
 
 from .folders import ARMS, make_study
 

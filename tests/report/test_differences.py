@@ -14,7 +14,7 @@ import scipy.stats
 
 from normlab.report import ReportFiles, differences, write_report
 from normlab.report.answer import judged
-from normlab.studies import Results, read_results
+from normlab.results import Results, read_results
 
 from .conftest import ODD
 from .folders import ARMS, make_study

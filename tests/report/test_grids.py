@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from normlab.report import ReportFiles, charts, feature_charts, value_charts, write_report
-from normlab.report.arms import CATALOGUE
 from normlab.report.limits import limits
-from normlab.studies import Results, read_results
+from normlab.report.styles import CATALOGUE
+from normlab.results import Results, read_results
 
 from .folders import make_study
 from .test_browser import VAL, OpenPage, _strokes, _wait_for_strong

@@ -11,14 +11,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from normlab.report import (
-    ReportFiles,
-    html_table,
-    latex_table,
-    markdown_table,
-    terminal_table,
-)
-from normlab.studies import Results, read_results
+from normlab.report import ReportFiles, html_table, latex_table, markdown_table, terminal_table
+from normlab.results import Results, read_results
 
 from .conftest import ODD
 from .folders import ARMS, make_study

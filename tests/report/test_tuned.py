@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from normlab.report import ReportFiles, tuned, write_report
-from normlab.studies import Results, Verdict, judge, read_results, read_tunings
+from normlab.results import Results, read_results, read_tunings
+from normlab.results.statistics import Verdict, judge
 
 from .folders import make_study
 from .test_browser import OpenPage
@@ -62,7 +63,7 @@ def test_sentences_say_what_was_tried_and_what_it_cost(study: Results) -> None:
     assert "Lr 2.0 is the highest value that was tried and the best of none" in said
     assert "2 of the 24 trials diverged" in said
     # Nine runs and 24 trials of 3.5 s.
-    assert "24 trials, 1 min of training, 2.7 times that of the study's own runs" in said
+    assert "24 trials, 1 min 24 s of training, 2.7 times that of the study's own runs" in said
 
 
 def test_it_says_whether_a_verdict_differs(study: Results) -> None:

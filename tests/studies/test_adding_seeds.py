@@ -10,7 +10,9 @@ import pytest
 
 import normlab
 from normlab.errors import InputError
-from normlab.studies import judge, make_plan, read_results
+from normlab.results import read_results
+from normlab.results.statistics import judge
+from normlab.studies import make_plan
 from normlab.workflow import Comparison
 
 SMALL: dict[str, Any] = {"limit_per_class": 12, "n": 1, "epochs": 1, "workers": 2}

@@ -15,7 +15,8 @@ import pytest
 
 import normlab
 from normlab.errors import InputError
-from normlab.studies import make_plan, read_curves, read_results
+from normlab.results import read_curves, read_results
+from normlab.studies import make_plan
 from normlab.workflow import Comparison, Estimate
 
 SMALL: dict[str, Any] = {"limit_per_class": 12, "n": 1, "epochs": 1, "workers": 2}

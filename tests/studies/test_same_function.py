@@ -17,18 +17,11 @@ from normlab.data import DataConfig, DataSet, load
 from normlab.errors import InputError
 from normlab.norms import BatchNorm2d
 from normlab.report import sanity
-from normlab.studies import (
-    Results,
-    Run,
-    SameFunction,
-    compare_functions,
-    make_plan,
-    paired_difference,
-    prepare_study,
-    read_results,
-    same_function,
-)
-from normlab.training import RunConfig
+from normlab.results import Results, Run, read_results
+from normlab.results.statistics import paired_difference
+from normlab.runs import RunConfig
+from normlab.runs.same_function import SameFunction
+from normlab.studies import compare_functions, make_plan, prepare_study, same_function
 from normlab.workflow import Comparison
 
 STEPS = 12

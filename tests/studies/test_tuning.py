@@ -13,16 +13,12 @@ import pytest
 import normlab
 from normlab.errors import InputError
 from normlab.report import write_report
-from normlab.studies import (
-    Results,
-    Run,
-    make_plan,
-    mcnemar,
-    read_results,
-    read_run,
-    read_tunings,
-)
-from normlab.studies.tuning import Choice, Search, choose, grown, make_search, trial_name
+from normlab.results import Results, Run, read_results, read_run, read_tunings
+from normlab.results.statistics import mcnemar
+from normlab.results.tuning import choose
+from normlab.runs.tuning import ChosenValue, Search
+from normlab.studies import make_plan
+from normlab.studies.tuning import grown, make_search
 from normlab.workflow import Comparison, Estimate
 
 SMALL: dict[str, Any] = {"limit_per_class": 12, "n": 1, "epochs": 1, "workers": 2}
@@ -36,7 +32,7 @@ def _trials(reached: Mapping[tuple[str, Any], list[tuple[float, float] | None]])
         for seed, found in enumerate(trials, 1000):
             metrics = None if found is None else {"val": dict(zip(("accuracy", "loss"), found))}  # noqa: B905
             status = "diverged at step 3" if found is None else "complete"
-            name = trial_name(arm, "lr", value)
+            name = LR.trial(arm, value)
             runs.append(Run(name, seed, Path("x"), {"status": status, "metrics": metrics}, []))
     arms = tuple(dict.fromkeys(run.arm for run in runs))
     return Results(Path("x"), {"arms": {a: {} for a in arms}, "seeds": [1000, 1001]}, {}, arms,
@@ -92,16 +88,16 @@ def test_validation_chooses_by_accuracy_then_loss_and_not_what_diverged() -> Non
         }
     )
     assert choose(trials, ("bn", "gn", "in"), LR, LR.values) == (
-        Choice("bn", 0.02, "bn,lr=0.02"),
-        Choice("gn", 0.04, "gn,lr=0.04", "highest"),
-        Choice("in", 0.02, "in,lr=0.02", failed=True),
+        ChosenValue("bn", 0.02, "bn,lr=0.02"),
+        ChosenValue("gn", 0.04, "gn,lr=0.04", "highest"),
+        ChosenValue("in", 0.02, "in,lr=0.02", failed=True),
     )
 
 
 def test_the_grid_grows_at_the_edge_until_its_limit() -> None:
     base = make_plan("norms", {}).arms["bn"]
-    inside, high = Choice("bn", 0.02, ""), Choice("gn", 0.04, "", "highest")
-    low = Choice("ln", 0.01, "", "lowest")
+    inside, high = ChosenValue("bn", 0.02, ""), ChosenValue("gn", 0.04, "", "highest")
+    low = ChosenValue("ln", 0.01, "", "lowest")
     assert grown(LR, LR.values, [inside], base) == (LR.values, "")
     assert grown(LR, LR.values, [inside, high, low], base) == ((0.005, *LR.values, 0.08), "")
     values = LR.values
@@ -117,11 +113,13 @@ def test_the_grid_grows_at_the_edge_until_its_limit() -> None:
     )
     # A bound of the field, and values without an order.
     momentum = Search("momentum", 0.9, (0.5, 0.9), (1000,))
-    assert "highest" in grown(momentum, (0.5, 0.9), [Choice("bn", 0.9, "", "highest")], base)[1]
+    assert (
+        "highest" in grown(momentum, (0.5, 0.9), [ChosenValue("bn", 0.9, "", "highest")], base)[1]
+    )
     zero = Search("momentum", 0.9, (0.0, 0.9), (1000,))
-    assert grown(zero, (0.0, 0.9), [Choice("bn", 0.0, "", "lowest")], base) == ((0.0, 0.9), "")
+    assert grown(zero, (0.0, 0.9), [ChosenValue("bn", 0.0, "", "lowest")], base) == ((0.0, 0.9), "")
     words = Search("optimizer", "sgd", ("sgd", "adamw"), (1000,))
-    assert grown(words, words.values, [Choice("bn", "adamw", "")], base) == (words.values, "")
+    assert grown(words, words.values, [ChosenValue("bn", "adamw", "")], base) == (words.values, "")
 
 
 def _hashes(folder: Path) -> dict[str, str]:

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from normlab.data import DataConfig, DataSet, load
 from normlab.norms import _core
-from normlab.training import RunConfig, run, train
+from normlab.runs import RunConfig
+from normlab.training import run, train
 from normlab.training.memory import kept_for_backward, peak_on
 
 X = torch.linspace(-1, 1, 4 * 8, dtype=torch.float32).reshape(4, 8)
@@ -136,7 +137,7 @@ def test_of_a_network_it_grows_with_the_batch_and_without_normalization_shrinks(
 ) -> None:
     def of(norm: str, size: int) -> int:
         config = RunConfig(norm=norm, n=1, epochs=1, batch_size=size)
-        one = run._Run(config, digits, tmp_path / f"{norm}-{size}", "identity", None)
+        one = run._Run(config, digits, tmp_path / f"{norm}-{size}", {})
         one.model.train()
         one._measure_memory()
         return one.memory["kept_for_backward"]

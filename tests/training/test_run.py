@@ -16,8 +16,8 @@ from sklearn.metrics import f1_score
 from normlab.data import DataConfig, DataSet, DeviceSplit, load
 from normlab.errors import InputError
 from normlab.models import ResNet, load_model
-from normlab.training import HISTORY_COLUMNS, RunConfig, run, train
-from normlab.training.checkpoint import FOLDER
+from normlab.runs import CHECKPOINT, HISTORY_COLUMNS, RunConfig, identity
+from normlab.training import run, train
 from normlab.training.schedule import highest_rate, learning_rate
 
 SMALL = {"n": 1, "epochs": 2, "batch_size": 32}
@@ -46,7 +46,7 @@ def test_the_folder_holds_what_the_contract_names(finished: Path, digits: DataSe
     }  # fmt: skip
     record = json.loads((finished / "run.json").read_text())
     assert record["status"] == "complete"
-    assert record["identity"] == RunConfig(**SMALL).identity(digits.fingerprint)
+    assert record["identity"] == identity(RunConfig(**SMALL), digits.fingerprint, {})
     assert len(record["sites"]) == 7
     assert all(site["layer"].startswith("BatchNorm2d(") for site in record["sites"])
     assert record["versions"]["torch"] == torch.__version__
@@ -120,7 +120,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(
     with pytest.raises(KeyboardInterrupt):
         train(config, digits, tmp_path / "cut", stop)
     assert json.loads((tmp_path / "cut/run.json").read_text())["status"] == "interrupted"
-    assert (tmp_path / "cut" / FOLDER).is_dir()
+    assert (tmp_path / "cut" / CHECKPOINT).is_file()
     epochs = []
     train(config, digits, tmp_path / "cut", lambda at: epochs.append(at.epoch))
     assert min(epochs) == 2  # epoch 1 came from the checkpoint
@@ -128,13 +128,13 @@ def test_a_stopped_run_goes_on_to_the_same_bits(
     if config.record_features:
         kept, whole = ((tmp_path / n / "features.csv").read_text() for n in ("cut", "whole"))
         assert kept == whole
-    assert not (tmp_path / "cut" / FOLDER).exists()
+    assert not (tmp_path / "cut" / CHECKPOINT).exists()
 
 
 def test_a_damaged_checkpoint_costs_time_and_not_truth(
     finished: Path, digits: DataSet, tmp_path: Path
 ) -> None:
-    place = tmp_path / "run" / FOLDER
+    place = tmp_path / "run" / CHECKPOINT.parent
     place.mkdir(parents=True)
     (place / "state.safetensors").write_bytes(b"half of a checkpoint")
     train(RunConfig(**SMALL), digits, tmp_path / "run")
@@ -149,7 +149,7 @@ def test_a_finished_run_is_not_run_again(finished: Path, digits: DataSet) -> Non
 
 
 def test_another_run_in_the_folder_is_refused(finished: Path, digits: DataSet) -> None:
-    with pytest.raises(InputError, match="holds another run"):
+    with pytest.raises(InputError, match="contains another run"):
         train(RunConfig(**SMALL, seed=1), digits, finished)
 
 
@@ -165,19 +165,16 @@ def test_divergence_names_its_step_and_keeps_the_curve(digits: DataSet, tmp_path
     assert train(config, digits, tmp_path / "run") == record
 
 
-def test_the_step_of_divergence_is_exact_when_losses_are_read_in_blocks(
-    digits: DataSet, tmp_path: Path
-) -> None:
+def test_the_step_of_divergence_is_exact_when_losses_are_read_in_blocks() -> None:
     losses = [torch.tensor(1.0)] * 30 + [torch.tensor(float("nan"))] + [torch.tensor(1.0)] * 19
-    one = run._Run(RunConfig(**SMALL), digits, tmp_path, "identity", None)
     with pytest.raises(run.DivergedError, match="diverged at step 131"):
-        one._check_finite(losses, 149)  # steps 101 to 150, counted from 1
+        run._check_finite(losses, 149)  # steps 101 to 150, counted from 1
 
 
 def test_validation_chooses_by_accuracy_then_loss_then_epoch(
     digits: DataSet, tmp_path: Path
 ) -> None:
-    one = run._Run(RunConfig(**SMALL), digits, tmp_path, "identity", None)
+    one = run._Run(RunConfig(**SMALL), digits, tmp_path, {})
     seen = [(0.5, 1.0), (0.7, 0.9), (0.7, 0.8), (0.7, 0.8), (0.6, 0.1)]
     for epoch, (accuracy, loss) in enumerate(seen, 1):
         one._choose(epoch, run.Metrics(loss, accuracy, accuracy, accuracy))
@@ -286,8 +283,8 @@ def test_equal_updates_go_through_the_images_pass_after_pass(
     seen = {}
     for size in (8, 32, 128):
         config = RunConfig(n=1, batch_size=size, budget="updates", epochs=3)
-        one = run._Run(config, digits, tmp_path / str(size), "identity", None)
-        epochs = [[y for group in one._updates(e) for _, y in group] for e in (1, 2, 3)]
+        one = run._Run(config, digits, tmp_path / str(size), {})
+        epochs = [[y for group in one.updates.of(e) for _, y in group] for e in (1, 2, 3)]
         assert [len(batches) for batches in epochs] == [5, 5, 5]
         seen[size] = torch.cat([y for batches in epochs for y in batches])
         passes = torch.cat(

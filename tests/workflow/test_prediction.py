@@ -15,7 +15,8 @@ from PIL import Image
 from normlab.data import DataConfig, load
 from normlab.errors import InputError
 from normlab.models import ModelInfo, save_model
-from normlab.training import RunConfig, train
+from normlab.runs import RunConfig
+from normlab.training import train
 from normlab.workflow.prediction import find_images, predict
 
 CLASSES = ("ash", "birch", "cedar, old")

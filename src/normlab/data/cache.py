@@ -28,9 +28,9 @@ import PIL
 from PIL import Image
 
 from ..errors import InputError
+from .cache_files import cache_folder
 from .dataset import Pixels
 from .decode import RESIZE_RULE, BadImageError, decode, square
-from .kept import cache_folder
 from .sources import Listing
 
 Progress = Callable[[str, int, int], None]

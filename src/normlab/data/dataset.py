@@ -14,9 +14,6 @@ import numpy.typing as npt
 from ..errors import InputError
 from .config import DataConfig
 
-SPLITS = ("train", "val", "test")
-SPLIT_WORDS = {"train": "training", "val": "validation", "test": "test"}
-
 _SHARE_OF_MEMORY = 0.5
 
 

@@ -13,12 +13,13 @@ import numpy.typing as npt
 
 from ..errors import InputError
 from ..keyed import key
+from ..splits import SPLITS
 from . import cache, sources, splitting
 from .cache import Progress
 from .config import MIN_SIZE, DataConfig
-from .contents import content_hashes
-from .dataset import SPLITS, DataSet, Split
+from .dataset import DataSet, Split
 from .decode import RESIZE_RULE, BadImageError, decode, shorter_side
+from .hashes import content_hashes
 from .sources import Listing
 from .splitfile import LEFT_OUT, UNKNOWN, SplitFile
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from ..errors import InputError
 from ..files import write_text
-from .dataset import SPLITS
+from ..splits import SPLITS
 
 FORMAT = "normlab split 1"
 LEFT_OUT = -1

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from ..errors import InputError
 from ..keyed import hash_each, key
-from .dataset import SPLITS
+from ..splits import SPLITS
 
 Rows = npt.NDArray[np.int64]
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from ..lazy import names_of
 
 if TYPE_CHECKING:
-    from .choice import RULE, Choice, Chosen, choose
-    from .exhibit import Exhibit, Subject
+    from .choice import RULE, Chosen, Selection, choose
+    from .exhibit import Exhibit, ExplainedModel
     from .faithfulness import Curves, Faithfulness
     from .gallery import Gallery, write_gallery
     from .maps import (
@@ -39,11 +39,11 @@ _HOME = {
     "RandomizationStep": "randomization",
     "randomization_check": "randomization",
     "RULE": "choice",
-    "Choice": "choice",
+    "Selection": "choice",
     "Chosen": "choice",
     "choose": "choice",
     "Exhibit": "exhibit",
-    "Subject": "exhibit",
+    "ExplainedModel": "exhibit",
     "Gallery": "gallery",
     "write_gallery": "gallery",
 }
@@ -62,11 +62,11 @@ __all__ = [
     "RandomizationStep",
     "randomization_check",
     "RULE",
-    "Choice",
+    "Selection",
     "Chosen",
     "choose",
     "Exhibit",
-    "Subject",
+    "ExplainedModel",
     "Gallery",
     "write_gallery",
 ]

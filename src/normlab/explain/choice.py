@@ -46,7 +46,7 @@ class Chosen:
 
 
 @dataclass(frozen=True)
-class Choice:
+class Selection:
     """The images of a gallery, and where a class had fewer than asked.
 
     Attributes:
@@ -68,7 +68,7 @@ def choose(
     asked: Sequence[str] | None = None,
     right: int = 5,
     wrong: int = 5,
-) -> Choice:
+) -> Selection:
     """Choose by :data:`RULE`.
 
     Args:
@@ -112,7 +112,7 @@ def choose(
                 counts.append(f"{len(most) or 'none'} {kind} (asked: {limit})")
         if counts:
             short[label] = f"The split has {' and '.join(counts)}."
-    return Choice(tuple(shown), tuple(images), short)
+    return Selection(tuple(shown), tuple(images), short)
 
 
 def _indices(asked: Sequence[str] | None, classes: Sequence[str]) -> list[int]:

@@ -12,7 +12,7 @@ import torch
 
 from ..data import DataSet, DeviceSplit
 from ..models import ResNet
-from .choice import Choice
+from .choice import Selection
 from .faithfulness import Faithfulness, faithfulness
 from .maps import explain_batch, in_logit_units, resolve_site
 from .placing import upsample
@@ -33,7 +33,7 @@ _PLACES = (("upper left", "upper middle", "upper right"),
 
 
 @dataclass(frozen=True, eq=False)
-class Subject:
+class ExplainedModel:
     """A trained model to look into.
 
     Attributes:
@@ -119,10 +119,10 @@ class Exhibit:
         scales: value of full colour of each model; one for all where the maps are in logits.
     """
 
-    subjects: tuple[Subject, ...]
+    subjects: tuple[ExplainedModel, ...]
     data: DataSet
     split: str
-    choice: Choice
+    choice: Selection
     method: str
     site: str
     sites: tuple[tuple[str, ...], ...]
@@ -145,10 +145,10 @@ class Exhibit:
 
 
 def look(
-    subjects: Sequence[Subject],
+    subjects: Sequence[ExplainedModel],
     data: DataSet,
     split: str,
-    choice: Choice,
+    choice: Selection,
     method: str,
     site: str,
     progress: Progress,

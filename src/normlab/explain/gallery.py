@@ -17,8 +17,8 @@ from ..data import DataSet
 from ..errors import InputError
 from ..files import explained_disk_errors, read_json, write_json, write_text
 from . import page, pictures
-from .choice import RULE, Choice, Chosen
-from .exhibit import QUANTILE, Checks, Exhibit, Looked, Progress, Subject, check, look
+from .choice import RULE, Chosen, Selection
+from .exhibit import QUANTILE, Checks, Exhibit, ExplainedModel, Looked, Progress, check, look
 from .pictures import Panel, SheetImage
 from .placing import place
 
@@ -50,10 +50,10 @@ class Gallery:
 
 def write_gallery(
     folder: Path,
-    subjects: Sequence[Subject],
+    subjects: Sequence[ExplainedModel],
     data: DataSet,
     split: str,
-    choice: Choice,
+    choice: Selection,
     *,
     method: str = "grad-cam",
     site: str = "last",
@@ -143,7 +143,7 @@ def _whole(folder: Path) -> Iterator[Path]:
             shutil.rmtree(old, ignore_errors=True)
 
 
-def file_names(choice: Choice, data: DataSet) -> list[str]:
+def file_names(choice: Selection, data: DataSet) -> list[str]:
     """The path of each image's PNG file inside the gallery, in the order of the choice."""
     folders = _folders(data.classes)
     return [
@@ -171,7 +171,7 @@ def _plain(text: str, otherwise: str) -> str:
     return re.sub(r"[^\w.-]+", "-", text).strip("-.")[:80] or otherwise
 
 
-def _short(choice: Choice, data: DataSet) -> list[str]:
+def _short(choice: Selection, data: DataSet) -> list[str]:
     """One sentence for all classes with fewer images than asked."""
     if not choice.short:
         return []

@@ -9,6 +9,7 @@ from urllib.parse import quote
 import numpy as np
 
 from .. import __version__, pages
+from ..pages.words import counted
 from .choice import RULE, Chosen
 from .exhibit import NEXT_TO_NONE, QUANTILE, Checks, Exhibit, Looked, Seen, Values
 from .faithfulness import RANKINGS, Faithfulness
@@ -95,7 +96,7 @@ def _facts(exhibit: Exhibit) -> list[tuple[str, str]]:
         ]
     facts.append(("Data", f"{data.name}, {data.image_size} × {data.image_size} pixels"))
     facts.append(("Split", f"{exhibit.split}, {len(data.splits[exhibit.split]):,} images"))
-    facts.append(("Shown", _many(len(exhibit.choice.images), "image")))
+    facts.append(("Shown", counted(len(exhibit.choice.images), "image")))
     facts.append(("Method", _METHOD_WORDS.get(exhibit.method, exhibit.method)))
     facts.append(("Site", "; ".join(dict.fromkeys(map(_place_of, exhibit.sites)))))
     if exhibit.cells:
@@ -106,10 +107,6 @@ def _facts(exhibit: Exhibit) -> list[tuple[str, str]]:
 
 def _place_of(sites: tuple[str, ...]) -> str:
     return sites[0] if len(sites) == 1 else f"mean over {len(sites)}: {', '.join(sites)}"
-
-
-def _many(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _legend(exhibit: Exhibit) -> dict[str, Any]:

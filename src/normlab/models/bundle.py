@@ -18,10 +18,10 @@ from safetensors import SafetensorError
 
 from ..errors import InputError, did_you_mean
 from ..files import read_json, write_bytes, write_json
+from ..runs import COMPLETE, INTERRUPTED, MODEL, WEIGHTS, is_run, is_study, read_record
 from .resnet import ResNet, Shortcut
 
 FORMAT = "normlab model 1"
-MODEL_FILE, WEIGHTS_FILE = "model.json", "weights.safetensors"
 IMAGE_SIZES = (8, 1024)
 """The smallest and largest side of images: what the network takes, and what the data rooms make."""
 
@@ -84,8 +84,8 @@ def save_model(
     plain = {
         name: tensor.detach().cpu().contiguous().clone() for name, tensor in sorted(weights.items())
     }
-    write_bytes(folder / WEIGHTS_FILE, safetensors.torch.save(plain))
-    write_json(folder / MODEL_FILE, described)
+    write_bytes(folder / WEIGHTS, safetensors.torch.save(plain))
+    write_json(folder / MODEL, described)
 
 
 def load_info(folder: str | Path) -> ModelInfo:
@@ -97,7 +97,7 @@ def load_info(folder: str | Path) -> ModelInfo:
     folder = Path(folder)
     content = _described(folder)
     content.pop("card", None)
-    return _checked(content, folder / MODEL_FILE)
+    return _checked(content, folder / MODEL)
 
 
 def load_card(folder: str | Path) -> dict[str, Any]:
@@ -109,7 +109,7 @@ def load_card(folder: str | Path) -> dict[str, Any]:
     folder = Path(folder)
     card = _described(folder).get("card", {})
     if not isinstance(card, dict):
-        raise InputError(f"{folder / MODEL_FILE}: card must be a JSON object, got {card!r:.60}")
+        raise InputError(f"{folder / MODEL}: card must be a JSON object, got {card!r:.60}")
     return card
 
 
@@ -130,12 +130,12 @@ def load_model(run: str | Path) -> ResNet:
     """
     folder = Path(run)
     info = load_info(folder)
-    weights = _read_weights(folder / WEIGHTS_FILE)
+    weights = _read_weights(folder / WEIGHTS)
     _check_blocks(weights, info, folder)
     try:
         model = info.build(seed=0)
     except ValueError as error:
-        raise InputError(f"{folder / MODEL_FILE} describes no possible model: {error}") from error
+        raise InputError(f"{folder / MODEL} describes no possible model: {error}") from error
     _check_fit(weights, model.state_dict(), folder)
     model.load_state_dict(weights)
     return model.eval()
@@ -144,7 +144,7 @@ def load_model(run: str | Path) -> ResNet:
 def _described(folder: Path) -> dict[str, Any]:
     """The content of model.json, without the format, whatever it is."""
     _check_folder(folder)
-    path = folder / MODEL_FILE
+    path = folder / MODEL
     try:
         content = read_json(path)
     except InputError:
@@ -163,21 +163,21 @@ def _check_folder(folder: Path) -> None:
     if folder.is_file():
         if _is_pickle(folder):
             raise _refused_pickle(folder)
-        if folder.name in (MODEL_FILE, WEIGHTS_FILE):
+        if folder.name in (MODEL, WEIGHTS):
             raise InputError(f"{folder} is one file of a model; give its folder, {folder.parent}")
         raise InputError(f"{folder} is not a run's folder: it is a file; {_GIVE_A_RUN}")
-    if (folder / "study.toml").is_file() and not (folder / MODEL_FILE).exists():
-        found = sorted(path.parent for path in folder.glob(f"runs/*/*/{MODEL_FILE}"))
+    if is_study(folder) and not (folder / MODEL).exists():
+        found = sorted(path.parent for path in folder.glob(f"runs/*/*/{MODEL}"))
         some = ", ".join(str(path) for path in found[:_SHOWN]) + (
             f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
         )
         inside = f"one of its runs: {some}" if found else "a run; none in it is complete yet"
         raise InputError(f"{folder} is a study; give {inside}")
-    status = _status(folder / "run.json")
-    if status not in (None, "complete"):
-        again = "; the command that made it goes on from there" if status == "interrupted" else ""
+    status = str(read_record(folder)["status"]) if is_run(folder) else COMPLETE
+    if status != COMPLETE:
+        again = "; the command that made it goes on from there" if status == INTERRUPTED else ""
         raise InputError(f"the run in {folder} has no model: its status is {status!r}{again}")
-    if not (folder / MODEL_FILE).exists():
+    if not (folder / MODEL).exists():
         pickles = sorted(
             path
             for path in folder.iterdir()
@@ -185,15 +185,7 @@ def _check_folder(folder: Path) -> None:
         )
         if pickles:
             raise _refused_pickle(pickles[0])
-        raise InputError(f"{folder} holds no model (no {MODEL_FILE}); {_GIVE_A_RUN}")
-
-
-def _status(path: Path) -> str | None:
-    """None where there is no run.json."""
-    if not path.is_file():
-        return None
-    record = read_json(path)
-    return str(record.get("status")) if isinstance(record, dict) else "unknown"
+        raise InputError(f"{folder} holds no model (no {MODEL}); {_GIVE_A_RUN}")
 
 
 def _is_pickle(path: Path) -> bool:
@@ -302,7 +294,7 @@ def _check_blocks(weights: Mapping[str, torch.Tensor], info: ModelInfo, folder: 
     ):
         if said != held:
             raise InputError(
-                f"{folder}: the weights do not fit {MODEL_FILE}, which says {name} = {said}; "
+                f"{folder}: the weights do not fit {MODEL}, which says {name} = {said}; "
                 f"the weights have {'none' if held is None else held}"
             )
 
@@ -319,7 +311,7 @@ def _check_fit(
     if wrong:
         more = f"; and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
         raise InputError(
-            f"{folder}: the weights do not fit {MODEL_FILE}: {'; '.join(wrong[:_SHOWN])}{more}"
+            f"{folder}: the weights do not fit {MODEL}: {'; '.join(wrong[:_SHOWN])}{more}"
         )
 
 

@@ -7,18 +7,17 @@ the layer and not written here a second time.
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from torch import nn
 
+from .. import foreign
 from ..errors import did_you_mean
+from ..values import read_value
 from ._base import ParameterNeeds
 from .batch import BatchNorm2d
 from .batch_instance import BatchInstanceNorm2d
@@ -248,7 +247,7 @@ def parse_norm(text: str) -> NormChoice:
             )
         if key in options:
             raise ValueError(f"option {key!r} is given twice in {text!r}")
-        options[key] = _read_value(value)
+        options[key] = read_value(value)
     return NormChoice(head, MappingProxyType(options))
 
 
@@ -311,7 +310,7 @@ def _layer_class(name: str) -> type[nn.Module]:
             f"{', '.join(CATALOG)}, or package.module:Class for a layer of your own"
         )
     try:
-        module = _import_from_here(module_name)
+        module = foreign.load(module_name)
     except ImportError as error:
         raise ValueError(f"cannot import {module_name!r} for the arm {name!r}: {error}") from error
     found = getattr(module, class_name, None)
@@ -321,28 +320,3 @@ def _layer_class(name: str) -> type[nn.Module]:
             + ("but it does not exist" if found is None else f"got {found!r}")
         )
     return found
-
-
-def _import_from_here(module_name: str) -> Any:
-    """Import, also from the working folder, where a person's own layer usually lies."""
-    here = str(Path.cwd())
-    added = here not in sys.path
-    if added:
-        sys.path.append(here)
-    try:
-        return importlib.import_module(module_name)
-    finally:
-        if added:
-            sys.path.remove(here)
-
-
-def _read_value(text: str) -> Any:
-    words = {"true": True, "false": False, "none": None}
-    if text.lower() in words:
-        return words[text.lower()]
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text

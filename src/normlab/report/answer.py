@@ -5,20 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from ..studies import Judgement, PairedComparison, Results, Verdict, judge
-from ..studies.rule import verdict
-from ..training.config import FIELDS
+from ..pages.words import counted, listed
+from ..results import Results
+from ..results.statistics import Judgement, PairedComparison, Verdict, judge
+from ..results.statistics.verdict import verdict
+from ..runs import FIELDS
 from .data_findings import data_findings
-from .wording import (
-    bracket,
-    count,
-    listed,
-    margin,
-    places,
-    points,
-    seeds_range,
-    signed,
-)
+from .numbers import bracket, margin, places, points, seeds_range, signed
 
 LABELS = {
     Verdict.EQUIVALENT: "equivalent",
@@ -57,10 +50,7 @@ class Answer:
 
 def judged(results: Results) -> Judgement:
     """The study's judgement, made once."""
-    kept: dict[str, Judgement] = results.__dict__
-    if "_judgement" not in kept:
-        kept["_judgement"] = judge(results)
-    return kept["_judgement"]
+    return results.once("judgement", lambda: judge(results))
 
 
 def answer(results: Results) -> Answer:
@@ -127,11 +117,11 @@ def _headline(results: Results, judgement: Judgement) -> str:
         )
     tally = Counter(found.verdict for found in comparisons)
     undecided = tally[Verdict.INCONCLUSIVE]
-    apart = f"cannot be told apart from it with {count(len(judgement.seeds), 'seed')}"
+    apart = f"cannot be told apart from it with {counted(len(judgement.seeds), 'seed')}"
     if undecided == many:
         return (
             f"{'Neither' if many == 2 else 'None'} of the {many} arms can be told apart from "
-            f"{beside} with {count(len(judgement.seeds), 'seed')}."
+            f"{beside} with {counted(len(judgement.seeds), 'seed')}."
         )
     names = {
         Verdict.BETTER: "better",
@@ -212,7 +202,7 @@ def _sentence(judgement: Judgement, found: PairedComparison) -> str:
             f"{span}."
         )
     return (
-        f"{arm} and {reference} cannot be told apart with {count(seeds, 'seed')}: the difference "
+        f"{arm} and {reference} cannot be told apart with {counted(seeds, 'seed')}: the difference "
         f"lies within {bracket(interval)}; {_needed(found, seeds)}."
     )
 
@@ -253,7 +243,7 @@ def _lost(results: Results, judgement: Judgement, found: PairedComparison) -> st
     ]
     if not parts:
         return ""
-    left = count(len(found.difference.seeds), "seed")
+    left = counted(len(found.difference.seeds), "seed")
     return f"({listed(parts)}; the difference is over the {left} that both completed.)"
 
 
@@ -323,7 +313,7 @@ def _warnings(results: Results, judgement: Judgement) -> list[str]:
     rule = judgement.rule
     for stated in rule.before:
         said.append(
-            f"The rule was changed after {count(int(stated['runs']), 'run')} had ended: the "
+            f"The rule was changed after {counted(int(stated['runs']), 'run')} had ended: the "
             f"reference was {stated['reference']} and the margin {margin(stated['margin'] / 100)}. "
             "A rule chosen with results in view can make any verdict."
         )
@@ -337,7 +327,7 @@ def _warnings(results: Results, judgement: Judgement) -> list[str]:
         )
     if judgement.later:
         said.append(
-            f"{count(len(judgement.later), 'seed')} run since the last look "
+            f"{counted(len(judgement.later), 'seed')} run since the last look "
             f"{'is' if len(judgement.later) == 1 else 'are'} left out of the verdicts until the "
             "next one."
         )

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..studies import Results, Run
-from ..training.metrics import METRICS
-from .arms import families, styles
+from ..results import Results, Run
+from ..runs import METRICS
+from .styles import families, styles
 
 Spec = dict[str, Any]
 

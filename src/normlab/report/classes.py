@@ -4,23 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..data.checks.figures import data_uri
-from ..data.checks.wording import listed
 from ..errors import InputError
-from ..studies import (
-    Answers,
-    HardImage,
-    Results,
-    Spread,
-    answers,
-    class_f1,
-    confusion,
-    hardest,
-    read_pictures,
-)
+from ..pages.images import data_uri
+from ..pages.words import shortened
+from ..results import Answers, HardImage, Results, Spread, answers, class_f1, confusion, hardest
+from ..runs.pictures import read_pictures
 from . import tables
-from .arms import styles
 from .charts import LIGHT, Spec, chart, files, for_page
+from .styles import styles
 
 COUNTS_UP_TO = 12
 """Above so many classes a matrix has no numbers in its cells, and the table of F1 is folded."""
@@ -386,7 +377,7 @@ def _confused(results: Results, found: Answers, arm: str) -> str:
     wrong, whole = int(counts.sum() - counts.trace()), int(counts.sum())
     return (
         f"Over {over} {arm} was wrong {wrong:,} of {whole:,} times. "
-        f"Most often it took {listed(named)}."
+        f"Most often it took {shortened(named)}."
     )
 
 
@@ -430,7 +421,7 @@ def _f1_table(results: Results, found: Answers) -> dict[str, Any]:
     elif len(hard) == 1:
         says = f"{hard[0]} is the hardest class: its F1 is the lowest {where}."
     else:
-        says = f"The hardest classes are {listed(hard)}: the F1 of each is the lowest {where}."
+        says = f"The hardest classes are {shortened(hard)}: the F1 of each is the lowest {where}."
     for line in lines:
         line["hard"] = high > low and line["least"] == most
     return {"arms": told, "lines": lines, "says": says, "over": _over_seeds(found)}

@@ -6,8 +6,9 @@ import statistics
 from dataclasses import dataclass
 from typing import Any
 
-from ..studies import Results, Run, Spread
-from ..training import RUNNING
+from ..pages.words import NO_VALUE
+from ..results import Results, Run, Spread
+from ..runs import RUNNING
 from . import tables
 from .charts import LIGHT, Spec, chart, colour, files, for_page
 from .classes import SHAPES
@@ -208,7 +209,7 @@ def notes(results: Results) -> list[str]:
         "each storage once, parameters and buffers not counted."
     )
     if any(cost.kept is None for cost in costs(results)):
-        said.append(f"{tables.NO_VALUE}: the runs of that arm did not record it.")
+        said.append(f"{NO_VALUE}: the runs of that arm did not record it.")
     if any(cost.peak is not None for cost in costs(results)):
         said.append(
             "The peak is the most memory that tensors held on the GPU during an epoch; images "
@@ -279,8 +280,8 @@ def _cells(cost: Cost, found: list[Cost]) -> list[str]:
     cells = [
         tables.cell(cost.accuracy),
         _milliseconds(cost.step, found),
-        tables.NO_VALUE if cost.relative is None else f"{cost.relative:.2f} ×",
-        tables.NO_VALUE if cost.parameters is None else f"{cost.parameters:,}",
+        NO_VALUE if cost.relative is None else f"{cost.relative:.2f} ×",
+        NO_VALUE if cost.parameters is None else f"{cost.parameters:,}",
         _mebibytes(cost.kept),
     ]
     return [*cells, _mebibytes(cost.peak)] if any(c.peak is not None for c in found) else cells
@@ -289,7 +290,7 @@ def _cells(cost: Cost, found: list[Cost]) -> list[str]:
 def _milliseconds(spread: Spread | None, found: list[Cost]) -> str:
     """With as many digits after the point as the shortest time of the table needs."""
     if spread is None:
-        return tables.NO_VALUE
+        return NO_VALUE
     shortest = min(cost.step.mean for cost in found if cost.step is not None)
     places = 1 if shortest >= 10 else 2
     mean = f"{spread.mean:.{places}f}"
@@ -298,7 +299,7 @@ def _milliseconds(spread: Spread | None, found: list[Cost]) -> str:
 
 def _mebibytes(count: int | None) -> str:
     if count is None:
-        return tables.NO_VALUE
+        return NO_VALUE
     value = count / MIB
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..data.checks.findings import Finding, Level, troubles, worst
-from ..studies import Results
+from ..pages.findings import Finding, Level, troubles, worst
+from ..results import Results
 
 LIMITED = (
     "The check looked at the images this study uses. normlab check-data looks at all of the source "

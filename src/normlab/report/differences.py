@@ -7,12 +7,13 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from ..studies import Judgement, PairedComparison, Results, every_pair, judge
-from ..studies.statistics import Interval
+from ..pages.words import NO_VALUE, listed
+from ..results import Results
+from ..results.statistics import Interval, Judgement, PairedComparison, every_pair, judge
 from . import tables
 from .answer import LABELS, judged
 from .charts import LIGHT, Spec, chart, colour, files, for_page
-from .wording import bracket, listed, margin, places, points, seeds_range, signed, with_interval
+from .numbers import bracket, margin, places, points, seeds_range, signed, with_interval
 
 FIGURE = "differences"
 Columns = tuple[str, ...]
@@ -90,7 +91,7 @@ def context(results: Results, *, all_pairs: bool = False) -> dict[str, Any] | No
 
 def cells(found: PairedComparison) -> list[str]:
     """The columns of the table of how sure."""
-    none = tables.NO_VALUE
+    none = NO_VALUE
     if found.difference is None:
         return [none, "no verdict", *[none] * (len(COLUMNS) - 2)]
     digits = places(found.interval)

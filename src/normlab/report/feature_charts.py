@@ -5,10 +5,10 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
-from ..studies import Results
-from ..training.run import FEATURE_COLUMNS
-from .arms import styles
+from ..results import Results
+from ..runs import FEATURE_COLUMNS
 from .charts import LIGHT, Spec, chart, files, ticks
+from .styles import styles
 
 PERCENTILES = FEATURE_COLUMNS[1:]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..files import write_bytes, write_text
-from ..studies import Results, write_results_csv
+from ..results import Results, write_results_csv
 from . import (
     answer,
     charts,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import statistics
 
-from ..studies import Results, read_curves, read_tunings
+from ..pages.words import listed
+from ..results import Results, read_curves, read_tunings
 from .tables import markdown_text
-from .wording import listed
 
 
 def limits(results: Results) -> list[str]:

@@ -11,8 +11,9 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__, pages
-from ..studies import Results, Run, read_curves
-from ..studies.curves import GAP, IMPROVING, OSCILLATION
+from ..pages.words import NO_VALUE, counted, setting
+from ..results import Results, Run, read_curves
+from ..results.curves import GAP, IMPROVING, OSCILLATION
 from . import (
     answer,
     charts,
@@ -25,9 +26,9 @@ from . import (
     tuned,
     value_charts,
 )
-from .arms import families, styles
 from .data_findings import LIMITED, data_findings
 from .limits import limits
+from .styles import families, styles
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -221,10 +222,10 @@ def _story(results: Results, drawn: list[charts.Line]) -> dict[str, Any]:
         "many_classes": len(data.get("classes", ())) > MANY_CLASSES,
         "skipped": _skipped(data),
         "command": str(question.get("command", "")),
-        "shared": {name: _plain(value) for name, value in question.get("run", {}).items()},
+        "shared": {name: setting(value) for name, value in question.get("run", {}).items()},
         "varied": _varied(question),
         "points": {
-            arm: {name: _plain(value) for name, value in fields.items()}
+            arm: {name: setting(value) for name, value in fields.items()}
             for arm, fields in question["arms"].items()
         },
         "layers": [_layers(results, arm) for arm in results.arms],
@@ -250,7 +251,7 @@ def _facts(results: Results) -> list[tuple[str, str]]:
     seeds, arms = len(question["seeds"]), len(results.arms)
     images = data.get("images") or {s: sum(c.values()) for s, c in data.get("counts", {}).items()}
     facts = [("Arms", ", ".join(results.arms))] if arms <= 12 else []
-    facts.append(("Runs", f"{_many(arms, 'arm')} × {_many(seeds, 'seed')}"))
+    facts.append(("Runs", f"{counted(arms, 'arm')} × {counted(seeds, 'seed')}"))
     facts.append(("Data", str(data.get("name") or data.get("source") or "")))
     if data.get("classes"):
         facts.append(("Classes", f"{len(data['classes']):,}"))
@@ -381,9 +382,9 @@ def _layers(results: Results, arm: str) -> dict[str, Any]:
             for layer, widths in sites.items()
         ],
         "parameters": next((f"{run.record['parameters']:,}" for run in runs
-                            if "parameters" in run.record), tables.NO_VALUE),
-        "chosen": ", ".join(tables.NO_VALUE if c is None else str(c) for c in chosen),
-        "seconds": f"{statistics.fmean(seconds):.1f}" if seconds else tables.NO_VALUE,
+                            if "parameters" in run.record), NO_VALUE),
+        "chosen": ", ".join(NO_VALUE if c is None else str(c) for c in chosen),
+        "seconds": f"{statistics.fmean(seconds):.1f}" if seconds else NO_VALUE,
     }  # fmt: skip
 
 
@@ -399,7 +400,7 @@ def _different(found: list[Mapping[str, Any]]) -> list[dict[str, str]]:
     """The different ones among the runs' records, each once."""
     unique: list[dict[str, str]] = []
     for record in found:
-        plain = {str(name): _plain(value) for name, value in record.items()}
+        plain = {str(name): setting(value) for name, value in record.items()}
         if plain and plain not in unique:
             unique.append(plain)
     return unique
@@ -408,18 +409,6 @@ def _different(found: list[Mapping[str, Any]]) -> list[dict[str, str]]:
 def _dates(runs: tuple[Run, ...]) -> str:
     days = sorted({str(run.record["written"])[:10] for run in runs if "written" in run.record})
     return " to ".join(dict.fromkeys((days[0], days[-1]))) if days else ""
-
-
-def _many(count: int, word: str) -> str:
-    return f"{count} {word}{'' if count == 1 else 's'}"
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, (list, tuple)):
-        return ", ".join(map(_plain, value))
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 __all__ = ["render"]

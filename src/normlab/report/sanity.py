@@ -6,15 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from ..studies import Difference, Results, SameFunction, paired_difference
-from ..studies.same_function import BOUND, QUANTITIES
+from ..pages.words import listed
+from ..results import Results
+from ..results.statistics import Difference, paired_difference
+from ..runs.same_function import BOUND, QUANTITIES, SameFunction
 
 SURE = 0.95
 """Level of the intervals."""
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Conclusion:
     """What is said of one arm.
 
     Attributes:
@@ -36,7 +38,7 @@ class Verdict:
     table: Mapping[str, tuple[str, str, str, str]]
 
 
-def verdicts(results: Results) -> list[Verdict]:
+def verdicts(results: Results) -> list[Conclusion]:
     """One for every arm that was compared with a reference."""
     return [_verdict(results, found) for found in results.checks]
 
@@ -64,14 +66,14 @@ HEADS = (
 )  # fmt: skip
 
 
-def _verdict(results: Results, found: SameFunction) -> Verdict:
+def _verdict(results: Results, found: SameFunction) -> Conclusion:
     differences = [
         (name, paired_difference(results, found.arm, found.reference, split=split))
         for split, name in (("val", "validation"), ("test", "test"))
     ]
     trained = [_trained(found, name, difference) for name, difference in differences if difference]
     at_test = differences[-1][1]
-    return Verdict(
+    return Conclusion(
         found.arm,
         found.reference,
         OUTCOMES[found.outcome],
@@ -114,17 +116,17 @@ def _function(found: SameFunction) -> str:
     if found.differing:
         named = found.differing[0]
         return (
-            f"{how} part: {_and(found.differing)} differ by more than {BOUND:g}, first at step "
+            f"{how} part: {listed(found.differing)} differ by more than {BOUND:g}, first at step "
             f"{found.largest[named].first_over}. {_hint(found)}"
         )
-    compared = _and([name for name in QUANTITIES if name in found.largest])
+    compared = listed([name for name in QUANTITIES if name in found.largest])
     ended = " (then the reference diverged)" if found.diverged else ""
     agree = (
         f"{how}{ended} differ by at most {_largest(found):.1e} in {compared}, where the bound is "
         f"{BOUND:g}: rounding."
     )
     if found.differing_float32:
-        apart = _and([f"{name} by {found.float32[name]:.1e}" for name in found.differing_float32])
+        apart = listed([f"{name} by {found.float32[name]:.1e}" for name in found.differing_float32])
         return (
             f"{agree} In float32 they differ all the same after one step, by more than rounding: "
             f"{apart}. The layer computes something else in float32."
@@ -208,8 +210,4 @@ def _conclusion(found: SameFunction, at_test: Difference | None) -> str:
     return f"The evidence supports a bug: rounding cannot explain the difference.{more}"
 
 
-def _and(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-__all__ = ["HEADS", "Verdict", "markdown", "verdicts"]
+__all__ = ["HEADS", "Conclusion", "markdown", "verdicts"]

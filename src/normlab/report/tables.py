@@ -11,9 +11,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..data.dataset import SPLIT_WORDS
-from ..studies import Results, Spread
-from ..training.metrics import METRICS, SPLITS
+from ..pages.words import NO_VALUE
+from ..results import Results, Spread
+from ..runs import METRICS
+from ..splits import SPLIT_WORDS, SPLITS
 from .data_findings import data_findings
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 METRIC_WORDS = {"accuracy": "accuracy", "micro_f1": "micro F1", "macro_f1": "macro F1"}
-NO_VALUE = "–"
 
 
 @dataclass(frozen=True)

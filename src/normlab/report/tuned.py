@@ -6,12 +6,14 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from ..studies import Judgement, Results, Tuning, Verdict, read_tunings
+from ..pages.words import NO_VALUE, counted, duration, listed
+from ..results import Results, Tuning, read_tunings
+from ..results.statistics import Judgement, Verdict
 from . import tables, value_charts
 from .answer import judged
 from .charts import Spec, for_page, render
+from .numbers import with_interval
 from .value_charts import TITLES
-from .wording import count, listed, with_interval
 
 HEADS = ("difference", "verdict")
 FAR = 5.0
@@ -39,8 +41,8 @@ def sentences(results: Results, tuning: Tuning) -> list[str]:
             f"The grid began as {_listed(search.values)}. Where the best value of an arm lay at an "
             f"edge it grew for all arms, by {_listed(added)}."
         )
-    if tuning.limit:
-        said.append(f"{tuning.limit[0].upper()}{tuning.limit[1:]}.")
+    if tuning.record.limit:
+        said.append(f"{tuning.record.limit[0].upper()}{tuning.record.limit[1:]}.")
     said += [
         f"{choice.arm} diverged in every trial and is shown at the shared value."
         for choice in tuning.choices
@@ -55,7 +57,7 @@ def sentences(results: Results, tuning: Tuning) -> list[str]:
     own = sum(float(run.record.get("seconds", 0)) for run in results.runs)
     beside = f", {tuning.seconds / own:.1f} times that of the study's own runs" if own else ""
     said.append(
-        f"The cost of tuning: {count(len(trials), 'trial')}, {_duration(tuning.seconds)} of "
+        f"The cost of tuning: {counted(len(trials), 'trial')}, {duration(tuning.seconds)} of "
         f"training{beside}."
     )
     said.append(_changes(results, tuning))
@@ -282,9 +284,9 @@ def _heads(tuning: Tuning) -> list[str]:
 def _judged(judgement: Judgement, arm: str) -> tuple[str, str]:
     found = judgement.of(arm)
     if found is None:
-        return "reference", tables.NO_VALUE
+        return "reference", NO_VALUE
     if found.difference is None:
-        return tables.NO_VALUE, "no verdict"
+        return NO_VALUE, "no verdict"
     return with_interval(found.difference.mean, found.interval), str(found.verdict)
 
 
@@ -332,7 +334,7 @@ def _value(value: Any) -> str:
 def _seeds(seeds: Sequence[int]) -> str:
     """ "2 seeds (1000 and 1001)"."""
     return (
-        f"{count(len(seeds), 'seed')} ({_listed(seeds)})"
+        f"{counted(len(seeds), 'seed')} ({_listed(seeds)})"
         if len(seeds) > 1
         else (f"seed ({seeds[0]})")
     )
@@ -340,10 +342,3 @@ def _seeds(seeds: Sequence[int]) -> str:
 
 def _listed(values: Sequence[Any]) -> str:
     return listed([_value(value) for value in values])
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes / 60:.1f} h"

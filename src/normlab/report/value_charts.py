@@ -5,10 +5,10 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
-from ..data.dataset import SPLIT_WORDS
-from ..studies import Results
-from .arms import Style, styles_of
+from ..results import Results
+from ..splits import SPLIT_WORDS
 from .charts import Spec, chart, render
+from .styles import Style, styles_of
 
 LOGARITHMIC = {"batch_size", "lr", "accumulate", "weight_decay", "epochs"}
 """Settings whose steps are factors."""

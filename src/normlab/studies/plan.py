@@ -12,8 +12,8 @@ from typing import Any
 
 from ..data import DataConfig
 from ..errors import InputError, did_you_mean
-from ..training import FIELDS, RunConfig, check_fields
-from .rule import Rule, checked_margin, default_reference, looks_up_to, pairs
+from ..runs import FIELDS, RunConfig, check_fields
+from ..runs.rule import Rule, checked_margin, default_reference, looks_up_to, pairs
 
 CHECKS = ("same-function",)
 """What a study file may ask of its arms besides training them."""

@@ -13,40 +13,28 @@ the reference where that is above 1.
 from __future__ import annotations
 
 import hashlib
-import inspect
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from .. import __version__
 from ..data import Augmentation, DataSet, DeviceSplit
-from ..files import read_json, write_json
+from ..foreign import code_of
 from ..models.resnet import WIDTHS
 from ..norms import parse_norm
-from ..training import RunConfig, build
+from ..runs import RunConfig, identity
+from ..runs.same_function import BOUND, QUANTITIES, Largest, SameFunction
+from ..training import build
+from ..training.control import controlled
 from ..training.optimizer import LayerAwareOptimizer
-from ..training.run import controlled, gradients
 from ..training.schedule import highest_rate
+from ..training.step import gradients
 
 STEPS = 200
-BOUND = 1e-8
-"""Largest difference in float64 that rounding explains."""
-BOUND_FLOAT32 = {
-    "loss": 1e-4,
-    "gradients": 1e-2,
-    "weights": 1e-2,
-    "buffers": 1e-4,
-    "evaluation logits": 1e-4,
-}
-"""Likewise in one step in float32. Among millions of values some lie so near 0 that rounding
-decides whether a ReLU lets their gradient through, which moves gradients and weights far more than
-rounding itself; the forward pass has no such jumps."""
 WARMUP = 20
 """Steps in which the learning rate rises to the arm's highest, where it then stays: a schedule
 that ends before the last step would let nothing differ any more."""
@@ -54,72 +42,7 @@ ROUNDED = 1e-12
 """A mean of the output above this share (and below a thousandth) is rounding in float32."""
 EVALUATED = 32
 """Validation images whose logits are compared after every step."""
-QUANTITIES = ("loss", "gradients", "weights", "buffers", "evaluation logits")
-
 Values = dict[str, dict[str, Tensor]]
-Outcome = Literal["same", "different", "undecided"]
-
-
-@dataclass(frozen=True)
-class Largest:
-    """The largest difference of a quantity, where it was, and when it first passed the bound (0:
-    before the first step; None: never)."""
-
-    difference: float
-    where: str
-    step: int
-    first_over: int | None
-
-
-@dataclass(frozen=True)
-class SameFunction:
-    """What the comparison of an arm with the reference found.
-
-    Attributes:
-        reference, arm: the two.
-        steps: steps compared in float64.
-        largest: quantity to its largest difference over all steps. A quantity that the two have
-            not in common (buffers of other names) is not there.
-        float32: quantity to the largest difference after one step in float32.
-        mismatch: why the two cannot be compared, or "".
-        diverged: whether the reference was no longer finite after ``steps`` steps, where the
-            comparison ended.
-        coarse: whether the arm's layer computes in less than float64 for float64 input, so that
-            float64 cannot be asked.
-    """
-
-    reference: str
-    arm: str
-    steps: int
-    largest: Mapping[str, Largest]
-    float32: Mapping[str, float]
-    mismatch: str = ""
-    diverged: bool = False
-    coarse: bool = False
-
-    @property
-    def differing(self) -> list[str]:
-        """The quantities that differ by more than rounding, those that differ first before."""
-        over = [name for name in self.largest if self.largest[name].first_over is not None]
-        over.sort(key=lambda name: self.largest[name].first_over or 0)
-        return over
-
-    @property
-    def differing_float32(self) -> list[str]:
-        """The quantities that differ in float32 after one step."""
-        return [n for n, value in self.float32.items() if not value <= BOUND_FLOAT32[n]]
-
-    @property
-    def outcome(self) -> Outcome:
-        """``same``: nothing but rounding was found. ``different``: more than rounding was.
-        ``undecided``: the two could not be compared, or not in float64 where float32 agrees."""
-        if self.mismatch:
-            return "undecided"
-        if self.differing_float32:
-            return "different"
-        if self.differing:
-            return "undecided" if self.coarse else "different"
-        return "same"
 
 
 def compare_functions(
@@ -216,59 +139,13 @@ def _coarse(norm: str) -> bool:
     return ROUNDED < share < 1e-3
 
 
-def write_same_function(study: Path, found: SameFunction, question: str) -> None:
-    """Keep it in the study's folder, with the hash of what was asked."""
-    write_json(_place(study, found.arm), {"question": question, **_finite(asdict(found))})
-
-
 def question(reference: RunConfig, arm: RunConfig, data: DataSet) -> str:
-    """A hash of all that the answer depends on: both configurations, the data, this package, and
-    the source of the layers, which a person may have mended since."""
-    parts = [__version__, data.fingerprint]
+    """A hash of all that the answer depends on: both runs with the code of their layers, the data,
+    and this package."""
+    parts = [__version__]
     for config in (reference, arm):
-        layer = type(parse_norm(config.norm).make(WIDTHS[0]))
-        try:
-            source = Path(inspect.getfile(layer)).read_text(encoding="utf-8")
-        except (OSError, TypeError, UnicodeDecodeError):
-            source = ""
-        parts += [config.identity(data.fingerprint), source]
+        parts.append(identity(config, data.fingerprint, code_of(config.norm)))
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
-
-
-def made(study: Path, arm: str, question: str) -> bool:
-    """Whether this very question was answered."""
-    path = _place(study, arm)
-    return path.is_file() and read_json(path).get("question") == question
-
-
-def read_same_function(study: Path, arm: str) -> SameFunction | None:
-    """Read it back; None if it was never asked."""
-    path = _place(study, arm)
-    if not path.is_file():
-        return None
-    content = {k: v for k, v in read_json(path).items() if k != "question"}
-    largest = {name: Largest(**_floats(value)) for name, value in content["largest"].items()}
-    return SameFunction(**{**content, "largest": largest, "float32": _floats(content["float32"])})
-
-
-def _place(study: Path, arm: str) -> Path:
-    return study / "checks" / "same-function" / f"{arm.replace(':', ',')}.json"
-
-
-def _finite(content: Any) -> Any:
-    """JSON has no infinity; a difference that is none is written as text."""
-    if isinstance(content, Mapping):
-        return {name: _finite(value) for name, value in content.items()}
-    if isinstance(content, float) and not abs(content) < float("inf"):
-        return str(content)
-    return content
-
-
-def _floats(content: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: float(value) if value in ("inf", "nan", "-inf") else value
-        for name, value in content.items()
-    }
 
 
 def _walk(

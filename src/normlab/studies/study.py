@@ -1,32 +1,45 @@
-"""A study's folder: what was asked, and which runs it holds."""
+"""A study: what is asked, in which folder, and which of its runs are still to be made."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import tomllib
+import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-import tomli_w
-
 from .. import __version__
 from ..data import DataConfig, DataSet
 from ..errors import InputError
-from ..files import write_bytes, write_json, write_text
-from ..training import RunConfig
+from ..foreign import code_of
+from ..runs import (
+    FIELDS,
+    SPLIT,
+    STUDY,
+    RunConfig,
+    ended_record,
+    is_other_code,
+    is_run,
+    is_same_run,
+    is_study,
+    read_record,
+    run_folder,
+    study_of,
+    superseded_folder,
+)
+from ..runs.rule import Rule
+from ..runs.study_file import keep_split, read_question, write_data, write_question
 from .plan import Plan, check_reference
-from .rule import Rule
 
-FORMAT = "normlab study 1"
-SPLIT = "split.json"
+DEFAULT_FOLDER = Path("studies")
 
 
 class Study:
-    """A folder that holds one question and its runs.
+    """A folder that contains one question and its runs.
 
     The question is the data and the fields that all arms share. The same question with more seeds
     or more arms is the same study; another question in the folder is refused.
@@ -42,27 +55,29 @@ class Study:
     ) -> None:
         self.folder, self.plan, self.data, self.command = folder, plan, data, command
         self.findings = findings
+        self._code = {norm: code_of(norm) for norm in {c.norm for c in plan.arms.values()}}
 
     def write(self) -> None:
         """Write study.toml, data.json, and a copy of the split file if there is one."""
-        asked = _as_toml(self.plan, self.data, self.command)
-        write_text(self.folder / "study.toml", tomli_w.dumps(asked))
-        write_json(self.folder / "data.json", self.data_record())
-        split = self.data.config.split
-        if split is not None and Path(split) != (self.folder / SPLIT).resolve():
-            write_bytes(self.folder / SPLIT, Path(split).read_bytes())
+        write_question(self.folder, _question(self.plan, self.data, self.command))
+        write_data(self.folder, self.data_record())
+        if self.data.config.split is not None:
+            keep_split(self.folder, Path(self.data.config.split))
 
     def data_record(self) -> dict[str, Any]:
         """What data.json says: the data set and the findings of its check."""
         return {**self.data.describe(), "findings": [dict(found) for found in self.findings]}
 
     def run_folder(self, arm: str, seed: int) -> Path:
-        """Where a run lives."""
+        """Where a run is."""
         return run_folder(self.folder, arm, seed)
 
-    def ended(self, arm: str, seed: int) -> str | None:
-        """The identity of a run that has ended, None for one that has not."""
-        return _ended_identity(self.run_folder(arm, seed))
+    def is_done(self, folder: Path, config: RunConfig) -> bool:
+        """Whether the folder contains this run, and it has ended."""
+        record = ended_record(folder)
+        return record is not None and is_same_run(
+            record, config, self.data.fingerprint, self._code[config.norm]
+        )
 
     def runs(self) -> list[tuple[str, RunConfig, Path]]:
         """All runs asked: arm, configuration, folder. Seeds turn slowest, so that a study that
@@ -75,17 +90,28 @@ class Study:
 
     def pending(self) -> list[tuple[str, RunConfig, Path]]:
         """The runs that have not ended."""
+        return [run for run in self.runs() if not self.is_done(run[2], run[1])]
+
+    def superseded(self) -> list[tuple[str, RunConfig, Path]]:
+        """The runs that were made with other code of their layer than there is now."""
         return [
             (arm, config, folder)
-            for arm, config, folder in self.runs()
-            if _ended_identity(folder) != config.identity(self.data.fingerprint)
+            for arm, config, folder in self.pending()
+            if is_run(folder)
+            and is_other_code(
+                read_record(folder), config, self.data.fingerprint, self._code[config.norm]
+            )
         ]
 
-
-def run_folder(study: Path, arm: str, seed: int) -> Path:
-    """The folder of a run. A colon in an arm's name becomes a comma, for the sake of file
-    systems and of tools that read host:path."""
-    return study / "runs" / arm.replace(":", ",") / f"seed-{seed}"
+    def set_superseded_aside(self) -> None:
+        """Move superseded runs out of the way. They are kept, and no table has them."""
+        for arm, config, folder in self.superseded():
+            known = str(read_record(folder)["identity"])
+            place = superseded_folder(self.folder, arm, config.seed, known)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if place.exists():
+                shutil.rmtree(place)
+            folder.rename(place)
 
 
 def prepare_study(
@@ -110,9 +136,8 @@ def prepare_study(
             of the study.
     """
     folder = out if out is not None else _default_folder(plan, data)
-    path = folder / "study.toml"
-    if path.exists():
-        plan = _joined(_read(path), _as_toml(plan, data, command), plan, folder)
+    if is_study(folder):
+        plan = _joined(read_question(folder), _question(plan, data, command), plan, folder)
     elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(
             f"{folder} is not empty and holds no study; choose another folder with --out"
@@ -127,36 +152,27 @@ def recorded_data(run: Path, config: Mapping[str, Any]) -> DataConfig:
     Where the split file has gone, the copy in the run's study stands in for it.
     """
     asked = DataConfig(**config)
-    copy = run.absolute().parent.parent.parent / SPLIT
+    copy = study_of(run) / SPLIT
     if asked.split is not None and not Path(asked.split).is_file() and copy.is_file():
         return replace(asked, split=str(copy))
     return asked
 
 
-def read_question(folder: Path) -> dict[str, Any]:
-    """What study.toml says.
-
-    Raises:
-        InputError: there is no study in the folder.
-    """
-    if not (folder / "study.toml").is_file():
-        raise InputError(f"{folder} holds no study (no study.toml)")
-    return _read(folder / "study.toml")
-
-
 def _default_folder(plan: Plan, data: DataSet) -> Path:
-    question = {"what": plan.what, "base": plan.base, "data": data.fingerprint}
+    asked = _question(plan, data, "")
+    for path in sorted(DEFAULT_FOLDER.glob(f"*/{STUDY}"), reverse=True):
+        with suppress(InputError):
+            there = read_question(path.parent)
+            if there.get("what") == plan.what and not _differences(there, asked):
+                return path.parent
+    settings = {k: v for k, v in plan.base.items() if v != _default(k)}
+    question = {"what": plan.what, "settings": settings, "data": data.fingerprint}
     digest = hashlib.sha256(json.dumps(question, sort_keys=True).encode()).hexdigest()[:6]
-    studies = Path("studies")
-    known = sorted(studies.glob(f"*-{digest}/study.toml"))
-    if known:
-        return known[-1].parent
-    return studies / f"{date.today().isoformat()}-{plan.what}-{data.name}-{digest}"
+    return DEFAULT_FOLDER / f"{date.today().isoformat()}-{plan.what}-{data.name}-{digest}"
 
 
-def _as_toml(plan: Plan, data: DataSet, command: str) -> dict[str, Any]:
+def _question(plan: Plan, data: DataSet, command: str) -> dict[str, Any]:
     return {
-        "format": FORMAT,
         "what": plan.what,
         "title": plan.title,
         "command": command,
@@ -164,25 +180,21 @@ def _as_toml(plan: Plan, data: DataSet, command: str) -> dict[str, Any]:
         "seeds": list(plan.seeds),
         "varied": list(plan.varied),
         "same_function": [list(pair) for pair in plan.twins],
-        "data": {**_without_none(asdict(plan.data)), "fingerprint": data.fingerprint},
-        "run": _without_none(plan.base),
-        "arms": {arm: _without_none(fields) for arm, fields in plan.points.items()},
+        "data": {**asdict(plan.data), "fingerprint": data.fingerprint},
+        "run": plan.base,
+        "arms": dict(plan.points),
         "verdict": plan.rule.describe(),
     }
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"cannot read {path}: {error}") from error
-    if content.get("format") != FORMAT:
-        raise InputError(f"{path} is not of the format {FORMAT!r}")
-    return content
+def _default(name: str) -> Any:
+    """A setting's default, as study.toml has it."""
+    value = FIELDS[name].default
+    return list(value) if isinstance(value, tuple) else value
 
 
-def _joined(there: dict[str, Any], asked: dict[str, Any], plan: Plan, folder: Path) -> Plan:
-    """The plan with the arms and seeds that the folder already has; refuse another question."""
+def _differences(there: dict[str, Any], asked: dict[str, Any]) -> list[str]:
+    """How a question differs from another; nothing where both can share a folder."""
     differences = []
     if there["data"]["fingerprint"] != asked["data"]["fingerprint"]:
         differences.append(
@@ -194,9 +206,16 @@ def _joined(there: dict[str, Any], asked: dict[str, Any], plan: Plan, folder: Pa
             f"what varies ({', '.join(there['varied'])} there, {', '.join(asked['varied'])} asked)"
         )
     for name in sorted({*there["run"], *asked["run"]} - {*there["varied"], *asked["varied"]}):
-        old, new = there["run"].get(name), asked["run"].get(name)
+        # A setting that a study does not mention is younger than it, and had its default.
+        old, new = (stated["run"].get(name, _default(name)) for stated in (there, asked))
         if old != new:
             differences.append(f"{name} ({old} there, {new} asked)")
+    return differences
+
+
+def _joined(there: dict[str, Any], asked: dict[str, Any], plan: Plan, folder: Path) -> Plan:
+    """The plan with the arms and seeds that the folder already has; refuse another question."""
+    differences = _differences(there, asked)
     if differences:
         raise InputError(
             f"{folder} holds another question: it differs in {'; '.join(differences)}. "
@@ -230,7 +249,7 @@ def _joined_rule(there: dict[str, Any], plan: Plan, folder: Path, seeds: tuple[i
         looks=old.looks or asked.looks,
     )
     ended = [
-        _ended_identity(run_folder(folder, arm, seed)) is not None
+        ended_record(run_folder(folder, arm, seed)) is not None
         for arm in there["arms"]
         for seed in there["seeds"]
     ]
@@ -244,16 +263,3 @@ def _joined_rule(there: dict[str, Any], plan: Plan, folder: Path, seeds: tuple[i
 
 def _listed(numbers: Sequence[int]) -> str:
     return ", ".join(map(str, numbers))
-
-
-def _ended_identity(folder: Path) -> str | None:
-    try:
-        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return None if record.get("status") == "interrupted" else record.get("identity")
-
-
-def _without_none(values: dict[str, Any]) -> dict[str, Any]:
-    """TOML has no null: a field left out is None."""
-    return {k: v for k, v in values.items() if v is not None}

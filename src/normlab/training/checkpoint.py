@@ -13,8 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from ..files import write_bytes
-
-FOLDER, _FILE = "checkpoint", "state.safetensors"
+from ..runs import CHECKPOINT
 
 
 @dataclass
@@ -52,12 +51,12 @@ def save(
         for name, tensor in members.items()
     }
     metadata = {"identity": identity, "standing": json.dumps(asdict(standing))}
-    write_bytes(folder / FOLDER / _FILE, safetensors.torch.save(flat, metadata))
+    write_bytes(folder / CHECKPOINT, safetensors.torch.save(flat, metadata))
 
 
 def load(folder: Path, identity: str) -> tuple[Standing, dict[str, dict[str, torch.Tensor]]] | None:
     """The last checkpoint of this very run, or None if there is none that can be used."""
-    path = folder / FOLDER / _FILE
+    path = folder / CHECKPOINT
     if not path.is_file():
         return None
     tensors: dict[str, dict[str, torch.Tensor]] = {"model": {}, "best": {}, "optimizer": {}}
@@ -76,4 +75,4 @@ def load(folder: Path, identity: str) -> tuple[Standing, dict[str, dict[str, tor
 
 def clear(folder: Path) -> None:
     """Remove the checkpoint of a run that is complete."""
-    shutil.rmtree(folder / FOLDER, ignore_errors=True)
+    shutil.rmtree((folder / CHECKPOINT).parent, ignore_errors=True)

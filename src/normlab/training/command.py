@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ..data import DataSet
-from .config import FIELDS, RunConfig
+from ..runs import FIELDS, RunConfig
 
 
 def options(values: Mapping[str, Any]) -> list[str]:

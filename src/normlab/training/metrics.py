@@ -1,31 +1,11 @@
-"""Metrics from labels and probabilities."""
+"""Metrics from labels and predicted classes."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from ..data.dataset import SPLITS
-
-__all__ = ["METRICS", "SPLITS", "Metrics", "measure"]
-
-METRICS = ("accuracy", "micro_f1", "macro_f1")
-
-
-@dataclass(frozen=True)
-class Metrics:
-    """Loss (mean cross entropy in nats), accuracy, micro F1 and macro F1, as shares of 1.
-
-    With one label an image micro F1 equals accuracy. Macro F1 is the plain mean over all classes
-    of the data set; a class absent from labels and predictions counts 0.
-    """
-
-    loss: float
-    accuracy: float
-    micro_f1: float
-    macro_f1: float
+from ..runs import Metrics
 
 
 def measure(

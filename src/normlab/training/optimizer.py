@@ -7,7 +7,7 @@ from torch import nn
 
 from ..models import sites
 from ..norms import ParameterNeeds
-from .config import RunConfig
+from ..runs import RunConfig
 
 
 class LayerAwareOptimizer:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from .config import RunConfig
+from ..runs import RunConfig
 
 
 def highest_rate(config: RunConfig) -> float:

@@ -9,18 +9,18 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
+from ..checks.check import FORMAT, METHOD, check, quick_check
+from ..checks.copies.clean import clean_split
+from ..checks.copies.exact import exact_copies
+from ..checks.copies.groups import copies, known_groups
+from ..checks.copies.near import near_copies
+from ..checks.image_set import subject
 from ..data import DataConfig, DataSet
 from ..data.cache import Progress as DataProgress
-from ..data.checks.check import FORMAT, METHOD, check, quick_check
-from ..data.checks.clean import clean_split
-from ..data.checks.copies import copies, known_groups
-from ..data.checks.exact import exact_copies
-from ..data.checks.findings import Finding, Level, worst
-from ..data.checks.near import near_copies
-from ..data.checks.subject import subject
-from ..data.kept import cache_folder
+from ..data.cache_files import cache_folder
 from ..errors import InputError
 from ..files import read_json, write_json, write_text
+from ..pages.findings import Finding, Level, worst
 
 RECORD, PAGE, PAIRS = "data.json", "index.html", "pairs.csv"
 
@@ -73,7 +73,7 @@ def check_data(
         split: a split file to check in place of the source's own splits.
         write_split: where to write a clean split.
         test: what the clean split does with the test split, see
-            :func:`normlab.data.checks.clean.clean_split`.
+            :func:`normlab.checks.copies.clean.clean_split`.
         drop_conflicts: leave images that stand under two labels out of the clean split.
         split_seed: the seed of the clean split, and of splits that the source lacks.
         out: the folder of the report; by default a dated one under ``checks/``.
@@ -84,7 +84,7 @@ def check_data(
     Raises:
         InputError: bad input, with what to do about it.
     """
-    from ..data.checks import page
+    from ..checks.page import page
 
     if test not in ("auto", "keep", "redraw"):
         raise InputError(f"test must be auto, keep or redraw, got {test!r}")

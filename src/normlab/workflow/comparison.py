@@ -14,8 +14,13 @@ from ..data import DataConfig, DataSet, load
 from ..data.cache import Progress as DataProgress
 from ..errors import InputError
 from ..report import ReportFiles, tables, write_report
-from ..studies import Results, Study, judge, tuning
-from ..training import RunConfig, resolve_device
+from ..results import Results, hardest, read_results
+from ..results.statistics import judge
+from ..runs import RunConfig, is_run
+from ..runs.pictures import write_pictures
+from ..runs.tuning import Search
+from ..studies import Study, tuning
+from ..training import resolve_device
 from ..training.command import options
 from .checking import known_findings, with_clean_split
 from .tuning import tune as tune_setting
@@ -182,9 +187,17 @@ def compare(
     made = run(study)
     if search is not None:
         made += tune_setting(study, dataset, search, wanted, watcher, run)
-    results = studies.read_results(study.folder)
-    studies.keep_pictures(study.folder, dataset, [hard.name for hard in studies.hardest(results)])
+    results = read_results(study.folder)
+    _keep_hardest(results, dataset)
     return Comparison(study.folder, results, write_report(results), made)
+
+
+def _keep_hardest(results: Results, dataset: DataSet) -> None:
+    """Keep the images that most arms get wrong beside the runs, for the report to show."""
+    split = dataset.splits["test"]
+    row_of = {name: row for row, name in enumerate(split.names.tolist())}
+    names = [image.name for image in hardest(results)]
+    write_pictures(results.folder, names, split.images([row_of[name] for name in names]))
 
 
 def _until_decided(
@@ -198,7 +211,7 @@ def _until_decided(
     made = studies.carry_out(study, dataset, workers, watcher)
     looks = study.plan.rule.looks
     while looks:
-        found = judge(studies.read_results(study.folder), compared=compared, images=False)
+        found = judge(read_results(study.folder), compared=compared, images=False)
         further = [look for look in looks if look > len(study.plan.seeds)]
         if watcher:
             decided = sum(comparison.settled for comparison in found.comparisons)
@@ -215,9 +228,7 @@ def _until_decided(
     return made
 
 
-def _estimate(
-    study: Study, dataset: DataSet, workers: int, search: tuning.Search | None
-) -> Estimate:
+def _estimate(study: Study, dataset: DataSet, workers: int, search: Search | None) -> Estimate:
     pending = len(study.pending())
     timed: dict[str, float] = {}
     seconds = studies.estimate_seconds(study, dataset, workers, timed)
@@ -256,7 +267,7 @@ def train_one(
 
     check_out(out)
     folder = Path(out)
-    if folder.exists() and any(folder.iterdir()) and not (folder / "run.json").exists():
+    if folder.exists() and any(folder.iterdir()) and not is_run(folder):
         raise InputError(f"{folder} is not empty and holds no run; choose another with --out")
     dataset = load(data, progress=reading)
     _check_runs(config, dataset)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,11 +13,21 @@ import numpy.typing as npt
 from ..data import DataSet, DeviceSplit, load
 from ..errors import InputError, did_you_mean
 from ..explain.choice import choose
-from ..explain.exhibit import Subject
+from ..explain.exhibit import ExplainedModel
 from ..explain.gallery import check_target, write_gallery
-from ..files import read_json
 from ..models import ModelInfo, load_info, load_model
-from ..studies import Results, read_results, recorded_data
+from ..results import Results, read_results
+from ..runs import (
+    COMPLETE,
+    INTERRUPTED,
+    RECORD,
+    STUDY,
+    is_run,
+    is_study,
+    read_predictions,
+    read_record,
+)
+from ..studies import recorded_data
 from ..training import evaluate
 
 Progress = Callable[[str, int, int], None]
@@ -155,30 +164,26 @@ def _find(
     if not where.is_dir():
         what = "is a file" if where.exists() else "does not exist"
         raise InputError(f"{where} {what}; give a run's folder or a study's")
-    if (where / "study.toml").is_file():
+    if is_study(where):
         return _of_study(read_results(where), arms, seed)
-    if not (where / "run.json").is_file():
+    if not is_run(where):
         raise InputError(
-            f"{where} holds neither a run (no run.json) nor a study (no study.toml); give "
+            f"{where} contains neither a run (no {RECORD}) nor a study (no {STUDY}); give "
             "STUDY/runs/ARM/seed-K, the --out of normlab train, or a study's folder"
         )
     for option, value in (("arms", arms), ("seed", seed)):
         if value is not None:
             raise InputError(f"{option} goes with a study's folder; {where} is a single run")
-    record = read_json(where / "run.json")
-    if not isinstance(record, dict) or "status" not in record or "config" not in record:
-        raise InputError(f"{where / 'run.json'} was not written by normlab")
+    record = read_record(where)
     if not isinstance(record.get("data"), dict) or "config" not in record["data"]:
-        raise InputError(
-            f"{where / 'run.json'} does not say which data was asked; make the run again"
-        )
-    if record["status"] != "complete":
+        raise InputError(f"{where / RECORD} does not say which data was used; make the run again")
+    if record["status"] != COMPLETE:
         raise InputError(f"{where} cannot be explained: {_unfinished(record['status'])}")
     return [_Source(str(record["config"]["norm"]), where, record)], []
 
 
 def _unfinished(status: str) -> str:
-    if status == "interrupted":
+    if status == INTERRUPTED:
         return "the run has not ended; start it again with the same command and let it finish"
     return f"the run {status} and left no model"
 
@@ -280,7 +285,9 @@ def _differences(info: ModelInfo, dataset: DataSet) -> str:
     return "; ".join(said) or f"they stand in another order, {', '.join(dataset.classes)}"
 
 
-def _subject(source: _Source, info: ModelInfo, data: DataSet, split: str, same: bool) -> Subject:
+def _subject(
+    source: _Source, info: ModelInfo, data: DataSet, split: str, same: bool
+) -> ExplainedModel:
     model = load_model(source.folder)
     precision = str(source.record["config"].get("precision", "float32"))
     if same:
@@ -290,7 +297,7 @@ def _subject(source: _Source, info: ModelInfo, data: DataSet, split: str, same: 
         probabilities = outcome.probabilities
     hits = float((probabilities.argmax(1) == data.splits[split].labels).mean())
     config = source.record["config"]
-    return Subject(
+    return ExplainedModel(
         source.name,
         model,
         probabilities,
@@ -303,14 +310,10 @@ def _subject(source: _Source, info: ModelInfo, data: DataSet, split: str, same: 
     )
 
 
-def _predictions(folder: Path, data: DataSet, split: str) -> npt.NDArray[np.floating]:
-    path = folder / "predictions.npz"
-    try:
-        with np.load(path) as content:
-            names = content[f"{split}_image"]
-            probabilities: npt.NDArray[np.floating] = content[f"{split}_probabilities"]
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise InputError(f"cannot read {path}: {error}") from error
-    if not np.array_equal(names, data.splits[split].names):
-        raise InputError(f"{path} does not name the images of the run's data; make the run again")
-    return probabilities
+def _predictions(folder: Path, data: DataSet, split: str) -> npt.NDArray[np.float32]:
+    found = read_predictions(folder, split)
+    if not np.array_equal(found.images, data.splits[split].names):
+        raise InputError(
+            f"the predictions in {folder} are not of the images of its data; make the run again"
+        )
+    return found.probabilities

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from ..files import read_json
+from ..runs import is_run, read_record
 from .prediction import find_images
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from ..conversion import ExportReport
     from ..models import ModelInfo
-    from ..surgery import ExportReport
 
 PROOF_IMAGES = 64
 """At most so many images are compared."""
@@ -29,8 +29,8 @@ def export(
 ) -> ExportReport:
     """Write a run's model as an ONNX file that takes uint8 pixels, proven on real images.
 
-    What the file takes and gives, and what "proven" means: ``normlab.surgery.export_onnx``. How an
-    image becomes a square of pixels stands in the file's metadata, ``resize_rule``.
+    What the file takes and gives, and what "proven" means: ``normlab.conversion.export_onnx``. The
+    file's metadata says how an image becomes a square of pixels (``resize_rule``).
 
     Args:
         run: a run's folder, or any folder with ``model.json`` and ``weights.safetensors``.
@@ -43,9 +43,9 @@ def export(
         InputError: no model in ``run``, no images to prove the export with, a package is missing,
             or what ``export_onnx`` refuses.
     """
+    from ..conversion import export_onnx
     from ..data.decode import RESIZE_RULE
     from ..models import load_info, load_model
-    from ..surgery import export_onnx
 
     folder = Path(run)
     model, info = load_model(folder), load_info(folder)
@@ -79,14 +79,13 @@ def _own_images(folder: Path, info: ModelInfo) -> npt.NDArray[np.uint8]:
     from ..studies import recorded_data
 
     give = "give images to prove the export with"
-    path = folder / "run.json"
-    if not path.is_file():
+    if not is_run(folder):
         raise InputError(f"{folder} does not say which data it was trained on; {give}")
     try:
-        asked = read_json(path)["data"]["config"]
+        asked = read_record(folder)["data"]["config"]
         config = recorded_data(folder, {**asked, "image_size": info.image_size})
     except (KeyError, TypeError) as error:
-        raise InputError(f"{path} does not say which data it was trained on; {give}") from error
+        raise InputError(f"{folder} does not say which data it was trained on; {give}") from error
     try:
         data = load(config)
     except InputError as error:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ..data import DataSet
-from ..studies import Study, carry_out, read_results, tuning, write_results_csv
-from ..studies.tuning import Choice, Search
+from ..results import read_results, write_results_csv
+from ..results.tuning import choose, compared
+from ..runs.tuning import ChosenValue, Search, TuningRecord
+from ..studies import Study, carry_out, tuning
 from .watching import Watcher
 
 
 def choose_values(
     study: Study, dataset: DataSet, search: Search, workers: int, watcher: Watcher | None
-) -> tuple[Choice, ...]:
+) -> tuple[ChosenValue, ...]:
     """Run the trials, let the grid grow while a best value lies at its edge, and write the choice
     down."""
     values, grid = search.values, search.values
@@ -24,13 +26,13 @@ def choose_values(
             watcher.stage(_announced(search, values, grid, pending))
         carry_out(trials, dataset, workers, watcher, trials=True)
         results = read_results(trials.folder)
-        choices = tuning.choose(results, tuple(study.plan.arms), search, values)
+        choices = choose(results, tuple(study.plan.arms), search, values)
         more, limit = tuning.grown(search, values, choices, base)
         if more == values:
             break
         grid, values = values, more
     write_results_csv(results)
-    tuning.write_tuning(study, search, values, choices, limit)
+    TuningRecord(search, values, choices, limit).write(study.folder)
     if watcher:
         watcher.stage(_said(search, choices, limit))
     return choices
@@ -55,7 +57,7 @@ def tune(
     tuned = tuning.tuned_study(study, search, choices)
     tuned.write()
     tuning.adopt(study, tuned, choices)
-    made = run(tuned, tuning.compared(study.plan.points, study.plan.rule, choices))
+    made = run(tuned, compared(study.plan.points, study.plan.rule, choices))
     write_results_csv(read_results(tuned.folder))
     return made
 
@@ -73,6 +75,6 @@ def _announced(
     return f"Tuning: {what}; {trials} trials, chosen on validation"
 
 
-def _said(search: Search, choices: tuple[Choice, ...], limit: str) -> str:
+def _said(search: Search, choices: tuple[ChosenValue, ...], limit: str) -> str:
     named = ", ".join(f"{choice.arm} {choice.value}" for choice in choices)
     return f"Chosen {search.field}: {named}." + (f" But {limit}." if limit else "")

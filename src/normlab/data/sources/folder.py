@@ -16,7 +16,7 @@ from pathlib import Path, PurePath
 import numpy as np
 
 from ...errors import InputError
-from ..dataset import SPLITS
+from ...splits import SPLITS
 from ..decode import EXTENSIONS
 from .base import Listing
 

@@ -1,0 +1,232 @@
+"""Exact duplicates: files with equal bytes, or images with equal pixels, whatever their names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...pages.findings import Finding, Level
+from ...pages.words import counted, percent, shortened
+from ...splits import SPLIT_WORDS, SPLITS
+from ..image_set import ImageSet
+
+Rows = npt.NDArray[np.int64]
+
+NEGLIGIBLE = 0.01
+"""Share of a split up to which copies cannot move its accuracy by more than a point."""
+
+CLEAN_SPLIT = (
+    "Use a clean split: normlab check-data SOURCE --write-split F.json, or compare --clean-split."
+)
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What one split has in common with others.
+
+    Attributes:
+        split: the split whose numbers are touched.
+        others: the splits it shares images with.
+        images: distinct images shared.
+        files: files of ``split`` concerned.
+        total: files of ``split``.
+    """
+
+    split: str
+    others: tuple[str, ...]
+    images: int
+    files: int
+    total: int
+
+    @property
+    def share(self) -> float:
+        return self.files / self.total if self.total else 0.0
+
+    @property
+    def level(self) -> Level:
+        if self.files == 0:
+            return Level.FINE
+        return Level.LOOK if self.share <= NEGLIGIBLE else Level.INVALID
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "split": self.split,
+            "others": list(self.others),
+            "images": self.images,
+            "files": self.files,
+            "of": self.total,
+            "share": self.share,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class ExactCopies:
+    """Images that are there more than once.
+
+    Attributes:
+        subject: what was checked.
+        group: (n,) the same number for rows whose bytes or pixels are equal.
+        shared: what validation shares with training, and test with both; by bytes or pixels.
+        shared_bytes: likewise by bytes alone.
+        conflicts: groups of rows whose labels differ.
+        within: files more than needed, by split: copies in one split under one label.
+    """
+
+    subject: ImageSet
+    group: Rows
+    shared: tuple[Shared, ...]
+    shared_bytes: tuple[Shared, ...]
+    conflicts: tuple[Rows, ...]
+    within: dict[str, int]
+
+    def findings(self) -> list[Finding]:
+        both = zip(self.shared, self.shared_bytes, strict=True)
+        shared = [self._shared(by_either, by_bytes) for by_either, by_bytes in both]
+        return [*shared, self._conflicts(), self._within()]
+
+    def _shared(self, shared: Shared, by_bytes: Shared) -> Finding:
+        split = SPLIT_WORDS[shared.split]
+        others = " or ".join(SPLIT_WORDS[name] for name in shared.others)
+        if not shared.files:
+            return Finding(
+                "exact-duplicates", Level.FINE, f"No {split} image is also a {others} image."
+            )
+        files = (
+            "" if shared.files == shared.images else f" ({shared.files:,} {split} files hold them)"
+        )
+        pixels = shared.images - by_bytes.images
+        how = f"; {pixels:,} of them are equal in pixels, not in bytes" if pixels > 0 else ""
+        word = split[0].upper() + split[1:]
+        sentence = (
+            f"{word} shares {counted(shared.images, 'image')} with {others}"
+            f"{files}: {percent(shared.share)} of {split} is no new image{how}."
+        )
+        return Finding(
+            "exact-duplicates",
+            shared.level,
+            sentence,
+            CLEAN_SPLIT,
+        )
+
+    def _conflicts(self) -> Finding:
+        if not self.conflicts:
+            return Finding("label-conflicts", Level.FINE, "No image stands under two labels.")
+        subject = self.subject
+        files = sum(map(len, self.conflicts))
+        pairs = sorted(
+            {
+                " and ".join(sorted({subject.classes[label] for label in subject.labels[rows]}))
+                for rows in self.conflicts
+            }
+        )
+        level = Level.LOOK if files <= NEGLIGIBLE * len(subject) else Level.INVALID
+        count = len(self.conflicts)
+        return Finding(
+            "label-conflicts",
+            level,
+            f"{counted(count, 'image')} ({files:,} files) "
+            f"{'stand' if count != 1 else 'stands'} under two labels: {shortened(pairs)}.",
+            "Decide which label is right; --drop-conflicts leaves these images out of a written "
+            "split.",
+        )
+
+    def _within(self) -> Finding:
+        extra = sum(self.within.values())
+        if not extra:
+            return Finding(
+                "repeated-images", Level.FINE, "No image is twice in one split under one label."
+            )
+        where = ", ".join(
+            f"{count:,} in {SPLIT_WORDS[name]}" for name, count in self.within.items() if count
+        )
+        worst = max(
+            count / max(int((self.subject.split == SPLITS.index(name)).sum()), 1)
+            for name, count in self.within.items()
+        )
+        return Finding(
+            "repeated-images",
+            Level.FINE if worst <= NEGLIGIBLE else Level.LOOK,
+            f"{counted(extra, 'file')} repeat{'s' * (extra == 1)} an image of the same "
+            f"split and label ({where}).",
+            "" if worst <= NEGLIGIBLE else "They count more than others; remove the repeats.",
+        )
+
+    def describe(self) -> dict[str, Any]:
+        subject = self.subject
+        return {
+            "images": len(subject),
+            "distinct_by_bytes": len(np.unique(subject.contents)),
+            "distinct_by_pixels": len(np.unique(subject.digests)),
+            "shared": [shared.describe() for shared in self.shared],
+            "shared_by_bytes": [shared.describe() for shared in self.shared_bytes],
+            "repeated_within": dict(self.within),
+            "conflicts": [
+                [
+                    {
+                        "image": str(subject.names[row]),
+                        "class": subject.classes[subject.labels[row]],
+                    }
+                    for row in rows
+                ]
+                for rows in self.conflicts
+            ],
+        }
+
+
+def exact_copies(subject: ImageSet) -> ExactCopies:
+    """Find files that are equal in bytes, and images that are equal in the pixels the network sees.
+
+    Equal bytes with equal pixels are the usual case. Equal pixels with different bytes are files
+    saved anew without loss, or with other metadata.
+    """
+    group = joined(len(subject), _same(subject.contents), _same(subject.digests))
+    conflicts = []
+    order = np.argsort(group, kind="stable")
+    for rows in np.split(order, np.flatnonzero(np.diff(group[order])) + 1):
+        if len(rows) > 1 and len(np.unique(subject.labels[rows])) > 1:
+            conflicts.append(rows)
+    _, content = np.unique(subject.contents, return_inverse=True)
+    within = {}
+    for index, name in enumerate(SPLITS):
+        here = subject.split == index
+        each = np.stack([group[here], subject.labels[here]], 1)
+        within[name] = int(here.sum()) - len(np.unique(each, axis=0))
+    return ExactCopies(
+        subject=subject,
+        group=group,
+        shared=shared_between(subject, group),
+        shared_bytes=shared_between(subject, content.astype(np.int64)),
+        conflicts=tuple(conflicts),
+        within=within,
+    )
+
+
+def shared_between(subject: ImageSet, group: Rows) -> tuple[Shared, ...]:
+    """What validation shares with training, and test with both, when images of a group are one."""
+    made = []
+    for split, others in (("val", ("train",)), ("test", ("train", "val"))):
+        here = subject.split == SPLITS.index(split)
+        there = np.isin(subject.split, [SPLITS.index(name) for name in others])
+        common = np.intersect1d(group[here], group[there])
+        files = int(np.isin(group[here], common).sum())
+        made.append(Shared(split, others, len(common), files, int(here.sum())))
+    return tuple(made)
+
+
+def joined(count: int, *links: Rows) -> Rows:
+    """Numbers of the connected components of ``count`` rows under (k, 2) links, in order."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    ends = np.concatenate([np.empty((0, 2), np.int64), *links])
+    graph = coo_array((np.ones(len(ends), np.int8), (ends[:, 0], ends[:, 1])), (count, count))
+    return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)
+
+
+def _same(values: npt.NDArray[np.uint64]) -> Rows:
+    """Links between rows of equal value: each to the first."""
+    _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
+    return np.stack([first[inverse], np.arange(len(values))], axis=1).astype(np.int64)

@@ -1,0 +1,199 @@
+"""Groups of images that come from one photograph, and what the splits share through them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...data.cache_files import keep_arrays, kept_arrays
+from ...pages.findings import Finding, Level
+from ...pages.words import counted, percent
+from ...splits import SPLIT_WORDS
+from ..image_set import ImageSet
+from .exact import CLEAN_SPLIT, ExactCopies, Shared, joined, shared_between
+from .near import METHOD, NearCopies
+
+Rows = npt.NDArray[np.int64]
+
+_LARGE = 100
+_SHARE_OF_CLASS = 0.2
+
+
+@dataclass(frozen=True, eq=False)
+class Copies:
+    """Exact and near duplicates together.
+
+    Near duplicates under two labels do not join groups: a 6 turned is a 9. They are listed as
+    conflicts to look at.
+
+    Attributes:
+        subject: what was checked.
+        exact: the exact duplicates.
+        near: the near duplicates, whatever their labels.
+        group: (n,) the same number for images of one photograph.
+    """
+
+    subject: ImageSet
+    exact: ExactCopies
+    near: NearCopies
+    group: Rows
+
+    @cached_property
+    def conflicts(self) -> npt.NDArray[np.int64]:
+        """Places in ``near.pairs`` of pairs under two labels."""
+        labels = self.subject.labels[self.near.pairs]
+        return np.flatnonzero(labels[:, 0] != labels[:, 1])
+
+    @cached_property
+    def shared(self) -> tuple[Shared, ...]:
+        """What validation shares with training, and test with both, copies included."""
+        return shared_between(self.subject, self.group)
+
+    @cached_property
+    def sizes(self) -> Rows:
+        """Images in each group, by its number."""
+        return np.bincount(self.group)
+
+    def largest(self, most: int) -> list[Rows]:
+        """Rows of the largest groups that have more than one distinct image, largest first."""
+        digests = self.subject.digests
+        found: list[Rows] = []
+        for number in np.argsort(-self.sizes, kind="stable"):
+            if self.sizes[number] < 2 or len(found) == most:
+                break
+            rows = np.flatnonzero(self.group == number)
+            if len(np.unique(digests[rows])) > 1:
+                found.append(rows)
+        return found
+
+    def findings(self) -> list[Finding]:
+        found = [
+            near_finding(shared, plain)
+            for shared, plain in zip(self.shared, self.exact.shared, strict=True)
+        ]
+        return [*found, self._conflicts(), self._groups()]
+
+    def _conflicts(self) -> Finding:
+        count = len(self.conflicts)
+        if not count:
+            return Finding(
+                "near-conflicts", Level.FINE, "No near duplicates stand under different labels."
+            )
+        return Finding(
+            "near-conflicts",
+            Level.LOOK,
+            f"{counted(count, 'pair')} of near duplicates "
+            f"{'stand' if count != 1 else 'stands'} under different labels.",
+            "Look at the pairs on the page: one label may be wrong, or one object turned may be "
+            "another class.",
+        )
+
+    def _groups(self) -> Finding:
+        images = int((self.sizes[self.group] > 1).sum())
+        photographs, total = len(self.sizes), len(self.subject)
+        largest = int(self.sizes.max(initial=0))
+        of_class = np.bincount(self.subject.labels).max(initial=1)
+        chained = largest > max(_LARGE, _SHARE_OF_CLASS * of_class)
+        said = (
+            f"{total:,} images come from {photographs:,} different photographs, as far as the "
+            f"search can tell; {images:,} have a copy, and the largest group has {largest:,}."
+            if images
+            else f"No image of {total:,} has a copy that the search can tell."
+        )
+        return Finding(
+            "photographs",
+            Level.LOOK if chained else Level.FINE,
+            said,
+            "Look at the largest group on the page: pairs that are no copies may have chained it."
+            if chained
+            else "",
+        )
+
+    def describe(self) -> dict[str, Any]:
+        subject, near = self.subject, self.near
+        pairs = [
+            {
+                "first": str(subject.names[one]),
+                "second": str(subject.names[two]),
+                "same_label": bool(subject.labels[one] == subject.labels[two]),
+                "confidence": round(float(sure), 4),
+                "evidence": round(float(evidence), 3),
+                "needed": round(float(needed), 3),
+                "correlation": round(float(correlation), 4),
+            }
+            for (one, two), sure, evidence, needed, correlation in zip(
+                near.pairs, near.confidence, near.evidence, near.needed, near.correlation,
+                strict=True,
+            )
+        ]  # fmt: skip
+        sizes = np.bincount(self.sizes)
+        return {
+            "pairs": pairs,
+            "pairs_compared": near.compared,
+            "shared": [shared.describe() for shared in self.shared],
+            "photographs": len(self.sizes),
+            "groups_by_size": {int(s): int(sizes[s]) for s in np.flatnonzero(sizes)},
+            "conflicts": len(self.conflicts),
+        }
+
+
+def near_finding(shared: Shared, exact: Shared) -> Finding:
+    """What one split shares with others through copies of any kind."""
+    split = SPLIT_WORDS[shared.split]
+    others = " or ".join(SPLIT_WORDS[name] for name in shared.others)
+    if not shared.files:
+        return Finding(
+            "near-duplicates", Level.FINE, f"No {split} image has a near duplicate in {others}."
+        )
+    if shared.files == exact.files:
+        return Finding(
+            "near-duplicates",
+            Level.FINE,
+            f"No {split} image beyond the exact duplicates has a copy in {others}.",
+        )
+    exactly = f"; {exact.files:,} of them exactly" if exact.files else ""
+    return Finding(
+        "near-duplicates",
+        shared.level,
+        f"{shared.files:,} of {shared.total:,} {split} images ({percent(shared.share)}) are "
+        f"copies of a {others} image: turned, mirrored, cropped or saved anew{exactly}.",
+        CLEAN_SPLIT,
+    )
+
+
+def copies(subject: ImageSet, exact: ExactCopies, near: NearCopies) -> Copies:
+    """Join exact and near duplicates (of one label) into groups, and remember them."""
+    labels = subject.labels[near.pairs]
+    links = near.pairs[labels[:, 0] == labels[:, 1]]
+    first = np.unique(exact.group, return_index=True)[1]
+    group = joined(len(subject), np.stack([first[exact.group], np.arange(len(subject))], 1), links)
+    _remember(subject, group)
+    return Copies(subject, exact, near, group)
+
+
+def known_groups(subject: ImageSet) -> Rows | None:
+    """Groups by an earlier full check of the same source, or None.
+
+    The subject may be a part of the source, or split in another way: images are known by content.
+    """
+    kept = kept_arrays("groups", _name(subject))
+    if kept is None or not {"contents", "group"} <= set(kept):
+        return None
+    contents, group = kept["contents"], kept["group"]
+    at = np.searchsorted(contents, subject.contents)
+    if not ((at < len(contents)).all() and (contents[at] == subject.contents).all()):
+        return None
+    return np.asarray(group[at], dtype=np.int64)
+
+
+def _remember(subject: ImageSet, group: Rows) -> None:
+    contents, first = np.unique(subject.contents, return_index=True)
+    keep_arrays("groups", _name(subject), {"contents": contents, "group": group[first]})
+
+
+def _name(subject: ImageSet) -> str:
+    return f"{subject.listing_hash}-{METHOD}"

@@ -1,0 +1,153 @@
+"""Cues: numbers about an image that say nothing of what is on it, or little.
+
+Some lie outside the object altogether: how the picture was turned or padded, how large the file was
+and how it was compressed, what it is called. Others may come from the object as well: a crow is
+dark. Bytes belong to these: at one size and one quality they follow the texture of the image.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ...data.cache import Progress
+from ..image_set import ImageSet
+from ..measures.filenames import FileNames, file_names
+from ..measures.frames import Frames, plain_ground
+from ..measures.headers import Headers, headers
+from ..measures.pixels import PixelMeasures, pixel_measures
+
+Values = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Cue:
+    """One kind of numbers, a row an image.
+
+    Attributes:
+        name: in kebab case.
+        title: plain words, to go on in a sentence.
+        values: (n, k) float32; codes of categories are whole numbers.
+        outside: whether it lies outside the object.
+        seen: whether it can reach a network through the pixels.
+    """
+
+    name: str
+    title: str
+    values: Values
+    outside: bool
+    seen: bool
+
+
+def cues(subject: ImageSet, *, progress: Progress | None = None) -> tuple[Cue, ...]:
+    """All cues of a source; those of files only where images are files.
+
+    Corners and padding of the colour of a plain ground, on which the set's objects stand
+    (:func:`~.frames.plain_ground`), are left out: there the edges are the objects' own.
+    """
+    measures = pixel_measures(subject, progress=progress)
+    ground = plain_ground(measures.frames, subject.labels, len(subject.classes))
+    found = _of_pixels(measures, measures.frames.without(ground))
+    about = headers(subject, progress=progress)
+    if about is not None:
+        named = file_names(subject.names.tolist(), subject.labels, subject.classes)
+        found += [*_of_files(about), *_of_names(named)]
+    return tuple(found)
+
+
+def _of_pixels(measures: PixelMeasures, frames: Frames) -> list[Cue]:
+    turned, padded = frames.turned, frames.padded
+    found = [
+        _cue(
+            "filled-corners",
+            "filled corners",
+            np.where(turned, frames.colour, -1),
+            frames.corners & turned[:, None],
+            outside=True,
+        ),
+        _cue(
+            "padding",
+            "bars along the sides",
+            np.where(padded, frames.colour, -1),
+            np.where(padded[:, None], frames.bars, 0),
+            outside=True,
+        ),
+        _cue("brightness", "mean brightness", measures.brightness),
+        _cue("contrast", "contrast", measures.contrast),
+        _cue("sharpness", "sharpness", measures.sharpness),
+        _cue(
+            "borders",
+            "the outermost pixels and the corners",
+            measures.borders,
+            measures.black,
+            measures.white,
+        ),
+    ]
+    if measures.colour.shape[1] > 1:
+        found += [
+            _cue("colour", "mean colour", measures.colour),
+            _cue("colourfulness", "colourfulness", measures.colourfulness),
+        ]
+    return found
+
+
+def _of_files(about: Headers) -> list[Cue]:
+    area = np.maximum(about.width * about.height, 1)
+    return [
+        _cue(
+            "image-size",
+            "width and height of the file",
+            about.width,
+            about.height,
+            about.width / np.maximum(about.height, 1),
+            outside=True,
+        ),
+        _cue(
+            "compression",
+            "format and compression of the file",
+            about.format,
+            about.quality,
+            about.subsampling,
+            about.progressive,
+            about.channels,
+            outside=True,
+        ),
+        _cue("bytes", "bytes of the file", about.size, about.size / area),
+        _cue(
+            "metadata",
+            "metadata of the file",
+            about.metadata,
+            outside=True,
+            seen=False,
+        ),
+    ]
+
+
+def _of_names(named: FileNames) -> list[Cue]:
+    return [
+        _cue(
+            "name-words", "the first word of the file's name", named.word, outside=True, seen=False
+        ),
+        _cue(
+            "name-style",
+            "the style of the file's name",
+            named.style,
+            named.shape,
+            named.extension,
+            outside=True,
+            seen=False,
+        ),
+    ]
+
+
+def _cue(
+    name: str,
+    title: str,
+    *columns: npt.NDArray[np.generic],
+    outside: bool = False,
+    seen: bool = True,
+) -> Cue:
+    values = np.column_stack(columns).astype(np.float32)
+    return Cue(name, title, values, outside, seen)

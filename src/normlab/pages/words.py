@@ -1,0 +1,70 @@
+"""How names, numbers and times are written, on pages and in terminals alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+MOST = 8
+"""Names that a shortened list shows."""
+NO_VALUE = "–"
+
+
+def listed(names: Iterable[str]) -> str:
+    """``a, b and c``."""
+    every = list(names)
+    return " and ".join(filter(None, [", ".join(every[:-1]), *every[-1:]]))
+
+
+def shortened(names: Iterable[str], most: int = MOST) -> str:
+    """``a, b and c``; after eight names ``and N more``."""
+    every = list(names)
+    if len(every) > most:
+        return f"{', '.join(every[:most])} and {len(every) - most} more"
+    return listed(every)
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """``1 class``, ``2 classes``, ``3,000 images``."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def percent(share: float) -> str:
+    """A share as a percentage that is 0 or 100 only when it is, to a digit below 10."""
+    value = 100 * share
+    if value in (0, 100):
+        return f"{value:.0f} %"
+    if value < 0.1:
+        return "below 0.1 %"
+    if value < 9.95:
+        return f"{value:.1f} %"
+    return f"{value:.0f} %" if value < 99.5 else f"{min(value, 99.9):.1f} %"
+
+
+def span(low: float, high: float) -> str:
+    """``12 % to 15 %``, or one number where they read the same."""
+    one, two = percent(low), percent(high)
+    return one if one == two else f"{one} to {two}"
+
+
+def duration(seconds: float) -> str:
+    """``8.2 s``, ``45 s``, ``3 min 20 s``, ``2 h 5 min``."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def setting(value: Any) -> str:
+    """A setting's value: ``yes``, ``0.02``, ``0.5, 0.75``, ``none``."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(setting, value))
+    if value is None:
+        return "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,28 @@
+"""Reading a study back: its runs, predictions, curves and tuned settings.
+
+``results.statistics`` says what they support. Nothing here needs torch.
+"""
+
+from .curves import CurveReading, read_curves
+from .predictions import Answers, HardImage, answers, class_f1, confusion, hardest
+from .reading import Results, Run, Spread, read_results, read_run, write_results_csv
+from .tuning import Tuning, read_tunings
+
+__all__ = [
+    "Answers",
+    "CurveReading",
+    "HardImage",
+    "Results",
+    "Run",
+    "Spread",
+    "Tuning",
+    "answers",
+    "class_f1",
+    "confusion",
+    "hardest",
+    "read_curves",
+    "read_results",
+    "read_run",
+    "read_tunings",
+    "write_results_csv",
+]

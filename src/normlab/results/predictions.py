@@ -1,0 +1,230 @@
+"""What the runs of a study predicted, image by image."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import InputError
+from ..runs import SplitPredictions
+from .reading import Results, Spread, check_split
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """The runs of a study whose predictions of a split can be laid side by side.
+
+    Attributes:
+        classes: names of the classes, in the order of the labels.
+        of_arm: arm to its runs' predictions by seed; empty for an arm without any. All hold the
+            same images in the same order.
+        left_out: a sentence for every complete run that is not among them, with the reason.
+    """
+
+    classes: tuple[str, ...]
+    of_arm: Mapping[str, Mapping[int, SplitPredictions]]
+    left_out: tuple[str, ...]
+
+    @cached_property
+    def first(self) -> SplitPredictions | None:
+        """Any of them, for images and labels; None where there is none."""
+        return next((p for seeds in self.of_arm.values() for p in seeds.values()), None)
+
+
+@dataclass(frozen=True)
+class Mistakes:
+    """What the runs of one arm made of an image.
+
+    Attributes:
+        wrong: how many of them took it for another class.
+        runs: how many there are.
+        taken_for: the class they most often took it for, its index; among equals the one with the
+            higher mean probability. None where none was wrong.
+    """
+
+    wrong: int
+    runs: int
+    taken_for: int | None
+
+
+@dataclass(frozen=True)
+class HardImage:
+    """An image that runs get wrong.
+
+    Attributes:
+        name: path of the image inside the source.
+        label: index of the true class.
+        share: of the runs that get it wrong, each arm weighing alike.
+        probability: mean probability of the true class, each arm weighing alike.
+        taken_for: every wrong class that runs took it for, with how many did, most first.
+        arms: what each arm made of it.
+    """
+
+    name: str
+    label: int
+    share: float
+    probability: float
+    taken_for: tuple[tuple[int, int], ...]
+    arms: Mapping[str, Mistakes]
+
+    @property
+    def wrong(self) -> int:
+        """How many runs get it wrong."""
+        return sum(of_arm.wrong for of_arm in self.arms.values())
+
+    @property
+    def runs(self) -> int:
+        """How many runs there are."""
+        return sum(of_arm.runs for of_arm in self.arms.values())
+
+
+def answers(results: Results, split: str = "test") -> Answers:
+    """The predictions of all complete runs for a split, those that fit together.
+
+    A run is left out, and that is said, where its predictions are missing, cannot be read, or are
+    of other images, labels or classes than those of the first run.
+
+    Raises:
+        InputError: there is no such split.
+    """
+    check_split(split)
+    return results.once(("answers", split), lambda: _answers(results, split))
+
+
+def _answers(results: Results, split: str) -> Answers:
+    found: dict[str, dict[int, SplitPredictions]] = {arm: {} for arm in results.arms}
+    left_out = []
+    first: SplitPredictions | None = None
+    named = tuple(str(name) for name in results.data.get("classes", ()))
+    for run in results.runs:
+        if not run.complete:
+            continue
+        try:
+            own = run.predictions(split)
+        except InputError as error:
+            left_out.append(f"{run.arm}, seed {run.seed}: {error}.")
+            continue
+        classes = len(named) or (first or own).probabilities.shape[1]
+        if own.probabilities.shape[1] != classes:
+            said = f"its predictions are of {own.probabilities.shape[1]} classes, not {classes}"
+        elif first is not None and not (
+            np.array_equal(own.images, first.images) and np.array_equal(own.labels, first.labels)
+        ):
+            said = "its predictions are of other images than those of the first run"
+        else:
+            first = first or own
+            found[run.arm][run.seed] = own
+            continue
+        left_out.append(f"{run.arm}, seed {run.seed}: {said}.")
+    if not named and first is not None:
+        named = tuple(str(index) for index in range(first.probabilities.shape[1]))
+    return Answers(named, found, tuple(left_out))
+
+
+def confusion(results: Results, arm: str, split: str = "test") -> npt.NDArray[np.int64]:
+    """Confusion matrix of an arm: (K, K), rows the true class, columns the predicted one.
+
+    Counts are summed over the arm's seeds, so that every image counts once a run. All zero where
+    no run of the arm has predictions.
+
+    Raises:
+        InputError: there is no such arm or split.
+    """
+    from sklearn.metrics import confusion_matrix
+
+    found, seeds = _of_arm(results, arm, split)
+    every = range(len(found.classes))
+    total = np.zeros((len(every), len(every)), dtype=np.int64)
+    for own in seeds.values():
+        total += confusion_matrix(own.labels, own.predicted, labels=every)
+    return total
+
+
+def class_f1(results: Results, arm: str, split: str = "test") -> list[Spread | None]:
+    """F1 of every class of the data set, over the seeds of an arm.
+
+    F1 is 2 TP / (2 TP + FP + FN); 0 where a run neither has nor predicts the class, as in macro
+    F1, which is the plain mean of a run's values here. None where no run has predictions.
+
+    Raises:
+        InputError: there is no such arm or split.
+    """
+    from sklearn.metrics import f1_score
+
+    found, seeds = _of_arm(results, arm, split)
+    every = range(len(found.classes))
+    values = [
+        f1_score(own.labels, own.predicted, labels=every, average=None, zero_division=0)
+        for own in seeds.values()
+    ]
+    return [Spread.of([float(of_run[index]) for of_run in values]) for index in every]
+
+
+def hardest(results: Results, split: str = "test", count: int = 24) -> list[HardImage]:
+    """The images that most arms get wrong, at most ``count`` of them.
+
+    Ordered by the share of runs that get an image wrong, where each arm weighs alike however many
+    seeds it has; then by the mean probability of the true class, the lowest first; then by name.
+    Images that no run gets wrong are not among them.
+
+    Raises:
+        InputError: there is no such split.
+    """
+    found = answers(results, split)
+    of_arm = {arm: list(seeds.values()) for arm, seeds in found.of_arm.items() if seeds}
+    first = found.first
+    if first is None:
+        return []
+    share = np.mean([np.mean([p.wrong for p in runs], axis=0) for runs in of_arm.values()], axis=0)
+    given = {arm: _mean_probabilities(runs) for arm, runs in of_arm.items()}
+    every = np.arange(len(first.labels))
+    probability = np.mean([of_one[every, first.labels] for of_one in given.values()], axis=0)
+    order = np.lexsort((first.images, probability, -share))
+    return [
+        HardImage(
+            str(first.images[row]),
+            int(first.labels[row]),
+            float(share[row]),
+            float(probability[row]),
+            _taken_for([run for runs in of_arm.values() for run in runs], row),
+            {arm: _mistakes(runs, given[arm], row) for arm, runs in of_arm.items()},
+        )
+        for row in order[:count].tolist()
+        if share[row] > 0
+    ]
+
+
+def _of_arm(
+    results: Results, arm: str, split: str
+) -> tuple[Answers, Mapping[int, SplitPredictions]]:
+    found = answers(results, split)
+    if arm not in found.of_arm:
+        raise InputError(f"the study has no arm {arm!r}; it has {', '.join(results.arms)}")
+    return found, found.of_arm[arm]
+
+
+def _mean_probabilities(runs: Sequence[SplitPredictions]) -> npt.NDArray[np.float64]:
+    total = np.zeros(runs[0].probabilities.shape)
+    for run in runs:
+        total += run.probabilities
+    return total / len(runs)
+
+
+def _taken_for(runs: Sequence[SplitPredictions], row: int) -> tuple[tuple[int, int], ...]:
+    counted = Counter(int(run.predicted[row]) for run in runs if run.wrong[row])
+    return tuple(sorted(counted.items(), key=lambda pair: (-pair[1], pair[0])))
+
+
+def _mistakes(
+    runs: Sequence[SplitPredictions], given: npt.NDArray[np.float64], row: int
+) -> Mistakes:
+    answered = [int(run.predicted[row]) for run in runs if run.wrong[row]]
+    if not answered:
+        return Mistakes(0, len(runs), None)
+    taken = max(sorted(set(answered)), key=lambda one: (answered.count(one), given[row, one]))
+    return Mistakes(len(answered), len(runs), taken)

@@ -1,0 +1,75 @@
+"""Intervals of a mean from few values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+Values = Sequence[float] | npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """From ``low`` to ``high``; ``level`` is the share of studies whose interval has the truth."""
+
+    low: float
+    high: float
+    level: float
+
+    def __contains__(self, value: float) -> bool:
+        return self.low <= value <= self.high
+
+    @property
+    def half(self) -> float:
+        """Half of its width."""
+        return (self.high - self.low) / 2
+
+
+@lru_cache(maxsize=4096)
+def quantile(level: float, degrees: float) -> float:
+    """The two-sided quantile of Student's t: ``P(|T| <= t) = level``."""
+    from scipy.stats import t
+
+    # From the upper tail, where a level near 1 loses no digits.
+    return float(t.isf((1 - level) / 2, degrees))
+
+
+def t_interval(values: Values, level: float, *, least_sd: float = 0.0) -> Interval | None:
+    """Student's t interval of a mean: ``mean ± t s / sqrt(n)`` with n - 1 degrees of freedom.
+
+    Args:
+        values: one a seed.
+        level: for example 0.95.
+        least_sd: taken for the standard deviation s where s is below it, see
+            :attr:`~normlab.results.statistics.Difference.grain`.
+
+    Returns:
+        None with fewer than two values, which have no spread.
+    """
+    n = len(values)
+    if n < 2:
+        return None
+    found = np.asarray(values, dtype=float)
+    sd = max(float(found.std(ddof=1)), least_sd)
+    half = quantile(level, n - 1) * sd / math.sqrt(n)
+    mean = float(found.mean())
+    return Interval(mean - half, mean + half, level)
+
+
+def simultaneous_level(level: float, comparisons: int, looks: int = 1) -> float:
+    """The level of each interval so that all of them hold together at ``level`` (Bonferroni).
+
+    The error ``1 - level`` is divided evenly over comparisons and looks; by the union bound no
+    more than it remains in all, whatever depends on what.
+
+    Raises:
+        ValueError: fewer than one comparison or look.
+    """
+    if comparisons < 1 or looks < 1:
+        raise ValueError(f"needs a comparison and a look, got {comparisons} and {looks}")
+    return 1 - (1 - level) / (comparisons * looks)

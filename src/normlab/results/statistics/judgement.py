@@ -1,0 +1,279 @@
+"""Every arm of a study beside its reference: differences, verdicts, what more would tell."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from ...runs.rule import Rule, pairs
+from ..reading import Results
+from .differences import Difference, paired_difference
+from .images import ImageNoise, image_noise
+from .intervals import Interval, quantile, simultaneous_level
+from .planning import seeds_for_equivalence, seeds_to_see, spread_range, visible_difference
+from .verdict import Verdict, verdict
+
+
+@dataclass(frozen=True)
+class PairedComparison:
+    """An arm beside its reference.
+
+    All differences are shares of 1, positive where the arm is higher.
+
+    Attributes:
+        arm, reference: which two.
+        difference: over the seeds that both completed; None where there is no such seed.
+        level: of the simultaneous interval.
+        unadjusted_level: of the interval for this comparison alone.
+        margin: of the verdict.
+        lost: seeds that ended without a model, of the arm and of the reference.
+        correlation: of the two arms' values over seeds, None with fewer than three.
+        images: the noise of the finite test split, where predictions were kept.
+    """
+
+    arm: str
+    reference: str
+    difference: Difference | None
+    level: float
+    unadjusted_level: float
+    margin: float
+    lost: tuple[tuple[int, ...], tuple[int, ...]]
+    correlation: float | None
+    images: ImageNoise | None
+
+    @property
+    def interval(self) -> Interval | None:
+        """The simultaneous t interval, of which the verdict is made."""
+        return None if self.difference is None else self.difference.interval(self.level)
+
+    @property
+    def unadjusted(self) -> Interval | None:
+        """The t interval for this comparison alone."""
+        return None if self.difference is None else self.difference.interval(self.unadjusted_level)
+
+    @property
+    def verdict(self) -> Verdict:
+        """By the rule; withheld where runs without a model could turn it.
+
+        An arm that lost runs is not called better than or equivalent to a reference, nor worse a
+        reference's comparison where the reference lost runs: the seeds that are left were chosen
+        by not failing.
+        """
+        found = self._by_interval
+        ours, theirs = self.lost
+        if (ours and found in (Verdict.BETTER, Verdict.EQUIVALENT)) or (
+            theirs and found in (Verdict.WORSE, Verdict.EQUIVALENT)
+        ):
+            return Verdict.INCONCLUSIVE
+        return found
+
+    @property
+    def withheld(self) -> bool:
+        """Whether runs without a model kept the interval's verdict from being given."""
+        return self.verdict is not self._by_interval
+
+    @property
+    def settled(self) -> bool:
+        """Whether more seeds have nothing to decide: there is a verdict, or it is withheld, or an
+        arm has not one run with a model."""
+        return self._by_interval is not Verdict.INCONCLUSIVE or (
+            self.difference is None and any(self.lost)
+        )
+
+    @property
+    def _by_interval(self) -> Verdict:
+        return verdict(self.interval, self.margin)
+
+    @property
+    def both(self) -> Interval | None:
+        """For other seeds and other images of the same kind: the two variances add.
+
+        ``mean ± t sqrt(s²/n + v)``, where v is the bootstrap variance over images. t has the n - 1
+        degrees of freedom of the seeds: cautious, as v is known far better than s², and so never
+        narrower than the interval over seeds alone.
+        """
+        if self.images is None or self.difference is None or self.difference.sd is None:
+            return None
+        n = len(self.difference.values)
+        error = math.sqrt(self.difference.sd**2 / n + self.images.variance)
+        half = quantile(self.level, n - 1) * error
+        return Interval(self.difference.mean - half, self.difference.mean + half, self.level)
+
+    @cached_property
+    def visible(self) -> float | None:
+        """The smallest difference that so many seeds of this spread see in four studies of five."""
+        if self.difference is None or self.difference.sd is None:
+            return None
+        return visible_difference(len(self.difference.values), self.difference.sd, self.level)
+
+    @cached_property
+    def seeds_to_see_margin(self) -> tuple[int | None, int | None] | None:
+        """Between how many and how many seeds would see a difference of the margin."""
+        return self.seeds_to_see(self.margin)
+
+    def seeds_to_see(self, difference: float) -> tuple[int | None, int | None] | None:
+        """Between how many and how many seeds would see ``difference``, as the spread is known
+        from these seeds (95 %). None stands for more than anybody runs."""
+        bounds = self._spreads
+        if bounds is None:
+            return None
+        low, high = (seeds_to_see(difference, sd, self.level) for sd in bounds)
+        return low, high
+
+    @cached_property
+    def seeds_for_equivalence(self) -> tuple[int | None, int | None] | None:
+        """Between how many and how many seeds would find two arms without a difference
+        equivalent. None stands for more than anybody runs."""
+        bounds = self._spreads
+        if bounds is None:
+            return None
+        low, high = (seeds_for_equivalence(self.margin, sd, self.level) for sd in bounds)
+        return low, high
+
+    @property
+    def _spreads(self) -> tuple[float, float] | None:
+        if self.difference is None or self.difference.sd is None:
+            return None
+        return spread_range(self.difference.sd, len(self.difference.values))
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """All comparisons of a study.
+
+    Attributes:
+        rule: stated before the runs.
+        comparisons: in the order of the arms.
+        seeds: the seeds that the comparisons are of.
+        later: seeds run since the last look, which the comparisons leave out.
+        split, metric: what was compared.
+    """
+
+    rule: Rule
+    comparisons: tuple[PairedComparison, ...]
+    seeds: tuple[int, ...]
+    later: tuple[int, ...]
+    split: str
+    metric: str
+
+    @property
+    def settled(self) -> bool:
+        """Whether more seeds have nothing to decide."""
+        return all(comparison.settled for comparison in self.comparisons)
+
+    def of(self, arm: str) -> PairedComparison | None:
+        """The comparison of an arm; None for the reference."""
+        return next((found for found in self.comparisons if found.arm == arm), None)
+
+    @property
+    def error_bound(self) -> float:
+        """At most this share of studies judged so often without looks fixed beforehand has a
+        false better or worse somewhere."""
+        return min(1.0, (1 - self.rule.level) * (1 + len(self.rule.looked)))
+
+
+def judge(
+    results: Results,
+    rule: Rule | None = None,
+    *,
+    compared: Sequence[tuple[str, str]] | None = None,
+    split: str = "test",
+    metric: str = "accuracy",
+    images: bool = True,
+) -> Judgement:
+    """Compare every arm of a study with its reference.
+
+    The error is divided over all comparisons that were asked, also over those that a diverged arm
+    leaves without a number, and over the looks where there are some. Where looks were fixed, the
+    comparisons are of the seeds of the last look that was reached.
+
+    Args:
+        results: of a study.
+        rule: by default the one that study.toml states.
+        compared: (reference, arm) pairs, by default those of the rule.
+        split, metric: what to compare.
+        images: whether to look at the noise of the finite split too (takes predictions).
+
+    Raises:
+        InputError: the reference is no arm of the study.
+    """
+    rule = rule or Rule.read(results.question)
+    if compared is None:
+        compared = pairs({arm: results.question["arms"][arm] for arm in results.arms},
+                         rule.reference)  # fmt: skip
+    seeds, later = _looked_at(results, rule)
+    if not compared:
+        return Judgement(rule, (), seeds, later, split, metric)
+    level = simultaneous_level(rule.level, len(compared), max(1, len(rule.looks)))
+    found = []
+    for reference, arm in compared:
+        difference = paired_difference(
+            results, arm, reference, split=split, metric=metric, seeds=seeds
+        )
+        noise = None
+        if images and difference is not None and metric == "accuracy":
+            noise = image_noise(results, difference, split=split, level=level)
+        found.append(
+            PairedComparison(
+                arm,
+                reference,
+                difference,
+                level,
+                rule.level,
+                rule.margin,
+                (_lost(results, arm, seeds), _lost(results, reference, seeds)),
+                _correlation(results, arm, reference, difference, split, metric),
+                noise,
+            )
+        )
+    return Judgement(rule, tuple(found), seeds, later, split, metric)
+
+
+def every_pair(results: Results) -> list[tuple[str, str]]:
+    """All pairs of arms, for ``judge(results, compared=every_pair(results))``."""
+    return list(itertools.combinations(results.arms, 2))
+
+
+def _looked_at(results: Results, rule: Rule) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The seeds to judge, and those run since."""
+    seeds = tuple(sorted(results.question["seeds"]))
+    if not rule.looks:
+        return seeds, ()
+    ended = {(run.arm, run.seed) for run in results.runs if run.status != "interrupted"}
+    whole = 0
+    while whole < len(seeds) and all((arm, seeds[whole]) in ended for arm in results.arms):
+        whole += 1
+    look = max((look for look in rule.looks if look <= whole), default=0)
+    return seeds[:look], seeds[look:whole]
+
+
+def _lost(results: Results, arm: str, seeds: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(
+        run.seed
+        for run in results.of_arm(arm)
+        if run.seed in seeds and run.status.startswith("diverged")
+    )
+
+
+def _correlation(
+    results: Results,
+    arm: str,
+    reference: str,
+    difference: Difference | None,
+    split: str,
+    metric: str,
+) -> float | None:
+    if difference is None or len(difference.seeds) < 3:
+        return None
+    ours, theirs = (
+        [run.metric(split, metric) for run in results.of_arm(name) if run.seed in difference.seeds]
+        for name in (arm, reference)
+    )
+    if len(set(ours)) == 1 or len(set(theirs)) == 1:
+        return None
+    return float(np.corrcoef(np.array(ours, float), np.array(theirs, float))[0, 1])

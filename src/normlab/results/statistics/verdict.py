@@ -1,0 +1,30 @@
+"""What the interval of a difference says."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from .intervals import Interval
+
+
+class Verdict(StrEnum):
+    """What the interval of a difference says about an arm beside the reference."""
+
+    EQUIVALENT = "equivalent"
+    BETTER = "better"
+    WORSE = "worse"
+    INCONCLUSIVE = "inconclusive"
+
+
+def verdict(interval: Interval | None, margin: float) -> Verdict:
+    """Equivalent if the interval lies wholly within ±margin; else better or worse if it leaves
+    out 0; else inconclusive, as where there is no interval."""
+    if interval is None:
+        return Verdict.INCONCLUSIVE
+    if -margin <= interval.low and interval.high <= margin:
+        return Verdict.EQUIVALENT
+    if interval.low > 0:
+        return Verdict.BETTER
+    if interval.high < 0:
+        return Verdict.WORSE
+    return Verdict.INCONCLUSIVE

@@ -1,0 +1,144 @@
+"""A tuned setting of a study, read back: the choice, the trials that chose, the tuned runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from ..runs import DIVERGED, is_study, tuning_folder
+from ..runs.rule import Rule, pairs
+from ..runs.tuning import ChosenValue, Search, TuningRecord, read_tuning, tuned_fields
+from .reading import Results, Spread, read_results
+from .statistics import Judgement, judge
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """A tuned setting of a study, read back.
+
+    Attributes:
+        record: what was asked and chosen.
+        trials: the runs that chose; they have no test metrics.
+        tuned: the study's seeds at the chosen values.
+        rule: of the study.
+        compared: (reference, arm) in the names of ``tuned``.
+    """
+
+    record: TuningRecord
+    trials: Results
+    tuned: Results
+    rule: Rule = field(repr=False)
+    compared: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def search(self) -> Search:
+        """What was asked."""
+        return self.record.search
+
+    @property
+    def values(self) -> tuple[Any, ...]:
+        """The grid as it became."""
+        return self.record.values
+
+    @property
+    def choices(self) -> tuple[ChosenValue, ...]:
+        """One per arm."""
+        return self.record.choices
+
+    @cached_property
+    def judgement(self) -> Judgement:
+        """Of the arms at their chosen values."""
+        return judge(self.tuned, self.rule, compared=self.compared)
+
+    @property
+    def seconds(self) -> float:
+        """Training and validation time of all trials together."""
+        return sum(float(run.record.get("seconds", 0.0)) for run in self.trials.runs)
+
+    def choice(self, arm: str) -> ChosenValue | None:
+        """What was chosen for an arm of the study."""
+        return next((choice for choice in self.choices if choice.arm == arm), None)
+
+    def reached(self, arm: str) -> list[tuple[Any, Spread | None, int]]:
+        """For each value: validation accuracy over the trials, and how many diverged."""
+        return [
+            (value, *_reached(self.trials, self.search.trial(arm, value))) for value in self.values
+        ]
+
+
+def read_tunings(results: Results) -> tuple[Tuning, ...]:
+    """Every tuned setting of a study, in the order of their names; those still under way are left
+    out.
+
+    Raises:
+        InputError: a file cannot be read.
+    """
+    return results.once("tunings", lambda: tuple(_all(results)))
+
+
+def choose(
+    trials: Results, arms: Sequence[str], search: Search, values: Sequence[Any]
+) -> tuple[ChosenValue, ...]:
+    """The value of each arm with the highest mean validation accuracy, then the lower validation
+    loss, then the earlier in the grid. A value with a trial that diverged is chosen only where
+    every value has one."""
+    return tuple(_choice(trials, arm, search, list(values)) for arm in arms)
+
+
+def compared(
+    arms: Mapping[str, Mapping[str, Any]], rule: Rule, choices: Sequence[ChosenValue]
+) -> tuple[tuple[str, str], ...]:
+    """The study's pairs (reference, arm) in the names that they have at their chosen values."""
+    names = {choice.arm: choice.name for choice in choices}
+    return tuple(
+        (names[reference], names[arm])
+        for reference, arm in pairs(arms, rule.reference)
+        if reference in names and arm in names
+    )
+
+
+def _all(results: Results) -> list[Tuning]:
+    found = []
+    for name in tuned_fields(results.folder):
+        record = read_tuning(results.folder, name)
+        below = tuning_folder(results.folder, name)
+        if record is None or not is_study(below / "tuned"):
+            continue
+        rule = Rule.read(results.question)
+        found.append(
+            Tuning(
+                record,
+                read_results(below / "trials"),
+                read_results(below / "tuned"),
+                rule,
+                compared(results.question["arms"], rule, record.choices),
+            )
+        )
+    return found
+
+
+def _choice(trials: Results, arm: str, search: Search, values: list[Any]) -> ChosenValue:
+    best: tuple[tuple[int, float, float], Any] | None = None
+    for value in values:
+        name = search.trial(arm, value)
+        reached, lost = _reached(trials, name)
+        loss = trials.spread(name, "val", "loss")
+        if reached is None or loss is None:
+            continue
+        rank = (-lost, reached.mean, -loss.mean)
+        if best is None or rank > best[0]:
+            best = rank, value
+    if best is None:
+        return ChosenValue(arm, search.shared, search.trial(arm, search.shared), failed=True)
+    value = best[1]
+    edge = ""
+    if search.ordered and len(values) > 1:
+        edge = {0: "lowest", len(values) - 1: "highest"}.get(values.index(value), "")
+    return ChosenValue(arm, value, search.trial(arm, value), edge)
+
+
+def _reached(trials: Results, name: str) -> tuple[Spread | None, int]:
+    lost = sum(run.status.startswith(DIVERGED) for run in trials.of_arm(name))
+    return trials.spread(name, "val", "accuracy"), lost

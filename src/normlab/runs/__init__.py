@@ -1,0 +1,92 @@
+"""The run folder: its files, their columns, and how they are written and read.
+
+The only owner of that format. It needs no torch, and knows neither who makes runs nor who reads
+them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..lazy import names_of
+from .config import FIELDS, RunConfig, check_fields
+from .identity import RECIPE, identity, is_other_code, is_same_run
+from .layout import (
+    CHECKPOINT,
+    MODEL,
+    RECORD,
+    SPLIT,
+    STUDY,
+    WEIGHTS,
+    is_run,
+    is_study,
+    run_folder,
+    study_of,
+    superseded_folder,
+    tuning_folder,
+)
+from .metrics import METRICS, Metrics
+from .record import (
+    COMPLETE,
+    DIVERGED,
+    FEATURE_COLUMNS,
+    HISTORY_COLUMNS,
+    INTERRUPTED,
+    PERCENTILES,
+    RUNNING,
+    ended_record,
+    read_features,
+    read_history,
+    read_record,
+    write_features,
+    write_history,
+    write_record,
+)
+
+if TYPE_CHECKING:
+    from .predictions import SplitPredictions, read_predictions, write_predictions
+
+_LATE = dict.fromkeys(("SplitPredictions", "read_predictions", "write_predictions"), "predictions")
+
+__all__ = [
+    "CHECKPOINT",
+    "COMPLETE",
+    "DIVERGED",
+    "FEATURE_COLUMNS",
+    "FIELDS",
+    "HISTORY_COLUMNS",
+    "INTERRUPTED",
+    "METRICS",
+    "MODEL",
+    "PERCENTILES",
+    "RECIPE",
+    "RECORD",
+    "RUNNING",
+    "SPLIT",
+    "STUDY",
+    "WEIGHTS",
+    "Metrics",
+    "RunConfig",
+    "SplitPredictions",
+    "check_fields",
+    "ended_record",
+    "identity",
+    "is_other_code",
+    "is_run",
+    "is_same_run",
+    "is_study",
+    "read_features",
+    "read_history",
+    "read_predictions",
+    "read_record",
+    "run_folder",
+    "study_of",
+    "superseded_folder",
+    "tuning_folder",
+    "write_features",
+    "write_history",
+    "write_predictions",
+    "write_record",
+]
+
+__getattr__, __dir__ = names_of(__name__, _LATE)

@@ -1,0 +1,81 @@
+"""What names a run: its settings, its data, and the code of layers that are not ours.
+
+A setting counts by where it differs from its default, so a setting that is added later leaves the
+identity of every run as it was. A default or a meaning that changes raises :data:`RECIPE`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from .config import FIELDS, RunConfig
+
+RECIPE = 1
+"""Raised whenever a default of ``RunConfig`` or the meaning of a setting changes."""
+
+_FIRST_FIELDS = (
+    "norm", "seed", "n", "shortcut", "epochs", "batch_size", "accumulate", "budget",
+    "reference_batch", "lr", "lr_scaling", "optimizer", "momentum", "nesterov", "weight_decay",
+    "decay_all", "schedule", "warmup", "step_at", "step_factor", "patience", "label_smoothing",
+    "clip_norm", "precision", "crop_pad", "flip", "record_features", "device", "threads",
+)  # fmt: skip
+"""The settings there were when identities were hashes of all of them."""
+
+
+def identity(config: RunConfig, data: str, code: Mapping[str, str]) -> str:
+    """The identity of a run: SHA-256 of what decides its numbers.
+
+    Args:
+        config: its settings; those at their defaults do not count.
+        data: the fingerprint of its data.
+        code: file to SHA-256, for a layer that is not ours (:func:`normlab.foreign.code_of`).
+    """
+    settings = {
+        name: value
+        for name, value in config.to_dict().items()
+        if value != _plain(FIELDS[name].default)
+    }
+    return _hash({"recipe": RECIPE, "settings": settings, "data": data, "code": dict(code)})
+
+
+def is_same_run(
+    record: Mapping[str, Any], config: RunConfig, data: str, code: Mapping[str, str]
+) -> bool:
+    """Whether a record is that of this very run."""
+    known = record.get("identity")
+    return known == identity(config, data, code) or (
+        # Before recipes were counted, every setting counted and code did not.
+        RECIPE == 1 and not code and known == _first_identity(config, data)
+    )
+
+
+def is_other_code(
+    record: Mapping[str, Any], config: RunConfig, data: str, code: Mapping[str, str]
+) -> bool:
+    """Whether a record is that of this run but for the code of its layer."""
+    return (
+        bool(code)
+        and not is_same_run(record, config, data, code)
+        and record.get("config") is not None
+        and {**config.to_dict(), **record["config"]} == config.to_dict()
+        and record.get("data", {}).get("fingerprint") == data
+    )
+
+
+def _first_identity(config: RunConfig, data: str) -> str | None:
+    values = config.to_dict()
+    later = {name: value for name, value in values.items() if name not in _FIRST_FIELDS}
+    if any(value != _plain(FIELDS[name].default) for name, value in later.items()):
+        return None
+    return _hash({"config": {name: values[name] for name in _FIRST_FIELDS}, "data": data})
+
+
+def _hash(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

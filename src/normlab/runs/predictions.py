@@ -1,0 +1,96 @@
+"""What a run predicted, image by image: ``predictions.npz``."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import InputError
+from ..files import write_bytes
+from .layout import PREDICTIONS
+
+
+@dataclass(frozen=True, eq=False)
+class SplitPredictions:
+    """What one run predicted for the images of a split.
+
+    Attributes:
+        images: (n,) names of the images inside the source.
+        labels: (n,) index of the true class, int64.
+        probabilities: (n, K) of the K classes, float32.
+    """
+
+    images: npt.NDArray[np.str_]
+    labels: npt.NDArray[np.int64]
+    probabilities: npt.NDArray[np.float32]
+
+    @cached_property
+    def predicted(self) -> npt.NDArray[np.int64]:
+        """(n,) index of the most probable class, the first of equal ones."""
+        return np.asarray(self.probabilities.argmax(axis=1), dtype=np.int64)
+
+    @cached_property
+    def wrong(self) -> npt.NDArray[np.bool_]:
+        """(n,) whether the most probable class is not the true one."""
+        return np.asarray(self.predicted != self.labels)
+
+
+def write_predictions(folder: Path, splits: Mapping[str, SplitPredictions]) -> None:
+    """Write predictions.npz of a run: ``SPLIT_image``, ``SPLIT_label``, ``SPLIT_probabilities``."""
+    arrays: dict[str, Any] = {}
+    for name, found in splits.items():
+        arrays[f"{name}_image"] = found.images
+        arrays[f"{name}_label"] = found.labels
+        arrays[f"{name}_probabilities"] = found.probabilities
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    write_bytes(folder / PREDICTIONS, buffer.getvalue())
+
+
+def read_predictions(folder: Path, split: str) -> SplitPredictions:
+    """What a run predicted for the images of a split.
+
+    Raises:
+        InputError: the run has no predictions, or its file cannot be read or contradicts itself.
+    """
+    path = folder / PREDICTIONS
+    if not path.is_file():
+        raise InputError(f"{PREDICTIONS} is missing from {folder}")
+    try:
+        # Opened here, since NumPy leaves a damaged archive open.
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as held:
+            images = held[f"{split}_image"]
+            labels = held[f"{split}_label"]
+            probabilities = held[f"{split}_probabilities"]
+    except KeyError:
+        raise InputError(f"{path} contains nothing for the split {split}") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"cannot read {path}: {error}") from error
+    sound = (
+        images.ndim == labels.ndim == 1
+        and probabilities.ndim == 2
+        and len(images) == len(labels) == len(probabilities) > 0
+        and images.dtype.kind == "U"
+        and labels.dtype.kind in "iu"
+        and probabilities.dtype.kind == "f"
+        and labels.min() >= 0
+        and labels.max() < probabilities.shape[1]
+        and bool(np.isfinite(probabilities).all())
+    )
+    if not sound:
+        raise InputError(
+            f"{path} was not written by normlab: {split} has images {images.shape}, labels "
+            f"{labels.shape} and probabilities {probabilities.shape}"
+        )
+    return SplitPredictions(
+        images, labels.astype(np.int64, copy=False), probabilities.astype(np.float32, copy=False)
+    )

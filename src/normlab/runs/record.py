@@ -1,0 +1,91 @@
+"""The record of a run, and its rows by epoch: ``run.json``, ``history.csv``, ``features.csv``."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from ..files import csv_text, read_json, write_json, write_text
+from .layout import FEATURES, HISTORY, RECORD, is_run
+
+INTERRUPTED, COMPLETE, DIVERGED = "interrupted", "complete", "diverged"
+"""What ``status`` says, or begins with: "diverged at step k"."""
+RUNNING = "train_running"
+"""The split of history rows gathered while an epoch trains."""
+HISTORY_COLUMNS = ("epoch", "split", "loss", "accuracy", "micro_f1", "macro_f1", "lr", "seconds")
+PERCENTILES = (1, 20, 80, 99)
+"""Of the penultimate features, over all validation images and channels together."""
+FEATURE_COLUMNS = ("epoch", *(f"p{p}" for p in PERCENTILES))
+
+Row = dict[str, Any]
+
+
+def write_record(folder: Path, record: Mapping[str, Any]) -> None:
+    """Write run.json. It comes last: it says that the other files are complete."""
+    write_json(folder / RECORD, dict(record))
+
+
+def write_history(folder: Path, rows: Sequence[Row]) -> None:
+    """Write history.csv."""
+    write_text(folder / HISTORY, csv_text(HISTORY_COLUMNS, rows))
+
+
+def write_features(folder: Path, rows: Sequence[Row]) -> None:
+    """Write features.csv."""
+    write_text(folder / FEATURES, csv_text(FEATURE_COLUMNS, rows))
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """What run.json says.
+
+    Raises:
+        InputError: there is no run in the folder, or its record cannot be read.
+    """
+    if not is_run(folder):
+        raise InputError(f"{folder} does not contain a run (no {RECORD})")
+    record = read_json(folder / RECORD)
+    if not isinstance(record, dict) or "status" not in record:
+        raise InputError(f"{folder / RECORD} was not written by normlab")
+    return record
+
+
+def ended_record(folder: Path) -> dict[str, Any] | None:
+    """The record of a run that has ended; None where there is none, or one cannot be read."""
+    try:
+        record = read_record(folder)
+    except InputError:
+        return None
+    return None if record["status"] == INTERRUPTED else record
+
+
+def read_history(folder: Path) -> list[Row]:
+    """Rows of history.csv, numbers as numbers; none where the run wrote none.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    return _rows(folder / HISTORY)
+
+
+def read_features(folder: Path) -> list[Row]:
+    """Likewise the rows of features.csv."""
+    return _rows(folder / FEATURES)
+
+
+def _rows(path: Path) -> list[Row]:
+    if not path.is_file():
+        return []
+    try:
+        with path.open(encoding="utf-8", newline="") as opened:
+            return [
+                {
+                    key: value if key == "split" else int(value) if key == "epoch" else float(value)
+                    for key, value in row.items()
+                }
+                for row in csv.DictReader(opened)
+            ]
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"cannot read {path}: {error}") from error

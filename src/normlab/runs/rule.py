@@ -1,0 +1,138 @@
+"""The rule by which a study is judged, stated before its runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import InputError, did_you_mean
+
+LOOKS = (3, 5, 8, 12, 20)
+"""Numbers of seeds at which a study that adds seeds until decided is looked at."""
+REFERENCES = ("bn", "torch_bn")
+"""Which layer the others are compared with where none is named."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How a study is judged.
+
+    Attributes:
+        reference: an arm; or a layer, where several arms have it: then every other arm is compared
+            with the arm of that layer whose other settings are its own.
+        margin: the largest difference that does not matter, as a share of 1.
+        level: at which all intervals of the study hold together.
+        looks: numbers of seeds fixed beforehand, for a study that adds seeds until decided; empty
+            for a study that is judged once.
+        before: rules stated earlier, each with the number of runs that had ended when it was
+            replaced, as ``study.toml`` keeps them.
+        looked: numbers of seeds at which the study had been judged before seeds were added
+            without looks fixed beforehand.
+    """
+
+    reference: str
+    margin: float = 0.005
+    level: float = 0.95
+    looks: tuple[int, ...] = ()
+    before: tuple[Mapping[str, Any], ...] = ()
+    looked: tuple[int, ...] = field(default=())
+
+    def describe(self) -> dict[str, Any]:
+        """For study.toml; the margin in points."""
+        return {
+            "reference": self.reference,
+            "margin": round(100 * self.margin, 10),
+            "level": self.level,
+            "looks": list(self.looks),
+            "before": [dict(stated) for stated in self.before],
+            "looked": list(self.looked),
+        }
+
+    @classmethod
+    def read(cls, question: Mapping[str, Any]) -> Rule:
+        """From study.toml; the defaults for a study that states none."""
+        stated = question.get("verdict", {})
+        return cls(
+            reference=stated.get("reference") or default_reference(question["arms"]),
+            margin=stated.get("margin", 0.5) / 100,
+            level=stated.get("level", 0.95),
+            looks=tuple(stated.get("looks", ())),
+            before=tuple(stated.get("before", ())),
+            looked=tuple(stated.get("looked", ())),
+        )
+
+
+def default_reference(arms: Mapping[str, Mapping[str, Any]]) -> str:
+    """The reference where none is named: bn, else torch_bn, else the first arm.
+
+    Where several arms have one of the two layers and others have not (a grid of layers and batch
+    sizes), it is that layer.
+    """
+    for layer in REFERENCES:
+        if layer in arms:
+            return layer
+        having = [arm for arm, fields in arms.items() if fields.get("norm", arm) == layer]
+        if having and len(having) < len(arms):
+            return layer if len(having) > 1 else having[0]
+    return next(iter(arms))
+
+
+def pairs(arms: Mapping[str, Mapping[str, Any]], reference: str) -> list[tuple[str, str]]:
+    """What is compared: (reference, arm) for every arm that has a reference.
+
+    Args:
+        arms: name to the fields that vary, as in study.toml.
+        reference: see :class:`Rule`.
+
+    Raises:
+        InputError: the reference is neither an arm nor a layer of one.
+    """
+    if reference in arms:
+        return [(reference, arm) for arm in arms if arm != reference]
+    having = {_others(fields): arm for arm, fields in arms.items()
+              if fields.get("norm") == reference}  # fmt: skip
+    if not having:
+        layers = dict.fromkeys(str(fields.get("norm", arm)) for arm, fields in arms.items())
+        known = [*arms, *layers]
+        raise InputError(
+            f"the reference {reference!r} is no arm of this study"
+            f"{did_you_mean(reference, known)}; arms are {', '.join(arms)}"
+        )
+    return [
+        (having[_others(fields)], arm)
+        for arm, fields in arms.items()
+        if fields.get("norm") != reference and _others(fields) in having
+    ]
+
+
+def checked_margin(points: Any) -> float:
+    """A margin in points as a share of 1.
+
+    Raises:
+        InputError: it is no number above 0 and below 100.
+    """
+    if isinstance(points, bool) or not isinstance(points, (int, float)) or not 0 < points < 100:
+        raise InputError(f"margin must be a number of points above 0 and below 100, got {points!r}")
+    return float(points) / 100
+
+
+def looks_up_to(most: int | None) -> tuple[int, ...]:
+    """The looks of a study that adds seeds until decided: :data:`LOOKS`, or those up to ``most``,
+    with ``most`` itself the last.
+
+    Raises:
+        InputError: fewer seeds than have a spread.
+    """
+    if most is None:
+        return LOOKS
+    if most < 2:
+        raise InputError(
+            f"--until-decided needs at least 2 seeds to see a spread, got --seeds {most}"
+        )
+    return (*(look for look in LOOKS if look < most), most)
+
+
+def _others(fields: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
+    kept: Iterable[tuple[str, Any]] = ((k, v) for k, v in fields.items() if k != "norm")
+    return tuple(sorted((k, str(v)) for k, v in kept))

@@ -1,0 +1,91 @@
+"""How long the runs of a study will take, from a few timed steps."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from ..data import DataSet, DeviceSplit
+from ..errors import InputError
+from ..runs import RunConfig
+from ..training import build, train_step
+from ..training.optimizer import LayerAwareOptimizer
+from .same_function import STEPS
+from .study import Study
+
+AROUND = 8.0
+CROWDING = 1.25
+CHECKED = 4.0
+"""Measured on two cores: see estimate_seconds."""
+_TIMED_BY = ("norm", "n", "shortcut", "batch_size", "accumulate", "optimizer", "precision",
+             "device", "threads")  # fmt: skip
+"""The settings on which the time of a step depends."""
+
+
+def estimate_seconds(
+    study: Study, data: DataSet, workers: int, timed: dict[str, float] | None = None
+) -> float:
+    """Time for the runs that are missing, from a few timed steps of every arm.
+
+    Training steps are timed one arm after the other in this process; evaluation is counted as a
+    third of a training step an image, a step of the check ``same-function`` as ``CHECKED`` training
+    steps of each arm. Start and report take ``AROUND`` seconds, and processes side by side on CPU
+    slow each other by ``CROWDING``; a machine busy with other work takes longer. ``timed`` keeps
+    what was timed, for studies of the same networks.
+    """
+    pending = study.pending()
+    timed = {} if timed is None else timed
+    step_seconds = {}
+    for arm in dict.fromkeys(arm for arm, _, _ in pending):
+        config = study.plan.arms[arm]
+        kind = str([getattr(config, name) for name in _TIMED_BY])
+        if kind not in timed:
+            timed[kind] = _time_step(config, data)
+        step_seconds[arm] = timed[kind]
+    checked = sum(
+        STEPS * CHECKED * step_seconds.get(arm, 0.0) for pair in study.plan.twins for arm in pair
+    )
+    sizes = {name: len(split) for name, split in data.splits.items()}
+    total = 0.0
+    for arm, config, _ in pending:
+        per_image = step_seconds[arm] / min(config.batch_size, sizes["train"])
+        trained = config.epochs * sizes["train"]
+        if config.budget == "updates":
+            trained = steps_of(config, data) * config.images_per_update
+        evaluated = config.epochs * sizes["val"] + sum(sizes.values())
+        total += per_image * (trained + evaluated / 3)
+    if not pending:
+        return 0.0
+    side_by_side = max(1, min(workers, len(pending)))
+    crowded = CROWDING if side_by_side > 1 and pending[0][1].device == "cpu" else 1.0
+    return AROUND + crowded * (total + checked) / side_by_side
+
+
+def steps_of(config: RunConfig, data: DataSet) -> int:
+    return config.epochs * config.updates_per_epoch(len(data.splits["train"]))
+
+
+def _time_step(config: RunConfig, data: DataSet) -> float:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(config.threads)
+    state = torch.get_rng_state()
+    try:
+        _, model, _ = build(config, data)
+        optimizer = LayerAwareOptimizer(model, config)
+        split = DeviceSplit(data, "train", config.device)
+        rows = range(min(config.batch_size, len(data.splits["train"])))
+        batch = split.batch(rows)
+        times: list[float] = []
+        began = time.perf_counter()
+        while len(times) < 6 and (len(times) < 2 or time.perf_counter() - began < 1.0):
+            started = time.perf_counter()
+            loss, _ = train_step(model, optimizer, [batch], config)
+            float(loss)  # wait for a GPU
+            times.append(time.perf_counter() - started)
+        return min(times[1:])
+    except ValueError as error:
+        raise InputError(f"arm {config.norm}: {error}") from error
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_rng_state(state)

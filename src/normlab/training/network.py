@@ -1,0 +1,38 @@
+"""The network of a run, with its initial weights and its sites checked."""
+
+from __future__ import annotations
+
+import torch
+
+from ..data import DataSet
+from ..errors import InputError
+from ..keyed import key
+from ..models import ModelInfo, ResNet, Site, check_sites
+from ..runs import RunConfig
+
+
+def build(config: RunConfig, data: DataSet) -> tuple[ModelInfo, ResNet, tuple[Site, ...]]:
+    """The network of a run with its initial weights, its sites checked.
+
+    Raises:
+        InputError: the network cannot be made (groups that do not divide, an unknown layer).
+        ValueError: a site does not carry the arm's layer.
+    """
+    info = ModelInfo(
+        n=config.n,
+        classes=data.classes,
+        norm=config.norm,
+        shortcut=config.shortcut,
+        in_channels=data.channels,
+        image_size=data.image_size,
+        mean=data.mean,
+        std=data.std,
+    )
+    torch.manual_seed(key(config.seed, "layers"))  # for layers of one's own that draw when made
+    try:
+        model = info.build(config.seed)
+    except ValueError as error:
+        raise InputError(f"arm {config.norm}: {error}") from error
+    found = check_sites(model, config.norm)
+    model.to(device=config.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return info, model, found

@@ -1,0 +1,148 @@
+"""What a run leaves in its folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..data import DataSet
+from ..models import ModelInfo, Site, save_model
+from ..runs import COMPLETE, RunConfig, SplitPredictions, write_predictions, write_record
+from .checkpoint import Standing
+from .command import train_command
+from .environment import hardware, versions
+from .evaluation import Evaluation
+from .schedule import highest_rate
+
+
+@dataclass(frozen=True)
+class Described:
+    """What does not change while a run goes on.
+
+    Attributes:
+        config, data: of the run.
+        identity: what names it.
+        code: SHA-256 of the files of a layer that is not ours.
+        info: the network's description.
+        sites: its normalization sites.
+        parameters: how many it has.
+        side_by_side: how many runs shared the machine at a time.
+    """
+
+    config: RunConfig
+    data: DataSet
+    identity: str
+    code: Mapping[str, str]
+    info: ModelInfo
+    sites: Sequence[Site]
+    parameters: int
+    side_by_side: int
+
+    @classmethod
+    def of(
+        cls,
+        config: RunConfig,
+        data: DataSet,
+        identity: str,
+        code: Mapping[str, str],
+        built: tuple[ModelInfo, nn.Module, Sequence[Site]],
+        side_by_side: int,
+    ) -> Described:
+        """From what :func:`.network.build` made."""
+        info, model, sites = built
+        parameters = sum(p.numel() for p in model.parameters())
+        return cls(config, data, identity, code, info, sites, parameters, side_by_side)
+
+    @property
+    def site_records(self) -> list[dict[str, str]]:
+        """The layer at each site."""
+        return [{"name": site.name, "layer": site.detail} for site in self.sites]
+
+
+def write_model(
+    folder: Path,
+    run: Described,
+    weights: dict[str, Tensor],
+    found: Mapping[str, Evaluation],
+    chosen_epoch: int,
+) -> None:
+    """Write predictions.npz and the model with its card."""
+    write_predictions(
+        folder,
+        {
+            name: SplitPredictions(run.data.splits[name].names, one.labels, one.probabilities)
+            for name, one in found.items()
+        },
+    )
+    save_model(folder, run.info, weights, _card(run, found, chosen_epoch))
+
+
+def write_run(
+    folder: Path,
+    run: Described,
+    standing: Standing,
+    status: str,
+    *,
+    steps: int,
+    memory: Mapping[str, int],
+    found: Mapping[str, Evaluation] | None,
+) -> dict[str, Any]:
+    """Write run.json and return what it says."""
+    config, data = run.config, run.data
+    record = {
+        "status": status,
+        "identity": run.identity,
+        "config": config.to_dict(),
+        "code": dict(run.code),
+        "data": {
+            "source": data.source,
+            "fingerprint": data.fingerprint,
+            "config": asdict(data.config),
+        },
+        "versions": versions(),
+        "hardware": hardware(config.device),
+        "parameters": run.parameters,
+        "sites": run.site_records,
+        "batch": {"statistics": config.batch_size, "gradient": config.images_per_update},
+        "highest_lr": highest_rate(config),
+        "epochs_done": standing.epoch,
+        "steps_done": steps,
+        "stopped_early": status == COMPLETE and standing.epoch < config.epochs,
+        "chosen_epoch": standing.best_epoch or None,
+        "seconds": round(standing.seconds, 3),
+        "side_by_side": run.side_by_side,
+        "memory": dict(memory) or None,
+        "metrics": None if found is None else {n: asdict(one.metrics) for n, one in found.items()},
+        "written": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    write_record(folder, record)
+    return record
+
+
+def _card(run: Described, found: Mapping[str, Evaluation], chosen_epoch: int) -> dict[str, Any]:
+    """What whoever gets the model should know about it."""
+    data = run.data
+    return {
+        "arm": run.config.norm,
+        "seed": run.config.seed,
+        "layers": 6 * run.config.n + 2,
+        "parameters": run.parameters,
+        "sites": run.site_records,
+        "data": {
+            "name": data.name,
+            "fingerprint": data.fingerprint,
+            "images": {name: len(split) for name, split in data.splits.items()},
+            "resize_rule": data.resize_rule,
+        },
+        "metrics": {name: asdict(one.metrics) for name, one in found.items()},
+        "metrics_note": "evaluation mode, no augmentation, weights that validation chose; "
+        "the test split was read once, after that choice",
+        "chosen_epoch": chosen_epoch,
+        "command": train_command(run.config, data),
+        "versions": versions(),
+    }

@@ -1,0 +1,52 @@
+"""One update of the weights, from the images of one or several batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..runs import RunConfig
+from .optimizer import LayerAwareOptimizer
+
+Batch = tuple[Tensor, Tensor]
+"""Images (k, C, H, W) and labels (k,)."""
+
+
+def train_step(
+    model: nn.Module, optimizer: LayerAwareOptimizer, batches: Sequence[Batch], config: RunConfig
+) -> tuple[Tensor, Tensor]:
+    """One update from the images of all ``batches``, each of which goes forward by itself.
+
+    Returns the detached mean loss over the images and the predicted classes.
+    """
+    loss, guesses = gradients(model, batches, config)
+    optimizer.step()
+    return loss, guesses
+
+
+def gradients(
+    model: nn.Module, batches: Sequence[Batch], config: RunConfig
+) -> tuple[Tensor, Tensor]:
+    """Add the gradient of the mean loss over the images to the parameters; returns the loss and
+    the predicted classes. Integer labels; the loss in float32, or float64 for such a model."""
+    total = sum(len(y) for _, y in batches)
+    losses, guesses = [], []
+    for x, y in batches:
+        loss, logits = forward(model, x, y, config)
+        loss = loss * (len(y) / total)
+        loss.backward()  # type: ignore[no-untyped-call]
+        losses.append(loss.detach())
+        guesses.append(logits.detach().argmax(1))
+    return torch.stack(losses).sum(), torch.cat(guesses)
+
+
+def forward(model: nn.Module, x: Tensor, y: Tensor, config: RunConfig) -> tuple[Tensor, Tensor]:
+    """The mean loss of a batch, and its logits."""
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+        logits = model(x)
+    if logits.dtype != torch.float64:
+        logits = logits.float()
+    return F.cross_entropy(logits, y, label_smoothing=config.label_smoothing), logits

@@ -1,0 +1,53 @@
+"""Which batches make up each update of an epoch. Found from the epoch's number alone, so that
+resuming needs no state."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from functools import partial
+
+from ..data import Augmentation, DeviceSplit
+from ..runs import RunConfig
+from .step import Batch
+
+
+class Updates:
+    """The updates of a run.
+
+    With the budget ``epochs``, an epoch is one pass over the images. With ``updates`` it is a fixed
+    number of updates, and the batches continue through pass after pass.
+    """
+
+    def __init__(self, config: RunConfig, split: DeviceSplit) -> None:
+        self.config, self.split = config, split
+        self.per_epoch = config.updates_per_epoch(len(split))
+        self.in_all = config.epochs * self.per_epoch
+        self._augmentation = Augmentation(config.crop_pad, config.flip)
+
+    def of(self, epoch: int) -> Iterator[list[Batch]]:
+        """The batches of each update of an epoch, counted from 1."""
+        batches = itertools.islice(self._batches(epoch), self._batches_per_epoch())
+        while group := list(itertools.islice(batches, self.config.accumulate)):
+            yield group
+
+    def _batches_per_epoch(self) -> int | None:
+        """None: as many as a pass has."""
+        if self.config.budget == "epochs":
+            return None
+        return self.per_epoch * self.config.accumulate
+
+    def _batches(self, epoch: int) -> Iterator[Batch]:
+        config = self.config
+        one_pass = partial(self.split.epoch, config.batch_size, config.seed)
+        counted = self._batches_per_epoch()
+        if counted is None:
+            yield from one_pass(epoch, self._augmentation)
+            return
+        # From where the epoch before stopped.
+        done, first = divmod((epoch - 1) * counted, math.ceil(len(self.split) / config.batch_size))
+        while True:
+            done += 1
+            yield from one_pass(done, self._augmentation, first=first)
+            first = 0

@@ -1,0 +1,357 @@
+"""The page of the data check: what it says, which pictures it shows, names that are no markup."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import html
+import io
+import re
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from normlab.checks.check import DataCheck, check
+from normlab.checks.copies.clean import CleanSplit, clean_split
+from normlab.checks.image_set import subject
+from normlab.checks.page import page
+from normlab.checks.page.pictures import BEYOND, laid_on
+from normlab.checks.shortcuts import shortcuts
+from normlab.data import DataConfig
+from normlab.pages.findings import Level
+from normlab.pages.images import data_uri
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from scenes import COPIES, is_plain, scene
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+OpenPage = Callable[..., tuple["Page", Any]]
+
+HOSTILE = "<script>alert('x')<script>"
+CLASSES = ("crane", 'a & "b"', HOSTILE, "heron")
+SIDE = 48
+COMMAND = "normlab check-data 'a <b> place'"
+
+
+def _save(image: Image.Image, root: Path, split: str, name: str, file: str) -> None:
+    (root / split / name).mkdir(parents=True, exist_ok=True)
+    image.save(root / split / name / file)
+
+
+def _full(seed: int, kind: int) -> int:
+    """The next seed whose scene has details."""
+    while is_plain(seed, kind):
+        seed += 1000
+    return seed
+
+
+def _checked(config: DataConfig) -> DataCheck:
+    """With small forests: their accuracy is not looked at here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shortcuts, "_TREES", 3)
+        return check(subject(config))
+
+
+@pytest.fixture(scope="module")
+def trouble(tmp_path_factory: pytest.TempPathFactory) -> DataCheck:
+    """Exact and near copies across splits, conflicts of both kinds, corners, unreadable files."""
+    root = tmp_path_factory.mktemp("trouble") / "<i>set</i>".replace("/", "_")
+    rng = np.random.default_rng(0)
+    made = {}
+    for kind, name in enumerate(CLASSES):
+        for split, first, count in (("train", 0, 14), ("val", 100, 4), ("test", 200, 4)):
+            for index in range(count):
+                image = scene(_full(first + index, kind), kind, SIDE)
+                if name == "heron":
+                    image = COPIES["rotated, black corners"](image, rng)
+                made[name, split, index] = image
+                _save(image, root, split, name, f"{index:02d}.png")
+    for index, how in enumerate(("cropped", "flipped or quarter-turned", "rotated and zoomed")):
+        copy = COPIES[how](made["crane", "train", index], rng)
+        _save(copy, root, "test", "crane", f"copy {index}.png")
+    _save(made["crane", "train", 9], root, "val", "crane", "again.png")
+    _save(made["crane", "train", 10], root, "train", HOSTILE, "=other label.png")
+    mirrored = made["crane", "train", 11].transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    _save(mirrored, root, "test", HOSTILE, "mirrored.png")
+    (root / "train" / "crane" / "<b>broken.png").write_bytes(b"nothing")
+    return _checked(DataConfig(str(root), image_size=SIDE, skip_bad=True))
+
+
+@pytest.fixture(scope="module")
+def clean(trouble: DataCheck) -> CleanSplit:
+    return clean_split(trouble.copies)
+
+
+@pytest.fixture(scope="module")
+def written(trouble: DataCheck, clean: CleanSplit) -> str:
+    return page.render(trouble, split=clean, command=COMMAND)
+
+
+@pytest.fixture(scope="module")
+def pages(trouble: DataCheck, written: str, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """With trouble, and of small images without."""
+    folder = tmp_path_factory.mktemp("pages")
+    (folder / "trouble.html").write_text(written, encoding="utf-8")
+    digits = _checked(_few_digits(folder))
+    fine = page.render(digits, command="normlab check-data digits")
+    (folder / "fine.html").write_text(fine, encoding="utf-8")
+    return [folder / "trouble.html", folder / "fine.html"]
+
+
+def _few_digits(folder: Path) -> DataConfig:
+    from sklearn.datasets import load_digits
+
+    found = load_digits()
+    for label in (0, 1):
+        for index in np.flatnonzero(found.target == label)[:20].tolist():
+            image = Image.fromarray((found.images[index] * 15).astype(np.uint8))
+            _save(image, folder / "digits", "train", str(label), f"{index}.png")
+    return DataConfig(str(folder / "digits"))
+
+
+def _text(written: str) -> str:
+    return html.unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]*>", "", written)))
+
+
+def _decoded(uri: str) -> Image.Image:
+    return Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
+
+
+def _images(part: str) -> Iterator[tuple[str, Image.Image]]:
+    """Alternative text and picture of each image element, in order."""
+    for src, alt in re.findall(r'<img src="([^"]*)" alt="([^"]*)"', part):
+        yield html.unescape(alt), _decoded(src)
+
+
+def _section(written: str, name: str) -> str:
+    return written.split(f'aria-labelledby="{name}"', 1)[1].split("</section>", 1)[0]
+
+
+def test_every_finding_is_told_with_its_advice_worst_first(
+    trouble: DataCheck, written: str
+) -> None:
+    findings = trouble.findings()
+    assert {finding.level for finding in findings} == set(Level)
+    listed = _text(written.split('aria-label="Findings"')[1].split("<nav")[0])
+    for finding in findings:
+        assert f"{str(finding.level).capitalize()}: {finding.sentence}" in listed
+        assert finding.advice in listed
+    levels = re.findall(r'class="level (\w+)"', written)
+    assert levels == sorted(levels, key=["invalid", "look", "fine"].index)
+    # What is fine is folded, and nothing else is.
+    folded = written.split('<details class="fold">')[1].split("</details>")[0]
+    assert set(re.findall(r'class="level (\w+)"', folded)) == {"fine"}
+    assert folded.count('class="level') == levels.count("fine")
+    for target in re.findall(r'href="#(\w+)"', written):
+        assert f'id="{target}"' in written
+
+
+def test_pairs_show_the_right_pictures_and_names(trouble: DataCheck, written: str) -> None:
+    whole = trouble.subject
+    every = whole.images().astype(int)
+    near = trouble.copies.near
+    pairs = {tuple(sorted(whole.names[pair].tolist())) for pair in near.pairs}
+    cards = _section(written, "shared").split('<article class="pair">')[1:]
+    cards += _section(written, "conflicts").split('<article class="pair">')[1:]
+    assert len(cards) >= 4
+    for card in cards:
+        (first, one), (second, two), (laid, three) = _images(card)
+        names = [
+            re.sub(r", (training|validation|test), .*", "", alt.partition(": ")[2])
+            for alt in (first, second)
+        ]
+        assert tuple(sorted(names)) in pairs
+        assert laid == f"{names[0]} laid on {names[1]}"
+        for name, shown in zip(names, (one, two), strict=True):
+            apart = np.abs(np.asarray(shown, int) - every).mean((1, 2, 3))
+            closest = np.flatnonzero(apart == apart.min())
+            assert name in whole.names[closest]
+            assert f"{name}" in _text(card)
+        # The first laid on the second shows what the second shows, where it reaches.
+        moved, target = np.asarray(three, float), np.asarray(two, float)
+        inside = np.abs(moved - BEYOND).max(-1) > 12
+        assert inside.mean() > 0.3
+        before = np.abs(np.asarray(one, float) - target)[inside].mean()
+        after = np.abs(moved - target)[inside].mean()
+        assert after < 16
+        assert after < before
+
+
+def test_across_splits_and_conflicts_name_every_planted_file(written: str) -> None:
+    shared, conflicts = (_text(_section(written, name)) for name in ("shared", "conflicts"))
+    for name in ("copy 0.png", "copy 1.png", "copy 2.png", "val/crane/again.png"):
+        assert name in shared
+    assert "=other label.png" in conflicts
+    assert "mirrored.png" in conflicts
+    assert "mirrored.png" not in shared
+    health = _text(_section(written, "health"))
+    assert "train/crane/<b>broken.png" in health
+    cues = _text(_section(written, "shortcuts"))
+    assert "heron: filled corners" in cues
+    assert "crane: filled corners" not in cues
+
+
+def test_a_pair_counts_as_crossing_when_an_equal_file_lies_in_the_other_split(
+    trouble: DataCheck,
+) -> None:
+    """The search keeps the first of equal files, which may all lie in training."""
+    whole, near = trouble.subject, trouble.copies.near
+    names = whole.names.tolist()
+    one, two = names.index("train/crane/09.png"), names.index("train/crane/08.png")
+    planted = replace(
+        near,
+        pairs=np.array([[two, one]]),
+        maps=np.eye(2, 3, dtype=np.float32)[None],
+        **{
+            name: np.full(1, 9, np.float32)
+            for name in ("evidence", "needed", "correlation")
+        },
+    )  # fmt: skip
+    copies = replace(trouble.copies, near=planted)
+    shown = _section(page.render(replace(trouble, copies=copies), command=COMMAND), "shared")
+    (card,) = shown.split('<article class="pair">')[1:]
+    assert "val/crane/again.png" in _text(card)
+    assert "1 between training and validation" in _text(shown)
+
+
+def test_names_from_the_source_are_text(written: str) -> None:
+    assert HOSTILE in _text(written)
+    assert HOSTILE not in written
+    assert written.count("<script") == 1
+    assert "<b>" not in written
+    assert "<i>set" not in written
+    # Quotation marks in a name do not end an attribute.
+    assert not re.search(r'(alt|title)="[^"]*a & "', written)
+    assert html.escape(COMMAND) in written or COMMAND in html.unescape(written)
+
+
+def test_nothing_is_loaded_from_elsewhere_and_the_page_is_small(written: str) -> None:
+    assert not re.search(r"https?://", written.replace("http://www.w3.org/2000/svg", ""))
+    assert all(src.startswith("data:image/") for src in re.findall(r'src="([^"]*)"', written))
+    assert "url(" not in written
+    assert len(written) < 1.5e6
+
+
+def test_the_number_of_pictures_is_bounded(
+    trouble: DataCheck, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = page.render(trouble, command=COMMAND).count("<img")
+    for name, value in (
+        ("PAIRS", 3), ("GROUPS", 1), ("OF_A_GROUP", 2), ("MARKED", 0), ("OF_ALL_CLASSES", 4),
+    ):  # fmt: skip
+        monkeypatch.setattr(page, name, value)
+    few = page.render(trouble, command=COMMAND)
+    assert few.count("<img") < whole / 2
+    # One image a class where there are many classes.
+    assert _section(few, "classes").count("<img") == len(CLASSES)
+
+
+def test_the_clean_split_says_what_moved_and_how_to_use_it(
+    trouble: DataCheck, clean: CleanSplit, written: str
+) -> None:
+    part = _section(written, "clean")
+    for sentence in clean.sentences():
+        assert sentence in _text(part)
+    assert "normlab compare --data SOURCE --split F.json" in _text(part)
+    rows = re.findall(r"from (\w+)</th>(.*?)</tr>", part)
+    numbers = np.array([[int(n) for n in re.findall(r">(\d+)<", row)] for _, row in rows])
+    assert numbers.sum() == len(trouble.subject)
+    assert numbers.sum() - np.trace(numbers) == len(clean.moved)
+    without = page.render(trouble, command=COMMAND)
+    assert "--write-split F.json" in _text(_section(without, "clean"))
+
+
+def test_pairs_csv_has_every_pair(trouble: DataCheck) -> None:
+    rows = list(csv.DictReader(io.StringIO(page.pairs_csv(trouble))))
+    near, whole = trouble.copies.near, trouble.subject
+    assert len(rows) == len(near)
+    for row, (one, two), sure in zip(rows, near.pairs, near.confidence, strict=True):
+        assert (row["first"], row["second"]) == (whole.names[one], whole.names[two])
+        for side, at in (("first", one), ("second", two)):
+            split, name, _ = row[side].split("/")
+            assert row[f"{side}_split"] == split
+            assert row[f"{side}_class"] == name == whole.classes[whole.labels[at]]
+        assert float(row["confidence"]) == pytest.approx(sure, abs=1e-4)
+        assert float(row["evidence"]) >= float(row["needed"]) - 1e-3
+
+
+def test_small_images_are_embedded_without_loss() -> None:
+    rng = np.random.default_rng(0)
+    for shape in ((28, 28, 1), (32, 32, 3)):
+        pixels = rng.integers(0, 256, shape, np.uint8)
+        shown = np.asarray(_decoded(data_uri(pixels))).reshape(shape)
+        np.testing.assert_array_equal(shown, pixels)
+    assert _decoded(data_uri(rng.integers(0, 256, (300, 300, 3), np.uint8), 80)).size == (80, 80)
+
+
+def test_laid_on_follows_the_map_and_the_bars() -> None:
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (1, 40, 40, 3), np.uint8)
+    mirror = np.array([[[-1, 0, 0], [0, 1, 0]]], np.float32)
+    np.testing.assert_array_equal(laid_on(image, image, mirror), image[:, :, ::-1])
+    # A quarter of the width to the right: the last quarter lies beyond the first image.
+    moved = laid_on(image, image, np.array([[[1, 0, 0.5], [0, 1, 0]]], np.float32))
+    np.testing.assert_array_equal(moved[:, :, :30], image[:, :, 10:])
+    assert (moved[:, :, 30:] == BEYOND).all()
+    # The second is the first between bars: the map is between what they leave.
+    barred = np.zeros((1, 40, 40, 3), np.uint8)
+    inner = np.asarray(Image.fromarray(image[0]).resize((30, 30), Image.Resampling.BOX))
+    barred[0, 5:35, 5:35] = inner
+    # The box leaves out one line more than is flat on every side: 28 of 40 pixels.
+    share = 28 / 30
+    into = np.array([[[share, 0, 0], [0, share, 0]]], np.float32)
+    laid = laid_on(image, barred, into)[0, 6:34, 6:34].astype(float)
+    shifted = laid_on(image, image, into)[0, 6:34, 6:34].astype(float)
+    close = np.abs(laid - barred[0, 6:34, 6:34]).mean()
+    assert close < 0.6 * np.abs(shifted - barred[0, 6:34, 6:34]).mean()
+
+
+@pytest.mark.xdist_group("browser")
+@pytest.mark.parametrize(("width", "scheme"), [(400, "dark"), (1600, "light")])
+def test_offline_quiet_and_within_its_width(
+    open_page: OpenPage, pages: list[Path], width: int, scheme: str
+) -> None:
+    # Small images alone are drawn as squares.
+    for path, drawn in zip(pages, ("auto", "pixelated"), strict=True):
+        opened, watch = open_page(path, width, scheme)
+        assert [url for url in watch.requests if not url.startswith("data:")] == [path.as_uri()]
+        assert watch.complaints == []
+        assert opened.evaluate("document.documentElement.scrollWidth") <= width
+        ground = opened.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert (ground == "rgb(255, 255, 255)") == (scheme == "light")
+        broken = "all => all.filter(i => !i.naturalWidth || !i.alt).length"
+        assert opened.locator("img").evaluate_all(broken) == 0
+        style = "i => getComputedStyle(i).imageRendering"
+        assert opened.locator("img").first.evaluate(style) == drawn
+
+
+@pytest.mark.xdist_group("browser")
+def test_a_laid_picture_flips_to_the_second_by_keyboard(
+    open_page: OpenPage, pages: list[Path]
+) -> None:
+    opened, watch = open_page(pages[0])
+    card = opened.locator(".pair").filter(has_text="copy 0.png").first
+    laid, second = card.locator(".laid img"), card.locator(".second img")
+    before = laid.get_attribute("src")
+    assert before != second.get_attribute("src")
+    card.locator("button").focus()
+    opened.keyboard.press("Enter")
+    assert laid.get_attribute("src") == second.get_attribute("src")
+    assert card.locator("button").get_attribute("aria-pressed") == "true"
+    opened.keyboard.press("Enter")
+    assert laid.get_attribute("src") == before
+    assert watch.complaints == []
+
+
+def test_a_source_of_one_split_of_files_is_checked(pages: list[Path]) -> None:
+    text = _text(pages[1].read_text(encoding="utf-8"))
+    assert "Splits drawn, not in the source" in text
+    assert "Seed of drawn splits" in text
