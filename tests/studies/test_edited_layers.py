@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import tomllib
 from pathlib import Path
@@ -119,9 +120,10 @@ def test_tuned_runs_follow_the_code_too(here: Path) -> None:
     assert first.folder == again.folder
 
 
-def test_a_notebook_that_reloads_and_one_that_does_not(here: Path) -> None:
-    import importlib
-
+def test_a_notebook_that_reloads_and_one_that_does_not(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(here)  # as a notebook has its folder
     before = _compare(arms="mine:Layer", workers=1)
     module = load_code("mine")
     (here / "mine.py").write_text(LAYER.replace("eps=EPS", "eps=EPS / 1000"))

@@ -75,7 +75,7 @@ def test_the_commands_reproduce_the_study(
         assert words[:2] == ["normlab", "compare"]
         assert main([*words[1:], "--workers", "1"]) == 0
     assert _hashes(tmp_path / "repeated") == _hashes(tmp_path / "made")
-    assert len(_hashes(tmp_path / "made")) > 2
+    assert len(_hashes(tmp_path / "made")) >= 2
     after = read_question(tmp_path / "repeated")
     for key in ("arms", "seeds", "run", "varied", "title", "same_function", "tuning"):
         assert after[key] == before[key], key
