@@ -106,7 +106,8 @@ def load(
             config,
             source=listing.source,
             # What was drawn, so that a record says it whatever the defaults become.
-            **{f"{name}_fraction": share for name, share in fractions.items()},
+            val_fraction=fractions.get("val", config.val_fraction),
+            test_fraction=fractions.get("test", config.test_fraction),
             split=None if config.split is None else str(Path(config.split).expanduser().resolve()),
         ),
         source=listing.source,
