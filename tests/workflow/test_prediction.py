@@ -120,7 +120,7 @@ def test_a_name_that_is_not_unicode(run: Path, photos: Path, tmp_path: Path) -> 
     report = predict(run, [str(tmp_path)], tmp_path / "p.csv")
     assert (report.rows, list(report.unreadable.values())) == (
         0,
-        ["has a name that is not valid Unicode; rename it"],
+        ["has a name that is not valid Unicode: rename it"],
     )
     assert next(iter(report.unreadable)).isprintable()
 
@@ -149,7 +149,7 @@ def test_nothing_is_written_when_a_thing_asked_is_bad(
     (tmp_path / "empty").mkdir()
     for where, images, message in (
         (unfinished, [good], "has no model: its status is 'interrupted'"),
-        (photos, [good], "holds no model"),
+        (photos, [good], "does not contain a model"),
         (run, [good, str(tmp_path / "gone.png")], "gone.png does not exist"),
         (run, [good, str(tmp_path / "*.png")], "matches nothing"),
         (run, [good, str(photos / "te*")], "matches no images, only"),
@@ -184,7 +184,7 @@ def test_an_image_is_never_overwritten(run: Path, photos: Path, tmp_path: Path) 
     before = (tmp_path / "a.png").read_bytes()
     with pytest.raises(InputError, match="is one of the images"):
         predict(run, [str(tmp_path)], tmp_path / "a.png")
-    with pytest.raises(InputError, match="is a folder; name a CSV file"):
+    with pytest.raises(InputError, match=r"is a folder\. Name a CSV file"):
         predict(run, [str(tmp_path)], tmp_path)
     assert (tmp_path / "a.png").read_bytes() == before
 
