@@ -189,7 +189,7 @@ def test_says_where_the_evidence_is_and_where_there_is_none() -> None:
         planted[y, x] = 1
         assert Seen(0, planted, 1.0).note == ""
         assert Seen(0, planted, 1.0).strongest(32) == words
-    assert Seen(0, planted * 0.019, 1.0).note == "next to no evidence"
+    assert Seen(0, planted * 0.019, 1.0).note == "almost no evidence"
     assert Seen(0, planted * 0.021, 1.0).note == ""
 
 
@@ -198,7 +198,7 @@ def test_a_study_shows_the_same_images_for_every_arm(disc_study: Study, tmp_path
     made = explain(disc_study.folder, out=tmp_path / "both", classes=["red"])
     content = _chosen(made)
     assert all(list(image["models"]) == arms for image in content["images"])
-    assert f"chosen by {arms[0]}. Every model is of seed 0" in made.notes[0]
+    assert f"selected by {arms[0]}. All models have seed 0" in made.notes[0]
     assert made.notes[0] in made.page.read_text(encoding="utf-8")
     alone = explain(disc_study.run_folder(arms[1], 0), out=tmp_path / "alone", classes=["red"])
     turned = explain(
@@ -333,9 +333,9 @@ def test_what_is_no_run_is_refused(disc_study: Study, disc_run: Path, tmp_path: 
     (tmp_path / "empty").mkdir()
     for run, options, said in (
         (tmp_path / "none", {}, r"does not exist\. Give the folder of a run or a study"),
-        (tmp_path / "file", {}, "is a file; give"),
+        (tmp_path / "file", {}, r"is a file\. Give"),
         (tmp_path / "empty", {}, "neither a run"),
-        (disc_run, {"arms": ["bn"]}, "arms goes with a study"),
+        (disc_run, {"arms": ["bn"]}, "arms applies to a study"),
         (disc_run, {"split": "vall"}, "no split 'vall'.*did you mean val"),
         (disc_run, {"classes": ["rad"]}, "did you mean red"),
         (disc_run, {"method": "gradcam"}, "did you mean grad-cam"),
@@ -345,7 +345,7 @@ def test_what_is_no_run_is_refused(disc_study: Study, disc_run: Path, tmp_path: 
             {"arms": ["gn:group=4"]},
             "no arm 'gn:group=4'.*did you mean gn:groups=4",
         ),
-        (disc_study.folder, {"seed": 4}, "no seed 4; seeds are 0"),
+        (disc_study.folder, {"seed": 4}, r"no seed 4\. The seeds are 0"),
     ):
         asked: dict[str, Any] = {"out": tmp_path / "out", **options}
         with pytest.raises(InputError, match=said):

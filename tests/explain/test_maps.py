@@ -333,9 +333,9 @@ def test_what_cannot_be_explained_is_refused() -> None:
     model, x = network(), images()
     with pytest.raises(InputError, match=r"no method 'gradcam' \(did you mean grad-cam\?\)"):
         explain_batch(model, x, TARGETS, "gradcam")
-    with pytest.raises(InputError, match=r"last block alone.*got conv; elsewhere take hires-cam"):
+    with pytest.raises(InputError, match=r"last block.*got conv\. Use hires-cam elsewhere"):
         explain_batch(model, x, TARGETS, "cam", ("conv",))
-    with pytest.raises(InputError, match=r"one size, but conv has 16x16.*relu2 has 4x4"):
+    with pytest.raises(InputError, match=r"equal sizes, but conv has 16x16.*relu2 has 4x4"):
         explain_batch(model, x, TARGETS, "grad-cam", ("conv", LAST))
     with pytest.raises(InputError, match=r"3 whole numbers, got torch.int64 of shape \(2,\)"):
         explain_batch(model, x, TARGETS[:2])

@@ -125,7 +125,7 @@ def test_a_name_that_is_not_unicode(run: Path, photos: Path, tmp_path: Path) -> 
     assert next(iter(report.unreadable)).isprintable()
 
 
-def test_grey_and_colour_go_both_ways(run: Path, tmp_path: Path) -> None:
+def test_gray_and_color_work_both_ways(run: Path, tmp_path: Path) -> None:
     values = np.random.default_rng(2).integers(0, 256, (16, 16), dtype=np.uint8)
     Image.fromarray(values).save(tmp_path / "grey.png")
     Image.fromarray(np.repeat(values[..., None], 3, 2)).save(tmp_path / "colour.png")
@@ -153,9 +153,9 @@ def test_nothing_is_written_when_a_thing_asked_is_bad(
         (run, [good, str(tmp_path / "gone.png")], "gone.png does not exist"),
         (run, [good, str(tmp_path / "*.png")], "matches nothing"),
         (run, [good, str(photos / "te*")], "matches no images, only"),
-        (run, [str(tmp_path / "empty")], "holds no images"),
-        (run, [""], "an empty name does not exist"),
-        (run, [], "no images are given"),
+        (run, [str(tmp_path / "empty")], "contains no images"),
+        (run, [""], "A name is empty"),
+        (run, [], "No images given"),
     ):
         with pytest.raises(InputError, match=message):
             predict(where, images, out)

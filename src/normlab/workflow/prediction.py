@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import glob
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..data.cache import Progress as DataProgress
 from ..errors import InputError
-from ..files import write_with
+from ..files import csv_writer, write_with
 
 if TYPE_CHECKING:
     import numpy as np
@@ -108,8 +107,7 @@ def predict(
     def write(aside: Path) -> None:
         nonlocal rows
         with aside.open("w", encoding="utf-8", newline="") as opened, torch.inference_mode():
-            table = csv.writer(opened, lineterminator="\n")
-            table.writerow(COLUMNS)
+            table = csv_writer(opened, COLUMNS)
             for start in range(0, len(paths), batch_size):
                 batch = list(decoded(paths[start : start + batch_size]))
                 if batch:
@@ -119,7 +117,8 @@ def predict(
                     for (path, _), p, i in zip(
                         batch, highest.tolist(), index.tolist(), strict=True
                     ):
-                        table.writerow((path, info.classes[i], f"{p:.6f}"))
+                        row = (path, info.classes[i], f"{p:.6f}")
+                        table.writerow(dict(zip(COLUMNS, row, strict=True)))
                     rows += len(batch)
                 if progress:
                     progress(_STAGE, min(start + batch_size, len(paths)), len(paths))
@@ -154,8 +153,8 @@ def _images_of(item: str) -> list[str]:
     if item and os.path.lexists(item):
         return [item]
     if not glob.has_magic(item):
-        shown = item or "An empty name"
-        raise InputError(f"{shown} does not exist. Give a file, a folder or a pattern.")
+        what = f"{item} does not exist" if item else "A name is empty"
+        raise InputError(f"{what}. Give a file, a folder or a pattern.")
     # pathlib's own glob cannot take an absolute pattern.
     matched = sorted(
         glob.glob(item, recursive=True),  # noqa: PTH207
