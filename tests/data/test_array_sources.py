@@ -88,7 +88,7 @@ def test_idx(mnist: Path, change: Callable[[Path], object] | None) -> None:
         "val": 8,
         "test": 8,
     }
-    assert "no val: 15 % of train" in data.notes[0]
+    assert "no val split, so it was drawn: 15 % of train" in data.notes[0]
     got = everything(data)
     for row, image in enumerate(images(40)):
         np.testing.assert_array_equal(got[f"train/{row:05d}"][..., 0], image)

@@ -84,10 +84,10 @@ def test_class_folders_alone_are_split(write: Make) -> None:
 def test_missing_val_and_missing_test_come_from_train(write: Make) -> None:
     without_val = read(write({"train/a": 20, "train/b": 20, "test/a": 5, "test/b": 5}, "v"))
     assert counts(without_val) == {"train": 34, "val": 6, "test": 10}
-    assert "no val: 15 % of train" in without_val.notes[0]
+    assert "no val split, so it was drawn: 15 % of train" in without_val.notes[0]
     without_test = read(write({"train/a": 20, "train/b": 20, "val/a": 5, "val/b": 5}, "t"))
     assert counts(without_test) == {"train": 34, "val": 10, "test": 6}
-    assert "no test: 15 % of train" in without_test.notes[0]
+    assert "no test split, so it was drawn: 15 % of train" in without_test.notes[0]
     train_alone = read(write({"train/a": 20, "train/b": 20}, "o"))
     assert counts(train_alone) == {"train": 28, "val": 6, "test": 6}
     assert len(train_alone.notes) == 2

@@ -121,7 +121,7 @@ def test_a_larger_limit_keeps_what_a_smaller_one_kept() -> None:
 
 
 def test_at_least_one_image_of_each_class_stays() -> None:
-    data = load(DataConfig("digits", limit_per_class=1))
+    data = load(DataConfig("digits", test_fraction=0.15, limit_per_class=1))
     assert {name: len(split) for name, split in data.splits.items()} == {
         "train": 10,
         "val": 10,

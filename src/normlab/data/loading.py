@@ -48,20 +48,26 @@ def load(
     listing = sources.find(config.source)
     ids = np.array([key(name) for name in listing.names], dtype=np.uint64)
     size = config.image_size or _own_size(listing)
-
+    fractions: dict[str, float] = {}
     if config.split is not None:
         splits, notes = _from_file(listing, config, progress)
     else:
+        missing = [name for name in ("val", "test") if name not in listing.found]
+        fractions = config.fractions({name: listing.fractions[name] for name in missing})
         splits = splitting.carve(
             listing.found,
             listing.labels,
             ids,
             listing.classes,
-            {"val": config.val_fraction, "test": config.test_fraction},
+            fractions,
             config.split_seed,
         )
         _whole(listing, splits, "It has none in the source.")
-        notes = [*listing.notes, *_carved(listing, splits, config)]
+        notes = [
+            *listing.notes,
+            *_carved(listing, splits, _policy(listing, config, fractions)),
+            *_ignored(listing, config),
+        ]
     if config.limit_per_class is not None:
         all_of = splits
         splits = splitting.limit(
@@ -99,6 +105,9 @@ def load(
         config=replace(
             config,
             source=listing.source,
+            # What was drawn, so that a record says it whatever the defaults become.
+            val_fraction=fractions.get("val", config.val_fraction),
+            test_fraction=fractions.get("test", config.test_fraction),
             split=None if config.split is None else str(Path(config.split).expanduser().resolve()),
         ),
         source=listing.source,
@@ -113,7 +122,7 @@ def load(
         fingerprint=_fingerprint(listing, size, rule, made),
         notes=tuple(notes),
         resize_rule=rule,
-        split_policy=_policy(listing, config),
+        split_policy=_policy(listing, config, fractions),
         split_seed=config.split_seed,
         limit_per_class=config.limit_per_class,
         skipped=skipped,
@@ -196,35 +205,43 @@ def _percent(fraction: float) -> str:
     return f"{100 * fraction:.4g} %"
 
 
-def _policy(listing: Listing, config: DataConfig) -> dict[str, str]:
-    """How each split came about."""
+def _policy(listing: Listing, config: DataConfig, fractions: Mapping[str, float]) -> dict[str, str]:
+    """How each split came about; ``fractions`` has the shares of those that were drawn."""
     if config.split is not None:
         return dict.fromkeys(SPLITS, f"as written in {Path(config.split).name}")
-    shares = {"val": config.val_fraction, "test": config.test_fraction}
     whole = "train" if listing.has_splits else "the source"
     drawn = {
-        name: f"{_percent(shares[name])} of {whole}, stratified, seed {config.split_seed}"
-        for name in ("val", "test")
-        if name not in listing.found
+        name: f"{_percent(share)} of {whole}, stratified, seed {config.split_seed}"
+        for name, share in fractions.items()
     }
     rest = "what remains" if drawn else "as found"
     return {"train": rest, **{name: drawn.get(name, "as found") for name in ("val", "test")}}
 
 
-def _carved(listing: Listing, splits: Mapping[str, Rows], config: DataConfig) -> list[str]:
-    policy = _policy(listing, config)
+def _carved(listing: Listing, splits: Mapping[str, Rows], policy: Mapping[str, str]) -> list[str]:
     counts = {name: f"{len(splits[name]):,}" for name in SPLITS}
     if not listing.has_splits:
         return [
-            f"The source has no splits. They were drawn: val is {policy['val']} "
+            f"The source has no splits, so they were drawn: val is {policy['val']} "
             f"({counts['val']} images), test is {policy['test']} ({counts['test']} images), and "
             f"train is what remains ({counts['train']} images)."
         ]
     return [
-        f"The source has no {name}: {policy[name]}, became {name} ({counts[name]} images; "
+        f"The source has no {name} split, so it was drawn: {policy[name]} ({counts[name]} images; "
         f"{counts['train']} remain in train)."
         for name in ("val", "test")
         if name not in listing.found
+    ]
+
+
+def _ignored(listing: Listing, config: DataConfig) -> list[str]:
+    """Shares that were asked for a split that the source has."""
+    asked = {"val": config.val_fraction, "test": config.test_fraction}
+    return [
+        f"The source has its own {name} split, so {name}_fraction {share} was ignored."
+        for name, share in asked.items()
+        # Older records name the default of every split, drawn or not.
+        if name in listing.found and share not in (None, listing.fractions[name])
     ]
 
 

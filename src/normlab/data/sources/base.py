@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
 
 Images = npt.NDArray[np.uint8]
+
+FRACTIONS: Mapping[str, float] = MappingProxyType({"val": 0.15, "test": 0.15})
+"""The shares of train that become val and test, for most sources."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,8 @@ class Listing:
         arrays: for array sources, all images as (n, H, W, C), read when first needed.
         side: for array sources, the shorter side of the images.
         has_splits: whether train, as found, was called so by the source.
+        fractions: shares of train that become val and test where the source lacks them and
+            nobody asks for others.
     """
 
     kind: str
@@ -44,4 +50,5 @@ class Listing:
     arrays: Callable[[], Images] | None = None
     side: int | None = None
     has_splits: bool = True
+    fractions: Mapping[str, float] = field(default_factory=lambda: FRACTIONS)
     notes: list[str] = field(default_factory=list)

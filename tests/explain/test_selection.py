@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from normlab.errors import InputError
-from normlab.explain.choice import Selection, choose
+from normlab.explain.selection import Selection, choose
 
 CLASSES = ("Cat", "Dog", "Hoopoe")
 
@@ -35,13 +35,15 @@ ROWS = [
 ]  # fmt: skip
 
 
-def _told(choice: Selection, label: int) -> list[tuple[str, str, str, int]]:
-    return [(one.name, one.kind, one.end, one.rank) for one in choice.images if one.label == label]
+def _told(selection: Selection, label: int) -> list[tuple[str, str, str, int]]:
+    return [
+        (one.name, one.kind, one.end, one.rank) for one in selection.images if one.label == label
+    ]
 
 
 def test_rights_alternate_between_the_ends_and_wrongs_go_from_the_top() -> None:
-    choice = choose(**_split(ROWS), right=5, wrong=3)
-    assert _told(choice, 0) == [
+    selection = choose(**_split(ROWS), right=5, wrong=3)
+    assert _told(selection, 0) == [
         ("b", "right", "most", 1),
         ("e", "right", "least", 1),
         ("d", "right", "most", 2),
@@ -51,16 +53,16 @@ def test_rights_alternate_between_the_ends_and_wrongs_go_from_the_top() -> None:
         ("h", "wrong", "most", 2),
         ("f", "wrong", "most", 3),
     ]
-    assert 0 not in choice.short
-    assert [one.place for one in choice.images if one.label == 0] == [1, 2, 3, 4, 5, 1, 2, 3]
+    assert 0 not in selection.short
+    assert [one.place for one in selection.images if one.label == 0] == [1, 2, 3, 4, 5, 1, 2, 3]
     fewer = choose(**_split(ROWS), right=3, wrong=1)
     assert [one.name for one in fewer.images if one.label == 0] == ["b", "e", "d", "g"]
 
 
 def test_ties_go_by_name_and_no_image_comes_twice() -> None:
-    choice = choose(**_split(ROWS), right=5, wrong=5)
-    assert [name for name, *_ in _told(choice, 2)] == ["k", "l", "m", "n", "o"]
-    assert len({one.name for one in choice.images}) == len(choice.images) == len(ROWS)
+    selection = choose(**_split(ROWS), right=5, wrong=5)
+    assert [name for name, *_ in _told(selection, 2)] == ["k", "l", "m", "n", "o"]
+    assert len({one.name for one in selection.images}) == len(selection.images) == len(ROWS)
 
 
 def test_the_order_of_the_split_does_not_matter() -> None:
@@ -74,20 +76,21 @@ def test_the_order_of_the_split_does_not_matter() -> None:
 
 
 def test_says_where_there_are_fewer_than_asked() -> None:
-    choice = choose(**_split(ROWS), right=5, wrong=2)
-    assert choice.short == {
-        1: "The split has 1 right (asked: 5) and 1 wrong (asked: 2).",
-        2: "The split has 3 right (asked: 5).",
+    selection = choose(**_split(ROWS), right=5, wrong=2)
+    assert selection.short == {
+        1: "Fewer images than asked for: 1 right instead of 5, 1 wrong instead of 2.",
+        2: "Fewer images than asked for: 3 right instead of 5.",
     }
     nothing = choose(**_split(ROWS[:5]), asked=["Dog"], right=1, wrong=1)
     assert nothing.images == ()
-    assert nothing.short == {1: "The split has none right (asked: 1) and none wrong (asked: 1)."}
+    said = "Fewer images than asked for: none right instead of 1, none wrong instead of 1."
+    assert nothing.short == {1: said}
 
 
 def test_classes_are_shown_in_the_order_asked() -> None:
-    choice = choose(**_split(ROWS), asked=["Hoopoe", "Cat"], right=1, wrong=0)
-    assert choice.classes == (2, 0)
-    assert [one.name for one in choice.images] == ["k", "b"]
+    selection = choose(**_split(ROWS), asked=["Hoopoe", "Cat"], right=1, wrong=0)
+    assert selection.classes == (2, 0)
+    assert [one.name for one in selection.images] == ["k", "b"]
 
 
 @pytest.mark.parametrize(

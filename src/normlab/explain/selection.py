@@ -1,4 +1,4 @@
-"""Which images a gallery shows: a fixed rule, so that nobody picks the pretty ones."""
+"""Which images a gallery shows: a fixed rule, so that nobody can pick the pretty ones."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ Kind = Literal["right", "wrong"]
 End = Literal["most", "least"]
 
 RULE = (
-    "Of the images of a class that the model gets right: the most confident, the least confident, "
-    "the second most, the second least, and so on. Of those it gets wrong: the most confident, "
-    "the second most, and so on. Confidence is the probability of the predicted class; ties go by "
-    "the image's name."
+    "From the images of a class that the model gets right: the most confident, the least "
+    "confident, the second most, the second least, and so on. From those it gets wrong: the most "
+    "confident, the second most, and so on. Confidence is the probability of the predicted class; "
+    "ties are ordered by the image's name."
 )
 
 
@@ -27,10 +27,10 @@ class Chosen:
     """One image of a gallery.
 
     Attributes:
-        row: place in the split.
+        row: its position in the split.
         name: the image's name inside the source.
         label: index of the true class.
-        kind: whether the choosing model gets it right.
+        kind: whether the model that selects gets it right.
         place: 1, 2, ... among the class's images of this kind, in the order shown.
         end: whether it is among the most or the least confident.
         rank: 1, 2, ... from that end.
@@ -47,12 +47,12 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Selection:
-    """The images of a gallery, and where a class had fewer than asked.
+    """The images of a gallery, and the classes that had fewer than asked.
 
     Attributes:
         classes: indices of the classes shown, in the order shown.
         images: by class, right ones before wrong ones.
-        short: class index to a sentence, where there are fewer images than asked.
+        short: class index to a sentence, for classes with fewer images than asked.
     """
 
     classes: tuple[int, ...]
@@ -69,25 +69,25 @@ def choose(
     right: int = 5,
     wrong: int = 5,
 ) -> Selection:
-    """Choose by :data:`RULE`.
+    """Select images by :data:`RULE`.
 
     Args:
         names: of the images of the split, (n,).
         labels: true classes, (n,).
-        probabilities: of the model that chooses, (n, K). The prediction is the first largest.
+        probabilities: of the model that selects, (n, K). The prediction is the first largest.
         classes: the K names.
         asked: names of the classes to show, in that order; None takes all.
-        right: at most so many images of a class that the model gets right.
-        wrong: likewise wrong.
+        right: at most this many images per class that the model gets right.
+        wrong: at most this many that it gets wrong.
 
     Raises:
         InputError: an unknown class or one named twice, numbers below 0, or both 0.
     """
     for option, number in (("right", right), ("wrong", wrong)):
         if not isinstance(number, int) or isinstance(number, bool) or number < 0:
-            raise InputError(f"{option} must be a whole number of at least 0, got {number!r}")
+            raise InputError(f"{option} must be a whole number of at least 0, got {number!r}.")
     if right == wrong == 0:
-        raise InputError("right and wrong are both 0, which leaves nothing to show")
+        raise InputError("right and wrong are both 0, so there is nothing to show.")
     shown = _indices(asked, classes)
     predicted = probabilities.argmax(1)
     confidence = probabilities.max(1)
@@ -109,9 +109,9 @@ def choose(
                 row, end, rank = next(order)
                 images.append(Chosen(row, str(names[row]), label, kind, place, end, rank))
             if len(most) < limit:
-                counts.append(f"{len(most) or 'none'} {kind} (asked: {limit})")
+                counts.append(f"{len(most) or 'none'} {kind} instead of {limit}")
         if counts:
-            short[label] = f"The split has {' and '.join(counts)}."
+            short[label] = f"Fewer images than asked for: {', '.join(counts)}."
     return Selection(tuple(shown), tuple(images), short)
 
 
@@ -119,17 +119,17 @@ def _indices(asked: Sequence[str] | None, classes: Sequence[str]) -> list[int]:
     if asked is None:
         return list(range(len(classes)))
     if not asked:
-        raise InputError("no class is named; name at least one, or leave classes out for all")
+        raise InputError("classes is empty. Name at least one class, or omit it to show all.")
     found: list[int] = []
     for name in asked:
         if name not in classes:
             raise InputError(
-                f"there is no class {name!r}{did_you_mean(name, classes)}; "
-                f"classes are {', '.join(classes)}"
+                f"There is no class {name!r}{did_you_mean(name, classes)}. "
+                f"The classes are {', '.join(classes)}."
             )
         index = list(classes).index(name)
         if index in found:
-            raise InputError(f"the class {name!r} is named twice")
+            raise InputError(f"The class {name!r} is named twice.")
         found.append(index)
     return found
 
