@@ -688,20 +688,15 @@ def _command_line() -> str:
 
 
 def _print_results(console: Console, results: Any, report: Any) -> None:
-    from .report import answer, sanity, tables, tuned
+    from .report import terminal
 
     console.print()
-    console.print(tables.terminal_table(results, console.width))
+    console.print(terminal.table(results, console.width))
     console.print()
-    for index, line in enumerate(answer.terminal_lines(results)):
-        console.print(line, highlight=False, markup=False, style="" if index else "bold")
-    for line in tuned.terminal_lines(results):
-        console.print(line, highlight=False, markup=False)
-    for said in sanity.verdicts(results):
-        console.print()
-        for sentence in (said.function, *said.trained):
-            console.print(sentence, highlight=False, markup=False)
-        console.print(said.conclusion, highlight=False, markup=False, style="bold")
+    for line in terminal.verdict_lines(results):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    for line in terminal.finding_lines(results):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     console.print(f"\nPage     {report.html}", highlight=False, soft_wrap=True)
     console.print(f"Folder   {results.folder}", highlight=False, soft_wrap=True)
 

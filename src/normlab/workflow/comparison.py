@@ -13,7 +13,7 @@ from .. import studies
 from ..data import DataConfig, DataSet, load
 from ..data.cache import Progress as DataProgress
 from ..errors import InputError
-from ..report import ReportFiles, tables, write_report
+from ..report import ReportFiles, scores_table, write_report
 from ..results import Results, hardest, read_results
 from ..results.statistics import judge
 from ..runs import RunConfig, is_run
@@ -44,10 +44,10 @@ class Comparison:
     runs_made: int
 
     def _repr_html_(self) -> str:
-        return tables.html_table(self.results)
+        return str(scores_table(self.results).html("results"))
 
     def __str__(self) -> str:
-        return tables.markdown_table(self.results)
+        return scores_table(self.results).markdown()
 
 
 def compare(
