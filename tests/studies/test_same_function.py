@@ -77,11 +77,11 @@ def test_the_layer_from_the_paper_is_the_same_function(digits: DataSet) -> None:
     ("norm", "differing", "hint"),
     [
         (f"{HERE}:BiasedRunningVariance", {"buffers", "evaluation logits"}, "biased against"),
-        ("bn:momentum=0.9", {"buffers", "evaluation logits"}, "momentum's direction"),
+        ("bn:momentum=0.9", {"buffers", "evaluation logits"}, "direction of the momentum"),
         (
             "bn:eps=0.001",
             {"loss", "gradients", "weights", "buffers", "evaluation logits"},
-            "Look at eps and its place",
+            "Check eps and its place",
         ),
         (f"{HERE}:WrongGradient", {"gradients", "weights", "evaluation logits"}, "backward pass"),
     ],
