@@ -296,7 +296,7 @@ class Table:
             header_style="bold", pad_edge=False,
         )  # fmt: skip
         name_width = max(len(row[0].plain) for row in self.rows)
-        grouped = [index for index in shown if self.columns[index].group]
+        grouped = [index for index, column in enumerate(self.columns) if column.group]
         widest = max((len(row[i].plain) for row in self.rows for i in grouped), default=0)
         for index in shown:
             column = self.columns[index]

@@ -1,4 +1,4 @@
-"""What the curves of an arm say, in words, by rules that are written down."""
+"""What the curves of an arm say, in words, by fixed rules."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OSCILLATION = 0.02
 """Oscillating: within the last third of the epochs validation accuracy falls from one epoch to
 the next by more than this, on average over seeds of the largest fall."""
 FEWEST_EPOCHS = 4
-"""With fewer epochs the curves say nothing."""
+"""With fewer epochs no trend is reported."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def read_curves(results: Results, arm: str) -> CurveReading:
 def _trend(series: list[list[float]]) -> str:
     epochs = min(map(len, series))
     if epochs < FEWEST_EPOCHS:
-        return f"too few epochs ({epochs}) to tell a trend"
+        return f"too few epochs ({epochs}) for a trend"
     quarter = max(1, epochs // 4)
     rise = statistics.fmean(
         statistics.fmean(s[-quarter:]) - statistics.fmean(s[-2 * quarter : -quarter])
@@ -72,7 +72,7 @@ def _gap(results: Results, arm: str) -> str:
     assert val is not None
     gap = train.mean - val.mean
     if gap > GAP:
-        return f"training accuracy is {100 * gap:.1f} points above validation: it overfits"
+        return f"it overfits: training accuracy is {100 * gap:.1f} points above validation"
     return f"training and validation accuracy are {100 * abs(gap):.1f} points apart"
 
 

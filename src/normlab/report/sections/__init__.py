@@ -23,10 +23,10 @@ from .tuned import TunedSection
 SECTIONS: tuple[Section, ...] = (
     AnswerSection(),
     AccuracySection(),
-    ComparisonsSection(),
-    SettingsSection(),
     DataCheckSection(),
     ScoresSection(),
+    ComparisonsSection(),
+    SettingsSection(),
     TunedSection(),
     SanitySection(),
     CurvesSection(),

@@ -22,7 +22,7 @@ def cards(
     try:
         pictures, damaged = read_pictures(results.folder), ""
     except InputError as error:
-        pictures, damaged = {}, f"The images are not shown: {error}."
+        pictures, damaged = {}, f"The images are not shown: {str(error).rstrip('.')}."
     made = []
     for image in hard:
         pixels = pictures.get(image.name)

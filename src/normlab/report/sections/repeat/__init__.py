@@ -79,8 +79,7 @@ def _arms_table(report: Report) -> Table:
             )
             for arm in report.arms
         ),
-        caption="Which layer each normalization site of the network has, read from the network "
-        "itself",
+        caption="The layers are read from the network itself",
     )  # fmt: skip
 
 

@@ -38,8 +38,9 @@ def sentences(report: Report, tuning: Tuning) -> list[str]:
             f"at an edge, {_listed(added)} {'was' if len(added) == 1 else 'were'} added for all "
             "arms."
         )
-    if tuning.record.limit:
-        said.append(f"{tuning.record.limit[0].upper()}{tuning.record.limit[1:]}.")
+    limit = tuning.record.limit.rstrip(".")
+    if limit:
+        said.append(f"{limit[0].upper()}{limit[1:]}.")
     said += [
         f"{choice.arm} diverged in every trial and is shown at the shared value."
         for choice in tuning.choices
