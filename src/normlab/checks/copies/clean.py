@@ -43,15 +43,15 @@ class CleanSplit:
     @property
     def moved(self) -> Rows:
         """Rows that are in another split than before, or in none."""
-        return np.flatnonzero(self.split != self.copies.subject.split)
+        return np.flatnonzero(self.split != self.copies.image_set.split)
 
     def sentences(self) -> list[str]:
         """What moved, in words."""
-        subject = self.copies.subject
+        image_set = self.copies.image_set
         moves = Counter(
-            (int(subject.split[row]), int(self.split[row])) for row in self.moved.tolist()
+            (int(image_set.split[row]), int(self.split[row])) for row in self.moved.tolist()
         )
-        before = np.bincount(subject.split, minlength=len(SPLITS))
+        before = np.bincount(image_set.split, minlength=len(SPLITS))
         kept = self.split[self.split >= 0]
         after = np.bincount(kept, minlength=len(SPLITS))
         said = [self.policy]
@@ -77,27 +77,32 @@ class CleanSplit:
 
     def file(self) -> SplitFile:
         """To be written, and to be given to ``--split``."""
-        subject = self.copies.subject
+        image_set = self.copies.image_set
         images: dict[str, dict[int, str]] = {name: {} for name in SPLITS}
         left_out: dict[int, dict[str, str]] = {}
         for row, (content, name, split) in enumerate(
-            zip(subject.contents.tolist(), subject.names.tolist(), self.split.tolist(), strict=True)
+            zip(
+                image_set.contents.tolist(),
+                image_set.names.tolist(),
+                self.split.tolist(),
+                strict=True,
+            )
         ):
             if split == LEFT_OUT:
                 left_out.setdefault(content, {"image": name, "why": self.reasons[row]})
             else:
                 images[SPLITS[split]].setdefault(content, name)
         return SplitFile(
-            source=subject.data.name,
-            classes=subject.classes,
+            source=image_set.data.name,
+            classes=image_set.classes,
             seed=self.seed,
             images=images,
             left_out=left_out,
             notes=tuple(self.sentences()),
             moved=[
                 [
-                    str(subject.names[row]),
-                    SPLITS[subject.split[row]],
+                    str(image_set.names[row]),
+                    SPLITS[image_set.split[row]],
                     "left out" if self.split[row] == LEFT_OUT else SPLITS[self.split[row]],
                 ]
                 for row in self.moved.tolist()
@@ -133,9 +138,9 @@ def clean_split(
     Raises:
         InputError: a class would be missing from a split.
     """
-    subject = copies.subject
-    split = subject.split.astype(np.int8)
-    if set(subject.drawn) == {"train", "val", "test"} and test == "auto":
+    image_set = copies.image_set
+    split = image_set.split.astype(np.int8)
+    if set(image_set.drawn) == {"train", "val", "test"} and test == "auto":
         test = "redraw"
     reasons: dict[int, str] = {}
     if drop_conflicts:
@@ -179,22 +184,22 @@ def _assign(
     seed: int,
 ) -> None:
     """Place the groups that are spread, largest first, where their class lacks most; in place."""
-    subject = copies.subject
-    classes = len(subject.classes)
+    image_set = copies.image_set
+    classes = len(image_set.classes)
     loose = spread[copies.group] & (split != LEFT_OUT)
     wanted = np.zeros((classes, len(SPLITS)))
-    np.add.at(wanted, (subject.labels, subject.split), 1)
+    np.add.at(wanted, (image_set.labels, image_set.split), 1)
     have = np.zeros_like(wanted)
     fixed = ~loose & (split != LEFT_OUT)
-    np.add.at(have, (subject.labels[fixed], split[fixed].astype(np.int64)), 1)
+    np.add.at(have, (image_set.labels[fixed], split[fixed].astype(np.int64)), 1)
     rows = np.flatnonzero(loose)
     rows = rows[np.argsort(copies.group[rows], kind="stable")]
     groups = np.split(rows, np.flatnonzero(np.diff(copies.group[rows])) + 1) if len(rows) else []
     # The order must not depend on how groups happen to be numbered.
-    ties = [key(seed, "clean split", min(subject.contents[group].tolist())) for group in groups]
+    ties = [key(seed, "clean split", min(image_set.contents[group].tolist())) for group in groups]
     for index in sorted(range(len(groups)), key=lambda at: (-len(groups[at]), ties[at])):
         group = groups[index]
-        counts = np.bincount(subject.labels[group], minlength=classes)
+        counts = np.bincount(image_set.labels[group], minlength=classes)
         lacking = (wanted - have)[counts > 0].sum(0) / np.maximum(wanted[counts > 0].sum(0), 1)
         options = allowed[copies.group[group[0]]]
         best = int(np.argmax(np.where(options, lacking, -np.inf)))
@@ -203,10 +208,12 @@ def _assign(
 
 
 def _check(copies: Copies, split: npt.NDArray[np.int8]) -> None:
-    subject = copies.subject
+    image_set = copies.image_set
     for index, name in enumerate(SPLITS):
-        counts = np.bincount(subject.labels[split == index], minlength=len(subject.classes))
-        empty = shortened(subject.classes[label] for label in np.flatnonzero(counts == 0).tolist())
+        counts = np.bincount(image_set.labels[split == index], minlength=len(image_set.classes))
+        empty = shortened(
+            image_set.classes[label] for label in np.flatnonzero(counts == 0).tolist()
+        )
         if empty:
             raise InputError(
                 f"A clean split would leave {empty} without images in {name}: its images come "

@@ -67,7 +67,7 @@ class ExactCopies:
     """Images that are there more than once.
 
     Attributes:
-        subject: what was checked.
+        image_set: what was checked.
         group: (n,) the same number for rows whose bytes or pixels are equal.
         shared: what validation shares with training, and test with both; by bytes or pixels.
         shared_bytes: likewise by bytes alone.
@@ -75,7 +75,7 @@ class ExactCopies:
         within: files more than needed, by split: copies in one split under one label.
     """
 
-    subject: ImageSet
+    image_set: ImageSet
     group: Rows
     shared: tuple[Shared, ...]
     shared_bytes: tuple[Shared, ...]
@@ -114,15 +114,15 @@ class ExactCopies:
     def _conflicts(self) -> Finding:
         if not self.conflicts:
             return Finding("label-conflicts", Level.FINE, "No image stands under two labels.")
-        subject = self.subject
+        image_set = self.image_set
         files = sum(map(len, self.conflicts))
         pairs = sorted(
             {
-                " and ".join(sorted({subject.classes[label] for label in subject.labels[rows]}))
+                " and ".join(sorted({image_set.classes[label] for label in image_set.labels[rows]}))
                 for rows in self.conflicts
             }
         )
-        level = Level.LOOK if files <= NEGLIGIBLE * len(subject) else Level.INVALID
+        level = Level.LOOK if files <= NEGLIGIBLE * len(image_set) else Level.INVALID
         count = len(self.conflicts)
         return Finding(
             "label-conflicts",
@@ -143,7 +143,7 @@ class ExactCopies:
             f"{count:,} in {SPLIT_WORDS[name]}" for name, count in self.within.items() if count
         )
         worst = max(
-            count / max(int((self.subject.split == SPLITS.index(name)).sum()), 1)
+            count / max(int((self.image_set.split == SPLITS.index(name)).sum()), 1)
             for name, count in self.within.items()
         )
         return Finding(
@@ -155,19 +155,19 @@ class ExactCopies:
         )
 
     def describe(self) -> dict[str, Any]:
-        subject = self.subject
+        image_set = self.image_set
         return {
-            "images": len(subject),
-            "distinct_by_bytes": len(np.unique(subject.contents)),
-            "distinct_by_pixels": len(np.unique(subject.digests)),
+            "images": len(image_set),
+            "distinct_by_bytes": len(np.unique(image_set.contents)),
+            "distinct_by_pixels": len(np.unique(image_set.digests)),
             "shared": [shared.describe() for shared in self.shared],
             "shared_by_bytes": [shared.describe() for shared in self.shared_bytes],
             "repeated_within": dict(self.within),
             "conflicts": [
                 [
                     {
-                        "image": str(subject.names[row]),
-                        "class": subject.classes[subject.labels[row]],
+                        "image": str(image_set.names[row]),
+                        "class": image_set.classes[image_set.labels[row]],
                     }
                     for row in rows
                 ]
@@ -176,40 +176,40 @@ class ExactCopies:
         }
 
 
-def exact_copies(subject: ImageSet) -> ExactCopies:
+def exact_copies(image_set: ImageSet) -> ExactCopies:
     """Find files that are equal in bytes, and images that are equal in the pixels the network sees.
 
     Equal bytes with equal pixels are the usual case. Equal pixels with different bytes are files
     saved anew without loss, or with other metadata.
     """
-    group = joined(len(subject), _same(subject.contents), _same(subject.digests))
+    group = joined(len(image_set), _same(image_set.contents), _same(image_set.digests))
     conflicts = []
     order = np.argsort(group, kind="stable")
     for rows in np.split(order, np.flatnonzero(np.diff(group[order])) + 1):
-        if len(rows) > 1 and len(np.unique(subject.labels[rows])) > 1:
+        if len(rows) > 1 and len(np.unique(image_set.labels[rows])) > 1:
             conflicts.append(rows)
-    _, content = np.unique(subject.contents, return_inverse=True)
+    _, content = np.unique(image_set.contents, return_inverse=True)
     within = {}
     for index, name in enumerate(SPLITS):
-        here = subject.split == index
-        each = np.stack([group[here], subject.labels[here]], 1)
+        here = image_set.split == index
+        each = np.stack([group[here], image_set.labels[here]], 1)
         within[name] = int(here.sum()) - len(np.unique(each, axis=0))
     return ExactCopies(
-        subject=subject,
+        image_set=image_set,
         group=group,
-        shared=shared_between(subject, group),
-        shared_bytes=shared_between(subject, content.astype(np.int64)),
+        shared=shared_between(image_set, group),
+        shared_bytes=shared_between(image_set, content.astype(np.int64)),
         conflicts=tuple(conflicts),
         within=within,
     )
 
 
-def shared_between(subject: ImageSet, group: Rows) -> tuple[Shared, ...]:
+def shared_between(image_set: ImageSet, group: Rows) -> tuple[Shared, ...]:
     """What validation shares with training, and test with both, when images of a group are one."""
     made = []
     for split, others in (("val", ("train",)), ("test", ("train", "val"))):
-        here = subject.split == SPLITS.index(split)
-        there = np.isin(subject.split, [SPLITS.index(name) for name in others])
+        here = image_set.split == SPLITS.index(split)
+        there = np.isin(image_set.split, [SPLITS.index(name) for name in others])
         common = np.intersect1d(group[here], group[there])
         files = int(np.isin(group[here], common).sum())
         made.append(Shared(split, others, len(common), files, int(here.sum())))

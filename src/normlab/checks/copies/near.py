@@ -64,7 +64,7 @@ class NearCopies:
     Pairs are between different pixels; files whose pixels are equal are represented by the first.
 
     Attributes:
-        pairs: (k, 2) rows of the subject.
+        pairs: (k, 2) rows of the image set.
         evidence: see :class:`.alignment.Agreement`; ``needed`` is the threshold for that pair.
         needed: likewise.
         correlation: of the aligned details.
@@ -90,39 +90,39 @@ class NearCopies:
         return np.asarray(1 / (1 + np.exp(-_STEEP * (self.evidence / self.needed - 1))), np.float32)
 
 
-def near_copies(subject: ImageSet, *, progress: Progress | None = None) -> NearCopies:
+def near_copies(image_set: ImageSet, *, progress: Progress | None = None) -> NearCopies:
     """Find near duplicates among all images of a source, whatever their class and split.
 
     The result is kept in the cache.
 
     Args:
-        subject: the images.
+        image_set: the images.
         progress: called with a stage, and how many of how many are done.
     """
-    rows = distinct(subject)
-    name = _name(subject, rows)
+    rows = distinct(image_set)
+    name = _name(image_set, rows)
     kept = kept_arrays("copies", name)
     with suppress(KeyError, TypeError):
         if kept is not None:
             return NearCopies(**{**kept, "compared": int(kept["compared"])})  # type: ignore[arg-type]
     with _all_threads(), torch.inference_mode(), _scratch() as scratch:
         tell = progress or (lambda stage, done, total: None)
-        found = _Search(subject, rows, tell, scratch).run()
+        found = _Search(image_set, rows, tell, scratch).run()
     keep_arrays("copies", name, found.__dict__)
     return found
 
 
-def distinct(subject: ImageSet) -> npt.NDArray[np.int64]:
+def distinct(image_set: ImageSet) -> npt.NDArray[np.int64]:
     """The first row of each different image."""
-    return np.sort(np.unique(subject.digests, return_index=True)[1]).astype(np.int64)
+    return np.sort(np.unique(image_set.digests, return_index=True)[1]).astype(np.int64)
 
 
-def _name(subject: ImageSet, rows: npt.NDArray[np.int64]) -> str:
-    size, channels = subject.data.image_size, subject.data.channels
+def _name(image_set: ImageSet, rows: npt.NDArray[np.int64]) -> str:
+    size, channels = image_set.data.image_size, image_set.data.channels
     hashed = hashlib.blake2b(
         json.dumps([METHOD, size, channels, torch.__version__]).encode(), digest_size=16
     )
-    for part in (rows, subject.digests[rows], subject.labels[rows]):
+    for part in (rows, image_set.digests[rows], image_set.labels[rows]):
         hashed.update(np.ascontiguousarray(part).tobytes())
     return hashed.hexdigest()
 
@@ -153,15 +153,18 @@ class _Search:
     """One search; rows here are places among the distinct images."""
 
     def __init__(
-        self, subject: ImageSet, rows: npt.NDArray[np.int64], tell: Progress, scratch: Path
+        self, image_set: ImageSet, rows: npt.NDArray[np.int64], tell: Progress, scratch: Path
     ) -> None:
-        self.subject, self.rows, self.tell = subject, rows, tell
+        self.image_set, self.rows, self.tell = image_set, rows, tell
         self.count = count = len(rows)
-        self.tiles = min(max(subject.data.image_size // _TILE, 2), _MOST_TILES)
+        self.tiles = min(max(image_set.data.image_size // _TILE, 2), _MOST_TILES)
         self.boxes = np.concatenate(
-            [thumbnails.content_boxes(subject.images(rows[part])) for part in chunks(count, _CHUNK)]
+            [
+                thumbnails.content_boxes(image_set.images(rows[part]))
+                for part in chunks(count, _CHUNK)
+            ]
         )
-        channels = subject.data.channels
+        channels = image_set.data.channels
         self.broad = torch.empty(count, channels, BROAD, BROAD, dtype=torch.float16)
         self.details = torch.empty(count, 1, COARSE, COARSE, dtype=torch.float16)
         # On the disk, so that memory stays flat while the set grows.
@@ -171,7 +174,7 @@ class _Search:
         first, second, maps = self._candidates()
         agreed, maps = self._judged(first, second, maps, "Comparing pairs")
         thresholds = self._thresholds()
-        labels = torch.from_numpy(self.subject.labels[self.rows])
+        labels = torch.from_numpy(self.image_set.labels[self.rows])
         needed = torch.maximum(thresholds[labels[first]], thresholds[labels[second]])
         same = (
             (agreed.evidence >= needed)
@@ -192,7 +195,9 @@ class _Search:
         )
 
     def _pixels(self, places: npt.NDArray[np.int64], size: int) -> Tensor:
-        return thumbnails.squares(self.subject.images(self.rows[places]), self.boxes[places], size)
+        return thumbnails.squares(
+            self.image_set.images(self.rows[places]), self.boxes[places], size
+        )
 
     def _colours(self, places: npt.NDArray[np.int64]) -> Tensor:
         return thumbnails.opponent(self._pixels(places, COARSE))
@@ -269,8 +274,8 @@ class _Search:
 
     def _drawn(self) -> tuple[Tensor, Tensor]:
         """Pairs of different images drawn within each class, up to 120 a class."""
-        labels = self.subject.labels[self.rows]
-        classes = len(self.subject.classes)
+        labels = self.image_set.labels[self.rows]
+        classes = len(self.image_set.classes)
         each = min(_DRAWN, max(_FEW, _DRAWN_ALL // classes))
         first, second = [], []
         for label in range(classes):
@@ -289,7 +294,7 @@ class _Search:
     def _thresholds(self) -> Tensor:
         """By class, from pairs drawn at random: median and six robust standard deviations."""
         first, second = self._drawn()
-        classes = len(self.subject.classes)
+        classes = len(self.image_set.classes)
         floor = torch.full((classes,), _EVIDENCE)
         if not len(first):
             return floor
@@ -299,7 +304,7 @@ class _Search:
             _, lie = alignment.rough(self._colours(first[part].numpy()), centres[:, None])
             maps.append(self._aligned(first[part], second[part], lie[:, 0])[0])
         agreed, _ = self._judged(first, second, torch.cat(maps), "Comparing unrelated pairs")
-        labels = torch.from_numpy(self.subject.labels[self.rows])[first]
+        labels = torch.from_numpy(self.image_set.labels[self.rows])[first]
         whole = _far_above(agreed.evidence)
         found = [
             _far_above(agreed.evidence[labels == label])

@@ -106,11 +106,11 @@ def joined(parts: Iterable[Frames]) -> Frames:
     )
 
 
-def frames_of(subject: ImageSet, rows: npt.NDArray[np.int64]) -> Frames:
+def frames_of(image_set: ImageSet, rows: npt.NDArray[np.int64]) -> Frames:
     """The frames of these images of a source."""
-    step = chunk(subject.data.image_size)
+    step = chunk(image_set.data.image_size)
     return joined(
-        look(subject.images(rows[start : start + step]))
+        look(image_set.images(rows[start : start + step]))
         for start in range(0, max(len(rows), 1), step)
     )
 

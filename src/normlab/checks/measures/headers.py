@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -70,20 +69,16 @@ class Headers:
     formats: tuple[str, ...]
 
 
-_seen: MutableMapping[ImageSet, Headers] = WeakKeyDictionary()
-
-
-def headers(subject: ImageSet, *, progress: Progress | None = None) -> Headers | None:
-    """The headers of every image; None where images are not files. Read once for a subject.
+def headers(image_set: ImageSet, *, progress: Progress | None = None) -> Headers | None:
+    """The headers of every image; None where images are not files. Read once per image set.
 
     The quality of a JPEG is the setting of the Independent JPEG Group's encoder, 1 to 100, whose
     luminance table has the sum nearest to that of the file's.
     """
-    if subject.root is None:
+    root = image_set.root
+    if root is None:
         return None
-    if subject not in _seen:
-        _seen[subject] = _headers(subject.root, subject.names.tolist(), progress)
-    return _seen[subject]
+    return image_set.once("headers", lambda: _headers(root, image_set.names.tolist(), progress))
 
 
 def _headers(root: Path, names: Sequence[str], progress: Progress | None) -> Headers:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
 from dataclasses import dataclass
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -55,23 +53,22 @@ class PixelMeasures:
     grey: npt.NDArray[np.bool_]
 
 
-_seen: MutableMapping[ImageSet, PixelMeasures] = WeakKeyDictionary()
+def pixel_measures(image_set: ImageSet, *, progress: Progress | None = None) -> PixelMeasures:
+    """The measures of every image; taken once per image set."""
+    return image_set.once("pixels", lambda: _pixel_measures(image_set, progress))
 
 
-def pixel_measures(subject: ImageSet, *, progress: Progress | None = None) -> PixelMeasures:
-    """The measures of every image; read once for a subject."""
-    if subject not in _seen:
-        parts = []
-        step = frames.chunk(subject.data.image_size)
-        for start in range(0, len(subject), step):
-            if progress:
-                progress(_STAGE, start, len(subject))
-            parts.append(_measured(subject.images(slice(start, start + step))))
+def _pixel_measures(image_set: ImageSet, progress: Progress | None) -> PixelMeasures:
+    parts = []
+    step = frames.chunk(image_set.data.image_size)
+    for start in range(0, len(image_set), step):
         if progress:
-            progress(_STAGE, len(subject), len(subject))
-        numbers = {name: np.concatenate([part[name] for _, part in parts]) for name in parts[0][1]}
-        _seen[subject] = PixelMeasures(frames.joined(frame for frame, _ in parts), **numbers)
-    return _seen[subject]
+            progress(_STAGE, start, len(image_set))
+        parts.append(_measured(image_set.images(slice(start, start + step))))
+    if progress:
+        progress(_STAGE, len(image_set), len(image_set))
+    numbers = {name: np.concatenate([part[name] for _, part in parts]) for name in parts[0][1]}
+    return PixelMeasures(frames.joined(frame for frame, _ in parts), **numbers)
 
 
 def _measured(images: npt.NDArray[np.uint8]) -> tuple[Frames, dict[str, npt.NDArray[np.generic]]]:
