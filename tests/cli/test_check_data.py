@@ -113,7 +113,7 @@ def test_the_clean_split_is_the_same_at_every_image_size(leaky: Path) -> None:
     [
         (["--test", "keep"], "--write-split"),
         (["--write-split", "{file}"], "is a folder"),
-        (["--out", "{file}"], "holds no data check"),
+        (["--out", "{file}"], "does not contain a data check"),
         (["--split", "nowhere.json"], "no split file"),
     ],
 )

@@ -28,8 +28,8 @@ class CleanSplit:
 
     Attributes:
         copies: the groups.
-        split: (n,) index into ``SPLITS``; -1 is left out.
-        reasons: why rows were left out.
+        split: (n,) index into ``SPLITS``; -1 means left out.
+        reasons: row to the reason why it was left out.
         policy: what was done with the test split, in words.
         seed: of the draw.
     """
@@ -76,7 +76,7 @@ class CleanSplit:
         return said
 
     def file(self) -> SplitFile:
-        """To be written, and to be given to ``--split``."""
+        """The split file, for ``--split``."""
         image_set = self.copies.image_set
         images: dict[str, dict[int, str]] = {name: {} for name in SPLITS}
         left_out: dict[int, dict[str, str]] = {}
@@ -110,6 +110,7 @@ class CleanSplit:
         )
 
     def describe(self) -> dict[str, Any]:
+        """Ready for JSON."""
         return {"seed": self.seed, "notes": self.sentences(), "moved": len(self.moved)}
 
 
@@ -122,18 +123,18 @@ def clean_split(
 ) -> CleanSplit:
     """Assign whole groups to one split, stratified by class.
 
-    A group that lies in one split stays there. A group that lies in several goes, whole, to the one
-    of them that lacks most images of its class, so that every class keeps about as many images in
-    each split as it had. Ties are broken by ``seed``.
+    A group that is in one split stays there. A group that is in several goes, as a whole, to the
+    one of them that lacks most images of its class, so that every class keeps about as many images
+    in each split as it had. Ties are broken by ``seed``.
 
     Args:
         copies: the groups.
         seed: of the draw.
-        test: ``"auto"`` leaves the test split as it is when it shares no photograph with the other
-            splits, and otherwise moves the groups it shares like any others. ``"keep"`` leaves it
-            as it is in any case, and leaves its copies out of train and val. ``"redraw"`` draws all
-            splits anew.
-        drop_conflicts: leave out exact copies that stand under two labels.
+        test: ``"auto"`` leaves the test split as it is if it shares no photograph with the other
+            splits, and otherwise moves the groups it shares like any others. ``"keep"`` always
+            leaves it as it is, and omits its copies from train and val. ``"redraw"`` draws all
+            splits again.
+        drop_conflicts: omit exact copies that have two labels.
 
     Raises:
         InputError: a class would be missing from a split.
@@ -147,30 +148,30 @@ def clean_split(
         for rows in copies.exact.conflicts:
             split[rows] = LEFT_OUT
             for row in rows.tolist():
-                reasons[row] = "stands under two labels"
+                reasons[row] = "has more than one label"
     in_split = np.zeros((len(copies.sizes), len(SPLITS)), bool)
     free = split != LEFT_OUT
     in_split[copies.group[free], split[free]] = True
     spread = in_split.sum(1) > 1
     touched = bool((spread & in_split[:, _TEST]).any())
     if test == "keep":
-        policy = "The test split is as it was; its copies were left out of training and validation."
+        policy = "The test split is unchanged; its copies were left out of training and validation."
         copied = in_split[:, _TEST][copies.group] & (split != _TEST) & (split != LEFT_OUT)
         for row in np.flatnonzero(copied).tolist():
             reasons[row] = "copy of a test image"
         split[copied] = LEFT_OUT
         spread &= ~in_split[:, _TEST]
     elif test == "redraw":
-        policy = "All splits were drawn anew, a photograph whole in one of them."
+        policy = "All splits were drawn again, with all images of a photograph in one split."
         spread[:] = True
         in_split[:] = True
     elif touched:
         policy = (
-            "The test split shared photographs with the other splits, so those were moved whole, "
-            "like any others."
+            "The test split shared photographs with the other splits. All images of such a "
+            "photograph were moved to one split."
         )
     else:
-        policy = "The test split shared no photograph with the others and is as it was."
+        policy = "The test split shared no photograph with the others and is unchanged."
     _assign(copies, split, spread, in_split, seed)
     _check(copies, split)
     return CleanSplit(copies, split, reasons, policy, seed)
@@ -183,7 +184,7 @@ def _assign(
     allowed: npt.NDArray[np.bool_],
     seed: int,
 ) -> None:
-    """Place the groups that are spread, largest first, where their class lacks most; in place."""
+    """Put groups that are spread where their class lacks most, largest first; in place."""
     image_set = copies.image_set
     classes = len(image_set.classes)
     loose = spread[copies.group] & (split != LEFT_OUT)
@@ -216,6 +217,6 @@ def _check(copies: Copies, split: npt.NDArray[np.int8]) -> None:
         )
         if empty:
             raise InputError(
-                f"A clean split would leave {empty} without images in {name}: its images come "
-                "from too few photographs. Add images of other photographs, or leave the class out."
+                f"A clean split would leave {empty} without images in {name}, because the images "
+                "come from too few photographs. Add images of other photographs, or omit the class."
             )

@@ -16,7 +16,7 @@ from ..image_set import ImageSet
 Rows = npt.NDArray[np.int64]
 
 NEGLIGIBLE = 0.01
-"""Share of a split up to which copies cannot move its accuracy by more than a point."""
+"""Up to this share of a split, copies cannot change its accuracy by more than a point."""
 
 CLEAN_SPLIT = (
     "Use a clean split: normlab check-data SOURCE --write-split F.json, or compare --clean-split."
@@ -28,10 +28,10 @@ class Shared:
     """What one split has in common with others.
 
     Attributes:
-        split: the split whose numbers are touched.
+        split: the split whose numbers are affected.
         others: the splits it shares images with.
-        images: distinct images shared.
-        files: files of ``split`` concerned.
+        images: different images shared.
+        files: files of ``split`` that contain them.
         total: files of ``split``.
     """
 
@@ -43,15 +43,18 @@ class Shared:
 
     @property
     def share(self) -> float:
+        """Share of the split's files that are shared; from 0 to 1."""
         return self.files / self.total if self.total else 0.0
 
     @property
     def level(self) -> Level:
+        """How bad it is."""
         if self.files == 0:
             return Level.FINE
         return Level.LOOK if self.share <= NEGLIGIBLE else Level.INVALID
 
     def describe(self) -> dict[str, Any]:
+        """Ready for JSON."""
         return {
             "split": self.split,
             "others": list(self.others),
@@ -64,15 +67,15 @@ class Shared:
 
 @dataclass(frozen=True, eq=False)
 class ExactCopies:
-    """Images that are there more than once.
+    """Images that appear more than once.
 
     Attributes:
-        image_set: what was checked.
+        image_set: the images that were checked.
         group: (n,) the same number for rows whose bytes or pixels are equal.
         shared: what validation shares with training, and test with both; by bytes or pixels.
         shared_bytes: likewise by bytes alone.
         conflicts: groups of rows whose labels differ.
-        within: files more than needed, by split: copies in one split under one label.
+        within: superfluous files by split: copies within one split and label.
     """
 
     image_set: ImageSet
@@ -83,6 +86,7 @@ class ExactCopies:
     within: dict[str, int]
 
     def findings(self) -> list[Finding]:
+        """On what the splits share, on labels, on repeats within a split."""
         both = zip(self.shared, self.shared_bytes, strict=True)
         shared = [self._shared(by_either, by_bytes) for by_either, by_bytes in both]
         return [*shared, self._conflicts(), self._within()]
@@ -94,26 +98,19 @@ class ExactCopies:
             return Finding(
                 "exact-duplicates", Level.FINE, f"No {split} image is also a {others} image."
             )
-        files = (
-            "" if shared.files == shared.images else f" ({shared.files:,} {split} files hold them)"
-        )
+        files = "" if shared.files == shared.images else f" (in {shared.files:,} {split} files)"
         pixels = shared.images - by_bytes.images
-        how = f"; {pixels:,} of them are equal in pixels, not in bytes" if pixels > 0 else ""
+        how = f"; {pixels:,} of them are equal in pixels but not in bytes" if pixels > 0 else ""
         word = split[0].upper() + split[1:]
         sentence = (
             f"{word} shares {counted(shared.images, 'image')} with {others}"
-            f"{files}: {percent(shared.share)} of {split} is no new image{how}."
+            f"{files}: {percent(shared.share)} of {split} is not new{how}."
         )
-        return Finding(
-            "exact-duplicates",
-            shared.level,
-            sentence,
-            CLEAN_SPLIT,
-        )
+        return Finding("exact-duplicates", shared.level, sentence, CLEAN_SPLIT)
 
     def _conflicts(self) -> Finding:
         if not self.conflicts:
-            return Finding("label-conflicts", Level.FINE, "No image stands under two labels.")
+            return Finding("label-conflicts", Level.FINE, "No image has two labels.")
         image_set = self.image_set
         files = sum(map(len, self.conflicts))
         pairs = sorted(
@@ -128,8 +125,8 @@ class ExactCopies:
             "label-conflicts",
             level,
             f"{counted(count, 'image')} ({files:,} files) "
-            f"{'stand' if count != 1 else 'stands'} under two labels: {shortened(pairs)}.",
-            "Decide which label is right; --drop-conflicts leaves these images out of a written "
+            f"{'have' if count != 1 else 'has'} more than one label: {shortened(pairs)}.",
+            "Decide which label is right. --drop-conflicts omits these images from a written "
             "split.",
         )
 
@@ -137,7 +134,9 @@ class ExactCopies:
         extra = sum(self.within.values())
         if not extra:
             return Finding(
-                "repeated-images", Level.FINE, "No image is twice in one split under one label."
+                "repeated-images",
+                Level.FINE,
+                "No image appears twice in the same split with the same label.",
             )
         where = ", ".join(
             f"{count:,} in {SPLIT_WORDS[name]}" for name, count in self.within.items() if count
@@ -149,12 +148,15 @@ class ExactCopies:
         return Finding(
             "repeated-images",
             Level.FINE if worst <= NEGLIGIBLE else Level.LOOK,
-            f"{counted(extra, 'file')} repeat{'s' * (extra == 1)} an image of the same "
-            f"split and label ({where}).",
-            "" if worst <= NEGLIGIBLE else "They count more than others; remove the repeats.",
+            f"{counted(extra, 'file')} repeat{'s' * (extra == 1)} an image with the same split and "
+            f"label ({where}).",
+            ""
+            if worst <= NEGLIGIBLE
+            else "Repeated images count more than others. Remove the repeats.",
         )
 
     def describe(self) -> dict[str, Any]:
+        """Ready for JSON; images go by their names."""
         image_set = self.image_set
         return {
             "images": len(image_set),
@@ -180,7 +182,7 @@ def exact_copies(image_set: ImageSet) -> ExactCopies:
     """Find files that are equal in bytes, and images that are equal in the pixels the network sees.
 
     Equal bytes with equal pixels are the usual case. Equal pixels with different bytes are files
-    saved anew without loss, or with other metadata.
+    saved again without loss, or with other metadata.
     """
     group = joined(len(image_set), _same(image_set.contents), _same(image_set.digests))
     conflicts = []
@@ -205,7 +207,7 @@ def exact_copies(image_set: ImageSet) -> ExactCopies:
 
 
 def shared_between(image_set: ImageSet, group: Rows) -> tuple[Shared, ...]:
-    """What validation shares with training, and test with both, when images of a group are one."""
+    """What validation shares with training, and test with both, if a group counts as one image."""
     made = []
     for split, others in (("val", ("train",)), ("test", ("train", "val"))):
         here = image_set.split == SPLITS.index(split)
@@ -227,6 +229,6 @@ def joined(count: int, *links: Rows) -> Rows:
 
 
 def _same(values: npt.NDArray[np.uint64]) -> Rows:
-    """Links between rows of equal value: each to the first."""
+    """Links from each row to the first with the same value."""
     _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
     return np.stack([first[inverse], np.arange(len(values))], axis=1).astype(np.int64)

@@ -28,14 +28,14 @@ _SHARE_OF_CLASS = 0.2
 class Copies:
     """Exact and near duplicates together.
 
-    Near duplicates under two labels do not join groups: a 6 turned is a 9. They are listed as
-    conflicts to look at.
+    Near duplicates with different labels do not join groups, since a rotated 6 is a 9. They are
+    listed as conflicts to look at.
 
     Attributes:
-        image_set: what was checked.
+        image_set: the images that were checked.
         exact: the exact duplicates.
         near: the near duplicates, whatever their labels.
-        group: (n,) the same number for images of one photograph.
+        group: (n,) images of one photograph have the same number.
     """
 
     image_set: ImageSet
@@ -45,7 +45,7 @@ class Copies:
 
     @cached_property
     def conflicts(self) -> npt.NDArray[np.int64]:
-        """Places in ``near.pairs`` of pairs under two labels."""
+        """Places in ``near.pairs`` of pairs with two labels."""
         labels = self.image_set.labels[self.near.pairs]
         return np.flatnonzero(labels[:, 0] != labels[:, 1])
 
@@ -60,7 +60,7 @@ class Copies:
         return np.bincount(self.group)
 
     def largest(self, most: int) -> list[Rows]:
-        """Rows of the largest groups that have more than one distinct image, largest first."""
+        """Rows of the largest groups that have more than one different image, largest first."""
         digests = self.image_set.digests
         found: list[Rows] = []
         for number in np.argsort(-self.sizes, kind="stable"):
@@ -72,6 +72,7 @@ class Copies:
         return found
 
     def findings(self) -> list[Finding]:
+        """On what the splits share, on labels, on groups."""
         known = KnownCopies(self.shared, self.exact.shared)
         return [*known.findings(), self._conflicts(), self._groups()]
 
@@ -79,15 +80,15 @@ class Copies:
         count = len(self.conflicts)
         if not count:
             return Finding(
-                "near-conflicts", Level.FINE, "No near duplicates stand under different labels."
+                "near-conflicts", Level.FINE, "No near duplicates have different labels."
             )
         return Finding(
             "near-conflicts",
             Level.LOOK,
             f"{counted(count, 'pair')} of near duplicates "
-            f"{'stand' if count != 1 else 'stands'} under different labels.",
-            "Look at the pairs on the page: one label may be wrong, or one object turned may be "
-            "another class.",
+            f"{'have' if count != 1 else 'has'} different labels.",
+            "Look at the pairs on the page: a label may be wrong, or an object may look like "
+            "another class when it is turned.",
         )
 
     def _groups(self) -> Finding:
@@ -97,21 +98,23 @@ class Copies:
         of_class = np.bincount(self.image_set.labels).max(initial=1)
         chained = largest > max(_LARGE, _SHARE_OF_CLASS * of_class)
         said = (
-            f"{total:,} images come from {photographs:,} different photographs, as far as the "
-            f"search can tell; {images:,} have a copy, and the largest group has {largest:,}."
+            f"As far as the search can tell, {total:,} images come from {photographs:,} different "
+            f"photographs: {images:,} have a copy, and the largest group has {largest:,}."
             if images
-            else f"No image of {total:,} has a copy that the search can tell."
+            else f"The search found no copies among {counted(total, 'image')}."
         )
         return Finding(
             "photographs",
             Level.LOOK if chained else Level.FINE,
             said,
-            "Look at the largest group on the page: pairs that are no copies may have chained it."
+            "Look at the largest group on the page: wrong pairs may have linked different "
+            "photographs."
             if chained
             else "",
         )
 
     def describe(self) -> dict[str, Any]:
+        """Ready for JSON; images go by their names."""
         image_set, near = self.image_set, self.near
         pairs = [
             {
@@ -140,7 +143,7 @@ class Copies:
 
 
 def near_finding(shared: Shared, exact: Shared) -> Finding:
-    """What one split shares with others through copies of any kind."""
+    """The finding on what one split shares with others through copies of any kind."""
     split = SPLIT_WORDS[shared.split]
     others = " or ".join(SPLIT_WORDS[name] for name in shared.others)
     if not shared.files:
@@ -151,14 +154,18 @@ def near_finding(shared: Shared, exact: Shared) -> Finding:
         return Finding(
             "near-duplicates",
             Level.FINE,
-            f"No {split} image beyond the exact duplicates has a copy in {others}.",
+            f"Apart from exact duplicates, no {split} image has a copy in {others}.",
         )
-    exactly = f"; {exact.files:,} of them exactly" if exact.files else ""
+    exactly = (
+        f"; {exact.files:,} of them {'is' if exact.files == 1 else 'are'} exact"
+        if exact.files
+        else ""
+    )
     return Finding(
         "near-duplicates",
         shared.level,
         f"{shared.files:,} of {shared.total:,} {split} images ({percent(shared.share)}) are "
-        f"copies of a {others} image: turned, mirrored, cropped or saved anew{exactly}.",
+        f"copies of a {others} image: turned, mirrored, cropped or saved again{exactly}.",
         CLEAN_SPLIT,
     )
 
@@ -209,9 +216,9 @@ def grouped(image_set: ImageSet, exact: ExactCopies, near: NearCopies) -> Copies
 
 
 def known_groups(image_set: ImageSet) -> Rows | None:
-    """Groups by an earlier full check of the same source, or None.
+    """Groups from an earlier full check of the same source, or None.
 
-    The image set may be a part of the source, or split in another way: images are known by content.
+    The image set may be part of the source or split differently: images are known by content.
     """
     kept = kept_arrays("groups", _name(image_set))
     if kept is None or not {"contents", "group"} <= set(kept):

@@ -12,19 +12,19 @@ from .thumbnails import content_boxes
 Pixels = npt.NDArray[np.uint8]
 
 BEYOND = 128
-"""Level of grey where the first image of a pair does not reach."""
+"""Level of grey outside the first image of a pair."""
 
 
 def laid_on(first: Pixels, second: Pixels, maps: npt.NDArray[np.float32]) -> Pixels:
     """Each first image resampled onto the frame of its second (bilinear), (n, S, S, C).
 
     A map is between the squares that are left without uniform bars
-    (:func:`~.thumbnails.content_boxes`), as the search looks at them. Where the first image does
-    not reach, the result has the level :data:`BEYOND`.
+    (:func:`~.thumbnails.content_boxes`), as the search sees them. Outside the first image the
+    result has the level :data:`BEYOND`.
 
     Args:
         first: (n, S, S, C); ``second`` likewise.
-        maps: (n, 2, 3): a point p of the second lies at map @ (p, 1) of the first, coordinates
+        maps: (n, 2, 3): a point p of the second is at map @ (p, 1) in the first, coordinates
             from -1 to 1 across.
     """
     count, size = first.shape[:2]

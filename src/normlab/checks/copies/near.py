@@ -4,7 +4,7 @@ Candidates are each image's nearest neighbours by descriptors that a copy shares
 Each is laid on the image as well as an affine map allows (`alignment`), and the two are compared
 detail by detail. How well two different images can be made to agree depends on the images: two
 pairs of trousers agree better than two birds. So pairs drawn at random within each class are
-aligned in the same way, and a pair is called a copy when its evidence lies far above theirs.
+aligned in the same way, and a pair counts as a copy if its evidence is far above theirs.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from .alignment import Agreement
 from .thumbnails import BROAD, COARSE, FINE, chunks
 
 METHOD = 4
-"""Raised when the search finds other pairs."""
+"""Raised when the search finds different pairs."""
 
 NEIGHBOURS = 20
-"""Candidates an image."""
+"""Candidates per image."""
 
 _ROUGH = 0.55
 _ALIKE = 0.6
@@ -68,8 +68,8 @@ class NearCopies:
         evidence: see :class:`.alignment.Agreement`; ``needed`` is the threshold for that pair.
         needed: likewise.
         correlation: of the aligned details.
-        maps: (k, 2, 3), where a point of the second image lies in the first, coordinates -1 to 1.
-        thresholds: by class, what two images of it need.
+        maps: (k, 2, 3), where a point of the second image is in the first, coordinates -1 to 1.
+        thresholds: by class, the evidence that two images of it need.
         compared: pairs that were aligned and judged.
     """
 
@@ -129,7 +129,7 @@ def _name(image_set: ImageSet, rows: npt.NDArray[np.int64]) -> str:
 
 @contextmanager
 def _all_threads() -> Iterator[None]:
-    """All cores for the search, or as many as OMP_NUM_THREADS says; then back to what it was."""
+    """Use all cores, or as many as OMP_NUM_THREADS says, and then as many as before."""
     before = torch.get_num_threads()
     asked = os.environ.get("OMP_NUM_THREADS", "")
     torch.set_num_threads(int(asked) if asked.isdigit() and int(asked) else os.cpu_count() or 1)
@@ -141,7 +141,7 @@ def _all_threads() -> Iterator[None]:
 
 @contextmanager
 def _scratch() -> Iterator[Path]:
-    """A folder in the cache that is gone in the end."""
+    """A folder in the cache that is deleted at the end."""
     folder = cache_folder("copies")
     with explained_disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -203,7 +203,7 @@ class _Search:
         return thumbnails.opponent(self._pixels(places, COARSE))
 
     def _candidates(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Pairs worth a close look and their rough maps, ordered by the first image."""
+        """Pairs worth a close look, and their rough maps, ordered by the first image."""
         count = self.count
         described = descriptors.describe_all(
             self._colours, count, lambda done: self.tell("Describing images", done, count)
@@ -229,7 +229,7 @@ class _Search:
             second.append(two[good])
             alike.append(agrees[good])
             maps.append(refined[good])
-            self.tell("Laying images on each other", part.stop, count)
+            self.tell("Aligning images", part.stop, count)
         return _best(torch.cat(first), torch.cat(second), torch.cat(alike), torch.cat(maps), count)
 
     def _aligned(self, first: Tensor, second: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
@@ -273,7 +273,7 @@ class _Search:
         return torch.from_numpy(self.finely[places.numpy()]).float()
 
     def _drawn(self) -> tuple[Tensor, Tensor]:
-        """Pairs of different images drawn within each class, up to 120 a class."""
+        """Pairs of different images drawn within each class, up to 120 per class."""
         labels = self.image_set.labels[self.rows]
         classes = len(self.image_set.classes)
         each = min(_DRAWN, max(_FEW, _DRAWN_ALL // classes))
@@ -341,7 +341,7 @@ def _best(
 def _ranks(
     one: npt.NDArray[np.int64], two: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """For pairs in order: the how-manieth pair of its first and of its second image each is."""
+    """For pairs in order: its rank among the pairs of its first and of its second image."""
     ends = np.stack([one, two], 1).reshape(-1)
     order = np.argsort(ends, kind="stable")
     sorted_ends = ends[order]

@@ -17,10 +17,12 @@ from ..page.pictures import described, strip
 from ..protocol import PagePart, Section, Table
 from .exact import ExactCopies, Shared
 from .groups import Copies
-from .shown_pairs import PAIRS, Crossing, cards, choose, crossing_pairs, where
+from .shown_pairs import Crossing, cards, choose, crossing_pairs, where
 
 Rows = npt.NDArray[np.int64]
 
+PAIRS = 24
+"""Pairs shown across splits, and as many under different labels."""
 GROUPS, OF_A_GROUP = 8, 30
 """Groups shown, and images of each."""
 _EXACT = 8
@@ -150,7 +152,7 @@ def _shared(copies: Copies, crossing: Crossing) -> dict[str, Any]:
         places = np.flatnonzero(same[:, 0] == same[:, 1])
         chosen = choose(copies, places, crossing.rows, most=PAIRS // 2)
     else:
-        chosen = choose(copies, across, crossing.rows)
+        chosen = choose(copies, across, crossing.rows, most=PAIRS)
     both = list(zip(copies.exact.shared, copies.shared, strict=True))
     return {
         "rows": [
@@ -223,7 +225,7 @@ def _copies_of(image_set: ImageSet, rows: Rows) -> dict[str, Any]:
 def _conflicts(copies: Copies, crossing: Crossing) -> dict[str, Any]:
     image_set = copies.image_set
     exact = sorted(copies.exact.conflicts, key=len, reverse=True)
-    chosen = choose(copies, copies.conflicts, crossing.rows)
+    chosen = choose(copies, copies.conflicts, crossing.rows, most=PAIRS)
     between = Counter(
         tuple(sorted(image_set.classes[label] for label in pair))
         for pair in image_set.labels[copies.near.pairs[copies.conflicts]].tolist()

@@ -19,8 +19,6 @@ from .laid import laid_on
 
 Rows = npt.NDArray[np.int64]
 
-PAIRS = 24
-"""Pairs shown across splits, and as many under different labels."""
 _BETWEEN = 0.8
 """Confidence of the pairs in between: most pairs are far above it."""
 _FAR = 40
@@ -79,9 +77,7 @@ def where(image_set: ImageSet, rows: Rows) -> list[tuple[str, int]]:
     return [*across, *within]
 
 
-def choose(
-    copies: Copies, places: Rows, rows: Rows, most: int = PAIRS
-) -> list[tuple[str, list[int]]]:
+def choose(copies: Copies, places: Rows, rows: Rows, most: int) -> list[tuple[str, list[int]]]:
     """Of pairs, surest first: the surest, some in between, the weakest.
 
     Different groups and different splits come first, so that one photograph does not fill the page.

@@ -42,8 +42,9 @@ class FileNames:
                 Finding(
                     _CHECK,
                     Level.LOOK,
-                    f"{counted(files, 'file has', 'files have')} a different class in the name than "
-                    f"in the folder: {which}. The folder is used as the label.",
+                    f"{counted(files, 'file is', 'files are')} named after another class than "
+                    f"{'its' if files == 1 else 'their'} folder: {which}. The folder is used as "
+                    "the label.",
                     "Look at some of them: either the names are wrong or the labels are.",
                 )
             )

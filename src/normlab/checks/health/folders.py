@@ -57,10 +57,10 @@ class Folders:
                 Finding(
                     _CHECK,
                     Level.INVALID,
-                    f"{counted(len(self.shared), 'pair')} of classes {'share' if several else 'shares'} "
-                    f"most of {'their' if several else 'its'} images: {pairs}. "
-                    f"{percent(share)} of the different images in the smaller of {one} and {two} are "
-                    "in both, so no network can be right about them.",
+                    f"{counted(len(self.shared), 'pair')} of classes "
+                    f"{'share' if several else 'shares'} most images: {pairs}. {percent(share)} of "
+                    f"the different images in the smaller of {one} and {two} are in both, so no "
+                    "network can be right about them.",
                     "Merge these classes, or remove the copies.",
                 )
             )

@@ -1,4 +1,4 @@
-"""A few numbers an image, read from the pixels the network sees, in one pass over a source."""
+"""A few numbers per image, measured from the pixels the network sees in one pass."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .frames import Frames
 
 Floats = npt.NDArray[np.float32]
 
-_STAGE = "Looking at the pixels"
+_STAGE = "Measuring pixels"
 _NEAR = 16
 _GREY_MEAN = 3.0
 _GREY_LEVELS = 16
@@ -23,10 +23,10 @@ _GREY_SHARE = 0.005
 
 @dataclass(frozen=True)
 class PixelMeasures:
-    """A row an image; levels are from 0 to 255.
+    """One row per image; levels are from 0 to 255.
 
     Attributes:
-        frames: what lies around the picture.
+        frames: what surrounds the picture.
         black: (n, 4), by ``frames.CORNERS``: share of the pixels within 16 levels of black in the
             triangle whose legs are a quarter of the side; ``white`` likewise.
         borders: (n, 8): mean of the outermost line, by ``frames.SIDES``, then the standard
@@ -36,9 +36,9 @@ class PixelMeasures:
         contrast: (n, 1): standard deviation of the channels' mean.
         sharpness: (n, 2): logarithms of the variance of the Laplacian, and of that variance over
             the variance of the image.
-        colourfulness: (n, 1): mean over the pixels of largest less smallest channel.
-        grey: no pixel has a colour, but for the noise of compression: that mean is at most 3, and
-            at most 0.5 % of the pixels exceed 16. Never so for images of one channel.
+        colourfulness: (n, 1): mean over the pixels of the largest minus the smallest channel.
+        grey: no pixel has a colour, apart from compression noise: that mean is at most 3, and at
+            most 0.5 % of the pixels exceed 16. Never true for images with one channel.
     """
 
     frames: Frames
@@ -106,7 +106,7 @@ def _measured(images: npt.NDArray[np.uint8]) -> tuple[Frames, dict[str, npt.NDAr
 
 
 def _triangles(near: npt.NDArray[np.bool_]) -> Floats:
-    """(n, 4): the share of each corner's triangle that is so, by ``frames.CORNERS``."""
+    """(n, 4): the share of each corner's triangle that is near, by ``frames.CORNERS``."""
     legs = max(near.shape[1] // 4, 2)
     rows, columns = np.indices((legs, legs))
     inside = rows + columns < legs

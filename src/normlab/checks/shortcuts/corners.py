@@ -211,9 +211,7 @@ def _corners(image_set: ImageSet, frames: Frames, rows: Rows) -> FilledCorners:
                 )
     above = {mark.kind for mark in marked if mark.above}
     marked = [mark for mark in marked if mark.above or mark.kind not in above]
-    names = {
-        row: str(image_set.names[row]) for mark in marked for row in mark.having + mark.lacking
-    }
+    examples = (row for mark in marked for row in mark.having + mark.lacking)
     return FilledCorners(
         classes=image_set.classes,
         images=tuple(images.tolist()),
@@ -221,7 +219,7 @@ def _corners(image_set: ImageSet, frames: Frames, rows: Rows) -> FilledCorners:
         colours=tuple(colours.tolist()),
         ground=tuple(np.array(COLOURS)[ground].tolist()),
         marked=tuple(sorted(marked, key=lambda mark: -mark.difference)),
-        _names=names,
+        _names={row: str(image_set.names[row]) for row in examples},
     )
 
 
