@@ -173,7 +173,7 @@ def test_names_that_carry_another_class(cache: Path, write: Make) -> None:
     assert result.file_names.misnamed == (("Sarus-Crane", "House-Crow", 5),)
     finding = only(result, "file-names")
     assert finding.level is Level.LOOK
-    assert "5 of Sarus-Crane are named House-Crow" in finding.sentence
+    assert "5 in Sarus-Crane are named House-Crow" in finding.sentence
 
 
 def test_a_class_named_by_a_common_word_says_nothing(cache: Path, write: Make) -> None:

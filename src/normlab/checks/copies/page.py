@@ -93,9 +93,11 @@ def near_part(copies: Copies) -> PagePart:
                 "grows with the number of details that agree. How well different images can be "
                 "made to agree depends on the class, so pairs drawn at random within each class "
                 "are aligned in the same way. A pair counts as a copy if its evidence is six "
-                "robust standard deviations above theirs, and if colours and details agree.",
+                "robust standard deviations above theirs, and if colours and details agree. "
+                "Frames of a burst that show one scene count as copies, because they are not "
+                "independent images.",
             ),
-            ("Groups", "are formed by pairs under the same label."),
+            ("Groups", "are formed by pairs with the same label."),
         ),
         limits=(
             "Crops to less than about 60 % of the side, and pictures that are mostly covered.",

@@ -90,7 +90,7 @@ class Balance:
             check,
             Level.LOOK,
             f"{counted(len(self.skipped), 'file')} cannot be used, for example {file}. "
-            f"Reasons: {'; '.join(f'{reason} ({count:,})' for reason, count in reasons)}.",
+            f"Reasons: {'; '.join(f'the file {reason} ({count:,})' for reason, count in reasons)}.",
             "Fix or remove them. A study refuses to run with them unless told to skip them.",
         )
 

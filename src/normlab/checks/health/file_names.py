@@ -36,15 +36,14 @@ class FileNames:
         if self.misnamed:
             files = sum(count for _, _, count in self.misnamed)
             which = shortened(
-                f"{count:,} of {name} are named {other}" for name, other, count in self.misnamed
+                f"{count:,} in {name} are named {other}" for name, other, count in self.misnamed
             )
             found.append(
                 Finding(
                     _CHECK,
                     Level.LOOK,
-                    f"{counted(files, 'file is', 'files are')} named after another class than "
-                    f"{'its' if files == 1 else 'their'} folder: {which}. The folder is used as "
-                    "the label.",
+                    f"{counted(files, 'file')} carry the name of a class other than their folder: "
+                    f"{which}. The folder is used as the label.",
                     "Look at some of them: either the names are wrong or the labels are.",
                 )
             )

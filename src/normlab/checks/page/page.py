@@ -5,6 +5,7 @@ It knows no check: each brings its sections, style, script and words (:class:`..
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -23,6 +24,8 @@ from ..protocol import PagePart, Section
 if TYPE_CHECKING:
     from jinja2 import Environment
     from markupsafe import Markup
+
+_OPTION = re.compile(r"--[a-z][\w-]*")
 
 
 def render(check: DataCheck, *, more: Sequence[PagePart] = (), command: str) -> str:
@@ -56,7 +59,7 @@ def render(check: DataCheck, *, more: Sequence[PagePart] = (), command: str) -> 
         method=[said for part in parts for said in part.method],
         limits=[limit for part in parts for limit in part.limits],
         method_facts=_method_facts(check, parts),
-        command=command,
+        command=_unbroken(command),
         tables=[table for part in parts for table in part.tables],
         css=Markup("").join(
             [
@@ -131,6 +134,14 @@ def _verdict(findings: Sequence[Finding]) -> str:
     return "The check found no problem."
 
 
+def _unbroken(text: str) -> Markup:
+    """Text whose percentages and command-line options are never split between two lines."""
+    from markupsafe import Markup, escape
+
+    joined = str(escape(text)).replace(" %", "\N{NO-BREAK SPACE}%")
+    return Markup(_OPTION.sub(r'<span class="option">\g<0></span>', joined))
+
+
 def _deserve(count: int) -> str:
     return "deserves" if count == 1 else "deserve"
 
@@ -139,8 +150,8 @@ def _finding(finding: Finding, sections: Sequence[Section]) -> dict[str, object]
     return {
         "level": finding.level.name.lower(),
         "words": str(finding.level),
-        "sentence": finding.sentence,
-        "advice": finding.advice,
+        "sentence": _unbroken(finding.sentence),
+        "advice": _unbroken(finding.advice),
         "section": next(
             (section for section in sections if finding.check in section.explains), None
         ),

@@ -82,7 +82,7 @@ class Shortcuts:
 
     def _finding(self, cue: CueResult) -> Finding:
         away = [name for name, _ in cue.gives_away]
-        given = f" This gives away {shortened(away)}." if away else ""
+        given = f" It gives away {shortened(away)}." if away else ""
         told = f"{cue.sentence()}.{given}"
         if cue.name == "name-words" and self.named_by_class >= 0.5:
             return Finding(
@@ -110,7 +110,7 @@ class Shortcuts:
         return Finding(
             CHECK,
             Level.LOOK,
-            f"{told} This can reach the network: resizing and compression leave traces.",
+            f"{told} A network can see it, because resizing and compression leave traces.",
             "Take the images of all classes from the same source, at the same size and quality.",
         )
 
