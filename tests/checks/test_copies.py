@@ -221,9 +221,9 @@ def test_a_written_split_is_read_by_content(
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (None, "There is no split file"),
+        (None, "does not exist"),
         ("{", "cannot be read as a split file"),
-        ('{"format": "else"}', "is no split file"),
+        ('{"format": "else"}', "is not a split file"),
         ('{"format": "normlab split 1", "images": {}}', "damaged split file"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What is asked of the data: where from, which size, how many, how split."""
+"""Which data: from where, at which size, how many images, how split."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ def _whole(name: str, value: object, least: int, most: int | None = None) -> Non
     good = isinstance(value, int) and not isinstance(value, bool)
     if not (good and least <= value and (most is None or value <= most)):  # type: ignore[operator]
         upto = "" if most is None else f" and at most {most}"
-        raise InputError(f"{name} must be a whole number of at least {least}{upto}, got {value!r}.")
+        raise InputError(f"{name} must be a whole number of at least {least}{upto}, not {value!r}.")
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """All that decides which images a study sees.
+    """Everything that decides which images a study sees.
 
     Attributes:
         source: ``digits`` (1,797 real 8x8 images that come with scikit-learn), or a folder:
             class folders with or without train, val and test above them, IDX files, or CIFAR-10
             batches.
-        image_size: side of the square images; None takes the source's own up to 64, else 64.
-        limit_per_class: at most so many training images of each class, val and test in proportion.
-        val_fraction: share of train that becomes val where the source has no val.
-        test_fraction: share of train that becomes test where the source has no test.
+        image_size: side of the square images; None uses the source's own up to 64, otherwise 64.
+        limit_per_class: at most this many training images per class, val and test in proportion.
+        val_fraction: share of train that becomes val if the source has no val.
+        test_fraction: share of train that becomes test if the source has no test.
         split_seed: the seed of both, and of the draw for ``limit_per_class``.
         skip_bad: leave out files that cannot be read, instead of stopping.
-        split: a split file that says which image, known by its content, is in which split; the
-            source's own splits and the fractions play no part then.
+        split: a split file that says which image, identified by its content, is in which split; the
+            source's own splits and the fractions are then ignored.
     """
 
     source: str = "digits"
@@ -48,7 +48,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         if not isinstance(self.source, str) or not self.source.strip():
-            raise InputError(f"source must be a folder or the word digits, got {self.source!r}.")
+            raise InputError(f"source must be a folder or the word digits, not {self.source!r}.")
         if self.image_size is not None:
             _whole("image_size", self.image_size, MIN_SIZE, MAX_SIZE)
         if self.limit_per_class is not None:
@@ -57,15 +57,15 @@ class DataConfig:
             value = getattr(self, name)
             real = isinstance(value, Real) and not isinstance(value, bool)
             if not (real and math.isfinite(value) and 0 < value < 1):
-                raise InputError(f"{name} must lie between 0 and 1, got {value!r}.")
+                raise InputError(f"{name} must be between 0 and 1, not {value!r}.")
         if self.val_fraction + self.test_fraction >= 1:
             raise InputError(
                 f"val_fraction {self.val_fraction} and test_fraction {self.test_fraction} leave "
-                "nothing to train on: together they must stay below 1."
+                "nothing to train on: their sum must be below 1."
             )
         if not isinstance(self.split_seed, int) or isinstance(self.split_seed, bool):
-            raise InputError(f"split_seed must be a whole number, got {self.split_seed!r}.")
+            raise InputError(f"split_seed must be a whole number, not {self.split_seed!r}.")
         if not isinstance(self.skip_bad, bool):
-            raise InputError(f"skip_bad must be true or false, got {self.skip_bad!r}.")
+            raise InputError(f"skip_bad must be true or false, not {self.skip_bad!r}.")
         if self.split is not None and (not isinstance(self.split, str) or not self.split.strip()):
-            raise InputError(f"split must be the path of a split file, got {self.split!r}.")
+            raise InputError(f"split must be the path of a split file, not {self.split!r}.")
