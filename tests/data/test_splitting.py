@@ -127,7 +127,7 @@ def test_at_least_one_image_of_each_class_stays() -> None:
         "val": 10,
         "test": 10,
     }
-    assert "Limited to 1 training image a class" in data.notes[1]
+    assert "Limited to 1 training image per class" in data.notes[1]
 
 
 @pytest.mark.parametrize("most", [10_000, 200])

@@ -1,4 +1,4 @@
-"""What every source gives: names, labels and splits at once, pixels on demand."""
+"""What every source provides: names, labels and splits at once, pixels on demand."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ class Listing:
 
     Attributes:
         kind: ``digits``, ``folder``, ``idx`` or ``cifar``.
-        source: how the source is named in what is written: a resolved path, or ``digits``.
+        source: its name in files: a resolved path, or ``digits``.
         name: short, for folder names and titles.
         channels: 1 or 3.
         names: path of each image inside the source, in the order of splits and names.
         labels: index of each image's class.
-        found: rows of each split that the source has; all rows are under train where it has none.
-        stamp: what tells one version of the files from another, a row an image or a row a file.
+        found: rows of each split that the source has; all rows are under train if it has none.
+        stamp: what distinguishes one version of the files from another, one row per image or file.
         root: the folder below which the names are paths of files; None for arrays.
         arrays: for array sources, all images as (n, H, W, C), read when first needed.
         side: for array sources, the shorter side of the images.
-        has_splits: whether train, as found, was called so by the source.
+        has_splits: whether the source itself has a train split.
         fractions: shares of train that become val and test where the source lacks them and
             nobody asks for others.
     """

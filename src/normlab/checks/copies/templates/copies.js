@@ -1,7 +1,5 @@
 (() => {
   "use strict";
-  const root = document.documentElement;
-
   // Pressing the laid picture switches to the second one and back.
   for (const pair of document.querySelectorAll(".pair")) {
     const laid = pair.querySelector(".laid img");
@@ -20,9 +18,8 @@
       button.setAttribute("aria-pressed", String(flipped));
       laid.src = flipped ? second.src : own.src;
       laid.alt = flipped ? second.alt : own.alt;
-      words.textContent = flipped ? "the second" : own.words;
+      words.textContent = flipped ? "second" : own.words;
     });
   }
   for (const hint of document.querySelectorAll(".flip-hint")) hint.hidden = false;
-  root.dataset.ready = "";
 })();
