@@ -35,6 +35,12 @@ class DataConfig:
         skip_bad: leave out files that cannot be read, instead of stopping.
         split: a split file that says which image, known by its content, is in which split; the
             source's own splits and the fractions play no part then.
+
+    >>> DataConfig("photos", image_size=64).val_fraction
+    0.15
+    >>> DataConfig(image_size=4)
+    Traceback (most recent call last):
+    normlab.errors.InputError: image_size must be a whole number of at least 8 and at most 1024, got 4.
     """
 
     source: str = "digits"

@@ -27,6 +27,15 @@ class RunConfig:
 
     Raises:
         InputError: an impossible value, naming the field, the value and what is possible.
+
+    >>> config = RunConfig(norm="gn:groups=4", batch_size=8, accumulate=4)
+    >>> config.images_per_update, config.lr
+    (32, 0.02)
+    >>> RunConfig.from_dict(config.to_dict()) == config
+    True
+    >>> RunConfig(epochs=0)
+    Traceback (most recent call last):
+    normlab.errors.InputError: epochs must be >= 1, got 0
     """
 
     norm: str = _setting("bn", "Normalization, with options after a colon (gn:groups=4).")
@@ -92,6 +101,11 @@ class RunConfig:
 
         With the budget ``epochs`` an epoch is one pass, and its last update may be of fewer
         images; with ``updates`` it is ceil(images / reference_batch) updates.
+
+        >>> RunConfig(batch_size=8).updates_per_epoch(1000)
+        125
+        >>> RunConfig(batch_size=8, budget="updates").updates_per_epoch(1000)
+        32
         """
         if self.budget == "updates":
             return math.ceil(images / self.reference_batch)

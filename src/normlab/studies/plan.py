@@ -68,7 +68,11 @@ class Plan:
 
 
 def presets() -> list[str]:
-    """Names of the presets that come with the package."""
+    """Names of the presets that come with the package.
+
+    >>> presets()
+    ['batch-size', 'depth', 'experiment', 'learning-rate', 'norms', 'sanity']
+    """
     folder = resources.files(__package__).joinpath("presets")
     return sorted(
         entry.name.removesuffix(".toml")
@@ -103,6 +107,12 @@ def make_plan(
 
     Raises:
         InputError: an unknown preset, field, normalization, or an impossible value.
+
+    >>> plan = make_plan("norms", {}, arms=["bn", "gn"], settings={"batch_size": [8, 32]})
+    >>> list(plan.arms)
+    ['bn,batch_size=8', 'bn,batch_size=32', 'gn,batch_size=8', 'gn,batch_size=32']
+    >>> plan.seeds, plan.rule.reference
+    ((0, 1, 2), 'bn')
     """
     stated = _read(what)
     settings = dict(settings or {})

@@ -18,7 +18,14 @@ class Verdict(StrEnum):
 
 def verdict(interval: Interval | None, margin: float) -> Verdict:
     """Equivalent if the interval lies wholly within ±margin; else better or worse if it leaves
-    out 0; else inconclusive, as where there is no interval."""
+    out 0; else inconclusive, as where there is no interval.
+
+    >>> from normlab.results.statistics import Interval
+    >>> verdict(Interval(-0.003, 0.002, 0.95), margin=0.005).value
+    'equivalent'
+    >>> verdict(Interval(-0.020, 0.004, 0.95), margin=0.005).value
+    'inconclusive'
+    """
     if interval is None:
         return Verdict.INCONCLUSIVE
     if -margin <= interval.low and interval.high <= margin:
