@@ -38,9 +38,9 @@ class DataConfig:
 
     >>> DataConfig("photos", image_size=64).val_fraction
     0.15
-    >>> DataConfig(image_size=4)
+    >>> DataConfig(limit_per_class=0)
     Traceback (most recent call last):
-    normlab.errors.InputError: image_size must be a whole number of at least 8 and at most 1024, got 4.
+    normlab.errors.InputError: limit_per_class must be a whole number of at least 1, got 0.
     """
 
     source: str = "digits"

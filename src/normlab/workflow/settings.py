@@ -19,24 +19,25 @@ from ..runs import FIELDS, RunConfig
 _HEAD = """\
 # Settings
 
-Every setting below has a name, which is its key in a study file: under `[run]` or, with a list of values
-to compare, under `[grid]`; settings of the data are under `[data]`. Where a setting has an option,
-`normlab compare` and `normlab train` take it on the command line, and `normlab.compare` takes it as a
-keyword argument. This page is printed by `python -m normlab.workflow.settings`.
+The name of a setting is its key in a study file: under `[run]` or, with a list of values to
+compare, under `[grid]`; settings of the data are under `[data]`. Where a setting has an option,
+`normlab compare` and `normlab train` take it on the command line, and `normlab.compare` takes it
+as a keyword argument. This page is printed by `python -m normlab.workflow.settings`.
 """
 
 _RUN = """\
 ## A run
 
-Everything that decides the numbers of a run, apart from its data. In `compare`, several values separated
-by commas compare that setting: `--batch-size 8,32`. There, `--arms` names the normalizations and
-`--seeds` says how many seeds to run.
+Everything that decides the numbers of a run, apart from its data. In `compare`, several values
+separated by commas compare that setting: `--batch-size 8,32`. There, `--arms` names the
+normalizations and `--seeds` says how many seeds to run.
 """
 
 _DATA = """\
 ## The data
 
-Everything that decides which images a study sees. Settings without an option can be set in a study file.
+Everything that decides which images a study sees. A setting without an option can be set in a study
+file.
 """
 
 # Where a setting of the data does not have an option of its own name, and what bounds it.
