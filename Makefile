@@ -31,7 +31,7 @@ docs: $(VENV)/.installed-dev
 
 # Runs the notebook again, so that its outputs are those of the code as it is.
 notebook: $(VENV)/.installed-dev
-	$(BIN)/jupyter execute --inplace examples/*.ipynb
+	$(BIN)/python examples/execute.py examples/*.ipynb
 
 $(VENV)/.made:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "normlab needs Python 3.11 or newer")'
