@@ -13,7 +13,18 @@ import normlab
 SOURCE = Path(normlab.__file__).parent
 
 # Room to the rooms it may import; the ground floor is open to all.
-GROUND = {"errors", "files", "foreign", "keyed", "lazy", "pages", "splits", "values"}
+GROUND = {
+    "errors",
+    "files",
+    "foreign",
+    "keyed",
+    "lazy",
+    "options",
+    "pages",
+    "places",
+    "splits",
+    "values",
+}
 ALLOWED = {
     "norms": set(),
     "runs": set(),

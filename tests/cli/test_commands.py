@@ -16,8 +16,7 @@ from PIL import Image
 from normlab.cli import main
 from normlab.errors import InputError
 from normlab.files import write_bytes, write_text, write_with
-from normlab.studies import presets
-from normlab.workflow.comparison import _command
+from normlab.studies import Request, presets
 
 ROOT = Path(__file__).parents[2]
 BIRDS = ROOT.parent / "shared/data/birds64"
@@ -49,7 +48,7 @@ def test_compare_from_photos_to_page(photos: Path, tmp_path: Path) -> None:
     command = ["compare", "--data", photos, "--arms", "bn,none", *QUICK, "--out", out]
     done = _run(*command)
     assert done.returncode == 0, done.stderr
-    for expected in ("2 classes", "2 to make (2 arms, 1 seed)", "SGD momentum 0.9", "report.html"):
+    for expected in ("2 classes", "2 to run (2 arms, 1 seed)", "SGD momentum 0.9", "report.html"):
         assert expected in done.stdout
     assert re.search(r"^bn +\d+\.\d ", done.stdout, re.MULTILINE)
     assert "\x1b" not in done.stdout  # no colours or bars where the output is no terminal
@@ -58,7 +57,7 @@ def test_compare_from_photos_to_page(photos: Path, tmp_path: Path) -> None:
     assert "nothing was run again" in again.stdout
     run = out / "runs/none/seed-0"
     inspected = _run("inspect", run)
-    assert "all 7 sites carry none" in inspected.stdout
+    assert "All 7 sites carry none" in inspected.stdout
     assert "NoNorm2d(16)" in inspected.stdout
     page = (out / "report.html").read_bytes()
     (out / "report.html").unlink()
@@ -70,7 +69,7 @@ def test_compare_from_photos_to_page(photos: Path, tmp_path: Path) -> None:
 def test_dry_run_says_what_and_how_long_and_writes_nothing(tmp_path: Path) -> None:
     done = _run("compare", "--dry-run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "21 to make (7 arms, 3 seeds)" in done.stdout
+    assert "21 to run (7 arms, 3 seeds)" in done.stdout
     assert re.search(r"Time +about \d", done.stdout)
     assert list(tmp_path.iterdir()) == []
 
@@ -82,7 +81,7 @@ def test_train_makes_one_run(tmp_path: Path) -> None:
         "--step-at", "0.3", "--step-at", "0.6", "--schedule", "step", "--out", tmp_path / "run",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "img/s" in done.stdout
+    assert "images/s" in done.stdout
     config = json.loads((tmp_path / "run/run.json").read_text())["config"]
     assert (config["norm"], config["seed"], config["optimizer"]) == ("gn:groups=4", 3, "adamw")
     assert config["step_at"] == [0.3, 0.6]
@@ -141,7 +140,7 @@ def test_presets_and_axes(
     out = ["--out", str(tmp_path / "s"), "--limit-per-class", "8", "--dry-run"]
     assert main(["compare", *preset, *out]) == 0
     said = capsys.readouterr().out
-    assert f"{runs} to make" in said
+    assert f"{runs} to run" in said
     assert f"Arms     {arms}" in said
     assert not (tmp_path / "s").exists()
 
@@ -153,12 +152,11 @@ def test_an_axis_may_hold_none_and_the_command_says_it(tmp_path: Path) -> None:
     assert (out / "runs/bn,patience=None/seed-0/run.json").is_file()
     again = _run("compare", "--patience", "1", "--arms", "bn", *QUICK, "--out", out)
     assert again.returncode == 2
-    assert "holds another question" in again.stderr
-    assert _command("norms", {"patience": [None, 2]}, {"--skip-bad": None}) == (
-        "normlab compare --patience none,2"
-    )
-    assert _command("depth", {"split": "a b.json", "seeds": None}, {"--clean-split": True}) == (
-        "normlab compare depth --clean-split --split 'a b.json'"
+    assert "another question" in again.stderr
+    assert Request.of(patience=[None, 2]).command() == "normlab compare --patience none,2"
+    assert Request.of(batch_size=[8]).command() == "normlab compare --batch-size 8,"
+    assert Request.of("depth", split="a b.json").command("x") == (
+        "normlab compare depth --split 'a b.json' --out x"
     )
 
 
@@ -206,14 +204,14 @@ def test_norms_prints_the_catalogue_and_the_docs_are_its_print(
         (["compare", "--device", "tpu"], "tpu"),
         (["compare", "--epoch", "3"], "--epochs"),
         (["compare", "batch-size", "--batch-size", "8,0"], "batch_size must be >= 1, got 0"),
-        (["compare", "--batch-size", "8,x"], "--batch-size: 'x' is no whole number"),
+        (["compare", "--batch-size", "8,x"], "batch_size must be a whole number, got 'x'"),
         (["compare", "--batch-size", "8,8"], "twice"),
         (["compare", "--budget", "steps"], "budget must be one of epochs, updates"),
         (["compare", "--patience", "0"], "patience must be >= 1"),
         (["explain", "nowhere"], "nowhere"),
         (["predict", "nowhere", "x.jpg", "--output", "f.csv"], "nowhere"),
         (["export", "nowhere", "--onnx"], "nowhere"),
-        (["export", "nowhere"], "say which format: --onnx"),
+        (["export", "nowhere"], "Choose a format: --onnx"),
         (["train", "--norm", "xn"], "unknown normalization 'xn'"),
         (["report", "nowhere"], "nowhere does not contain a study"),
         (["inspect", "nowhere"], "nowhere is not a run's folder"),
@@ -311,7 +309,7 @@ def test_stopping_leaves_a_study_that_goes_on(tmp_path: Path) -> None:
     os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does: to the whole group
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
-    assert "the same command goes on" in errors
+    assert "Run the same command to resume" in errors
     assert "Traceback" not in errors
     done = _run(*command)
     assert done.returncode == 0, done.stderr
@@ -334,7 +332,7 @@ def test_two_models_and_several_studies(
     assert main(["report", "one", "three"]) == 2
     assert "three does not contain a study" in capsys.readouterr().err
     assert main(["report"]) == 2
-    assert "name a study's folder" in capsys.readouterr().err
+    assert "Name the folder of a study" in capsys.readouterr().err
 
     runs = ["one/runs/bn/seed-0", "one/runs/none/seed-0"]
     assert main(["mcnemar", *runs]) == 0

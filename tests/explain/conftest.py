@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from normlab.data import load
-from normlab.studies import Study, make_plan, prepare_study
+from normlab.studies import Request, Study, make_plan, prepare_study
 from normlab.training import train
 
 COLOURS = {"blue": (40, 60, 220), 'green & <i>"x"': (30, 180, 60), "red": (220, 40, 30)}
@@ -48,13 +48,11 @@ def discs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def disc_study(discs: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
     """Two arms, one seed, complete."""
-    settings = {"n": 1, "epochs": 4, "batch_size": 6, "lr": 0.05, "device": "cpu"}
+    settings = {"n": 1, "epochs": 4, "batch_size": 6, "lr": 0.05}
     plan = make_plan(
-        "norms",
-        {"source": str(discs), "image_size": IMAGE_SIZE},
-        arms=["bn", "gn:groups=4"],
-        seeds=1,
-        settings=settings,
+        Request.of(
+            "norms", discs, image_size=IMAGE_SIZE, arms="bn,gn:groups=4", seeds=1, **settings
+        )
     )
     folder = tmp_path_factory.mktemp("disc-study") / "study"
     study = prepare_study(folder, plan, load(plan.data), "normlab compare")

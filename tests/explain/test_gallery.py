@@ -21,7 +21,7 @@ from normlab.explain import page, pictures
 from normlab.explain.choice import choose
 from normlab.explain.exhibit import QUANTILE, Exhibit, ExplainedModel, Seen, look
 from normlab.models import load_model
-from normlab.studies import Study, make_plan, prepare_study
+from normlab.studies import Request, Study, make_plan, prepare_study
 from normlab.training import train
 from normlab.workflow.explanation import Explanation, explain
 
@@ -365,10 +365,7 @@ def test_arms_of_different_depth_are_shown_at_their_own_last_site(
     discs: Path, tmp_path: Path
 ) -> None:
     plan = make_plan(
-        "depth",
-        {"source": str(discs), "image_size": 16},
-        seeds=1,
-        settings={"n": [2, 1], "epochs": 1, "batch_size": 6, "device": "cpu"},
+        Request.of("depth", discs, image_size=16, seeds=1, n=[2, 1], epochs=1, batch_size=6)
     )
     study = prepare_study(tmp_path / "study", plan, load(plan.data), "normlab compare depth")
     study.write()

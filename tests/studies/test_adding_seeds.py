@@ -12,7 +12,7 @@ import normlab
 from normlab.errors import InputError
 from normlab.results import read_results
 from normlab.results.statistics import judge
-from normlab.studies import make_plan
+from normlab.studies import Request, make_plan
 from normlab.workflow import Comparison
 
 SMALL: dict[str, Any] = {"limit_per_class": 12, "n": 1, "epochs": 1, "workers": 2}
@@ -90,9 +90,9 @@ def test_rules_that_cannot_be(options: dict[str, Any], message: str, tmp_path: P
 def test_a_file_states_the_rule(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text('reference = "gn"\nmargin = 0.25\n[grid]\nnorm = ["bn", "gn"]\n')
-    rule = make_plan(str(path), {}).rule
+    rule = make_plan(Request.of(str(path))).rule
     assert (rule.reference, rule.margin) == ("gn", 0.0025)
-    assert make_plan(str(path), {}, reference="bn", margin=2).rule.margin == 0.02
+    assert make_plan(Request.of(str(path), reference="bn", margin=2)).rule.margin == 0.02
     path.write_text('margin = "wide"\n')
     with pytest.raises(InputError, match="margin must be a number"):
-        make_plan(str(path), {})
+        make_plan(Request.of(str(path)))

@@ -16,7 +16,7 @@ import pytest
 import normlab
 from normlab.errors import InputError
 from normlab.results import read_curves, read_results
-from normlab.studies import make_plan
+from normlab.studies import Request, make_plan
 from normlab.workflow import Comparison, Estimate
 
 SMALL: dict[str, Any] = {"limit_per_class": 12, "n": 1, "epochs": 1, "workers": 2}
@@ -48,8 +48,9 @@ def test_the_folder_is_that_of_the_contract(study: Path) -> None:
     assert (study / "report.html").stat().st_size < 8_000_000
     assert sorted(p.name for p in (study / "runs").iterdir()) == ["bn", "gn,groups=4"]
     question = tomllib.loads((study / "study.toml").read_text())
-    assert question["command"] == (
-        "normlab compare --arms bn,gn:groups=4 --seeds 2 --limit-per-class 12 --n 1 --epochs 1"
+    assert question["calls"][0]["command"] == (
+        "normlab compare --arms bn,gn:groups=4 --seeds 2 --limit-per-class 12 --n 1 --epochs 1 "
+        f"--out {study}"
     )
     assert question["seeds"] == [0, 1]
     assert question["arms"]["gn:groups=4"] == {"norm": "gn:groups=4"}
@@ -177,7 +178,7 @@ def test_a_grid_from_a_file_names_arms_by_what_varies(tmp_path: Path) -> None:
     path.write_text(
         'title = "Mine"\nseeds = 1\n[run]\nn = 1\n[grid]\nnorm = ["bn"]\nbatch_size = [8, 32]\n'
     )
-    plan = make_plan(str(path), {}, settings={"epochs": 1})
+    plan = make_plan(Request.of(str(path), epochs=1))
     assert list(plan.arms) == ["bn,batch_size=8", "bn,batch_size=32"]
     assert [c.batch_size for c in plan.arms.values()] == [8, 32]
     assert {c.epochs for c in plan.arms.values()} == {1}
@@ -185,7 +186,7 @@ def test_a_grid_from_a_file_names_arms_by_what_varies(tmp_path: Path) -> None:
 
 
 def test_the_preset_of_the_course_experiment_is_its_recipe() -> None:
-    plan = make_plan("experiment", {})
+    plan = make_plan(Request.of("experiment"))
     assert list(plan.arms) == ["torch_bn", "bn", "in", "bin", "ln", "gn", "none"]
     config = plan.config("bn", 0)
     assert (config.optimizer, config.momentum, config.weight_decay) == ("sgd", 0.0, 0.0)
@@ -212,7 +213,7 @@ def test_study_files_that_cannot_be(text: str, message: str, tmp_path: Path) -> 
     path = tmp_path / "bad.toml"
     path.write_text(text)
     with pytest.raises(InputError, match=message):
-        make_plan(str(path), {})
+        make_plan(Request.of(str(path)))
 
 
 def test_the_curves_are_read_by_the_written_rules(study: Path) -> None:

@@ -21,7 +21,7 @@ from normlab.results import Results, Run, read_results
 from normlab.results.statistics import paired_difference
 from normlab.runs import RunConfig
 from normlab.runs.same_function import SameFunction
-from normlab.studies import compare_functions, make_plan, prepare_study, same_function
+from normlab.studies import Request, compare_functions, make_plan, prepare_study, same_function
 from normlab.workflow import Comparison
 
 STEPS = 12
@@ -209,7 +209,7 @@ def test_a_mended_layer_is_asked_again(
 def test_a_joined_study_asks_what_was_asked(tmp_path: Path) -> None:
     asked: dict[str, Any] = {"n": 1, "epochs": 1, "limit_per_class": 8, "seeds": 1, "workers": 1}
     compare("norms", out=tmp_path, arms=["ln"], **asked)
-    plan = make_plan("sanity", {"limit_per_class": 8}, seeds=1, settings={"n": 1, "epochs": 1})
+    plan = make_plan(Request.of("sanity", limit_per_class=8, seeds=1, n=1, epochs=1))
     joined = prepare_study(tmp_path, plan, load(plan.data), "").plan
     assert set(joined.arms) == {"ln", "torch_bn", "bn"}
     assert joined.twins == (("torch_bn", "bn"),)
@@ -217,7 +217,7 @@ def test_a_joined_study_asks_what_was_asked(tmp_path: Path) -> None:
 
 def test_one_arm_alone_has_no_reference() -> None:
     with pytest.raises(InputError, match="needs a reference"):
-        make_plan("sanity", {}, arms=["bn"])
+        make_plan(Request.of("sanity", arms=["bn"]))
 
 
 def _said(found: SameFunction) -> sanity.Verdict:

@@ -17,7 +17,7 @@ from normlab.results import Results, Run, read_results, read_run, read_tunings
 from normlab.results.statistics import mcnemar
 from normlab.results.tuning import choose
 from normlab.runs.tuning import ChosenValue, Search
-from normlab.studies import make_plan
+from normlab.studies import Request, make_plan
 from normlab.studies.tuning import grown, make_search
 from normlab.workflow import Comparison, Estimate
 
@@ -40,7 +40,7 @@ def _trials(reached: Mapping[tuple[str, Any], list[tuple[float, float] | None]])
 
 
 def test_the_grid_is_logarithmic_about_the_shared_value() -> None:
-    plan = make_plan("norms", {})
+    plan = make_plan(Request.of("norms"))
     assert make_search("lr", plan).values == (0.002, 0.0063, 0.02, 0.063, 0.2)
     assert make_search("batch-size", plan).values == (8, 16, 32, 64, 128)
     assert make_search("n", plan).values == (1, 2, 4, 8)
@@ -70,7 +70,7 @@ def test_the_grid_is_logarithmic_about_the_shared_value() -> None:
 )
 def test_what_cannot_be_tuned(text: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        make_search(text, make_plan("norms", {}))
+        make_search(text, make_plan(Request.of("norms")))
 
 
 def test_validation_chooses_by_accuracy_then_loss_and_not_what_diverged() -> None:
@@ -95,7 +95,7 @@ def test_validation_chooses_by_accuracy_then_loss_and_not_what_diverged() -> Non
 
 
 def test_the_grid_grows_at_the_edge_until_its_limit() -> None:
-    base = make_plan("norms", {}).arms["bn"]
+    base = make_plan(Request.of("norms")).arms["bn"]
     inside, high = ChosenValue("bn", 0.02, ""), ChosenValue("gn", 0.04, "", "highest")
     low = ChosenValue("ln", 0.01, "", "lowest")
     assert grown(LR, LR.values, [inside], base) == (LR.values, "")

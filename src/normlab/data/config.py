@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from numbers import Real
 
 from ..errors import InputError
+from ..options import option
 
 MIN_SIZE = 8
 MAX_SIZE = 1024
@@ -43,14 +44,29 @@ class DataConfig:
     normlab.errors.InputError: limit_per_class must be a whole number of at least 1, got 0.
     """
 
-    source: str = "digits"
-    image_size: int | None = None
-    limit_per_class: int | None = None
-    val_fraction: float = 0.15
-    test_fraction: float = 0.15
-    split_seed: int = 0
-    skip_bad: bool = False
-    split: str | None = None
+    source: str = option(
+        "digits",
+        "digits, or a folder: class folders (with or without train, val and test above them), IDX "
+        "files, or CIFAR-10 batches.",
+    )
+    image_size: int | None = option(
+        None, "Side of the images in pixels. [default: native size, capped at 64]"
+    )
+    limit_per_class: int | None = option(
+        None, "At most this many training images per class; val and test in proportion."
+    )
+    val_fraction: float = option(
+        0.15, "Share of train that becomes val where the source has no val. [default: 0.15]"
+    )
+    test_fraction: float = option(
+        0.15, "Share of train that becomes test where the source has no test. [default: 0.15]"
+    )
+    split_seed: int = option(0, "Seed of splits that the source lacks, and of the limit.")
+    skip_bad: bool = option(False, "Leave out files that are not usable images, and count them.")
+    split: str | None = option(
+        None,
+        "A split file (from check-data --write-split) that says which image is in which split.",
+    )
 
     def __post_init__(self) -> None:
         if not isinstance(self.source, str) or not self.source.strip():

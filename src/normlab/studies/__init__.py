@@ -1,16 +1,45 @@
-"""Asking: a grid of runs, its folder, and the processes that make the runs."""
+"""Asking: a grid of runs, its folder, and the processes that make the runs.
 
-from .estimate import estimate_seconds
-from .memory import keep_memory
-from .plan import Plan, make_plan, presets
-from .progress import Reporter, RunProgress
-from .runner import carry_out, default_workers
-from .same_function import compare_functions
-from .study import Study, prepare_study, recorded_data
+Light to import: what needs torch is loaded when it is first asked for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..lazy import names_of
+
+if TYPE_CHECKING:
+    from .allocator import keep_memory
+    from .estimate import estimate_seconds
+    from .plan import Plan, make_plan, presets
+    from .progress import Reporter, RunProgress
+    from .request import Request
+    from .runner import carry_out, default_workers
+    from .same_function import compare_functions
+    from .study import Study, prepare_study, recorded_data
+
+_HOME = {
+    "Plan": "plan",
+    "Reporter": "progress",
+    "Request": "request",
+    "RunProgress": "progress",
+    "Study": "study",
+    "carry_out": "runner",
+    "compare_functions": "same_function",
+    "default_workers": "runner",
+    "estimate_seconds": "estimate",
+    "keep_memory": "allocator",
+    "make_plan": "plan",
+    "prepare_study": "study",
+    "presets": "plan",
+    "recorded_data": "study",
+}
 
 __all__ = [
     "Plan",
     "Reporter",
+    "Request",
     "RunProgress",
     "Study",
     "carry_out",
@@ -23,3 +52,5 @@ __all__ = [
     "presets",
     "recorded_data",
 ]
+
+__getattr__, __dir__ = names_of(__name__, _HOME)

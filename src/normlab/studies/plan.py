@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from importlib import resources
 from pathlib import Path
@@ -12,8 +12,10 @@ from typing import Any
 
 from ..data import DataConfig
 from ..errors import InputError, did_you_mean
+from ..options import takes_several
 from ..runs import FIELDS, RunConfig, check_fields
 from ..runs.rule import Rule, checked_margin, default_reference, looks_up_to, pairs
+from .request import Request
 
 CHECKS = ("same-function",)
 """What a study file may ask of its arms besides training them."""
@@ -81,29 +83,8 @@ def presets() -> list[str]:
     )
 
 
-def make_plan(
-    what: str,
-    data: Mapping[str, Any],
-    *,
-    arms: Sequence[str] | None = None,
-    seeds: int | None = None,
-    settings: Mapping[str, Any] | None = None,
-    reference: str | None = None,
-    margin: float | None = None,
-    until_decided: bool = False,
-) -> Plan:
-    """Make a plan from a preset or a TOML file and what the caller sets in addition.
-
-    Args:
-        what: a preset's name, or a path ending in ``.toml``.
-        data: fields of ``DataConfig`` that the caller sets.
-        arms: normalizations, in place of the grid's.
-        seeds: how many; seeds count from 0.
-        settings: fields of ``RunConfig`` that the caller sets, over the file's. A list of values
-            (where the field's value is no list itself) is an axis of the grid.
-        reference: the arm or layer that the others are compared with.
-        margin: the largest difference that does not matter, in points.
-        until_decided: seeds are added at looks fixed beforehand; ``seeds`` is then the last look.
+def make_plan(request: Request) -> Plan:
+    """Make a plan from a preset or a TOML file and what a request sets in addition.
 
     Raises:
         InputError: an unknown preset, field, normalization, or an impossible value.
@@ -114,36 +95,34 @@ def make_plan(
     >>> plan.seeds, plan.rule.reference
     ((0, 1, 2), 'bn')
     """
-    stated = _read(what)
-    settings = dict(settings or {})
-    check_fields(settings)
+    what = request.what
+    stated = read_stated(what)
+    settings = dict(request.settings)
     grid: dict[str, list[Any]] = dict(stated.get("grid", {}))
-    if arms is not None:
-        grid["norm"] = list(arms)
-    elif "norm" in settings:
-        grid["norm"] = [settings.pop("norm")]
+    if request.arms is not None:
+        grid["norm"] = list(request.arms)
     for name, value in list(settings.items()):
-        several = isinstance(value, list) and not isinstance(FIELDS[name].default, tuple)
+        several = isinstance(value, list) and not takes_several(FIELDS[name])
         if several or name in grid:
             grid[name] = list(settings.pop(name)) if several else [settings.pop(name)]
     for name in ("seed", "device", "threads"):
         if name in grid:
             raise InputError(f"{name} cannot be varied by a grid in {what}")
     named = _arms(grid, {**stated.get("run", {}), **settings}, what)
-    count = seeds if seeds is not None else stated.get("seeds", 3)
+    count = request.seeds if request.seeds is not None else stated.get("seeds", 3)
     if not isinstance(count, int) or isinstance(count, bool) or count < 1:
         raise InputError(f"seeds must be a whole number of at least 1, got {count!r}")
-    looks = looks_up_to(seeds) if until_decided else ()
-    rule, given = _rule(stated, reference, margin, looks)
-    if looks and seeds is not None:
+    looks = looks_up_to(request.seeds) if request.until_decided else ()
+    rule, given = _rule(stated, request.reference, request.margin, looks)
+    if looks and request.seeds is not None:
         given |= {"looks"}
     plan = Plan(
         what=Path(what).stem,
-        title=stated.get("title", Path(what).stem),
+        title=request.title or stated.get("title", Path(what).stem),
         arms=named,
         varied=("norm", *(name for name in grid if name != "norm")),
         seeds=tuple(range(looks[0] if looks else count)),
-        data=_data_config({**stated.get("data", {}), **data}, what),
+        data=_data_config({**stated.get("data", {}), **request.data}, what),
         rule=rule,
         stated=given,
         twins=_twins(named, _checked_checks(stated.get("checks", []), what)),
@@ -250,7 +229,12 @@ def _checked_checks(names: Any, what: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _read(what: str) -> dict[str, Any]:
+def read_stated(what: str) -> dict[str, Any]:
+    """What a preset or a TOML file says.
+
+    Raises:
+        InputError: there is no such preset or file, or it cannot be read.
+    """
     if what.endswith(".toml"):
         path = Path(what)
         if not path.is_file():

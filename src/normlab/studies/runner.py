@@ -17,8 +17,8 @@ from ..runs import RunConfig
 from ..runs.same_function import answered, write_same_function
 from ..training import Progress, train
 from . import same_function
+from .allocator import keep_memory
 from .estimate import steps_of
-from .memory import keep_memory
 from .progress import Reporter, noting, run_name, watching
 from .study import Study
 

@@ -16,6 +16,7 @@ from .. import __version__
 from ..data import DataConfig, DataSet
 from ..errors import InputError
 from ..foreign import code_of
+from ..places import STUDIES, dated
 from ..runs import (
     FIELDS,
     SPLIT,
@@ -33,9 +34,10 @@ from ..runs import (
 )
 from ..runs.rule import Rule
 from ..runs.study_file import keep_split, read_question, write_data, write_question
+from ..runs.tuning import Search
+from ..values import read_value, write_value
 from .plan import Plan, check_reference
-
-DEFAULT_FOLDER = Path("studies")
+from .repeat import commands
 
 
 class Study:
@@ -50,19 +52,31 @@ class Study:
         folder: Path,
         plan: Plan,
         data: DataSet,
-        command: str,
+        call: str = "",
         findings: Sequence[Mapping[str, str]] = (),
+        searches: Sequence[Search] = (),
     ) -> None:
-        self.folder, self.plan, self.data, self.command = folder, plan, data, command
-        self.findings = findings
+        self.folder, self.plan, self.data, self.call = folder, plan, data, call
+        self.findings, self.searches = findings, searches
         self._code = {norm: code_of(norm) for norm in {c.norm for c in plan.arms.values()}}
 
     def write(self) -> None:
         """Write study.toml, data.json, and a copy of the split file if there is one."""
-        write_question(self.folder, _question(self.plan, self.data, self.command))
+        write_question(self.folder, self._described())
         write_data(self.folder, self.data_record())
         if self.data.config.split is not None:
             keep_split(self.folder, Path(self.data.config.split))
+
+    def _described(self) -> dict[str, Any]:
+        """What study.toml says: the question, how to repeat it, and the calls that built it."""
+        calls = list(read_question(self.folder).get("calls", ())) if is_study(self.folder) else []
+        if self.call and not (calls and calls[-1]["command"] == self.call):
+            calls.append(
+                {"command": self.call, "date": date.today().isoformat(), "normlab": __version__}
+            )
+        question = _question(self.plan, self.data, self.searches)
+        question["commands"] = commands(question, self.data.source, self.folder)
+        return {**question, "calls": calls}
 
     def data_record(self) -> dict[str, Any]:
         """What data.json says: the data set and the findings of its check."""
@@ -118,8 +132,9 @@ def prepare_study(
     out: Path | None,
     plan: Plan,
     data: DataSet,
-    command: str,
+    call: str = "",
     findings: Sequence[Mapping[str, str]] = (),
+    search: Search | None = None,
 ) -> Study:
     """Find out which folder a study belongs to; nothing is written before :meth:`Study.write`.
 
@@ -128,22 +143,26 @@ def prepare_study(
             names a dated one.
         plan: what is asked.
         data: the data set, loaded.
-        command: how to repeat it, kept in study.toml.
+        call: the command or the call in Python, kept in study.toml.
         findings: of the check of the data, kept in data.json.
+        search: what is tuned.
 
     Raises:
         InputError: the folder holds another question, or something else; the reference is no arm
             of the study.
     """
     folder = out if out is not None else _default_folder(plan, data)
+    searches = [] if search is None else [search]
     if is_study(folder):
-        plan = _joined(read_question(folder), _question(plan, data, command), plan, folder)
+        there = read_question(folder)
+        plan = _joined(there, _question(plan, data), plan, folder)
+        searches = [*_other_searches(there, search), *searches]
     elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(
             f"{folder} is not empty and holds no study; choose another folder with --out"
         )
     check_reference(plan)
-    return Study(folder, plan, data, command, findings)
+    return Study(folder, plan, data, call, findings, searches)
 
 
 def recorded_data(run: Path, config: Mapping[str, Any]) -> DataConfig:
@@ -159,8 +178,8 @@ def recorded_data(run: Path, config: Mapping[str, Any]) -> DataConfig:
 
 
 def _default_folder(plan: Plan, data: DataSet) -> Path:
-    asked = _question(plan, data, "")
-    for path in sorted(DEFAULT_FOLDER.glob(f"*/{STUDY}"), reverse=True):
+    asked = _question(plan, data)
+    for path in sorted(STUDIES.glob(f"*/{STUDY}"), reverse=True):
         with suppress(InputError):
             there = read_question(path.parent)
             if there.get("what") == plan.what and not _differences(there, asked):
@@ -168,14 +187,37 @@ def _default_folder(plan: Plan, data: DataSet) -> Path:
     settings = {k: v for k, v in plan.base.items() if v != _default(k)}
     question = {"what": plan.what, "settings": settings, "data": data.fingerprint}
     digest = hashlib.sha256(json.dumps(question, sort_keys=True).encode()).hexdigest()[:6]
-    return DEFAULT_FOLDER / f"{date.today().isoformat()}-{plan.what}-{data.name}-{digest}"
+    return dated(STUDIES, plan.what, data.name, digest)
 
 
-def _question(plan: Plan, data: DataSet, command: str) -> dict[str, Any]:
+def _other_searches(there: Mapping[str, Any], search: Search | None) -> list[Search]:
+    """What else was tuned before."""
+    return [
+        Search(
+            known["field"],
+            read_value(known["shared"]),
+            tuple(map(read_value, known["values"])),
+            tuple(known["seeds"]),
+        )
+        for known in there.get("tuning", ())
+        if search is None or known["field"] != search.field
+    ]
+
+
+def _described_search(search: Search) -> dict[str, Any]:
+    """Values as text, since TOML has no null."""
+    return {
+        "field": search.field,
+        "shared": write_value(search.shared),
+        "values": [write_value(value) for value in search.values],
+        "seeds": list(search.seeds),
+    }
+
+
+def _question(plan: Plan, data: DataSet, searches: Sequence[Search] = ()) -> dict[str, Any]:
     return {
         "what": plan.what,
         "title": plan.title,
-        "command": command,
         "normlab": __version__,
         "seeds": list(plan.seeds),
         "varied": list(plan.varied),
@@ -184,6 +226,7 @@ def _question(plan: Plan, data: DataSet, command: str) -> dict[str, Any]:
         "run": plan.base,
         "arms": dict(plan.points),
         "verdict": plan.rule.describe(),
+        "tuning": [_described_search(search) for search in searches],
     }
 
 

@@ -155,7 +155,7 @@ def _below(
         twins=(),
     )
     folder = tuning_folder(study.folder, search.field) / name
-    return Study(folder, below, study.data, study.command, study.findings)
+    return Study(folder, below, study.data, findings=study.findings)
 
 
 def _grid(name: str, shared: Any, base: RunConfig) -> tuple[Any, ...]:

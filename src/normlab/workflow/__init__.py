@@ -11,10 +11,13 @@ from ..lazy import names_of
 
 if TYPE_CHECKING:
     from .checking import DataReport, check_data
-    from .comparison import Comparison, check_out, compare, train_one
+    from .comparison import Comparison, compare
     from .explanation import Explanation, explain
     from .exporting import export
+    from .inspection import Inspection, inspect
     from .prediction import PredictionReport, predict
+    from .reporting import compare_models, report
+    from .running import TrainedRun, train_one
     from .watching import Estimate, Watcher
 
 _HOME = {
@@ -22,15 +25,19 @@ _HOME = {
     "DataReport": "checking",
     "Estimate": "watching",
     "Explanation": "explanation",
+    "Inspection": "inspection",
     "PredictionReport": "prediction",
+    "TrainedRun": "running",
     "Watcher": "watching",
     "check_data": "checking",
-    "check_out": "comparison",
     "compare": "comparison",
+    "compare_models": "reporting",
     "explain": "explanation",
     "export": "exporting",
+    "inspect": "inspection",
     "predict": "prediction",
-    "train_one": "comparison",
+    "report": "reporting",
+    "train_one": "running",
 }
 
 __all__ = [
@@ -38,14 +45,18 @@ __all__ = [
     "DataReport",
     "Estimate",
     "Explanation",
+    "Inspection",
     "PredictionReport",
+    "TrainedRun",
     "Watcher",
     "check_data",
-    "check_out",
     "compare",
+    "compare_models",
     "explain",
     "export",
+    "inspect",
     "predict",
+    "report",
     "train_one",
 ]
 

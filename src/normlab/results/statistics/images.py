@@ -77,6 +77,7 @@ class McNemar:
 
     Attributes:
         first, second: names of the runs.
+        split: of the images.
         images: how many both predicted.
         only_first, only_second: images that one gets right and the other wrong.
         p_value: exact, two-sided: were both equally often alone in being right, so uneven a count
@@ -85,6 +86,7 @@ class McNemar:
 
     first: str
     second: str
+    split: str
     images: int
     only_first: int
     only_second: int
@@ -116,7 +118,7 @@ def mcnemar(first: Run, second: Run, *, split: str = "test") -> McNemar:
     alone = int((gained > 0).sum()), int((gained < 0).sum())
     p_value = float(binomtest(alone[0], sum(alone)).pvalue) if sum(alone) else 1.0
     names = [f"{run.arm} seed {run.seed}" for run in (first, second)]
-    return McNemar(names[0], names[1], len(gained), *alone, p_value)
+    return McNemar(names[0], names[1], split, len(gained), *alone, p_value)
 
 
 def _gained(ours: SplitPredictions, theirs: SplitPredictions, other: Run) -> npt.NDArray[np.int64]:

@@ -1,9 +1,8 @@
-"""What the terminal shows: progress bars, or plain lines where the output is no terminal."""
+"""What a terminal shows while work goes on: progress bars, or plain lines without a terminal."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -19,12 +18,12 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from .pages.words import counted, duration
+from ..pages.words import counted, duration
 
 if TYPE_CHECKING:
-    from .pages.findings import Finding
-    from .studies import Plan, RunProgress
-    from .workflow import Estimate
+    from ..studies import Plan, RunProgress
+    from ..training import Progress as RunStanding
+    from ..workflow import Estimate
 
 PLAIN_EVERY = 20.0
 """Seconds between plain lines about runs under way."""
@@ -88,22 +87,22 @@ class ConsoleWatcher(StageWatcher):
         images = ", ".join(f"{count:,} {name}" for name, count in data["images"].items())
         size, channels = data["image_size"], data["channels"]
         first = next(iter(plan.arms.values()))
-        made = f", {estimate.already} already made" if estimate.already else ""
+        made = f", {estimate.already} complete" if estimate.already else ""
         facts = [
             ("Data", f"{data['name']}: {len(data['classes'])} classes, {images}; "
                      f"{size}x{size}x{channels}"),
             ("Arms", ", ".join(plan.arms)),
             ("Recipe", recipe(plan.base)),
-            ("Network", "as the arms say" if "n" in plan.varied
+            ("Network", "varies by arm" if "n" in plan.varied
                         else f"{6 * first.n + 2} layers, shortcut {first.shortcut}"),
-            ("Runs", f"{estimate.runs} to make ({counted(len(plan.arms), 'arm')}, "
+            ("Runs", f"{estimate.runs} to run ({counted(len(plan.arms), 'arm')}, "
                      f"{counted(len(plan.seeds), 'seed')}{made}), "
                      f"{estimate.workers} side by side on {first.device}"),
             *(_rule_facts(plan, estimate)),
             *((("Checks", f"is {two} the same function as {one}?") for one, two in plan.twins)),
             ("Time", f"about {duration(estimate.seconds)}"
                      if estimate.runs or estimate.trials
-                     else "none: every run asked for is there already"),
+                     else "none: every run is complete"),
             ("Folder", str(folder)),
             *(("Note", note) for note in data["notes"]),
             *(("Finding", f"{found['level']}: {found['sentence']}")
@@ -181,6 +180,27 @@ class ConsoleWatcher(StageWatcher):
         self._lines = {}
 
 
+class RunWatcher(StageWatcher):
+    """Tells about a single run: the stages of reading, then its steps."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self._task: TaskID | None = None
+        self._told = 0.0
+
+    def advanced(self, at: RunStanding) -> None:
+        line = describe_progress(at)
+        if not self.console.is_terminal:
+            if at.step == at.steps or at.step - self._told >= at.steps / 10:
+                self._told = at.step
+                self._say(f"{line}  step {at.step}/{at.steps}")
+            return
+        bars = self._open()
+        if self._task is None:
+            self._task = bars.add_task(line, total=at.steps)
+        bars.update(self._task, description=line, completed=at.step)
+
+
 def _rule_facts(plan: Plan, estimate: Estimate) -> list[tuple[str, str]]:
     """How the study is judged, and what is tuned."""
     found = []
@@ -192,40 +212,21 @@ def _rule_facts(plan: Plan, estimate: Estimate) -> list[tuple[str, str]]:
             else ""
         )
         found.append(
-            ("Verdict", f"beside {rule.reference}, margin {100 * rule.margin:g} points{looks}")
+            (
+                "Verdict",
+                f"compared with {rule.reference}, margin {100 * rule.margin:g} points{looks}",
+            )
         )
     if estimate.tuned:
         found.append(
             (
                 "Tuning",
-                f"{counted(estimate.trials, 'trial')} to make (more if the grid has to grow), then "
-                f"{counted(estimate.tuned, 'run')} at the chosen values, less those that are there",
+                f"{counted(estimate.trials, 'trial')} to run (more if the grid grows), then "
+                f"{counted(estimate.tuned, 'run')} at the chosen values, less those "
+                "already complete",
             )
         )
     return found
-
-
-_LEVEL_STYLES = ("green", "yellow", "red")
-"""From the mildest level of a finding."""
-
-
-def data_summary(console: Console, findings: Sequence[Finding]) -> None:
-    """The findings of a data check, a verdict a line, the worst last where the eye ends."""
-    ranked = sorted(findings, key=lambda finding: finding.level.rank)
-    if not console.is_terminal:
-        for finding in ranked:
-            console.print(
-                f"{finding.level}: {finding.sentence}",
-                highlight=False, markup=False, soft_wrap=True,
-            )  # fmt: skip
-        return
-    grid = Table.grid(padding=(0, 2, 0, 0))
-    for finding in ranked:
-        said = Text(finding.sentence)
-        if finding.advice:
-            said.append(f" {finding.advice}", style="dim")
-        grid.add_row(Text(finding.level, style=_LEVEL_STYLES[finding.level.rank]), said)
-    console.print(grid)
 
 
 def progress_bars(console: Console) -> Progress:
@@ -245,10 +246,12 @@ def describe_run(run: RunProgress) -> str:
     at = run.progress
     if not at.images_per_second:  # a check, which trains in pairs
         return f"{run.name}  step {at.step}/{at.steps}"
-    return (
-        f"{run.name}  epoch {at.epoch}/{at.epochs}  loss {at.loss:.3f}  "
-        f"{at.images_per_second:,.0f} img/s"
-    )
+    return f"{run.name}  {describe_progress(at)}"
+
+
+def describe_progress(at: RunStanding) -> str:
+    """Epoch, loss, speed."""
+    return f"epoch {at.epoch}/{at.epochs}  loss {at.loss:.3f}  {at.images_per_second:,.0f} images/s"
 
 
 def recipe(fields: dict[str, Any]) -> str:
@@ -269,7 +272,7 @@ def recipe(fields: dict[str, Any]) -> str:
         if name in fields:
             parts.append(f"{label} {fields[name]}")
     if fields.get("accumulate", 1) > 1:
-        parts.append(f"{fields['accumulate']} batches an update")
+        parts.append(f"{fields['accumulate']} batches per update")
     if fields.get("budget") == "updates":
         parts.append(
             f"equal updates (an epoch: one pass in batches of {fields['reference_batch']})"

@@ -1,0 +1,59 @@
+"""All of what a terminal shows.
+
+Light to import: what needs rich's tables or a report is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..lazy import names_of
+
+if TYPE_CHECKING:
+    from .printed import (
+        print_check,
+        print_comparison,
+        print_explanation,
+        print_inspection,
+        print_line,
+        print_mcnemar,
+        print_norms,
+        print_predictions,
+        print_reports,
+        print_run,
+    )
+    from .progress import ConsoleWatcher, RunWatcher, StageWatcher
+
+_HOME = {
+    "ConsoleWatcher": "progress",
+    "RunWatcher": "progress",
+    "StageWatcher": "progress",
+    "print_check": "printed",
+    "print_comparison": "printed",
+    "print_explanation": "printed",
+    "print_inspection": "printed",
+    "print_line": "printed",
+    "print_mcnemar": "printed",
+    "print_norms": "printed",
+    "print_predictions": "printed",
+    "print_reports": "printed",
+    "print_run": "printed",
+}
+
+__all__ = [
+    "ConsoleWatcher",
+    "RunWatcher",
+    "StageWatcher",
+    "print_check",
+    "print_comparison",
+    "print_explanation",
+    "print_inspection",
+    "print_line",
+    "print_mcnemar",
+    "print_norms",
+    "print_predictions",
+    "print_reports",
+    "print_run",
+]
+
+__getattr__, __dir__ = names_of(__name__, _HOME)

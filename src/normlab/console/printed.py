@@ -1,0 +1,191 @@
+"""What a terminal shows when work is done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ..pages.words import duration
+
+if TYPE_CHECKING:
+    from ..pages.findings import Finding
+    from ..report import ReportFiles
+    from ..results import Results
+    from ..results.statistics import McNemar
+    from ..workflow import (
+        Comparison,
+        DataReport,
+        Estimate,
+        Explanation,
+        Inspection,
+        PredictionReport,
+        TrainedRun,
+    )
+
+_LEVEL_STYLES = ("green", "yellow", "red")
+"""From the mildest level of a finding."""
+
+
+def print_line(console: Console, text: str, style: str = "") -> None:
+    """One line, however long, in which nothing is markup."""
+    console.print(text, highlight=False, markup=False, soft_wrap=True, style=style)
+
+
+def print_comparison(console: Console, outcome: Comparison | Estimate) -> Path | None:
+    """What ``compare`` found; returns the page's path, None for a dry run."""
+    from ..workflow import Comparison
+
+    if not isinstance(outcome, Comparison):
+        print_line(console, "Nothing was run (--dry-run).")
+        return None
+    if outcome.runs_made == 0:
+        print_line(console, "Every run was complete already; nothing was run again.")
+    _print_results(console, outcome.results, outcome.report)
+    return outcome.report.html
+
+
+def print_reports(console: Console, made: Sequence[tuple[Results, ReportFiles]]) -> None:
+    """Several studies, one after the other."""
+    for results, files in made:
+        if len(made) > 1:
+            console.rule(str(results.folder))
+        _print_results(console, results, files)
+
+
+def print_run(console: Console, made: TrainedRun) -> None:
+    """How a single run ended."""
+    record = made.record
+    print_line(console, f"{record['status']}, {duration(record['seconds'])}")
+    for split, metrics in (record["metrics"] or {}).items():
+        print_line(
+            console,
+            f"{split:6} accuracy {100 * metrics['accuracy']:.2f} %  "
+            f"macro F1 {100 * metrics['macro_f1']:.2f} %  loss {metrics['loss']:.4f}",
+        )
+    _print_paths(console, Run=made.folder)
+
+
+def print_mcnemar(console: Console, found: McNemar) -> None:
+    """Two models on the same images."""
+    ahead = "more" if found.difference >= 0 else "less"
+    for line in (
+        f"{found.first} and {found.second} on {found.images:,} {found.split} images:",
+        f"Only the first is right on {found.only_first}, only the second on {found.only_second}; "
+        f"the first is {abs(100 * found.difference):.2f} points {ahead} accurate.",
+        f"Exact p-value {found.p_value:.3g}: the probability of a count at least this uneven if "
+        "both models were right equally often where they differ.",
+        "This compares two checkpoints, not two methods; another seed is another checkpoint.",
+    ):
+        print_line(console, line)
+
+
+def print_explanation(console: Console, made: Explanation) -> None:
+    """Where a gallery is, and what was left out of it."""
+    for note in made.notes:
+        print_line(console, note)
+    _print_paths(console, Page=made.page, Folder=made.folder)
+
+
+def print_check(console: Console, made: DataReport) -> None:
+    """The findings of a check of data, one per line, the worst last where the eye ends."""
+    _print_findings(console, made.findings)
+    for note in made.split_notes:
+        print_line(console, f"Split    {note}")
+    if made.split is not None:
+        _print_paths(console, Split=made.split)
+    _print_paths(console, Page=made.page, Folder=made.folder)
+
+
+def print_predictions(console: Console, errors: Console, made: PredictionReport) -> None:
+    """How many images were predicted, and which could not be read."""
+    for name, reason in made.unreadable.items():
+        print_line(errors, f"normlab: {name} {reason}")
+    print_line(console, f"{made.rows:,} rows in {made.output}")
+
+
+def print_inspection(console: Console, found: Inspection) -> None:
+    """The layer at every site, and the model's card."""
+    print_line(console, str(found.folder))
+    table = Table("site", "channels", "layer")
+    for site in found.sites:
+        table.add_row(site.name, str(site.channels), site.detail)
+    console.print(table)
+    for name, value in _card_lines(found.card):
+        print_line(console, f"{name:<13}{value}")
+    print_line(
+        console,
+        f"{found.layers} layers, {found.parameters:,} parameters. All {len(found.sites)} sites "
+        f"carry {found.norm}; there is no other normalization in the network.",
+    )
+
+
+def print_norms(console: Console) -> None:
+    """The catalogue of normalizations."""
+    from ..norms import CATALOG
+    from ..norms.describe import facts
+
+    for spec in CATALOG.values():
+        console.print(f"[bold]{spec.name}[/bold]  {spec.title}", highlight=False)
+        for name, value in facts(spec).items():
+            console.print(f"    {name:<14}", value, markup=False, highlight=False, soft_wrap=True)
+        console.print()
+
+
+def _print_results(console: Console, results: Results, files: ReportFiles) -> None:
+    """The table, one line per verdict, one per finding, and where the page is."""
+    from ..report import terminal
+
+    console.print()
+    console.print(terminal.table(results, console.width))
+    console.print()
+    for line in terminal.verdict_lines(results):
+        print_line(console, line)
+    findings = terminal.finding_lines(results)
+    if findings:
+        console.print()
+    for line in findings:
+        print_line(console, line)
+    console.print()
+    _print_paths(console, Page=files.html, Folder=results.folder)
+
+
+def _print_findings(console: Console, findings: Iterable[Finding]) -> None:
+    ranked = sorted(findings, key=lambda finding: finding.level.rank)
+    if not console.is_terminal:
+        for finding in ranked:
+            print_line(console, f"{finding.level}: {finding.sentence}")
+        return
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    for finding in ranked:
+        said = Text(finding.sentence)
+        if finding.advice:
+            said.append(f" {finding.advice}", style="dim")
+        grid.add_row(Text(finding.level, style=_LEVEL_STYLES[finding.level.rank]), said)
+    console.print(grid)
+
+
+def _print_paths(console: Console, **paths: Path) -> None:
+    for name, path in paths.items():
+        print_line(console, f"{name:<9}{path}")
+
+
+def _card_lines(card: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """A model's card, one line each; what the card lacks is left out."""
+    data, metrics = card.get("data", {}), card.get("metrics", {})
+    images = ", ".join(f"{count:,} {split}" for split, count in data.get("images", {}).items())
+    reached = ", ".join(
+        f"{split} {100 * found['accuracy']:.2f} %" for split, found in metrics.items()
+    )
+    lines = [
+        ("Arm", f"{card['arm']}, seed {card.get('seed')}" if "arm" in card else ""),
+        ("Data", f"{data.get('name')}: {images}; fingerprint {data.get('fingerprint')}"
+                 if data else ""),
+        ("Accuracy", f"{reached} (epoch {card.get('chosen_epoch')})" if metrics else ""),
+        ("Made by", str(card.get("command", ""))),
+    ]  # fmt: skip
+    return [(name, value) for name, value in lines if value]

@@ -1,0 +1,123 @@
+"""Settings declared once: default, bounds and words, for checks, help pages and commands alike."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import Field, field, fields
+from typing import Any, get_args, get_type_hints
+
+from .errors import InputError, did_you_mean
+from .values import write_value
+
+Fields = Mapping[str, Field[Any]]
+
+
+def option(default: Any, help: str, check: str = "") -> Any:
+    """A field of a dataclass with the sentence that describes it.
+
+    Args:
+        default: of the setting.
+        help: one sentence, as the help page prints it.
+        check: bounds of a number: ``">= 1"``, ``"> 0"``, ``"in [0, 1)"``, ...
+    """
+    return field(default=default, metadata={"help": help, "check": check})
+
+
+def fields_of(cls: type) -> dict[str, Field[Any]]:
+    """Name to field; ``metadata["help"]`` describes it."""
+    return {f.name: f for f in fields(cls)}
+
+
+def check_names(values: Mapping[str, Any], known: Fields, what: str) -> None:
+    """Refuse names that are not settings.
+
+    Raises:
+        InputError: with the name that was probably meant.
+    """
+    for name in values:
+        if name not in known:
+            raise InputError(
+                f"{name!r} is not {what}{did_you_mean(name, known)}. There are {', '.join(known)}."
+            )
+
+
+def checked(instance: Any) -> dict[str, Any]:
+    """Every field of a dataclass instance in its declared type and within its bounds.
+
+    Raises:
+        InputError: naming the field, the value and what is possible.
+    """
+    hints = get_type_hints(type(instance))
+    values = {}
+    for name, f in fields_of(type(instance)).items():
+        values[name] = _coerced(name, getattr(instance, name), hints[name])
+        _check_bounds(name, values[name], f.metadata["check"])
+    return values
+
+
+def takes_several(f: Field[Any]) -> bool:
+    """Whether one value of the setting is a list."""
+    return isinstance(f.default, tuple)
+
+
+def words(values: Mapping[str, Any], known: Fields) -> list[str]:
+    """Values as the words of a command line; nothing for None.
+
+    A list of values for a setting that takes one is an axis, written with commas; an axis with
+    one value has a comma after it.
+    """
+    written: list[str] = []
+    for name, value in values.items():
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            written.append(f"--{flag}" if value else f"--no-{flag}")
+        elif isinstance(value, (list, tuple)):
+            if name in known and takes_several(known[name]):
+                written += [word for item in value for word in (f"--{flag}", write_value(item))]
+            else:
+                text = ",".join(map(write_value, value))
+                written += [f"--{flag}", text if len(value) > 1 else f"{text},"]
+        elif value is not None:
+            written += [f"--{flag}", write_value(value)]
+    return written
+
+
+def _coerced(name: str, value: Any, hint: Any) -> Any:
+    """The value in the field's type, or an error: 3 is a fine float, True is not an int."""
+    choices = get_args(hint)
+    if choices and all(isinstance(choice, str) for choice in choices):
+        if value not in choices:
+            hinted = did_you_mean(str(value), choices)
+            raise InputError(f"{name} must be one of {', '.join(choices)}, got {value!r}{hinted}")
+        return value
+    if type(None) in choices:
+        return None if value is None else _coerced(name, value, choices[0])
+    if hint == tuple[float, ...]:
+        if not isinstance(value, (tuple, list)):
+            raise InputError(f"{name} must be a list of numbers, got {value!r}")
+        return tuple(_coerced(name, item, float) for item in value)
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+    good = isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        value, good = float(value), True
+    if not good:
+        raise InputError(f"{name} must be {names[hint]}, got {value!r}")
+    return value
+
+
+_BOUNDS = {
+    ">= 0": lambda v: v >= 0,
+    ">= 1": lambda v: v >= 1,
+    "> 0": lambda v: v > 0,
+    "in [0, 1)": lambda v: 0 <= v < 1,
+    "in (0, 1)": lambda v: 0 < v < 1,
+}
+
+
+def _check_bounds(name: str, value: Any, check: str) -> None:
+    if not check or value is None:
+        return
+    for item in value if isinstance(value, tuple) else (value,):
+        if not (math.isfinite(item) and _BOUNDS[check](item)):
+            raise InputError(f"{name} must be {check}, got {item!r}")

@@ -1,0 +1,146 @@
+"""The commands that reproduce a whole study in a fresh folder, whatever calls built it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..data.config import DataConfig
+from ..options import fields_of
+from ..runs import FIELDS, SPLIT
+from ..runs.rule import Rule, default_reference
+from .plan import presets, read_stated
+from .request import SETTINGS, Request
+
+OUT = "repeated"
+"""The fresh folder."""
+SANITY = "sanity"
+Point = tuple[tuple[str, Any], ...]
+"""An arm's values of what varies, its layer left out."""
+
+
+def commands(question: Mapping[str, Any], source: str, folder: Path) -> list[str]:
+    """The commands, to be called one after the other.
+
+    Arms that make up a full grid need one command; others need one for each part that does.
+
+    Args:
+        question: what study.toml says.
+        source: where the data is.
+        folder: of the study, which has a copy of the split file.
+    """
+    blocks = _blocks(question)
+    shared = _shared(question, source, folder)
+    asked = [
+        _request(question, blocks[index], shared, first=index == 0, alone=len(blocks) == 1)
+        for index in range(len(blocks))
+    ]
+    written = [request.command(OUT) for request in asked]
+    for search in question.get("tuning", ()):
+        values = ",".join(search["values"])
+        tuned = {"tune": f"{search['field']}={values}", "tune_seeds": len(search["seeds"])}
+        written.append(_with(asked[-1], tuned).command(OUT))
+    if len(blocks) == len(question.get("tuning", ())) == 1:
+        written = written[1:]  # the one with the tuning makes the study's own runs too
+    return written
+
+
+def _blocks(question: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The arms as full grids: layers, and the values of what else varies; the reference's first."""
+    points: dict[str, list[Point]] = {}
+    for arm, fields in question["arms"].items():
+        point = tuple((k, _hashable(v)) for k, v in _varied(question, fields).items())
+        points.setdefault(str(fields.get("norm", arm)), []).append(point)
+    grids: dict[tuple[Point, ...], list[str]] = {}
+    for norm, own in points.items():
+        for part in [tuple(own)] if _is_grid(own) else [(point,) for point in own]:
+            grids.setdefault(part, []).append(norm)
+    reference = Rule.read(question).reference
+    made = [{"norms": norms, "axes": _axes(part)} for part, norms in grids.items()]
+    return sorted(made, key=lambda block: not any(reference.startswith(n) for n in block["norms"]))
+
+
+def _varied(question: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: fields.get(k) for k in question.get("varied", ()) if k != "norm"}
+
+
+def _hashable(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _axes(points: Sequence[Point]) -> dict[str, list[Any]]:
+    axes: dict[str, list[Any]] = {}
+    for point in points:
+        for name, value in point:
+            if value not in axes.setdefault(name, []):
+                axes[name].append(value)
+    return axes
+
+
+def _is_grid(points: Sequence[Point]) -> bool:
+    size = 1
+    for values in _axes(points).values():
+        size *= len(values)
+    return size == len(set(points)) == len(points)
+
+
+def _shared(question: Mapping[str, Any], source: str, folder: Path) -> dict[str, Any]:
+    """The data that was asked for."""
+    asked = {
+        name: question["data"].get(name)
+        for name, f in fields_of(DataConfig).items()
+        if question["data"].get(name, f.default) != f.default
+    }
+    if asked.get("split") is not None:
+        asked["split"] = str(folder / SPLIT)
+    return {**asked, "source": source}
+
+
+def _request(
+    question: Mapping[str, Any],
+    block: Mapping[str, Any],
+    data: Mapping[str, Any],
+    *,
+    first: bool,
+    alone: bool,
+) -> Request:
+    twins = question.get("same_function")
+    what = str(question["what"])
+    if what not in presets() or bool(twins) != (what == SANITY):
+        what = SANITY if twins else "norms"
+    stated = read_stated(what)
+    rule = Rule.read(question)
+    run = {
+        name: question["run"].get(name, _default(name))
+        for name in SETTINGS
+        if name not in question.get("varied", ())
+    }
+    settings = {
+        name: value
+        for name, value in run.items()
+        if value != stated.get("run", {}).get(name, _default(name))
+    }
+    settings["device"] = question["run"].get("device", _default("device"))
+    asked: dict[str, Any] = {
+        "arms": tuple(block["norms"]),
+        "seeds": rule.looks[-1] if rule.looks else len(question["seeds"]),
+        "until_decided": bool(rule.looks),
+    }
+    if question["title"] != stated["title"]:
+        asked["title"] = question["title"]
+    if first and (not alone or rule.reference != default_reference(question["arms"])):
+        asked["reference"] = rule.reference
+    if rule.margin != Rule("").margin:
+        asked["margin"] = round(100 * rule.margin, 10)
+    return Request(what=what, **asked, data=dict(data), settings={**settings, **block["axes"]})
+
+
+def _default(name: str) -> Any:
+    value = FIELDS[name].default
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _with(request: Request, more: Mapping[str, Any]) -> Request:
+    return replace(request, **more)

@@ -1,0 +1,130 @@
+"""A request: everything that ``compare`` is asked, declared and described once.
+
+The command line's options, the arguments in Python and the recorded command all come from here.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..data.config import DataConfig
+from ..errors import InputError
+from ..options import Fields, check_names, fields_of, option, words
+from ..runs import FIELDS
+
+DATA_FIELDS = fields_of(DataConfig)
+SETTINGS: Fields = {k: f for k, f in FIELDS.items() if k not in ("norm", "seed", "device")}
+"""Settings of a run that a comparison takes as options."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What a comparison is asked.
+
+    Attributes:
+        data: fields of ``DataConfig`` that were given.
+        settings: fields of ``RunConfig`` that were given; a list of values is an axis of the grid.
+    """
+
+    what: str = option(
+        "norms",
+        "A preset (norms, experiment, sanity, batch-size, learning-rate, depth) or a TOML file "
+        "that describes a grid.",
+    )
+    title: str | None = option(None, "The title of the report. [default: the preset's]")
+    arms: tuple[str, ...] | None = option(
+        None,
+        "Normalizations, separated by commas: bn,gn:groups=4,package.module:Class. [default: the "
+        "preset's]",
+    )
+    seeds: int | None = option(None, "Number of seeds, the same for every arm. [default: 3]")
+    clean_split: bool = option(
+        False, "Search for copies first, and keep all images of one photograph in one split."
+    )
+    reference: str | None = option(
+        None, "The arm (in a grid: the layer) that the others are compared with. [default: bn]"
+    )
+    margin: float | None = option(
+        None, "The largest difference that does not matter, in points. [default: 0.5]"
+    )
+    until_decided: bool = option(
+        False,
+        "Add seeds at 3, 5, 8, 12 and 20 until every comparison is decided; --seeds is then the "
+        "last look.",
+    )
+    tune: str | None = option(
+        None,
+        "Choose a setting for each arm from the same values, on validation: lr, or with values "
+        "lr=0.01,0.03,0.1. The report shows both, shared and tuned.",
+    )
+    tune_seeds: int = option(2, "Trials per value, with seeds of their own.")
+    data: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.arms is not None and not self.arms:
+            raise InputError("arms is empty; name at least one normalization, for example bn,gn")
+        if self.data.get("split") is not None and self.clean_split:
+            raise InputError("give --split or --clean-split, not both")
+        check_names(self.settings, FIELDS, "a field of a run")
+
+    @classmethod
+    def of(cls, what: str = "norms", data: Any = None, **options: Any) -> Request:
+        """A request from flat options, as the command line and Python give them.
+
+        >>> Request.of("norms", arms="bn,gn", seeds=5, epochs=2).settings
+        {'epochs': 2}
+
+        Args:
+            what: a preset or a TOML file.
+            data: the source.
+            options: fields of ``Request``, ``DataConfig`` and ``RunConfig``; None counts as not
+                given.
+
+        Raises:
+            InputError: an unknown option, or an impossible combination.
+        """
+        given = {name: value for name, value in options.items() if value is not None}
+        if data is not None:
+            given["source"] = str(data)
+        known = {**REQUEST_FIELDS, **DATA_FIELDS, **SETTINGS, "device": FIELDS["device"]}
+        check_names(given, known, "an option of compare")
+        arms = given.get("arms")
+        if isinstance(arms, str):
+            given["arms"] = [part for part in map(str.strip, arms.split(",")) if part]
+        if arms is not None:
+            given["arms"] = tuple(given["arms"])
+        if given.get("split") is not None:
+            given["split"] = str(given["split"])
+        return cls(
+            what=what,
+            **{name: value for name, value in given.items() if name in REQUEST_FIELDS},
+            data={name: value for name, value in given.items() if name in DATA_FIELDS},
+            settings={
+                name: value
+                for name, value in given.items()
+                if name in FIELDS and name not in REQUEST_FIELDS
+            },
+        )
+
+    def command(self, out: str | None = None) -> str:
+        """The command line that asks the same."""
+        asked = {
+            name: getattr(self, name)
+            for name, f in REQUEST_FIELDS.items()
+            if name not in ("what", "arms") and getattr(self, name) != f.default
+        }
+        data = {"data" if name == "source" else name: value for name, value in self.data.items()}
+        written = ["normlab", "compare", *([self.what] if self.what != "norms" else [])]
+        first = {"data": data.pop("data", None)}
+        arms = {"arms": None if self.arms is None else ",".join(self.arms)}
+        for part in (first, arms, asked, data, self.settings, {"out": out}):
+            written += words(part, FIELDS)
+        return shlex.join(written)
+
+
+REQUEST_FIELDS = {k: f for k, f in fields_of(Request).items() if k not in ("data", "settings")}
+"""Name to field of what is neither about data nor a setting of runs."""

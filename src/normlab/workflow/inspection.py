@@ -1,0 +1,50 @@
+"""What a trained model is: its card, and the layer at every site."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from ..models import Site, check_sites, load_card, load_model
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What :func:`inspect` found.
+
+    Attributes:
+        folder: of the model.
+        norm: its normalization.
+        layers: weight layers of the network.
+        parameters: how many it has.
+        sites: the normalization sites, each with the layer that it carries.
+        card: what was saved with the model.
+    """
+
+    folder: Path
+    norm: str
+    layers: int
+    parameters: int
+    sites: Sequence[Site]
+    card: Mapping[str, Any]
+
+
+def inspect(run: str | Path) -> Inspection:
+    """Look at a trained model.
+
+    Raises:
+        InputError: no model there, or a site that carries another layer than the arm's.
+    """
+    folder = Path(run)
+    model = load_model(folder)
+    try:
+        found = check_sites(model, model.norm)
+    except ValueError as error:
+        raise InputError(f"{folder}: {error}") from error
+    parameters = sum(p.numel() for p in model.parameters())
+    return Inspection(
+        folder, str(model.norm), 6 * model.n + 2, parameters, found, load_card(folder)
+    )

@@ -1,0 +1,43 @@
+"""Reports of studies, and comparisons of two models, from what runs left. Needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from ..errors import InputError
+from ..report import ReportFiles, write_report
+from ..results import Results, read_results, read_run
+from ..results.statistics import McNemar, mcnemar
+
+
+def report(
+    studies: Sequence[str | Path], *, all_pairs: bool = False
+) -> list[tuple[Results, ReportFiles]]:
+    """Write the tables, charts and pages of studies again from their runs.
+
+    All are read before any is written, so that a wrong name is said at once.
+
+    Args:
+        studies: their folders.
+        all_pairs: compare every two arms too, not only each with the reference.
+
+    Raises:
+        InputError: no study is named, or one cannot be read.
+    """
+    if not studies:
+        raise InputError("Name the folder of a study: normlab report STUDY")
+    found = [read_results(study) for study in studies]
+    return [(results, write_report(results, all_pairs=all_pairs)) for results in found]
+
+
+def compare_models(
+    first: str | Path, second: str | Path, *, split: Literal["val", "test"] = "test"
+) -> McNemar:
+    """Compare two trained models on the same images with McNemar's exact test.
+
+    Raises:
+        InputError: a folder without a run, or runs over different images.
+    """
+    return mcnemar(read_run(first), read_run(second), split=split)

@@ -1,0 +1,101 @@
+"""Making a single run, and what is checked before any run starts."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..data import DataConfig, DataSet, load
+from ..data.cache import Progress as DataProgress
+from ..errors import InputError
+from ..foreign import code_of
+from ..places import RUNS, dated
+from ..runs import RunConfig, identity, is_run
+from ..runs.layout import file_name
+from ..studies import keep_memory
+from ..training import Progress, build, resolve_device, train
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """What :func:`train_one` made.
+
+    Attributes:
+        folder: the run's folder.
+        record: its run.json.
+    """
+
+    folder: Path
+    record: Mapping[str, Any]
+
+
+def train_one(
+    data: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    out: str | Path | None = None,
+    *,
+    device: str = "auto",
+    reading: DataProgress | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> TrainedRun:
+    """Make a single run: one normalization, one seed.
+
+    Args:
+        data: fields of ``DataConfig``.
+        settings: fields of ``RunConfig``.
+        out: the run's folder; by default a dated one under ``runs/``.
+        device: ``"cpu"``, ``"cuda"`` or ``"auto"``.
+        reading: is told about reading the data.
+        progress: is told about the run.
+
+    Raises:
+        InputError: bad input, or a folder that contains something else.
+    """
+    config = RunConfig.from_dict({**settings, "device": resolve_device(device)})
+    asked = DataConfig(**data)
+    folder = Path(out) if out is not None else _default_folder(asked, config)
+    check_out(folder)
+    if folder.exists() and any(folder.iterdir()) and not is_run(folder):
+        raise InputError(
+            f"{folder} is not empty and does not contain a run. Choose another folder with --out."
+        )
+    dataset = load(asked, progress=reading)
+    check_network(config, dataset)
+    keep_memory()
+    return TrainedRun(folder, train(config, dataset, folder, progress))
+
+
+def _default_folder(data: DataConfig, config: RunConfig) -> Path:
+    named = identity(config, repr(data), code_of(config.norm))[:6]
+    name = Path(data.source).name
+    return dated(RUNS, name, file_name(config.norm), f"seed-{config.seed}", named)
+
+
+def check_out(out: str | Path | None) -> None:
+    """Fail before any work if the folder cannot be one."""
+    if out is None:
+        return
+    path = Path(out)
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path} is a file. Choose a folder with --out.")
+    existing = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
+    if not existing.is_dir():
+        raise InputError(f"{existing} is a file, so {path} cannot be created below it.")
+    disk = shutil.disk_usage(existing)
+    if disk.total and disk.free < 1 << 20:
+        raise InputError(
+            f"the disk of {existing} is full. Free some space, or choose another folder with --out."
+        )
+
+
+def check_network(config: RunConfig, dataset: DataSet) -> None:
+    """Build the network once: a site without the arm's layer stops the study before it starts."""
+    try:
+        build(config, dataset)
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError(f"arm {config.norm}: {error}") from error
