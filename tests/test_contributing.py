@@ -19,9 +19,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import test_house
 from PIL import Image
 
+import test_house
 from normlab.runs import RunConfig, identity
 
 ROOT = Path(__file__).parents[1]
@@ -262,7 +262,9 @@ def _source(house: House) -> None:
     generator = np.random.default_rng(0)
     np.save(folder / "labels.npy", np.repeat([0, 1], 20))
     np.save(folder / "images.npy", generator.integers(0, 256, (40, 8, 8, 1), dtype=np.uint8))
-    said = house.normlab("compare", "--data", str(folder), "--n", "1", "--arms", "none", "--dry-run")
+    said = house.normlab(
+        "compare", "--data", str(folder), "--n", "1", "--arms", "none", "--dry-run"
+    )
     assert "2 classes" in said
 
 

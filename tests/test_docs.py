@@ -27,15 +27,17 @@ def _recipe(target: str) -> list[str]:
 def test_the_settings_page_is_printed_from_the_code(capsys: pytest.CaptureFixture[str]) -> None:
     page = (ROOT / "docs/settings.md").read_text(encoding="utf-8")
     assert page == settings.as_markdown(), "run `make docs`"
-    rows = re.findall(r"^\| `(\w+)` \| `(--[\w-]+)`( \(train\))? \|", page, re.MULTILINE)
-    assert main(["compare", "--help"]) == 0
-    compared = capsys.readouterr().out
-    assert main(["train", "--help"]) == 0
-    trained = capsys.readouterr().out
-    for name, option, only_in_train in rows:
-        assert re.search(rf"{option}\b", trained), name
-        if not only_in_train:
-            assert re.search(rf"{option}\b", compared), name
+    helped = {}
+    for command in ("compare", "train"):
+        assert main([command, "--help"]) == 0
+        helped[command] = set(re.findall(r"--[a-z][a-z-]*", capsys.readouterr().out))
+    comparison, of_runs = page.split("## A run")
+    for part, commands in ((comparison, ["compare"]), (of_runs, ["compare", "train"])):
+        rows = re.findall(r"^\| `\w+` \| `(--[\w-]+)`(.*?) \|", part, re.MULTILINE)
+        assert len(rows) > 5
+        for option, note in rows:
+            taking = ["train"] if "train only" in note else commands
+            assert all(option in helped[command] for command in taking), option
 
 
 def test_make_docs_prints_every_page_that_is_printed() -> None:

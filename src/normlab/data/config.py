@@ -37,8 +37,8 @@ class DataConfig:
         split: a split file that says which image, known by its content, is in which split; the
             source's own splits and the fractions play no part then.
 
-    >>> DataConfig("photos", image_size=64).val_fraction
-    0.15
+    >>> DataConfig().source
+    'digits'
     >>> DataConfig(limit_per_class=0)
     Traceback (most recent call last):
     normlab.errors.InputError: limit_per_class must be a whole number of at least 1, got 0.

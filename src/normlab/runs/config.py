@@ -29,9 +29,9 @@ class RunConfig:
     Raises:
         InputError: an impossible value, naming the field, the value and what is possible.
 
-    >>> config = RunConfig(norm="gn:groups=4", batch_size=8, accumulate=4)
-    >>> config.images_per_update, config.lr
-    (32, 0.02)
+    >>> config = RunConfig(batch_size=8, accumulate=4)
+    >>> config.images_per_update
+    32
     >>> RunConfig.from_dict(config.to_dict()) == config
     True
     >>> RunConfig(epochs=0)
