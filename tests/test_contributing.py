@@ -107,8 +107,15 @@ class House:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    def normlab(self, *arguments: str) -> str:
-        return self.python("-m", "normlab", *arguments)
+    def normlab(self, *commands: str) -> str:
+        """Command lines, one after the other in one process, which imports torch once."""
+        listed = [command.split() for command in commands]
+        code = (
+            "from normlab.cli import main\n"
+            f"for command in {listed!r}:\n"
+            "    assert main(command) == 0, command"
+        )
+        return self.python("-c", code)
 
 
 def _offset(text: str, node: ast.AST) -> int:
@@ -141,14 +148,17 @@ def _layer(house: House) -> None:
     spec = house.read(catalog).partition('name="in",')[2].partition("\n    ),")[0]
     spec = spec.replace("InstanceNorm2d", "DummyNorm2d", 1)
     house.add_item(catalog, "_SPECS", f'NormSpec(name="dummy",{spec})')
-    assert re.search(r"^dummy +", house.normlab("norms"), re.MULTILINE)
-    made = house.python(
+    said = house.python(
         "-c",
-        "from normlab.norms import make_norm\n"
+        "from normlab.cli import main\n"
         "from normlab.models import ResNet\n"
-        "print(make_norm('dummy', 4), ResNet(1, 2, norm='dummy').__class__.__name__)",
+        "from normlab.norms import make_norm\n"
+        "main(['norms'])\n"
+        "print(make_norm('dummy', 4))\n"
+        "ResNet(1, 2, norm='dummy')",
     )
-    assert made.startswith("DummyNorm2d(4")
+    assert re.search(r"^dummy +", said, re.MULTILINE)
+    assert "DummyNorm2d(4" in said
     tests = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/norms/test_conformance.py"]
     conformed = house.python(*tests, "-k", "dummy")
     assert int(re.findall(r"(\d+) passed", conformed)[0]) > 10
@@ -212,16 +222,17 @@ def _check(house: House) -> None:
     house.add_import(registry, "from .dummy import DUMMY")
     house.add_item(registry, "CHECKS", "DUMMY")
     photos = _photos(house.root / "photos")
-    said = house.normlab("check-data", str(photos), "--out", "checked", "--workers", "1")
-    assert "A dummy looked." in said
+    tiny = "--arms none --n 1 --seeds 1 --epochs 1 --dry-run"
+    said = house.normlab(
+        f"check-data {photos} --out checked --workers 1", f"compare --data {photos} {tiny}"
+    )
+    assert said.count("A dummy looked.") == 2
     described = json.loads(house.read("checked/data.json"))
     assert described["dummy"] == {"seen": 24}
     assert "A dummy looked." in [finding["sentence"] for finding in described["findings"]]
     page = next((house.root / "checked").glob("*.html")).read_text(encoding="utf-8")
     assert "24 images in a dummy" in page
     assert "A dummy section" in page
-    tiny = ["--arms", "bn", "--seeds", "1", "--epochs", "1", "--n", "1"]
-    assert "A dummy looked." in house.normlab("compare", "--data", str(photos), *tiny, "--dry-run")
 
 
 def _preset(house: House) -> None:
@@ -229,10 +240,10 @@ def _preset(house: House) -> None:
         "src/normlab/studies/presets/dummy.toml",
         'title = "A dummy"\nseeds = 2\n\n[grid]\nnorm = ["none"]\nn = [1, 2]\n',
     )
-    said = house.normlab("compare", "dummy", "--limit-per-class", "8", "--dry-run")
+    said = house.normlab("compare --help", "compare dummy --limit-per-class 8 --dry-run")
+    assert re.search(r"A preset \([\w, -]*\bdummy\b", said)
     assert "(2 arms, 2 seeds)" in said
     assert "none,n=2" in said
-    assert re.search(r"\bdummy\b", house.normlab("compare", "--help"))
 
 
 def _source(house: House) -> None:
@@ -262,10 +273,8 @@ def _source(house: House) -> None:
     generator = np.random.default_rng(0)
     np.save(folder / "labels.npy", np.repeat([0, 1], 20))
     np.save(folder / "images.npy", generator.integers(0, 256, (40, 8, 8, 1), dtype=np.uint8))
-    said = house.normlab(
-        "compare", "--data", str(folder), "--n", "1", "--arms", "none", "--dry-run"
-    )
-    assert "2 classes" in said
+    said = house.normlab(f"compare --data {folder} --n 1 --arms none --dry-run")
+    assert "2 classes, 28 train" in said
 
 
 def _setting(house: House) -> None:
@@ -273,7 +282,7 @@ def _setting(house: House) -> None:
     maker = re.findall(r"threads: int = (\w+)\(", house.read(config))[0]
     field = f'    dummy_setting: float = {maker}(0.5, "A dummy of a setting.", "> 0")'
     house.add_to_class(config, "RunConfig", field, after_fields=True)
-    assert "--dummy-setting" in house.normlab("compare", "--help")
+    assert "--dummy-setting" in house.normlab("compare --help")
     page = house.python("-m", "normlab.workflow.settings")
     assert re.search(r"`dummy_setting` \| `--dummy-setting` \| number > 0 \| 0.5 \|", page)
     known = [{}, {"norm": "gn:groups=4", "epochs": 3, "step_at": [0.5]}]
@@ -334,12 +343,9 @@ def _command(house: House) -> None:
         "    return OK\n\n\n"
         "def main(",
     )
-    assert "Count, for the sake of a test." in house.normlab("--help")
-    assert house.normlab("dummy", "3") == "counted to 3\n"
-    said = house.python(
-        "-c", "import sys; from normlab.cli import main; sys.exit(main(['dummy', '--', '-1']) - 2)"
-    )
-    assert said == ""
+    assert "Count, for the sake of a test." in (said := house.normlab("--help", "dummy 3"))
+    assert said.endswith("counted to 3\n")
+    house.python("-c", "from normlab.cli import main; assert main(['dummy', '--', '-1']) == 2")
 
 
 ADD: dict[str, Callable[[House], None]] = {
