@@ -4,12 +4,13 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check format docs clean
+.PHONY: demo test check format docs notebook clean
 
 demo: $(VENV)/.installed
 	$(BIN)/normlab compare
 
 test: $(VENV)/.installed-dev check
+	$(BIN)/python -m pytest --quiet --doctest-modules src/normlab
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 check: $(VENV)/.installed-dev
@@ -21,9 +22,16 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Pages of docs that a command prints; the tests compare them.
+# First the pages that commands print, which the tests compare; then the site, warnings as errors.
 docs: $(VENV)/.installed-dev
 	$(BIN)/normlab norms --markdown > docs/norms.md
+	$(BIN)/python -m normlab.workflow.settings > docs/settings.md
+	$(BIN)/sphinx-build -W --keep-going --quiet -d build/doctrees -c docs . build/site
+	@echo build/site/index.html
+
+# Runs the notebook again, so that its outputs are those of the code as it is.
+notebook: $(VENV)/.installed-dev
+	$(BIN)/python examples/execute.py examples/*.ipynb
 
 $(VENV)/.made:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "normlab needs Python 3.11 or newer")'
@@ -41,4 +49,4 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache

@@ -35,6 +35,13 @@ def carve(
     """Take the splits that were not found out of train, class by class.
 
     Fractions are of train as found; each class gives at least one image to each split.
+
+    >>> labels = np.repeat([0, 1], 20)
+    >>> ids = np.arange(40, dtype=np.uint64)
+    >>> shares = {"val": 0.15, "test": 0.15}
+    >>> splits = carve({"train": np.arange(40)}, labels, ids, ["ant", "bee"], shares, seed=0)
+    >>> {name: np.bincount(labels[rows]).tolist() for name, rows in splits.items()}
+    {'train': [14, 14], 'val': [3, 3], 'test': [3, 3]}
     """
     missing = [name for name in ("test", "val") if name not in found]
     splits = dict(found)

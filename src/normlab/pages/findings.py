@@ -57,7 +57,13 @@ class Finding:
 
 
 def worst(findings: Iterable[Finding]) -> Level:
-    """The worst level among them; fine if there are none."""
+    """The worst level among them; fine if there are none.
+
+    >>> worst([Finding("health", Level.FINE, "Every file is an image.")])
+    <Level.FINE: 'fine'>
+    >>> worst([Finding("copies", Level.INVALID, "12 test images are in train.")]).rank
+    2
+    """
     return max(
         (finding.level for finding in findings), key=lambda level: level.rank, default=Level.FINE
     )

@@ -11,13 +11,21 @@ NO_VALUE = "–"
 
 
 def listed(names: Iterable[str]) -> str:
-    """``a, b and c``."""
+    """``a, b and c``.
+
+    >>> listed(["bn", "gn", "none"])
+    'bn, gn and none'
+    """
     every = list(names)
     return " and ".join(filter(None, [", ".join(every[:-1]), *every[-1:]]))
 
 
 def shortened(names: Iterable[str], most: int = MOST) -> str:
-    """``a, b and c``; after eight names ``and N more``."""
+    """``a, b and c``; after eight names ``and N more``.
+
+    >>> shortened(["bn", "in", "ln", "gn"], most=2)
+    'bn, in and 2 more'
+    """
     every = list(names)
     if len(every) > most:
         return f"{', '.join(every[:most])} and {len(every) - most} more"
@@ -25,12 +33,20 @@ def shortened(names: Iterable[str], most: int = MOST) -> str:
 
 
 def counted(number: int, one: str, many: str = "") -> str:
-    """``1 class``, ``2 classes``, ``3,000 images``."""
+    """``1 class``, ``2 classes``, ``3,000 images``.
+
+    >>> counted(1, "class", "classes"), counted(3000, "image")
+    ('1 class', '3,000 images')
+    """
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def percent(share: float) -> str:
-    """A share as a percentage that is 0 or 100 only when it is, to a digit below 10."""
+    """A share as a percentage that is 0 or 100 only when it is, to a digit below 10.
+
+    >>> percent(0.0004), percent(0.034), percent(0.9996), percent(1)
+    ('below 0.1 %', '3.4 %', '99.9 %', '100 %')
+    """
     value = 100 * share
     if value in (0, 100):
         return f"{value:.0f} %"
@@ -42,13 +58,21 @@ def percent(share: float) -> str:
 
 
 def span(low: float, high: float) -> str:
-    """``12 % to 15 %``, or one number where they read the same."""
+    """``12 % to 15 %``, or one number where they read the same.
+
+    >>> span(0.12, 0.153)
+    '12 % to 15 %'
+    """
     one, two = percent(low), percent(high)
     return one if one == two else f"{one} to {two}"
 
 
 def duration(seconds: float) -> str:
-    """``8.2 s``, ``45 s``, ``3 min 20 s``, ``2 h 5 min``."""
+    """``8.2 s``, ``45 s``, ``3 min 20 s``, ``2 h 5 min``.
+
+    >>> duration(8.21), duration(200), duration(7500)
+    ('8.2 s', '3 min 20 s', '2 h 5 min')
+    """
     if seconds < 10:
         return f"{seconds:.1f} s"
     whole = round(seconds)
@@ -60,7 +84,11 @@ def duration(seconds: float) -> str:
 
 
 def setting(value: Any) -> str:
-    """A setting's value: ``yes``, ``0.02``, ``0.5, 0.75``, ``none``."""
+    """A setting's value: ``yes``, ``0.02``, ``0.5, 0.75``, ``none``.
+
+    >>> setting((0.5, 0.75)), setting(True), setting(None)
+    ('0.5, 0.75', 'yes', 'none')
+    """
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, (list, tuple)):

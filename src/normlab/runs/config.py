@@ -28,6 +28,15 @@ class RunConfig:
 
     Raises:
         InputError: an impossible value, naming the field, the value and what is possible.
+
+    >>> config = RunConfig(batch_size=8, accumulate=4)
+    >>> config.images_per_update
+    32
+    >>> RunConfig.from_dict(config.to_dict()) == config
+    True
+    >>> RunConfig(epochs=0)
+    Traceback (most recent call last):
+    normlab.errors.InputError: epochs must be >= 1, got 0
     """
 
     norm: str = option("bn", "Normalization, with options after a colon (gn:groups=4).")

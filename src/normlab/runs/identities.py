@@ -32,6 +32,12 @@ def identity(config: RunConfig, data: str, code: Mapping[str, str]) -> str:
         config: its settings; those at their defaults do not count.
         data: the fingerprint of its data.
         code: file to SHA-256, for a layer that is not ours (:func:`normlab.foreign.code_of`).
+
+    >>> plain = identity(RunConfig(), "fingerprint", {})
+    >>> identity(RunConfig(epochs=8), "fingerprint", {}) == plain  # 8 is the default
+    True
+    >>> identity(RunConfig(epochs=9), "fingerprint", {}) == plain
+    False
     """
     settings = {
         name: value

@@ -13,7 +13,11 @@ RESULTS = "results.csv"
 
 
 def run_folder(study: Path, arm: str, seed: int) -> Path:
-    """The folder of a run."""
+    """The folder of a run.
+
+    >>> run_folder(Path("study"), "gn:groups=4", 0).as_posix()
+    'study/runs/gn,groups=4/seed-0'
+    """
     return study / "runs" / file_name(arm) / f"seed-{seed}"
 
 

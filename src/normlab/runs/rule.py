@@ -87,6 +87,9 @@ def pairs(arms: Mapping[str, Mapping[str, Any]], reference: str) -> list[tuple[s
 
     Raises:
         InputError: the reference is neither an arm nor a layer of one.
+
+    >>> pairs({"bn": {"norm": "bn"}, "gn": {"norm": "gn"}, "none": {"norm": "none"}}, "bn")
+    [('bn', 'gn'), ('bn', 'none')]
     """
     if reference in arms:
         return [(reference, arm) for arm in arms if arm != reference]
@@ -111,6 +114,9 @@ def checked_margin(points: Any) -> float:
 
     Raises:
         InputError: it is no number above 0 and below 100.
+
+    >>> checked_margin(0.5)
+    0.005
     """
     if isinstance(points, bool) or not isinstance(points, (int, float)) or not 0 < points < 100:
         raise InputError(f"margin must be a number of points above 0 and below 100, got {points!r}")
@@ -123,6 +129,9 @@ def looks_up_to(most: int | None) -> tuple[int, ...]:
 
     Raises:
         InputError: fewer seeds than have a spread.
+
+    >>> looks_up_to(None), looks_up_to(10)
+    ((3, 5, 8, 12, 20), (3, 5, 8, 10))
     """
     if most is None:
         return LOOKS

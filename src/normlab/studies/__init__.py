@@ -12,9 +12,9 @@ from ..lazy import names_of
 if TYPE_CHECKING:
     from .allocator import keep_memory
     from .estimate import estimate_seconds
-    from .plan import Plan, make_plan, presets
+    from .plan import Plan, make_plan
     from .progress import Reporter, RunProgress
-    from .request import Request
+    from .request import Request, presets
     from .runner import carry_out, default_workers
     from .same_function import compare_functions
     from .study import Study, prepare_study, recorded_data
@@ -32,7 +32,7 @@ _HOME = {
     "keep_memory": "allocator",
     "make_plan": "plan",
     "prepare_study": "study",
-    "presets": "plan",
+    "presets": "request",
     "recorded_data": "study",
 }
 

@@ -15,7 +15,7 @@ from ..errors import InputError, did_you_mean
 from ..options import takes_several
 from ..runs import FIELDS, RunConfig, check_fields
 from ..runs.rule import Rule, checked_margin, default_reference, looks_up_to, pairs
-from .request import Request
+from .request import Request, presets
 
 CHECKS = ("same-function",)
 """What a study file may ask of its arms besides training them."""
@@ -69,21 +69,17 @@ class Plan:
         return replace(self.arms[arm], seed=seed)
 
 
-def presets() -> list[str]:
-    """Names of the presets that come with the package."""
-    folder = resources.files(__package__).joinpath("presets")
-    return sorted(
-        entry.name.removesuffix(".toml")
-        for entry in folder.iterdir()
-        if entry.name.endswith(".toml")
-    )
-
-
 def make_plan(request: Request) -> Plan:
     """Make a plan from a preset or a TOML file and what a request sets in addition.
 
     Raises:
         InputError: an unknown preset, field, normalization, or an impossible value.
+
+    >>> plan = make_plan(Request.of("norms", arms="bn,gn", batch_size=[8, 32]))
+    >>> list(plan.arms)
+    ['bn,batch_size=8', 'bn,batch_size=32', 'gn,batch_size=8', 'gn,batch_size=32']
+    >>> plan.seeds, plan.rule.reference
+    ((0, 1, 2), 'bn')
     """
     what = request.what
     stated = read_stated(what)

@@ -11,8 +11,8 @@ from ..data.config import DataConfig
 from ..options import fields_of
 from ..runs import FIELDS, SPLIT
 from ..runs.rule import Rule, default_reference
-from .plan import presets, read_stated
-from .request import SETTINGS, Request
+from .plan import read_stated
+from .request import SETTINGS, Request, presets
 
 OUT = "repeated"
 """The fresh folder."""

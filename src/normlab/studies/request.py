@@ -8,12 +8,28 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib import resources
 from typing import Any
 
 from ..data.config import DataConfig
 from ..errors import InputError
 from ..options import Fields, check_names, fields_of, option, words
 from ..runs import FIELDS
+
+
+def presets() -> list[str]:
+    """Names of the presets that come with the package.
+
+    >>> presets()
+    ['batch-size', 'depth', 'experiment', 'learning-rate', 'norms', 'sanity']
+    """
+    folder = resources.files(__package__).joinpath("presets")
+    return sorted(
+        entry.name.removesuffix(".toml")
+        for entry in folder.iterdir()
+        if entry.name.endswith(".toml")
+    )
+
 
 DATA_FIELDS = fields_of(DataConfig)
 SETTINGS: Fields = {k: f for k, f in FIELDS.items() if k not in ("norm", "seed", "device")}
@@ -31,8 +47,7 @@ class Request:
 
     what: str = option(
         "norms",
-        "A preset (norms, experiment, sanity, batch-size, learning-rate, depth) or a TOML file "
-        "that describes a grid.",
+        f"A preset ({', '.join(presets())}) or a TOML file that describes a grid.",
     )
     title: str | None = option(None, "The title of the report. [default: the preset's]")
     arms: tuple[str, ...] | None = option(

@@ -50,6 +50,12 @@ def t_interval(values: Values, level: float, *, least_sd: float = 0.0) -> Interv
 
     Returns:
         None with fewer than two values, which have no spread.
+
+    >>> found = t_interval([-0.012, -0.004, -0.009], level=0.95)
+    >>> f"[{found.low:.4f}, {found.high:.4f}]"
+    '[-0.0184, 0.0017]'
+    >>> 0 in found
+    True
     """
     n = len(values)
     if n < 2:
@@ -69,6 +75,9 @@ def simultaneous_level(level: float, comparisons: int, looks: int = 1) -> float:
 
     Raises:
         ValueError: fewer than one comparison or look.
+
+    >>> round(simultaneous_level(0.95, comparisons=6), 4)
+    0.9917
     """
     if comparisons < 1 or looks < 1:
         raise ValueError(f"needs a comparison and a look, got {comparisons} and {looks}")

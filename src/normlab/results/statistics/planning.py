@@ -29,6 +29,9 @@ def visible_difference(seeds: int, sd: float, level: float, power: float = POWER
 
     Returns:
         In the unit of ``sd``; infinite with fewer than two seeds.
+
+    >>> round(visible_difference(seeds=5, sd=0.005, level=0.95), 4)
+    0.0084
     """
     if seeds < 2:
         return math.inf
@@ -39,6 +42,9 @@ def seeds_to_see(difference: float, sd: float, level: float, power: float = POWE
     """The smallest number of seeds that find a true ``difference`` with probability ``power``.
 
     None above ``MOST_SEEDS``. At least 2.
+
+    >>> seeds_to_see(0.005, sd=0.005, level=0.95)
+    10
     """
     return _least(lambda n: visible_difference(n, sd, level, power) <= abs(difference))
 
@@ -48,6 +54,9 @@ def equivalence_power(seeds: int, margin: float, sd: float, level: float) -> flo
 
     The probability that ``|mean| + t s / sqrt(n) < margin``: for a given s the mean is normal,
     and s is integrated over its chi distribution.
+
+    >>> [round(equivalence_power(seeds, 0.5, 0.5, 0.95), 2) for seeds in (3, 10)]
+    [0.06, 0.61]
     """
     import numpy as np
     from scipy.stats import chi2, norm
@@ -66,7 +75,11 @@ def seeds_for_equivalence(
     margin: float, sd: float, level: float, power: float = POWER
 ) -> int | None:
     """The smallest number of seeds with which arms without a difference are found equivalent within
-    ``margin`` with probability ``power``. None above ``MOST_SEEDS``. At least 2."""
+    ``margin`` with probability ``power``. None above ``MOST_SEEDS``. At least 2.
+
+    >>> seeds_for_equivalence(margin=0.5, sd=0.5, level=0.95)
+    13
+    """
     return _least(lambda n: equivalence_power(n, margin, sd, level) >= power)
 
 
@@ -77,6 +90,9 @@ def spread_range(sd: float, seeds: int, level: float = SPREAD_LEVEL) -> tuple[fl
 
     Raises:
         ValueError: fewer than two seeds.
+
+    >>> tuple(round(value, 2) for value in spread_range(1.0, seeds=3))
+    (0.52, 6.28)
     """
     from scipy.stats import chi2
 

@@ -17,8 +17,15 @@ class Verdict(StrEnum):
 
 
 def verdict(interval: Interval | None, margin: float) -> Verdict:
-    """Equivalent if the whole interval is within ±margin; else better or worse if it excludes 0;
-    else inconclusive, as when there is no interval."""
+    """Equivalent if the interval is entirely within ±margin; else better or worse if it excludes
+    0; else inconclusive, as when there is no interval.
+
+    >>> from normlab.results.statistics import Interval
+    >>> verdict(Interval(-0.003, 0.002, 0.95), margin=0.005).value
+    'equivalent'
+    >>> verdict(Interval(-0.020, 0.004, 0.95), margin=0.005).value
+    'inconclusive'
+    """
     if interval is None:
         return Verdict.INCONCLUSIVE
     if -margin <= interval.low and interval.high <= margin:
