@@ -161,7 +161,7 @@ def test_every_arm_gets_the_same_trials_and_the_test_split_is_not_read(study: Pa
 
 
 def test_trials_are_reported_by_their_study_alone(study: Path) -> None:
-    with pytest.raises(InputError, match="holds the trials of a tuning"):
+    with pytest.raises(InputError, match="contains the trials of a tuning"):
         write_report(read_results(study / "tuning/lr/trials"))
     assert not (study / "tuning/lr/trials/report.html").exists()
     run = read_run(next((study / "tuning/lr/trials/runs").glob("bn*/seed-1000")))

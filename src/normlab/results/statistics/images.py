@@ -112,7 +112,7 @@ def mcnemar(first: Run, second: Run, *, split: str = "test") -> McNemar:
         try:
             found.append(run.predictions(split))
         except InputError as error:
-            raise InputError(f"{run.folder} cannot be tested. {error}") from error
+            raise InputError(f"{run.folder} cannot be tested: {error}") from error
     ours, theirs = found
     gained = _gained(ours, theirs, second)
     alone = int((gained > 0).sum()), int((gained < 0).sum())

@@ -99,12 +99,17 @@ def tuned_table(report: Report, tuning: Tuning) -> Table:
             Column("difference", "right", after, "difference, tuned"),
             Column("verdict", "left", after, "verdict, tuned"),
         ),
-        tuple((Cell(arm, "name"), *map(Cell, cells)) for arm, *cells in rows(report, tuning)),
+        tuple((Cell(arm, "name"), *map(_cell, cells)) for arm, *cells in rows(report, tuning)),
         title=f"Shared and tuned: {title(tuning)}",
         caption="Test accuracy in percent, mean ± sample standard deviation; difference to the "
         "reference in points with its simultaneous interval",
         notes=tuple(sentences(report, tuning)),
     )
+
+
+def _cell(text: str) -> Cell:
+    """A verdict is shown as a badge."""
+    return Cell(text, "mark" if text in {*Verdict, NO_VERDICT} else "number")
 
 
 def _judged(judgement: Judgement, arm: str) -> tuple[str, str]:
