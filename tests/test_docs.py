@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
 from html.parser import HTMLParser
+from importlib import import_module
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -48,6 +50,18 @@ def test_make_docs_prints_every_page_that_is_printed() -> None:
         if "This page is printed by" in path.read_text(encoding="utf-8").replace("\n", " ")
     }
     assert printed == says_so
+
+
+def test_what_the_pages_import_is_there() -> None:
+    """Examples are written by hand: a name that moved must not be left behind in one."""
+    for path in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
+        text = path.read_text(encoding="utf-8")
+        for code in re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+            for node in ast.walk(ast.parse(code)):
+                if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("normlab"):
+                    module = import_module(str(node.module))
+                    missing = [a.name for a in node.names if not hasattr(module, a.name)]
+                    assert not missing, f"{path.name}: {node.module} has no {missing}"
 
 
 class _Links(HTMLParser):
