@@ -1,15 +1,15 @@
 """Precision and recall of the search for near duplicates, on pairs with known truth.
 
     python benchmarks/copies.py                   generated scenes and digits
-    python benchmarks/copies.py --birds FOLDER    also a folder whose file names give the truth
+    python benchmarks/copies.py --birds FOLDER    also a folder whose file names contain the truth
 
-Generated: 2,000 scenes of ten kinds, of which 1,000 have one copy each in the test split, 100
-of every way of copying. Digits: the 1,797 embedded ones, of which 160 have a copy. A pair is right
-when it is an image and its own copy; everything else that is found is wrong.
+Generated: 2,000 scenes of ten kinds, of which 1,000 have one copy each in the test split, 100 for
+each way of copying. Digits: the 1,797 embedded ones, of which 160 have a copy. A pair is right if
+it is an image and its own copy; everything else that is found is wrong.
 
 Birds: in class Brown-Headed-Barbet the number of the photograph is part of the file name. An image
-of the test split counts as found when a pair joins it to an image of train or val with the same
-number. Pairs of different numbers are written side by side to a PNG file, for the eye to decide.
+in the test split counts as found if a pair joins it to an image in train or val with the same
+number. Pairs with different numbers are drawn side by side in a PNG file, for people to judge.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from sklearn.datasets import load_digits
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from normlab.checks.copies.near import NearCopies, near_copies
-from normlab.checks.image_set import Subject, subject
+from normlab.checks.image_set import ImageSet, read_image_set
 from normlab.data import DataConfig
 from scenes import COPIES, crop, is_plain, scene
 
@@ -41,7 +41,7 @@ KINDS = 10
 
 
 def plant_scenes(root: Path, count: int, each: int) -> dict[str, str]:
-    """Scenes in train, copies in test; which way each copy was made."""
+    """Put scenes in train and copies in test; return how each copy was made."""
     how: dict[str, str] = {}
     ways = [way for way in WAYS for _ in range(each)]
     for number in range(count):
@@ -57,7 +57,7 @@ def plant_scenes(root: Path, count: int, each: int) -> dict[str, str]:
 
 
 def plant_digits(root: Path, each: int) -> dict[str, str]:
-    """The digits as PNG files, and copies that eight pixels allow."""
+    """Put the digits in train as PNG files, and copies that eight pixels allow in test."""
     how: dict[str, str] = {}
     images, labels = load_digits(return_X_y=True)
     names = ("recompressed", "brightened", "flipped or quarter-turned", "padded")
@@ -77,8 +77,8 @@ def save(picture: Image.Image, path: Path) -> None:
     picture.save(path, quality=90) if path.suffix == ".jpg" else picture.save(path)
 
 
-def search(root: Path) -> tuple[Subject, NearCopies, float]:
-    whole = subject(DataConfig(str(root)))
+def search(root: Path) -> tuple[ImageSet, NearCopies, float]:
+    whole = read_image_set(DataConfig(str(root)))
     began = time.perf_counter()
     found = near_copies(whole)
     return whole, found, time.perf_counter() - began
@@ -98,7 +98,7 @@ def table(title: str, root: Path, how: dict[str, str]) -> None:
         if len(np.unique(whole.digests[stems == stem])) < int((stems == stem).sum())
     }
     print(f"\n{title}: {len(whole):,} images, {len(found):,} pairs found in {seconds:.1f} s;")
-    print(f"{len(exact)} planted copies are exact and are found by their pixels alone.")
+    print(f"{len(exact)} planted copies are exact and are found by their pixels.")
     print(f"| {'evidence / threshold':30} |" + "".join(f" {m:>6.2f} |" for m in MARGINS))
     print("| --- |" + " ---: |" * len(MARGINS))
     for way, count in planted.items():
@@ -124,8 +124,8 @@ def table(title: str, root: Path, how: dict[str, str]) -> None:
         print(f"| {'of these not two plain scenes':30} |" + "".join(f" {n:>6} |" for n in rest))
         missed = set(how) - exact - set(ends[right][:, 0].tolist())
         plain = [sum(is_plain(int(s), int(s) % KINDS) for s in stems_) for stems_ in (missed, how)]
-        print(f"{len(missed)} copies are missed; {plain[0]} of them are plain scenes, which are")
-        print(f"{plain[1]} of the {len(how)} that have a copy.")
+        print(f"{len(missed)} copies are missed; {plain[0]} of them are plain scenes. Of all")
+        print(f"{len(how)} scenes with a copy, {plain[1]} are plain.")
 
 
 def birds(root: Path, sheet: Path) -> None:
@@ -142,7 +142,7 @@ def birds(root: Path, sheet: Path) -> None:
     test = whole.split == 2
     pool = set(numbers[of_class & ~test].tolist()) - {""}
     asked = np.flatnonzero(of_class & test & np.isin(numbers, list(pool)))
-    # Files with equal pixels stand for each other.
+    # Files with equal pixels represent each other.
     same: dict[int, list[int]] = {}
     for row, digest in enumerate(whole.digests.tolist()):
         same.setdefault(digest, []).append(row)
@@ -181,12 +181,12 @@ def birds(root: Path, sheet: Path) -> None:
         if margin == MARGINS[0]:
             doubtful = [(a, b, ratio) for a, b, ratio, good in pairs if not good]
     draw_pairs(whole, doubtful, sheet)
-    print(f"{len(doubtful)} pairs of different numbers, side by side: {sheet}")
+    print(f"{len(doubtful)} pairs with different numbers, side by side: {sheet}")
     others = found.pairs[whole.labels[found.pairs[:, 0]] != whole.labels[found.pairs[:, 1]]]
-    print(f"Pairs under different labels, in all classes: {len(others)}")
+    print(f"Pairs with different labels, in all classes: {len(others)}")
 
 
-def draw_pairs(whole: Subject, pairs: list[tuple[int, int, float]], path: Path) -> None:
+def draw_pairs(whole: ImageSet, pairs: list[tuple[int, int, float]], path: Path) -> None:
     """Pairs side by side, weakest first."""
     side, columns = 128, 4
     rows = -(-len(pairs) // columns)

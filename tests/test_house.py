@@ -49,7 +49,13 @@ ALLOWED = {
         "studies",
         "training",
     },
+    "console": {"norms", "report", "results", "studies", "training", "workflow"},
 }
+MODULES = {
+    "arguments": set(),
+    "cli": {"arguments", "console", "data", "norms", "runs", "studies", "workflow"},
+}
+"""Modules that are no rooms: the command line declares its options from declared fields."""
 
 
 def _imports(path: Path) -> set[str]:
@@ -73,6 +79,21 @@ def test_imports_follow_the_arrows() -> None:
         for path in files:
             wrong = _imports(path) - allowed - GROUND - {room, "__version__"}
             assert not wrong, f"{path.relative_to(SOURCE)} imports {wrong}"
+
+
+def test_the_command_line_owns_no_job() -> None:
+    for name, allowed in MODULES.items():
+        wrong = _imports(SOURCE / f"{name}.py") - allowed - GROUND - {"__version__"}
+        assert not wrong, f"{name}.py imports {wrong}"
+
+
+def test_every_room_is_in_the_picture() -> None:
+    there = {path.name for path in SOURCE.iterdir() if (path / "__init__.py").is_file()}
+    alone = {path.stem for path in SOURCE.glob("*.py")} - {"__init__", "__main__"}
+    assert there | alone == {*ALLOWED, *MODULES, *GROUND}
+    page = (SOURCE.parents[1] / "docs/architecture.md").read_text(encoding="utf-8")
+    for name in there | alone:
+        assert f"`{name}" in page, f"docs/architecture.md does not mention {name}"
 
 
 def test_the_ground_floor_imports_no_room() -> None:

@@ -11,10 +11,11 @@ import ast
 import hashlib
 import importlib
 import importlib.machinery
+import importlib.util
 import sys
 import sysconfig
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import ModuleType
@@ -48,7 +49,10 @@ def load(module: str) -> ModuleType:
         if known is not None and getattr(known, _DIGEST, None) == digest:
             return known
         importlib.invalidate_caches()
-        for name in found.files:
+        for name, path in found.files.items():
+            # Python takes bytecode for current by a file's size and the second it was written in.
+            with suppress(OSError, NotImplementedError):
+                Path(importlib.util.cache_from_source(str(path))).unlink(missing_ok=True)
             if name in sys.modules:
                 importlib.reload(sys.modules[name])
         made = importlib.import_module(module)
@@ -167,25 +171,29 @@ def _parents(module: str) -> Iterator[str]:
 
 def _file_of(module: str) -> Path | None:
     """The Python file of a module, found without importing it or its packages."""
-    known = sys.modules.get(module)
-    if known is not None and getattr(known, "__file__", None):
-        path = Path(str(known.__file__))
-        return path.resolve() if path.suffix == ".py" and path.is_file() else None
+    origin = _origin(module)
+    if origin is None:  # imported from a place that is not searched any more, or in another way
+        origin = getattr(sys.modules.get(module), "__file__", None)
+    if origin is None or not origin.endswith(".py"):
+        return None
+    path = Path(origin).resolve()
+    return path if path.is_file() else None
+
+
+def _origin(module: str) -> str | None:
+    """Where a search finds a module now, whatever was imported by its name before."""
     search: list[str] | None = None
-    parts = module.split(".")
     spec = None
+    parts = module.split(".")
     for count in range(1, len(parts) + 1):
-        name = ".".join(parts[:count])
-        spec = _spec(name, search)
+        if count > 1 and search is None:
+            return None  # the part before is not a package
+        spec = _spec(".".join(parts[:count]), search)
         if spec is None:
             return None
         places = spec.submodule_search_locations
         search = None if places is None else list(places)
-        if search is None and count < len(parts):
-            return None
-    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
-        return None
-    return Path(spec.origin).resolve()
+    return None if spec is None else spec.origin
 
 
 def _spec(name: str, search: list[str] | None) -> importlib.machinery.ModuleSpec | None:

@@ -17,12 +17,23 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from normlab.checks.check import DataCheck, check
-from normlab.checks.copies.clean import CleanSplit, clean_split
-from normlab.checks.image_set import subject
-from normlab.checks.page import page
-from normlab.checks.page.pictures import BEYOND, laid_on
-from normlab.checks.shortcuts import shortcuts
+from normlab.checks import (
+    CHECKS,
+    NEAR,
+    CleanSplit,
+    DataCheck,
+    clean_part,
+    clean_split,
+    full_check,
+    read_image_set,
+    render,
+)
+from normlab.checks.copies import page as copies_page
+from normlab.checks.copies.laid import BEYOND, laid_on
+from normlab.checks.copies.page import pairs_csv
+from normlab.checks.health import page as health_page
+from normlab.checks.shortcuts import guessing
+from normlab.checks.shortcuts import page as shortcuts_page
 from normlab.data import DataConfig
 from normlab.pages.findings import Level
 from normlab.pages.images import data_uri
@@ -56,8 +67,8 @@ def _full(seed: int, kind: int) -> int:
 def _checked(config: DataConfig) -> DataCheck:
     """With small forests: their accuracy is not looked at here."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shortcuts, "_TREES", 3)
-        return check(subject(config))
+        patch.setattr(guessing, "_TREES", 3)
+        return full_check(read_image_set(config))
 
 
 @pytest.fixture(scope="module")
@@ -87,12 +98,12 @@ def trouble(tmp_path_factory: pytest.TempPathFactory) -> DataCheck:
 
 @pytest.fixture(scope="module")
 def clean(trouble: DataCheck) -> CleanSplit:
-    return clean_split(trouble.copies)
+    return clean_split(trouble.of(NEAR))
 
 
 @pytest.fixture(scope="module")
 def written(trouble: DataCheck, clean: CleanSplit) -> str:
-    return page.render(trouble, split=clean, command=COMMAND)
+    return render(trouble, more=[clean_part(trouble.of(NEAR), clean)], command=COMMAND)
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +112,7 @@ def pages(trouble: DataCheck, written: str, tmp_path_factory: pytest.TempPathFac
     folder = tmp_path_factory.mktemp("pages")
     (folder / "trouble.html").write_text(written, encoding="utf-8")
     digits = _checked(_few_digits(folder))
-    fine = page.render(digits, command="normlab check-data digits")
+    fine = render(digits, command="normlab check-data digits")
     (folder / "fine.html").write_text(fine, encoding="utf-8")
     return [folder / "trouble.html", folder / "fine.html"]
 
@@ -155,9 +166,9 @@ def test_every_finding_is_told_with_its_advice_worst_first(
 
 
 def test_pairs_show_the_right_pictures_and_names(trouble: DataCheck, written: str) -> None:
-    whole = trouble.subject
+    whole = trouble.image_set
     every = whole.images().astype(int)
-    near = trouble.copies.near
+    near = trouble.of(NEAR).near
     pairs = {tuple(sorted(whole.names[pair].tolist())) for pair in near.pairs}
     cards = _section(written, "shared").split('<article class="pair">')[1:]
     cards += _section(written, "conflicts").split('<article class="pair">')[1:]
@@ -203,7 +214,7 @@ def test_a_pair_counts_as_crossing_when_an_equal_file_lies_in_the_other_split(
     trouble: DataCheck,
 ) -> None:
     """The search keeps the first of equal files, which may all lie in training."""
-    whole, near = trouble.subject, trouble.copies.near
+    whole, near = trouble.image_set, trouble.of(NEAR).near
     names = whole.names.tolist()
     one, two = names.index("train/crane/09.png"), names.index("train/crane/08.png")
     planted = replace(
@@ -215,8 +226,9 @@ def test_a_pair_counts_as_crossing_when_an_equal_file_lies_in_the_other_split(
             for name in ("evidence", "needed", "correlation")
         },
     )  # fmt: skip
-    copies = replace(trouble.copies, near=planted)
-    shown = _section(page.render(replace(trouble, copies=copies), command=COMMAND), "shared")
+    results = trouble.results.only(*CHECKS)
+    results.add(NEAR, replace(trouble.of(NEAR), near=planted))
+    shown = _section(render(replace(trouble, results=results), command=COMMAND), "shared")
     (card,) = shown.split('<article class="pair">')[1:]
     assert "val/crane/again.png" in _text(card)
     assert "1 between training and validation" in _text(shown)
@@ -243,14 +255,19 @@ def test_nothing_is_loaded_from_elsewhere_and_the_page_is_small(written: str) ->
 def test_the_number_of_pictures_is_bounded(
     trouble: DataCheck, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = page.render(trouble, command=COMMAND).count("<img")
-    for name, value in (
-        ("PAIRS", 3), ("GROUPS", 1), ("OF_A_GROUP", 2), ("MARKED", 0), ("OF_ALL_CLASSES", 4),
-    ):  # fmt: skip
+    whole = render(trouble, command=COMMAND).count("<img")
+    for page, name, value in (
+        (copies_page, "PAIRS", 3),
+        (copies_page, "GROUPS", 1),
+        (copies_page, "OF_A_GROUP", 2),
+        (shortcuts_page, "MARKED", 0),
+        (health_page, "OF_ALL_CLASSES", 4),
+    ):
         monkeypatch.setattr(page, name, value)
-    few = page.render(trouble, command=COMMAND)
+    # The parts of a check are made once; a new one has none yet.
+    few = render(replace(trouble), command=COMMAND)
     assert few.count("<img") < whole / 2
-    # One image a class where there are many classes.
+    # One image per class where there are many classes.
     assert _section(few, "classes").count("<img") == len(CLASSES)
 
 
@@ -263,15 +280,15 @@ def test_the_clean_split_says_what_moved_and_how_to_use_it(
     assert "normlab compare --data SOURCE --split F.json" in _text(part)
     rows = re.findall(r"from (\w+)</th>(.*?)</tr>", part)
     numbers = np.array([[int(n) for n in re.findall(r">(\d+)<", row)] for _, row in rows])
-    assert numbers.sum() == len(trouble.subject)
+    assert numbers.sum() == len(trouble.image_set)
     assert numbers.sum() - np.trace(numbers) == len(clean.moved)
-    without = page.render(trouble, command=COMMAND)
+    without = render(trouble, more=[clean_part(trouble.of(NEAR), None)], command=COMMAND)
     assert "--write-split F.json" in _text(_section(without, "clean"))
 
 
 def test_pairs_csv_has_every_pair(trouble: DataCheck) -> None:
-    rows = list(csv.DictReader(io.StringIO(page.pairs_csv(trouble))))
-    near, whole = trouble.copies.near, trouble.subject
+    rows = list(csv.DictReader(io.StringIO(pairs_csv(trouble.of(NEAR)))))
+    near, whole = trouble.of(NEAR).near, trouble.image_set
     assert len(rows) == len(near)
     for row, (one, two), sure in zip(rows, near.pairs, near.confidence, strict=True):
         assert (row["first"], row["second"]) == (whole.names[one], whole.names[two])

@@ -15,9 +15,9 @@ from PIL import Image
 from normlab.checks.copies import alignment, thumbnails
 from normlab.checks.copies.clean import clean_split
 from normlab.checks.copies.exact import exact_copies, shared_between
-from normlab.checks.copies.groups import Copies, copies, known_groups, near_finding
+from normlab.checks.copies.groups import Copies, find_copies, grouped, known_groups, near_finding
 from normlab.checks.copies.near import near_copies
-from normlab.checks.image_set import ImageSet, subject
+from normlab.checks.image_set import ImageSet, read_image_set
 from normlab.data import DataConfig, load
 from normlab.data.splitfile import SplitFile
 from normlab.errors import InputError
@@ -63,12 +63,12 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(planted: Path) -> ImageSet:
-    return subject(DataConfig(str(planted)))
+    return read_image_set(DataConfig(str(planted)))
 
 
 @pytest.fixture(scope="module")
 def found(whole: ImageSet) -> Copies:
-    return copies(whole, exact_copies(whole), near_copies(whole))
+    return find_copies(whole)
 
 
 def _row(whole: ImageSet, name: str) -> int:
@@ -106,7 +106,7 @@ def test_exact_copies_by_split_and_label(whole: ImageSet) -> None:
     names = [{str(whole.names[row]) for row in rows} for rows in exact.conflicts]
     assert names == [{"train/kind1/002.jpg", "train/kind2/conflict.jpg"}]
     sentences = {finding.check: finding for finding in exact.findings()}
-    assert "1 image (2 files) stands under two labels" in sentences["label-conflicts"].sentence
+    assert "1 image (2 files) has more than one label" in sentences["label-conflicts"].sentence
     described = exact.describe()
     assert described["distinct_by_bytes"] == len(whole) - 2
 
@@ -125,7 +125,7 @@ def test_renamed_files_are_the_same_images(planted: Path, whole: ImageSet, tmp_p
     shutil.copytree(planted, moved)
     for number, path in enumerate(sorted((moved / "val").rglob("*.jpg"))):
         path.rename(path.with_name(f"other-{number}.jpg"))
-    again = exact_copies(subject(DataConfig(str(moved))))
+    again = exact_copies(read_image_set(DataConfig(str(moved))))
     assert [s.images for s in again.shared] == [s.images for s in exact_copies(whole).shared]
 
 
@@ -151,13 +151,13 @@ def test_the_test_split_stays_when_it_is_clean_or_when_told(planted: Path, tmp_p
     shutil.copytree(planted, root)
     for path in (root / "test/kind0").glob("copy*"):
         path.unlink()
-    part = subject(DataConfig(str(root)))
-    groups = copies(part, exact_copies(part), near_copies(part))
+    part = read_image_set(DataConfig(str(root)))
+    groups = find_copies(part)
     test = part.split == 2
     auto = clean_split(groups)
     assert (auto.split[test] == 2).all()
     assert (auto.split[~test] != 2).all()
-    assert "is as it was" in auto.policy
+    assert "is unchanged" in auto.policy
 
 
 def test_keeping_a_touched_test_split_leaves_its_copies_out(whole: ImageSet, found: Copies) -> None:
@@ -193,8 +193,8 @@ def test_a_class_of_one_photograph_cannot_be_split(tmp_path: Path) -> None:
         for split in ("train", "val", "test"):
             number = 5 if kind else {"train": 1, "val": 2, "test": 3}[split]
             _save(scene(_full(number, kind), kind), root / split / f"kind{kind}" / "a.png")
-    part = subject(DataConfig(str(root)))
-    groups = copies(part, exact_copies(part), near_copies(part))
+    part = read_image_set(DataConfig(str(root)))
+    groups = find_copies(part)
     with pytest.raises(InputError, match="kind1 without images"):
         clean_split(groups)
 
@@ -214,16 +214,16 @@ def test_a_written_split_is_read_by_content(
     for index, name in enumerate(("train", "val", "test")):
         mine = np.sort(data.splits[name].digests)
         assert (mine == np.sort(whole.digests[made.split == index])).all()
-    again = exact_copies(subject(DataConfig(str(moved), split=str(path))))
+    again = exact_copies(read_image_set(DataConfig(str(moved), split=str(path))))
     assert all(shared.level is Level.FINE for shared in again.shared)
 
 
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (None, "There is no split file"),
+        (None, "does not exist"),
         ("{", "cannot be read as a split file"),
-        ('{"format": "else"}', "is no split file"),
+        ('{"format": "else"}', "is not a split file"),
         ('{"format": "normlab split 1", "images": {}}', "damaged split file"),
     ],
 )
@@ -251,10 +251,10 @@ def test_an_image_that_the_split_does_not_know_is_named(
 
 def test_groups_are_remembered_for_parts_of_a_source(planted: Path, found: Copies) -> None:
     config = DataConfig(str(planted), limit_per_class=4)
-    part = subject(config, data=load(config))
+    part = read_image_set(config, data=load(config))
     groups = known_groups(part)
     assert groups is not None
-    names = found.subject.names.tolist()
+    names = found.image_set.names.tolist()
     for row, name in enumerate(part.names.tolist()):
         assert groups[row] == found.group[names.index(name)]
 
@@ -271,28 +271,28 @@ def test_groups_of_a_damaged_cache_are_not_believed(
     found: Copies, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("NORMLAB_CACHE", str(tmp_path))
-    assert known_groups(found.subject) is None
-    copies(found.subject, found.exact, found.near)
-    again = known_groups(found.subject)
+    assert known_groups(found.image_set) is None
+    grouped(found.image_set, found.exact, found.near)
+    again = known_groups(found.image_set)
     assert again is not None
     assert (again == found.group).all()
     (place,) = (tmp_path / "groups").iterdir()
     place.write_bytes(place.read_bytes()[:100])
-    assert known_groups(found.subject) is None
+    assert known_groups(found.image_set) is None
 
 
 def test_splits_of_a_file_are_not_drawn_anew(planted: Path, found: Copies, tmp_path: Path) -> None:
     path = tmp_path / "split.json"
     first = clean_split(found)
     first.file().write(path)
-    part = subject(DataConfig(str(planted), split=str(path)))
+    part = read_image_set(DataConfig(str(planted), split=str(path)))
     assert part.drawn == ()
-    again = clean_split(copies(part, exact_copies(part), near_copies(part)))
+    again = clean_split(find_copies(part))
     assert len(again.moved) == 0
 
 
 def test_digits_have_no_copies() -> None:
-    assert len(near_copies(subject(DataConfig("digits")))) == 0
+    assert len(near_copies(read_image_set(DataConfig("digits")))) == 0
 
 
 @pytest.fixture

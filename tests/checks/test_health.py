@@ -6,7 +6,6 @@ import io
 import json
 import unicodedata
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +13,10 @@ import pytest
 from PIL import Image
 from scipy.stats import norm
 
-from normlab.checks.health.health import Health, _alike, health, quick_health, size_of_test
-from normlab.checks.image_set import subject
+from normlab.checks.health.folders import almost_alike
+from normlab.checks.health.health import Health, health, quick_health
+from normlab.checks.health.size_of_test import size_of_test
+from normlab.checks.image_set import read_image_set
 from normlab.data import DataConfig
 from normlab.pages.findings import Finding, Level, worst
 
@@ -23,7 +24,7 @@ Make = Callable[..., Path]
 
 
 def found(root: Path, **options: int) -> Health:
-    return health(subject(DataConfig(str(root), **options)))
+    return health(read_image_set(DataConfig(str(root), **options)))
 
 
 def about(result: Health, check: str) -> list[Finding]:
@@ -43,7 +44,7 @@ def noise(seed: int, height: int = 12, width: int = 12) -> Image.Image:
 def test_a_healthy_source_has_nothing_to_look_at(cache: Path, write: Make) -> None:
     root = write({f"{split}/{name}": 20 for split in ("train", "val") for name in ("ant", "bee")})
     result = found(root)
-    assert result.counts == dict.fromkeys(("ant", "bee"), (17, 20, 3))
+    assert result.balance.counts == dict.fromkeys(("ant", "bee"), (17, 20, 3))
     checks = [one.check for one in result.findings() if one.level is Level.FINE]
     assert checks == [
         "balance",
@@ -61,7 +62,7 @@ def test_imbalance_is_counted_in_training_images(cache: Path, write: Make) -> No
     folders = {"train/ant": 30, "train/bee": 9, "val/ant": 3, "val/bee": 3}
     result = found(write({**folders, "test/ant": 3, "test/bee": 30}))
     finding = only(result, "balance")
-    assert result.imbalance == pytest.approx(30 / 9)
+    assert result.balance.imbalance == pytest.approx(30 / 9)
     assert finding.level is Level.LOOK
     assert "9 (bee) to 30 (ant)" in finding.sentence
     assert "77 %" in finding.sentence
@@ -75,7 +76,7 @@ def test_unreadable_files_are_told_with_their_reasons(cache: Path, write: Make) 
     (root / "ant" / "broken.png").write_bytes(b"")
     (root / "bee" / "text.jpg").write_text("no image")
     result = found(root)
-    assert set(result.skipped) == {"ant/broken.png", "bee/text.jpg"}
+    assert set(result.balance.skipped) == {"ant/broken.png", "bee/text.jpg"}
     finding = only(result, "unreadable-files")
     assert finding.level is Level.LOOK
     assert "2 files" in finding.sentence
@@ -87,7 +88,7 @@ def test_unreadable_files_are_told_with_their_reasons(cache: Path, write: Make) 
 )
 def test_stray_folders_are_named(cache: Path, write: Make, name: str) -> None:
     result = found(write({"ant": 9, "bee": 9, "cow": 9, name: 9}))
-    assert list(result.suspects) == [name]
+    assert list(result.folders.suspects) == [name]
     (finding,) = about(result, "folders")
     assert finding.level is Level.LOOK
     assert name in finding.sentence
@@ -97,14 +98,14 @@ def test_folders_named_like_splits_are_named_but_a_train_is_a_train(
     cache: Path, write: Make
 ) -> None:
     odd = found(write({"train/ant": 9, "train/bee": 9, "train/test": 9}))
-    assert list(odd.suspects) == ["test"]
+    assert list(odd.folders.suspects) == ["test"]
     rail = found(write({f"train/{name}": 9 for name in ("bus", "car", "train")}, root="rail"))
-    assert not rail.suspects
+    assert not rail.folders.suspects
 
 
 def test_a_tiny_class_is_named(cache: Path, write: Make) -> None:
     result = found(write({"ant": 40, "bee": 40, "cow": 40, "dog": 3}))
-    assert list(result.suspects) == ["dog"]
+    assert list(result.folders.suspects) == ["dog"]
     assert "3 images, the median class has 40" in only(result, "folders").sentence
 
 
@@ -126,7 +127,7 @@ def test_a_tiny_class_is_named(cache: Path, write: Make) -> None:
 )
 def test_names_that_are_almost_the_same(one: str, two: str, alike: bool) -> None:
     names = ["Indian-Peacock", one, two]
-    assert _alike(names) == (((one, two),) if alike else ())
+    assert almost_alike(names) == (((one, two),) if alike else ())
 
 
 def test_classes_that_share_images_invalidate(cache: Path, write: Make) -> None:
@@ -136,7 +137,7 @@ def test_classes_that_share_images_invalidate(cache: Path, write: Make) -> None:
         with Image.open(root / "ant" / f"{index:03d}.png") as image:
             image.save(root / "bee" / f"again{index}.bmp")
     result = found(root)
-    assert result.shared == (("ant", "bee", pytest.approx(8 / 12)),)
+    assert result.folders.shared == (("ant", "bee", pytest.approx(8 / 12)),)
     (finding,) = about(result, "folders")
     assert finding.level is Level.INVALID
     assert "ant and bee" in finding.sentence
@@ -144,7 +145,7 @@ def test_classes_that_share_images_invalidate(cache: Path, write: Make) -> None:
     (root / "bee" / "again0.bmp").unlink()
     for index in range(1, 4):
         (root / "bee" / f"again{index}.bmp").unlink()
-    assert not found(root).shared
+    assert not found(root).folders.shared
 
 
 def test_names_that_differ_in_case_or_unicode_form_alone(cache: Path, write: Make) -> None:
@@ -155,7 +156,7 @@ def test_names_that_differ_in_case_or_unicode_form_alone(cache: Path, write: Mak
     for number, form in enumerate(("NFC", "NFD")):
         noise(4 + number).save(root / "bee" / unicodedata.normalize(form, "grün.png"))
     result = found(root)
-    groups = {frozenset(group) for group in result.clashes}
+    groups = {frozenset(group) for group in result.file_names.clashes}
     assert {"ant/Bird.png", "ant/bird.PNG"} in groups
     assert len(groups) == 2
     assert "2 groups" in only(result, "file-names").sentence
@@ -169,10 +170,10 @@ def test_names_that_carry_another_class(cache: Path, write: Make) -> None:
         noise(10 + index).save(root / "Hoopoe" / f"Sarus-Crane_{index}.png")
     noise(20).save(root / "Hoopoe" / "Hoopoe_and_House-Crow.png")
     result = found(root)
-    assert result.misnamed == (("Sarus-Crane", "House-Crow", 5),)
+    assert result.file_names.misnamed == (("Sarus-Crane", "House-Crow", 5),)
     finding = only(result, "file-names")
     assert finding.level is Level.LOOK
-    assert "5 of Sarus-Crane are named House-Crow" in finding.sentence
+    assert "5 in Sarus-Crane are named House-Crow" in finding.sentence
 
 
 def test_a_class_named_by_a_common_word_says_nothing(cache: Path, write: Make) -> None:
@@ -181,7 +182,7 @@ def test_a_class_named_by_a_common_word_says_nothing(cache: Path, write: Make) -
         for index in range(4):
             noise(index).save(root / name / f"photo_{name}_{index}.png")
             noise(50 + index).save(root / name / f"photo_{index}.png")
-    assert not found(root).misnamed
+    assert not found(root).file_names.misnamed
 
 
 def test_the_size_of_a_test_is_the_interval_it_gives() -> None:
@@ -206,16 +207,15 @@ def test_copies_in_test_do_not_count(cache: Path, write: Make) -> None:
         content = (root / "test" / "ant" / "000.png").read_bytes()
         (root / "test" / "ant" / f"copy{index}.png").write_bytes(content)
     result = found(root)
-    assert result.counts["ant"][2] == 11
+    assert result.balance.counts["ant"][2] == 11
     assert result.test_size.images == 12
-    assert "12 distinct test images" in only(result, "test-size").sentence
+    assert "12 different test images" in only(result, "test-size").sentence
 
 
 def test_enough_test_images_are_fine() -> None:
-    few, many = size_of_test(3000), size_of_test(7500)
-    empty: Health = Health(32, {"a": (1, 1, 1)}, {}, {}, (), (), (), (), few)
-    assert only(empty, "test-size").level is Level.LOOK
-    finding = only(replace(empty, test_size=many), "test-size")
+    (few,) = size_of_test(3000).findings()
+    assert few.level is Level.LOOK
+    (finding,) = size_of_test(7500).findings()
     assert finding.level is Level.FINE
     assert "±0.7 points if they disagree on 10 %" in finding.sentence
     assert "3,842 to 7,683" in finding.sentence
@@ -272,16 +272,16 @@ def test_grey_images_are_found_after_compression(cache: Path, tmp_path: Path) ->
 
 
 def test_array_sources_have_no_files(cache: Path) -> None:
-    result = health(subject(DataConfig("digits")))
+    result = health(read_image_set(DataConfig("digits")))
     assert result.sizes is None
     assert result.grey is None
-    assert result.images == 1797
+    assert result.balance.images == 1797
     assert {one.level for one in result.findings() if one.check != "test-size"} == {Level.FINE}
 
 
 def test_the_quick_part_opens_no_file(cache: Path, write: Make) -> None:
     root = write({"ant": 9, "bee": 9})
-    source = subject(DataConfig(str(root)))
+    source = read_image_set(DataConfig(str(root)))
     for file in root.rglob("*.png"):
         file.unlink()
     result = quick_health(source)

@@ -113,8 +113,8 @@ def test_the_clean_split_is_the_same_at_every_image_size(leaky: Path) -> None:
     [
         (["--test", "keep"], "--write-split"),
         (["--write-split", "{file}"], "is a folder"),
-        (["--out", "{file}"], "holds no data check"),
-        (["--split", "nowhere.json"], "no split file"),
+        (["--out", "{file}"], "does not contain a data check"),
+        (["--split", "nowhere.json"], "The split file nowhere.json does not exist"),
     ],
 )
 def test_check_data_refuses_before_any_work(

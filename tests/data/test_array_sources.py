@@ -88,7 +88,7 @@ def test_idx(mnist: Path, change: Callable[[Path], object] | None) -> None:
         "val": 8,
         "test": 8,
     }
-    assert "no val: 15 % of train" in data.notes[0]
+    assert "no val split, so it was drawn: 15 % of train" in data.notes[0]
     got = everything(data)
     for row, image in enumerate(images(40)):
         np.testing.assert_array_equal(got[f"train/{row:05d}"][..., 0], image)
@@ -131,7 +131,7 @@ def test_a_changed_idx_file_is_read_again(mnist: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("train-images-idx3-ubyte", b"", "starts with nothing, expected is 00000803"),
+        ("train-images-idx3-ubyte", b"", "starts with nothing instead of 00000803"),
         ("train-images-idx3-ubyte", b"\x89PNG....", "starts with 89504e47"),
         ("train-images-idx3-ubyte", idx(np.zeros(40)), "not an IDX file of images"),
         ("train-labels-idx1-ubyte", idx(images(40)), "not an IDX file of labels"),
@@ -176,7 +176,7 @@ def test_bad_gzip(mnist: Path, what: str) -> None:
 def test_idx_one_level_too_high(mnist: Path, tmp_path: Path) -> None:
     (tmp_path / "above").mkdir()
     mnist.rename(tmp_path / "above" / "raw")
-    assert f"one level too high: give {tmp_path / 'above' / 'raw'}" in refusal(tmp_path / "above")
+    assert f"one level too high. Give {tmp_path / 'above' / 'raw'}" in refusal(tmp_path / "above")
 
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")
@@ -323,7 +323,7 @@ def test_the_folder_above_what_the_archive_unpacks_to(cifar: Path, tmp_path: Pat
     check_cifar(read(tmp_path))
     (tmp_path / "more" / "other").mkdir(parents=True)
     moved = cifar.rename(tmp_path / "more" / "other" / "renamed")
-    assert f"one level too high: give {moved}" in refusal(tmp_path / "more" / "other")
+    assert f"one level too high. Give {moved}" in refusal(tmp_path / "more" / "other")
 
 
 def test_missing_batches_are_noted(cifar: Path) -> None:
@@ -401,7 +401,7 @@ def test_what_stands_in_does_not_outlive_a_file(cifar: Path) -> None:
     for names in (b"_codecs\nencode", b"numpy\ndtype", b"numpy.core.multiarray\n_reconstruct"):
         poison = b"\x80\x02c" + names + b"\nN}X\x01\x00\x00\x00xK\x01s\x86b."
         (cifar / "data_batch_1").write_bytes(poison)
-        assert "no dictionary" in refusal(cifar)
+        assert "does not contain a dictionary" in refusal(cifar)
     (cifar / "data_batch_1").write_bytes(official(batch(0)))
     check_cifar(read(cifar))
 
@@ -435,20 +435,23 @@ def test_arrays_that_are_not_plain_bytes(cifar: Path, array: bytes) -> None:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"", "damaged or no Python batch"),
-        (official(batch(0))[:5000], "damaged or no Python batch"),
-        (b"plain text", "damaged or no Python batch"),
-        (b"\x80\x02r\xff\xff\xff\xff.", "damaged or no Python batch"),
-        (official([1]), "no dictionary"),
+        (b"", "damaged or not a Python batch"),
+        (official(batch(0))[:5000], "damaged or not a Python batch"),
+        (b"plain text", "damaged or not a Python batch"),
+        (b"\x80\x02r\xff\xff\xff\xff.", "damaged or not a Python batch"),
+        (official([1]), "does not contain a dictionary"),
         (official({"data": planes(0)}), "no list of labels"),
         (official(batch(0, labels=["a"])), "no list of labels"),
         (official(batch(0, labels=[300])), "no list of labels"),
-        (official(batch(0, labels=tags(29))), "should hold 29 images"),
-        (official(batch(0, data=planes(0)[:, :3000])), "should hold 30 images"),
-        (official(batch(0, data="x")), "should hold 30 images"),
+        (official(batch(0, labels=tags(29))), "should contain 29 images"),
+        (official(batch(0, data=planes(0)[:, :3000])), "should contain 30 images"),
+        (official(batch(0, data="x")), "should contain 30 images"),
         (official(batch(0, labels=[11] * COUNT)), "has label 11, but there are 10 classes"),
-        (pickle.dumps(batch(0, data=planes(0).astype(float)), protocol=2), "something else than"),
-        (pickle.dumps(batch(0, data=np.asfortranarray(planes(0))), protocol=2), "something else"),
+        (pickle.dumps(batch(0, data=planes(0).astype(float)), protocol=2), "something other than"),
+        (
+            pickle.dumps(batch(0, data=np.asfortranarray(planes(0))), protocol=2),
+            "something other than",
+        ),
     ],
 )
 def test_bad_python_batches(cifar: Path, content: bytes, says: str) -> None:
@@ -468,11 +471,11 @@ def test_bad_binary_batches(binary: Path) -> None:
     path = binary / "data_batch_2.bin"
     whole = path.read_bytes()
     path.write_bytes(whole[:-1])
-    assert "no whole number of records" in refusal(binary)
+    assert "not a whole number of records" in refusal(binary)
     path.write_bytes(b"")
     assert "0 bytes" in refusal(binary)
     path.write_bytes(b"\x63" + whole[1:])
     assert "has label 99, but there are 10 classes" in refusal(binary)
     path.write_bytes(whole)
     (binary / "batches.meta.txt").write_bytes(b"\xff\xfe\n")
-    assert "not a text of class names" in refusal(binary)
+    assert "not a text file of class names" in refusal(binary)

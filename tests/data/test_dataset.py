@@ -21,6 +21,14 @@ from normlab.keyed import key
 Make = Callable[..., Path]
 
 
+DIGITS = {"train": 0.25, "val": 0.15, "test": 0.6}
+
+
+def shares(data: DataSet) -> dict[str, float]:
+    total = sum(map(len, data.splits.values()))
+    return {name: len(split) / total for name, split in data.splits.items()}
+
+
 @pytest.fixture
 def digits() -> DataSet:
     return load(DataConfig())
@@ -39,8 +47,39 @@ def test_digits(digits: DataSet) -> None:
         expected = np.rint(bunch.images[rows] * 255 / 16)
         np.testing.assert_array_equal(split.images()[..., 0], expected)
     assert seen == set(range(1797))
-    shares = {name: len(split) / 1797 for name, split in digits.splits.items()}
-    assert shares == pytest.approx({"train": 0.7, "val": 0.15, "test": 0.15}, abs=0.002)
+    assert shares(digits) == pytest.approx(DIGITS, abs=0.002)
+    assert digits.split_policy["test"] == "60 % of the source, stratified, seed 0"
+    assert "val is 15 % of the source" in digits.notes[0]
+
+
+def test_fractions_that_are_given_win_over_those_of_the_source(digits: DataSet) -> None:
+    def record(data: DataSet) -> tuple[object, object]:
+        made = data.describe()["config"]
+        return made["val_fraction"], made["test_fraction"]
+
+    assert record(digits) == (0.15, 0.6), "a record says what was drawn"
+    both = load(DataConfig(val_fraction=0.15, test_fraction=0.15))
+    assert shares(both) == pytest.approx({"train": 0.7, "val": 0.15, "test": 0.15}, abs=0.002)
+    assert record(both) == (0.15, 0.15)
+    assert both.fingerprint != digits.fingerprint
+    assert load(both.config).fingerprint == both.fingerprint
+    one = load(DataConfig(val_fraction=0.1))
+    assert shares(one) == pytest.approx({"train": 0.3, "val": 0.1, "test": 0.6}, abs=0.002)
+    said = "^val_fraction 0.5 and test_fraction 0.6 leave nothing to train on"
+    with pytest.raises(InputError, match=said):
+        load(DataConfig(val_fraction=0.5))
+
+
+def test_a_fraction_of_a_split_that_is_there_is_ignored_and_said_so(write: Make) -> None:
+    root = write({f"{split}/{name}": 4 for split in ("train", "val", "test") for name in "ab"})
+    plain = load(DataConfig(str(root)))
+    asked = load(DataConfig(str(root), test_fraction=0.5, val_fraction=0.3))
+    assert asked.fingerprint == plain.fingerprint
+    assert not plain.notes
+    assert asked.notes == (
+        "The source has its own val split, so val_fraction 0.3 was ignored.",
+        "The source has its own test split, so test_fraction 0.5 was ignored.",
+    )
 
 
 def test_digits_can_be_larger() -> None:

@@ -84,10 +84,10 @@ def test_class_folders_alone_are_split(write: Make) -> None:
 def test_missing_val_and_missing_test_come_from_train(write: Make) -> None:
     without_val = read(write({"train/a": 20, "train/b": 20, "test/a": 5, "test/b": 5}, "v"))
     assert counts(without_val) == {"train": 34, "val": 6, "test": 10}
-    assert "no val: 15 % of train" in without_val.notes[0]
+    assert "no val split, so it was drawn: 15 % of train" in without_val.notes[0]
     without_test = read(write({"train/a": 20, "train/b": 20, "val/a": 5, "val/b": 5}, "t"))
     assert counts(without_test) == {"train": 34, "val": 10, "test": 6}
-    assert "no test: 15 % of train" in without_test.notes[0]
+    assert "no test split, so it was drawn: 15 % of train" in without_test.notes[0]
     train_alone = read(write({"train/a": 20, "train/b": 20}, "o"))
     assert counts(train_alone) == {"train": 28, "val": 6, "test": 6}
     assert len(train_alone.notes) == 2
@@ -189,7 +189,7 @@ def test_a_split_alone_is_noted(write: Make) -> None:
     root = write(THREE)
     data = read(root / "train")
     assert data.classes == ("a", "b")
-    assert any(f"To use these splits give {root}" in note for note in data.notes)
+    assert any(f"To use these splits, give {root}" in note for note in data.notes)
 
 
 # ------------------------------------------------------------------ the size
@@ -215,7 +215,7 @@ def test_own_size_of_a_mix_is_the_median_of_shorter_sides(write: Make) -> None:
 
 
 def test_no_such_folder(tmp_path: Path) -> None:
-    assert "There is no" in refusal(tmp_path / "nothing")
+    assert "does not exist" in refusal(tmp_path / "nothing")
 
 
 def test_a_file(tmp_path: Path) -> None:
@@ -290,22 +290,22 @@ def test_images_directly_in_the_root(write: Make) -> None:
     assert "images directly inside" in message
     assert f"give the folder above, {root}" in message
     shutil.copy(root / "a" / "000.png", root / "stray.png")
-    assert "images beside the class folders, for example stray.png" in refusal(root)
+    assert "images next to the class folders, for example stray.png" in refusal(root)
 
 
 def test_images_beside_or_directly_in_splits(write: Make) -> None:
     root = write(THREE)
     shutil.copy(root / "train/a/000.png", root / "stray.png")
-    assert "images beside the folders test, train, val" in refusal(root)
+    assert "images next to the folders test, train, val" in refusal(root)
     (root / "stray.png").rename(root / "train" / "stray.png")
-    assert "images beside the class folders" in refusal(root)
+    assert "images next to the class folders" in refusal(root)
     flat = write({"train": 3, "test": 3}, "flat")
     assert "train has images directly inside" in refusal(flat)
 
 
 def test_a_split_beside_other_folders(write: Make) -> None:
     message = refusal(write({"train/a": 2, "train/b": 2, "robin": 2}))
-    assert "mixes splits (train) with folders that are no splits (robin)" in message
+    assert "mixes splits (train) with folders that are not splits (robin)" in message
 
 
 def test_two_folders_for_one_split(write: Make) -> None:
@@ -391,9 +391,9 @@ def test_bad_files_are_listed_and_can_be_left_out(write: Make) -> None:
     message = refusal(root)
     assert "3 of 26 files" in message
     assert "train/a/001.png is empty (0 bytes)" in message
-    assert "test/b/zz.png is gone, or a symbolic link that leads nowhere" in message
+    assert "test/b/zz.png does not exist, or is a symbolic link that leads nowhere" in message
     assert "val/b/notes.txt is not an image" in message
-    assert "--skip-bad leaves them out" in message
+    assert "add --skip-bad to leave them out" in message
 
     data = read(root, skip_bad=True)
     assert counts(data) == {"train": 7, "val": 8, "test": 8}
@@ -424,7 +424,7 @@ def test_leaving_out_must_not_empty_a_class(write: Make) -> None:
         path.write_bytes(b"")
     message = refusal(root, skip_bad=True)
     assert "Class b has no images in val" in message
-    assert "left out" in message
+    assert "None of its files there can be used" in message
 
 
 def test_a_bad_file_does_not_move_the_others(write: Make) -> None:

@@ -319,8 +319,11 @@ def test_a_flipped_byte_in_a_png(tmp_path: Path) -> None:
 def test_the_name_must_agree_with_the_content(tmp_path: Path) -> None:
     content = png(smooth())
     for name, says in (
-        ("a.jpg", r"wrongly named: the content is PNG, the name ends in .jpg (rename it to .png)"),
-        ("a", "wrongly named: the content is PNG, the name has no extension"),
+        (
+            "a.jpg",
+            r"wrongly named: the content is PNG, but the name ends in .jpg (rename it to .png)",
+        ),
+        ("a", "wrongly named: the content is PNG, but the name has no extension"),
     ):
         (tmp_path / name).write_bytes(content)
         assert says in reason(tmp_path / name)
@@ -346,7 +349,7 @@ def test_things_that_cannot_be_opened(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "dangling.png").symlink_to(tmp_path / "nothing.png")
     assert "leads nowhere" in reason(tmp_path / "dangling.png")
     (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
-    assert "in a loop" in reason(tmp_path / "loop.png")
+    assert "loop of symbolic links" in reason(tmp_path / "loop.png")
     os.mkfifo(tmp_path / "pipe.png")
     assert "not a regular file" in reason(tmp_path / "pipe.png")
 

@@ -121,13 +121,13 @@ def test_a_larger_limit_keeps_what_a_smaller_one_kept() -> None:
 
 
 def test_at_least_one_image_of_each_class_stays() -> None:
-    data = load(DataConfig("digits", limit_per_class=1))
+    data = load(DataConfig("digits", test_fraction=0.15, limit_per_class=1))
     assert {name: len(split) for name, split in data.splits.items()} == {
         "train": 10,
         "val": 10,
         "test": 10,
     }
-    assert "Limited to 1 training image a class" in data.notes[1]
+    assert "Limited to 1 training image per class" in data.notes[1]
 
 
 @pytest.mark.parametrize("most", [10_000, 200])

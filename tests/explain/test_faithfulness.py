@@ -151,14 +151,14 @@ def test_bounded_batches_and_the_mode_put_back() -> None:
     [
         (
             {"maps": np.zeros((3, 2, 2))},
-            r"placed on the images, .*, got \(3, 2, 2\)",
+            r"the size of the images, .*, got \(3, 2, 2\)",
         ),
         ({"maps": np.full((3, SIDE, SIDE), np.nan)}, "finite"),
         ({"steps": 0}, "at least 1 step, got 0"),
-        ({"x": torch.zeros(3, 1, 8, 9)}, r"squares .* got \(3, 1, 8, 9\)"),
-        ({"x": torch.zeros(0, 1, 8, 8)}, "at least one"),
-        ({"targets": torch.tensor([1, 1])}, r"whole numbers; got torch\.int64 of shape \(2,\)"),
-        ({"targets": torch.tensor([1, 1, 2])}, "2 classes, 0 to 1; got target 2"),
+        ({"x": torch.zeros(3, 1, 8, 9)}, r"square, .* got \(3, 1, 8, 9\)"),
+        ({"x": torch.zeros(0, 1, 8, 8)}, "N >= 1"),
+        ({"targets": torch.tensor([1, 1])}, r"whole numbers, got torch\.int64 of shape \(2,\)"),
+        ({"targets": torch.tensor([1, 1, 2])}, "2 classes, 0 to 1, got target 2"),
     ],
 )
 def test_what_does_not_belong_together_is_refused(changes: dict[str, object], message: str) -> None:

@@ -18,8 +18,8 @@ from PIL import Image
 from normlab.data import DeviceSplit, load
 from normlab.errors import InputError
 from normlab.explain import page, pictures
-from normlab.explain.choice import choose
 from normlab.explain.exhibit import QUANTILE, Exhibit, ExplainedModel, Seen, look
+from normlab.explain.selection import choose
 from normlab.models import load_model
 from normlab.studies import Request, Study, make_plan, prepare_study
 from normlab.training import train
@@ -54,16 +54,18 @@ def _opened(path: Path) -> Image.Image:
 
 
 def _exhibit(study: Study, method: str = "grad-cam", site: str = "last") -> Exhibit:
-    subjects = []
+    models = []
     for arm, _, folder in study.runs():
         model = load_model(folder)
         with torch.no_grad():
             x, _ = DeviceSplit(study.data, "val").batch(np.arange(len(study.data.splits["val"])))
             probabilities = model(x).softmax(1).numpy()
-        subjects.append(ExplainedModel(arm, model, probabilities, {}))
+        models.append(ExplainedModel(arm, model, probabilities, {}))
     part = study.data.splits["val"]
-    choice = choose(part.names.tolist(), part.labels, subjects[0].probabilities, study.data.classes)
-    return look(subjects, study.data, "val", choice, method, site, _quiet)
+    selection = choose(
+        part.names.tolist(), part.labels, models[0].probabilities, study.data.classes
+    )
+    return look(models, study.data, "val", selection, method, site, _quiet)
 
 
 def test_a_map_adds_up_to_the_logit_less_the_bias(disc_study: Study) -> None:
@@ -71,18 +73,18 @@ def test_a_map_adds_up_to_the_logit_less_the_bias(disc_study: Study) -> None:
     assert exhibit.logits
     assert exhibit.unit == "logits per cell"
     batches = DeviceSplit(disc_study.data, "val")
-    for chosen, by_model in zip(exhibit.choice.images, exhibit.looked, strict=True):
+    for chosen, by_model in zip(exhibit.selection.images, exhibit.looked, strict=True):
         x, _ = batches.batch([chosen.row])
-        for subject, looked in zip(exhibit.subjects, by_model, strict=True):
+        for explained, looked in zip(exhibit.models, by_model, strict=True):
             with torch.no_grad():
-                logits = (subject.model(x) - subject.model.fc.bias)[0].numpy()
+                logits = (explained.model(x) - explained.model.fc.bias)[0].numpy()
             targets = [seen.target for seen in looked.maps]
             assert targets == list(dict.fromkeys([chosen.label, looked.predicted]))
             for seen in looked.maps:
                 np.testing.assert_allclose(seen.cells.sum(), logits[seen.target], atol=1e-4)
 
 
-def test_full_colour_is_one_value_in_logits_and_one_a_model_elsewhere(disc_study: Study) -> None:
+def test_full_color_is_one_value_in_logits_and_one_per_model_elsewhere(disc_study: Study) -> None:
     for site, together in (("last", True), ("mean", False)):
         exhibit = _exhibit(disc_study, site=site)
         assert exhibit.logits is together
@@ -142,7 +144,7 @@ def test_files_show_the_source_at_its_resolution(gallery: Explanation, discs: Pa
     assert _opened(gallery.contact_sheet).width > 96 * 5
 
 
-def test_an_overlay_is_grey_at_zero_and_coloured_by_sign() -> None:
+def test_an_overlay_is_gray_at_zero_and_colored_by_sign() -> None:
     rng = np.random.default_rng(0)
     picture = Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8))
     values = rng.normal(size=(6, 6)).astype(np.float32)
@@ -180,14 +182,14 @@ def test_says_where_the_evidence_is_and_where_there_is_none() -> None:
     assert Seen(0, cells, 1.0).note == "no positive evidence"
     assert Seen(0, np.zeros((8, 8), np.float32), 1.0).note == "no positive evidence"
     for (y, x), words in {
-        (0, 0): "upper left", (0, 4): "upper middle", (4, 7): "middle right",
-        (4, 4): "centre", (7, 0): "lower left", (7, 7): "lower right",
+        (0, 0): "top left", (0, 4): "top center", (4, 7): "center right",
+        (4, 4): "center", (7, 0): "bottom left", (7, 7): "bottom right",
     }.items():  # fmt: skip
         planted = cells.copy()
         planted[y, x] = 1
         assert Seen(0, planted, 1.0).note == ""
         assert Seen(0, planted, 1.0).strongest(32) == words
-    assert Seen(0, planted * 0.019, 1.0).note == "next to no evidence"
+    assert Seen(0, planted * 0.019, 1.0).note == "almost no evidence"
     assert Seen(0, planted * 0.021, 1.0).note == ""
 
 
@@ -196,7 +198,7 @@ def test_a_study_shows_the_same_images_for_every_arm(disc_study: Study, tmp_path
     made = explain(disc_study.folder, out=tmp_path / "both", classes=["red"])
     content = _chosen(made)
     assert all(list(image["models"]) == arms for image in content["images"])
-    assert f"chosen by {arms[0]}. Every model is of seed 0" in made.notes[0]
+    assert f"selected by {arms[0]}. All models have seed 0" in made.notes[0]
     assert made.notes[0] in made.page.read_text(encoding="utf-8")
     alone = explain(disc_study.run_folder(arms[1], 0), out=tmp_path / "alone", classes=["red"])
     turned = explain(
@@ -241,7 +243,7 @@ def test_replaces_a_gallery_and_nothing_else(
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "thesis.txt").touch()
-    with pytest.raises(InputError, match=r"mine is there already and is no gallery.*--out"):
+    with pytest.raises(InputError, match=r"mine already exists and is not a gallery.*--out"):
         explain(run, out=mine)
     assert [p.name for p in mine.iterdir()] == ["thesis.txt"]
 
@@ -252,7 +254,7 @@ def test_moved_data_is_the_same_data(
     moved = shutil.copytree(discs, tmp_path / "moved")
     made = explain(disc_run, data=str(moved), right=3, wrong=2, out=tmp_path / "out")
     assert _chosen(made)["images"] == _chosen(gallery)["images"]
-    assert not any("not those of the run" in note for note in made.notes)
+    assert not any("not from the run's data" in note for note in made.notes)
 
 
 def test_other_data_is_run_through_the_model(disc_run: Path, discs: Path, tmp_path: Path) -> None:
@@ -263,7 +265,7 @@ def test_other_data_is_run_through_the_model(disc_run: Path, discs: Path, tmp_pa
             # Their mean and deviation would give other probabilities.
             Image.new("RGB", (WIDTH, HEIGHT), (250, 250, 250)).save(path)
     made = explain(disc_run, data=str(other), out=tmp_path / "out")
-    assert any("not those of the run" in note for note in made.notes)
+    assert any("not from the run's data" in note for note in made.notes)
     stored = np.load(disc_run / "predictions.npz")
     known = dict(zip(stored["val_image"].tolist(), stored["val_probabilities"], strict=True))
     images = _chosen(made)["images"]
@@ -298,7 +300,10 @@ def test_data_that_changed_or_vanished_is_told(
 
 @pytest.mark.parametrize(
     ("status", "said"),
-    [("interrupted", "has not ended"), ("diverged at step 7", "diverged at step 7 and left no")],
+    [
+        ("interrupted", "has not finished"),
+        ("diverged at step 7", "diverged at step 7 and has no model"),
+    ],
 )
 def test_an_unfinished_run_is_refused(
     disc_run: Path, tmp_path: Path, status: str, said: str
@@ -317,7 +322,7 @@ def test_an_unfinished_arm_is_left_out_or_refused(disc_study: Study, tmp_path: P
     path.write_text(json.dumps({**record, "status": "diverged at step 3"}))
     made = explain(study, classes=["red"], right=1, wrong=0)
     assert made.folder == study / "explain"
-    assert made.notes[0] == "Left out, since seed 0 has no complete run: gn:groups=4."
+    assert made.notes[0] == "No complete run with seed 0, so not shown: gn:groups=4."
     assert list(_chosen(made)["images"][0]["models"]) == ["bn"]
     with pytest.raises(InputError, match="gn:groups=4 seed 0: diverged at step 3"):
         explain(study, arms=["bn", "gn:groups=4"])
@@ -327,20 +332,20 @@ def test_what_is_no_run_is_refused(disc_study: Study, disc_run: Path, tmp_path: 
     (tmp_path / "file").touch()
     (tmp_path / "empty").mkdir()
     for run, options, said in (
-        (tmp_path / "none", {}, "does not exist; give a run's folder or a study's"),
-        (tmp_path / "file", {}, "is a file; give"),
+        (tmp_path / "none", {}, r"does not exist\. Give the folder of a run or a study"),
+        (tmp_path / "file", {}, r"is a file\. Give"),
         (tmp_path / "empty", {}, "neither a run"),
-        (disc_run, {"arms": ["bn"]}, "arms goes with a study"),
+        (disc_run, {"arms": ["bn"]}, "arms applies to a study"),
         (disc_run, {"split": "vall"}, "no split 'vall'.*did you mean val"),
         (disc_run, {"classes": ["rad"]}, "did you mean red"),
         (disc_run, {"method": "gradcam"}, "did you mean grad-cam"),
-        (disc_run, {"site": "nowhere"}, "no site called 'nowhere'"),
+        (disc_run, {"site": "nowhere"}, "no site 'nowhere'"),
         (
             disc_study.folder,
             {"arms": ["gn:group=4"]},
             "no arm 'gn:group=4'.*did you mean gn:groups=4",
         ),
-        (disc_study.folder, {"seed": 4}, "no seed 4; seeds are 0"),
+        (disc_study.folder, {"seed": 4}, r"no seed 4\. The seeds are 0"),
     ):
         asked: dict[str, Any] = {"out": tmp_path / "out", **options}
         with pytest.raises(InputError, match=said):

@@ -194,7 +194,7 @@ def test_the_page_tells_how_it_was_made_and_what_was_checked(
     text = page.locator("body").inner_text()
     for said in (
         "Grad-CAM", "stages.2.0.relu2", "logits per cell", "What a map cannot show",
-        "epoch chosen", "8 layers (n = 1)", "Images and their order are chosen by bn.",
+        "epoch chosen", "8 layers (n = 1)", "The model that selects is bn.",
     ):  # fmt: skip
         assert said in text
     content: dict[str, Any] = json.loads(both.chosen.read_text())

@@ -283,7 +283,7 @@ def test_the_model_is_left_as_it_was(
         for method in METHODS:
             if fails:
                 for wrong in (torch.tensor([0, 1, 5]), torch.tensor([0, -1, 2])):
-                    with pytest.raises(InputError, match=r"0 to 4; got target (5|-1)"):
+                    with pytest.raises(InputError, match=r"0 to 4, got target (5|-1)"):
                         explain_batch(model, x, wrong, method)
                 with pytest.raises(ValueError, match="8x8"):
                     explain_batch(model, x[:, :, :7], TARGETS, method)
@@ -308,11 +308,11 @@ def test_sites_by_name() -> None:
     for path in ("stages.0.0.relu2", "conv", "norm0", "stages.1"):
         assert resolve_site(model, path) == (path,)
     for word, message in (
-        ("stages.0.0.relu3", r"no site called 'stages\.0\.0\.relu3' \(did you mean .*relu"),
+        ("stages.0.0.relu3", r"no site 'stages\.0\.0\.relu3' \(did you mean .*relu"),
         ("lost", r"did you mean last\?"),
         ("fc", r"fc has no maps.*got shape \(1, 5\)"),
         ("stages", "stages has no maps.*got nothing"),
-        ("", "no site called ''"),
+        ("", "no site ''"),
     ):
         with pytest.raises(InputError, match=message):
             resolve_site(model, word)
@@ -331,13 +331,13 @@ class Unheard(Tiny):
 
 def test_what_cannot_be_explained_is_refused() -> None:
     model, x = network(), images()
-    with pytest.raises(InputError, match=r"method called gradcam \(did you mean grad-cam\?\)"):
+    with pytest.raises(InputError, match=r"no method 'gradcam' \(did you mean grad-cam\?\)"):
         explain_batch(model, x, TARGETS, "gradcam")
-    with pytest.raises(InputError, match=r"last block alone.*got conv; elsewhere take hires-cam"):
+    with pytest.raises(InputError, match=r"last block.*got conv\. Use hires-cam elsewhere"):
         explain_batch(model, x, TARGETS, "cam", ("conv",))
-    with pytest.raises(InputError, match=r"one size, but conv has 16x16.*relu2 has 4x4"):
+    with pytest.raises(InputError, match=r"equal sizes, but conv has 16x16.*relu2 has 4x4"):
         explain_batch(model, x, TARGETS, "grad-cam", ("conv", LAST))
-    with pytest.raises(InputError, match=r"3 whole numbers; got torch.int64 of shape \(2,\)"):
+    with pytest.raises(InputError, match=r"3 whole numbers, got torch.int64 of shape \(2,\)"):
         explain_batch(model, x, TARGETS[:2])
     with pytest.raises(InputError, match=r"got torch\.float32 of shape"):
         explain_batch(model, x, TARGETS.float())

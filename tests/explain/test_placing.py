@@ -100,13 +100,13 @@ def test_a_larger_picture_shows_the_same_place() -> None:
     ("shape", "size", "side", "message"),
     [
         ((16, 16), 64, 64, None),
-        ((7, 7), 64, 64, "7 cells a side does not belong to images of 64 pixels"),
-        ((65, 65), 64, 64, "65 cells a side"),
-        ((8, 4), 32, 32, r"squares, \(\.\.\., h, h\), got shape \(8, 4\)"),
+        ((7, 7), 64, 64, "Images of 64 pixels do not have maps of 7 x 7 cells"),
+        ((65, 65), 64, 64, "maps of 65 x 65 cells"),
+        ((8, 4), 32, 32, r"square, \(\.\.\., h, h\), got shape \(8, 4\)"),
         ((8,), 32, 32, "got shape"),
         ((0, 0), 32, 32, "0 cells"),
         ((0, 0), 0, 32, "0 cells"),
-        ((8, 8), 32, 0, "at least 1 pixel a side, got 0"),
+        ((8, 8), 32, 0, "at least 1 pixel, got 0"),
     ],
 )
 def test_maps_of_another_size_are_refused(

@@ -116,5 +116,5 @@ def test_a_map_of_nothing_has_no_correlation() -> None:
 
 
 def test_images_that_are_not_square_are_refused() -> None:
-    with pytest.raises(InputError, match=r"squares, got \(8, 12\)"):
+    with pytest.raises(InputError, match=r"square, got \(8, 12\)"):
         randomization_check(network(), F.pad(images()[:, :, :8, :8], (0, 4)), TARGETS)

@@ -67,7 +67,7 @@ def test_a_card_goes_along(folder: Path) -> None:
 @pytest.mark.parametrize("card", [{"loss": float("nan")}, {"where": Path("x")}])
 def test_a_card_json_cannot_hold_changes_nothing(card: dict[str, Any], folder: Path) -> None:
     before = (folder / WEIGHTS).read_bytes()
-    with pytest.raises(InputError, match="card of a model must be plain JSON"):
+    with pytest.raises(InputError, match=r"A model.s card must be plain JSON"):
         save_model(folder, INFO, INFO.build(seed=4).state_dict(), card)
     assert (folder / WEIGHTS).read_bytes() == before
 
@@ -99,7 +99,7 @@ def test_a_pickle_is_refused_unopened(protocol: int, folder: Path) -> None:
 
 def test_what_torch_saves_is_a_pickle(folder: Path) -> None:
     torch.save({"conv.weight": torch.zeros(1)}, folder / WEIGHTS)
-    _refused(folder, "is a pickle.*reads safetensors and JSON alone")
+    _refused(folder, "is a pickle.*only reads safetensors and JSON")
     (folder / MODEL).unlink()
     (folder / WEIGHTS).rename(folder / "pytorch_model.bin")
     _refused(folder, r"pytorch_model\.bin is a pickle")
@@ -111,29 +111,29 @@ def test_safetensors_of_any_header_length_are_no_pickle(folder: Path) -> None:
     header = json.dumps({"__metadata__": {}}).ljust(0x0280).encode()
     path.write_bytes(struct.pack("<Q", len(header)) + header)
     assert path.read_bytes()[:2] == b"\x80\x02"
-    _refused(path, r"x\.safetensors is not a run's folder: it is a file; give STUDY")
+    _refused(path, r"x\.safetensors is a file, not the folder of a run\. Give STUDY")
 
 
 def test_not_a_folder(folder: Path) -> None:
-    _refused(folder / MODEL, f"one file of a model; give its folder, {re.escape(str(folder))}")
-    _refused(folder / "gone", "is not a run's folder: it does not exist; give STUDY")
+    _refused(folder / MODEL, f"one file of a model. Give its folder, {re.escape(str(folder))}")
+    _refused(folder / "gone", r"gone does not exist\. Give STUDY")
     (folder / "notes.txt").write_text("hello")
-    _refused(folder / "notes.txt", "is not a run's folder: it is a file; give STUDY")
+    _refused(folder / "notes.txt", r"is a file, not the folder of a run\. Give STUDY")
 
 
 def test_a_folder_of_something_else(tmp_path: Path) -> None:
     (tmp_path / "x").mkdir()
-    _refused(tmp_path / "x", r"holds no model \(no model.json\); give STUDY")
+    _refused(tmp_path / "x", r"does not contain a model \(no model.json\)\. Give STUDY")
 
 
 def test_a_study_names_its_runs(tmp_path: Path) -> None:
     study = tmp_path / "study"
     study.mkdir()
     (study / "study.toml").write_text("")
-    _refused(study, "is a study; give a run; none in it is complete yet")
+    _refused(study, r"is a study, not a run\. None of its runs is complete yet")
     for seed in range(5):
         save_model(study / f"runs/bn/seed-{seed}", INFO, {})
-    _refused(study, "is a study; give one of its runs: .*runs/bn/seed-0, .* and 2 more")
+    _refused(study, r"is a study, not a run\. Give one of its runs: .*bn/seed-0, .* and 2 more")
 
 
 @pytest.mark.parametrize("status", ["interrupted", "diverged at step 7"])
@@ -150,22 +150,22 @@ def test_a_run_without_a_model_says_its_status(status: str, tmp_path: Path) -> N
         ({"n": -1}, "n must be a whole number of at least 1, got -1"),
         ({"n": True}, "n must be a whole number"),
         ({"n": "1"}, "n must be a whole number"),
-        ({"n": 10**9}, "says n = 1000000000; the weights have 1"),
+        ({"n": 10**9}, r"says n = 1000000000\. The weights have 1"),
         ({"classes": "cat"}, "classes must be a list of at least two names, got 'cat'"),
         ({"classes": ["cat"]}, "classes must be a list of at least two names"),
         ({"classes": ["cat", 2]}, "classes must be a list of at least two names"),
-        ({"norm": "batchnorm"}, "no possible model: unknown normalization 'batchnorm'"),
-        ({"norm": "gn:groups=5"}, "no possible model: groups must divide"),
+        ({"norm": "batchnorm"}, "an impossible model: unknown normalization 'batchnorm'"),
+        ({"norm": "gn:groups=5"}, "an impossible model: groups must divide"),
         ({"norm": None}, "norm must be text"),
         ({"shortcut": ["A"]}, "shortcut must be 'A' or 'B'"),
         ({"in_channels": 10**9}, "mean must be a list of 1000000000 numbers"),
-        ({"in_channels": 3, "mean": [0.5] * 3, "std": [1] * 3}, "in_channels = 3; the weights h"),
+        ({"in_channels": 3, "mean": [0.5] * 3, "std": [1] * 3}, r"in_channels = 3\. The weights h"),
         ({"image_size": 10**6}, "image_size must be a whole number from 8 to 1024"),
         ({"mean": [float("nan")]}, "mean must be a list of 1 numbers"),
         ({"mean": 0.5}, "mean must be a list of 1 numbers"),
         ({"std": [0]}, "std must be a list of 1 numbers above 0"),
         ({"classses": []}, r"unknown field 'classses' \(did you mean classes\?\)"),
-        ({"format": "normlab model 2"}, "is not of the format 'normlab model 1'"),
+        ({"format": "normlab model 2"}, "does not have the format 'normlab model 1'"),
     ],
 )
 def test_impossible_values(changed: dict[str, Any], message: str, folder: Path) -> None:
@@ -198,7 +198,7 @@ def test_weights_that_do_not_fit_are_named(folder: Path) -> None:
     _refused(
         folder,
         r"fc\.bias is missing; extra is unknown to the model; "
-        r"fc\.weight is float32 \(5, 64\), the model has float32 \(2, 64\)$",
+        r"fc\.weight is float32 \(5, 64\), but the model has float32 \(2, 64\)\.$",
     )
 
 
@@ -209,20 +209,20 @@ def test_many_that_do_not_fit_are_counted(folder: Path) -> None:
                 del weights[name]
 
     _weights(folder, change)
-    _refused(folder, r"stages\.0\.0\.conv2\.weight is missing; .*; and 6 more$")
+    _refused(folder, r"stages\.0\.0\.conv2\.weight is missing; .*; and 6 more\.$")
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float64, torch.int64])
 def test_another_type_is_not_converted_silently(dtype: torch.dtype, folder: Path) -> None:
     _weights(folder, lambda weights: weights.update({"fc.bias": torch.zeros(2, dtype=dtype)}))
-    _refused(folder, rf"fc\.bias is {str(dtype)[6:]} \(2,\), the model has float32 \(2,\)")
+    _refused(folder, rf"fc\.bias is {str(dtype)[6:]} \(2,\), but the model has float32 \(2,\)")
 
 
 @pytest.mark.parametrize("kept", [0, 4, 8, 100, -1])
 def test_truncated_weights(kept: int, folder: Path) -> None:
     path = folder / WEIGHTS
     path.write_bytes(path.read_bytes()[:kept])
-    _refused(folder, "is damaged or no safetensors file")
+    _refused(folder, "is damaged or not a safetensors file")
 
 
 @pytest.mark.parametrize(
@@ -237,7 +237,7 @@ def test_truncated_weights(kept: int, folder: Path) -> None:
 )  # fmt: skip
 def test_a_header_that_lies(content: bytes, folder: Path) -> None:
     (folder / WEIGHTS).write_bytes(content)
-    _refused(folder, "is damaged or no safetensors file")
+    _refused(folder, "is damaged or not a safetensors file")
 
 
 def test_missing_weights(folder: Path) -> None:

@@ -70,12 +70,12 @@ def test_shortcut_a_is_subsampling_with_zeros() -> None:
 def test_a_wrong_layer_at_a_site_is_found() -> None:
     model = ResNet(1, 3, "gn", seed=0)
     model.stages[1][0].norm2 = nn.BatchNorm2d(32)
-    with pytest.raises(ValueError, match=r"stages\.1\.0\.norm2 carries BatchNorm2d"):
+    with pytest.raises(ValueError, match=r"stages\.1\.0\.norm2 has BatchNorm2d"):
         check_sites(model, "gn")
 
 
 def test_a_wrong_option_at_a_site_is_found() -> None:
-    with pytest.raises(ValueError, match="norm0 carries"):
+    with pytest.raises(ValueError, match="norm0 has"):
         check_sites(ResNet(1, 3, "gn:groups=4", seed=0), "gn")
 
 

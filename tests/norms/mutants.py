@@ -141,11 +141,20 @@ def with_mistake(family: Family, *plants: type[nn.Module]) -> type[nn.Module]:
 
 MUTATIONS: list[Mutation] = []
 
-NORMALIZING = ("bn", "in", "bin", "ln", "gn", "gn_two_groups")
-RUNNING = ("bn", "bin")
-SAMPLE = ("in", "ln", "gn", "gn_two_groups")
-GATED = ("bin",)
-GROUPED = ("gn", "gn_two_groups")
+
+def _names(of: Callable[[Family], bool]) -> tuple[str, ...]:
+    return tuple(name for name, family in FAMILIES.items() if of(family))
+
+
+ALL = tuple(FAMILIES)
+NORMALIZING = _names(lambda family: family.standardizes)
+"""Those that :class:`Written` can stand for."""
+RUNNING = _names(lambda family: family.standardizes and family.has_running_statistics)
+SAMPLE = _names(lambda family: family.standardizes and not family.has_running_statistics)
+STATELESS = _names(lambda family: not family.has_running_statistics)
+GATED = _names(lambda family: family.has_gate)
+GROUPED = _names(lambda family: family.standardizes and family.groups > 1)
+WITH_TWIN = _names(lambda family: family.spec.twin is not None)
 
 
 def mutation(
@@ -196,7 +205,7 @@ class BiasBeforeWeight(nn.Module):
         return y
 
 
-@mutation("forward_matches_reference", families=[*NORMALIZING, "none"], written=False)
+@mutation("forward_matches_reference", families=ALL, written=False)
 class OutputScaled(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x) * (1 + 1e-9)
@@ -225,9 +234,7 @@ class StatisticsIn16Bits(nn.Module):
         return mean.to(self.rounded_to).double(), var.to(self.rounded_to).double()
 
 
-@mutation(
-    "low_precision_forward_within_twice_torch", families=[*NORMALIZING, "none"], written=False
-)
+@mutation("low_precision_forward_within_twice_torch", families=ALL, written=False)
 class OutputTypeLost(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x.float())
@@ -390,13 +397,13 @@ class SecondDerivativeLost(nn.Module):
 # Where values may go, and input that must be refused.
 
 
-@mutation("nan_stays_in_its_set", families=[*NORMALIZING, "none"], written=False)
+@mutation("nan_stays_in_its_set", families=ALL, written=False)
 class NanHidden(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x.nan_to_num())
 
 
-@mutation("nan_stays_in_its_set", families=[*NORMALIZING, "none"], written=False)
+@mutation("nan_stays_in_its_set", families=ALL, written=False)
 class NanSpread(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x) + 0 * x.sum()
@@ -406,7 +413,7 @@ class NanSpread(nn.Module):
 class OneValueAccepted(nn.Module):
     """The output is then the bias, whatever the input."""
 
-    def _check_values(self, x: Tensor, values_a_set: int, what: str) -> None:
+    def _check_values(self, x: Tensor, values_per_set: int, what: str) -> None:
         pass
 
 
@@ -416,7 +423,7 @@ class EmptyBatchTrains(nn.Module):
         pass
 
 
-@mutation("edges_have_a_value_or_a_clear_error", families=[*SAMPLE, "none"], written=False)
+@mutation("edges_have_a_value_or_a_clear_error", families=STATELESS, written=False)
 class EmptyBatchRefused(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if len(x) == 0:
@@ -427,7 +434,7 @@ class EmptyBatchRefused(nn.Module):
 @mutation(
     "wrong_input_is_refused",
     "edges_have_a_value_or_a_clear_error",
-    families=[*NORMALIZING, "none"],
+    families=ALL,
     written=False,
 )
 class AnythingAccepted(nn.Module):
@@ -439,7 +446,7 @@ class AnythingAccepted(nn.Module):
 # Layouts.
 
 
-@mutation("memory_format_is_kept", families=[*NORMALIZING, "none"], written=False)
+@mutation("memory_format_is_kept", families=ALL, written=False)
 class OutputFormatLost(nn.Module):
     """What instance norm and layer norm over CHW of PyTorch do with channels_last."""
 
@@ -474,7 +481,7 @@ class MemoryReadInOrder(nn.Module):
         return super().forward(x)
 
 
-@mutation("layout_changes_no_value", families=[*NORMALIZING, "none"], written=False)
+@mutation("layout_changes_no_value", families=ALL, written=False)
 class InputOverwritten(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = super().forward(x.clone())
@@ -512,7 +519,7 @@ class ThroughMatrixProduct(nn.Module):
         return (x @ torch.eye(x.shape[3], dtype=x.dtype)).double()
 
 
-@mutation("autocast_changes_nothing", families=[*NORMALIZING, "none"], written=False)
+@mutation("autocast_changes_nothing", families=ALL, written=False)
 class LeftToAutocast(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         wanted = torch.bfloat16 if torch.is_autocast_enabled("cpu") else x.dtype
@@ -627,7 +634,7 @@ class RunningStatisticsForBothParts(nn.Module):
         return super().moments(x, axes)
 
 
-@mutation("evaluation_changes_nothing", families=[*NORMALIZING, "none"], written=False)
+@mutation("evaluation_changes_nothing", families=ALL, written=False)
 class Noisy(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x) + 1e-6 * torch.rand_like(x)
@@ -660,7 +667,7 @@ class ParametersMovedByForward(nn.Module):
 @mutation(
     "state_dict_interchanges_with_twin",
     "state_is_declared",
-    families=["bn", *SAMPLE, "none"],
+    families=WITH_TWIN,
     written=False,
 )
 class StateAdded(nn.Module):
@@ -832,13 +839,13 @@ class _HidesCopy(torch.autograd.Function):
         return g
 
 
-@mutation("saves_no_more_than_torch", families=[*NORMALIZING, "none"], written=False)
+@mutation("saves_no_more_than_torch", families=ALL, written=False)
 class CopyHiddenOnTheNode(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return _HidesCopy.apply(super().forward(x))
 
 
-@mutation("saves_no_more_than_torch", families=[*NORMALIZING, "none"], written=False)
+@mutation("saves_no_more_than_torch", families=ALL, written=False)
 class OutputKeptToo(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return _KeepsOutput.apply(super().forward(x))

@@ -1,18 +1,27 @@
 """What the layers mean, one value at a time in float64.
 
-Nothing here is shared with the package but the spec: it names the axes of each statistic, the
-divisors of the variances and the place of eps, and the loops below do as it says. Slow and plain
-on purpose.
+Nothing here is shared with the package but the spec. It states the formula, the axes of each
+statistic and the divisors of the variances, and the loops below evaluate exactly that. Slow and
+plain on purpose.
+
+A layer that torch.nn has too (the spec's ``twin``) is also compared with that. Any other needs a
+module written here from its paper in operations of PyTorch, registered with :func:`written`. It
+supplies what loops cannot: gradients, initial values, and the errors of 16-bit arithmetic.
 """
 
 from __future__ import annotations
 
+import ast
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from normlab.norms import NormSpec
 
@@ -70,6 +79,24 @@ def moments(axes: str, x: Array, groups: int = 1) -> dict[Key, Moments]:
     return found
 
 
+def names_in(formula: str) -> frozenset[str]:
+    """The names that a formula uses; none if it is not an expression."""
+    try:
+        tree = ast.parse(formula, mode="eval")
+    except SyntaxError:
+        return frozenset()
+    return frozenset(node.id for node in ast.walk(tree) if isinstance(node, ast.Name))
+
+
+def can_evaluate(spec: NormSpec, parameters: Mapping[str, Array]) -> bool:
+    """Whether :func:`forward` knows every name in the spec's formula."""
+    known = {"x", "eps", "sqrt", "weight", "bias", *parameters}
+    known |= {f"xhat_{axes}" for axes in spec.axes}
+    if len(spec.axes) == 1:
+        known |= {"mean", "var"}
+    return bool(names_in(spec.formula)) and names_in(spec.formula) <= known
+
+
 def forward(
     spec: NormSpec,
     x: Array,
@@ -79,31 +106,26 @@ def forward(
     groups: int = 1,
     training: bool = True,
 ) -> Array:
-    """The output of a layer with this spec, these parameters and these buffers."""
-    if not spec.axes:
-        return x.copy()
-    assert spec.eps_place == "inside the root"
+    """The spec's formula for every value of ``x``, with these parameters and buffers."""
+    assert can_evaluate(spec, state), f"the formula of {spec.name} has names without a meaning here"
+    formula = compile(spec.formula, f"formula of {spec.name}", "eval")
     channels = x.shape[1]
-    found = [moments(axes, x, groups) for axes in spec.axes]
+    found = {axes: moments(axes, x, groups) for axes in spec.axes}
     y = np.empty_like(x)
     for index in itertools.product(*map(range, x.shape)):
         c = index[1]
-        parts = []
-        for axes, of_set in zip(spec.axes, found, strict=True):
+        value = float(x[index])
+        names: dict[str, object] = {"x": value, "eps": eps, "weight": 1.0, "bias": 0.0}
+        names |= {name: float(values[c]) for name, values in state.items() if values.ndim == 1}
+        for axes, of_set in found.items():
             if spec.buffers and "N" in axes and not training:
                 mean, var = float(state["running_mean"][c]), float(state["running_var"][c])
             else:
                 m = of_set[set_of(axes, index, channels, groups)]
                 mean, var = m.mean, m.variance(spec.variance)
-            parts.append((float(x[index]) - mean) / math.sqrt(var + eps))
-        if len(parts) == 1:
-            xhat = parts[0]
-        else:
-            rho = float(state["gate"][c])
-            xhat = rho * parts[0] + (1 - rho) * parts[1]
-        weight = float(state["weight"][c]) if "weight" in state else 1.0
-        bias = float(state["bias"][c]) if "bias" in state else 0.0
-        y[index] = weight * xhat + bias
+            names |= {"mean": mean, "var": var}
+            names[f"xhat_{axes}"] = (value - mean) / math.sqrt(var + eps)
+        y[index] = eval(formula, {"__builtins__": {}, "sqrt": math.sqrt}, names)
     return y
 
 
@@ -133,3 +155,55 @@ def moving_average(
             new_mean[c] += share * m.mean
             new_var[c] += share * m.variance(spec.running_variance)
     return new_mean, new_var
+
+
+# ---------------------------------------------------------------------------------------------
+# Layers that torch.nn does not have.
+
+Module = TypeVar("Module", bound=type[nn.Module])
+
+WRITTEN: dict[str, Callable[..., nn.Module]] = {}
+"""Name in the catalogue to the module; called with the channels and the layer's options."""
+
+
+def written(name: str) -> Callable[[Module], Module]:
+    """Register the class below as the reference of this entry of the catalogue."""
+
+    def enter(module: Module) -> Module:
+        WRITTEN[name] = module
+        return module
+
+    return enter
+
+
+def counterpart(spec: NormSpec) -> Callable[..., nn.Module]:
+    """What makes the same layer from PyTorch alone, with the same names of state."""
+    made = spec.twin or WRITTEN.get(spec.name)
+    assert made is not None, (
+        f"{spec.name} has nothing to be compared with: its spec names no twin in torch.nn, and "
+        "tests/norms/reference.py has no module for it. Write one there from its paper and "
+        f"register it with @written({spec.name!r})."
+    )
+    return made
+
+
+@written("bin")
+class BatchInstance(nn.BatchNorm2d):
+    """Equation 3 of Nam & Kim 2018, from PyTorch's two functions."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.gate = nn.Parameter(torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        by_batch = F.batch_norm(
+            x,
+            self.running_mean,
+            self.running_var,
+            training=self.training,
+            momentum=self.momentum,
+            eps=self.eps,
+        )
+        by_map = F.instance_norm(x, eps=self.eps)
+        weight, bias, rho = (t.view(1, -1, 1, 1) for t in (self.weight, self.bias, self.gate))
+        return (weight * (rho * by_batch + (1 - rho) * by_map) + bias).to(x.dtype)

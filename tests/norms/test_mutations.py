@@ -36,7 +36,7 @@ NOT_OF_THE_PLAIN_ONE = {
         pytest.param(check, family, id=f"{family.name}-{check.name}")
         for family in FAMILIES.values()
         for check in CHECKS.values()
-        if family.normalizes and check.applies(family) and check.name not in NOT_OF_THE_PLAIN_ONE
+        if family.standardizes and check.applies(family) and check.name not in NOT_OF_THE_PLAIN_ONE
     ],
 )
 def test_without_a_mutation_the_plain_implementation_passes(check: Check, family: Family) -> None:

@@ -12,8 +12,10 @@ import pytest
 import scipy.stats
 
 from normlab.pages.findings import Finding, Level
-from normlab.report import answer, write_report
+from normlab.report import Report, terminal, write_report
 from normlab.report.numbers import bracket, seeds_range, signed, with_interval
+from normlab.report.sections.answer import sentences
+from normlab.report.sections.answer.sentences import Answer
 from normlab.results import Results, read_results
 from normlab.results.statistics import Interval
 from normlab.runs.rule import LOOKS
@@ -30,8 +32,12 @@ def _interval(arm: list[float], reference: list[float], comparisons: int) -> tup
     return 100 * found.low, 100 * found.high
 
 
+def _answer(results: Results) -> Answer:
+    return sentences.answer(Report(results))
+
+
 def _sentences(results: Results) -> dict[str, str]:
-    return {said.arm: said.sentence for said in answer.answer(results).comparisons}
+    return {said.arm: said.sentence for said in _answer(results).comparisons}
 
 
 def test_every_verdict_has_its_sentence() -> None:
@@ -43,7 +49,7 @@ def test_every_verdict_has_its_sentence() -> None:
         "unknown": [0.81, 0.78, 0.82, 0.80],
     }
     results = simulated(arms)
-    found = answer.answer(results)
+    found = _answer(results)
     said = _sentences(results)
     low, high = _interval(arms["worse"], BN, 4)
     # The interval is narrow, so it is given with two decimals.
@@ -52,28 +58,28 @@ def test_every_verdict_has_its_sentence() -> None:
     assert said["better"] == f"better is 3.00 points better than bn [{low:.2f}, {high:.2f}]."
     low, high = _interval(arms["equal"], BN, 4)
     assert said["equal"] == (
-        "equal is equivalent to bn within 0.5 points: the difference lies within "
+        "equal is equivalent to bn within 0.5 points: the interval of the difference is "
         f"[−{-low:.2f}, +{high:.2f}]."
     )
     low, high = _interval(arms["unknown"], BN, 4)
     assert said["unknown"].startswith(
-        "unknown and bn cannot be told apart with 4 seeds: the difference lies within "
-        f"[−{-low:.1f}, +{high:.1f}]; between "
+        "unknown compared with bn is inconclusive with 4 seeds: the interval of the difference is "
+        f"[−{-low:.1f}, +{high:.1f}]. Between "
     )
     assert said["unknown"].endswith("to call them equivalent within 0.5 points, if they are.")
     assert found.headline == (
         "Of 4 arms compared with bn, 1 is better, 1 is worse, 1 is equivalent within 0.5 points "
-        "and 1 cannot be told apart from it with 4 seeds."
+        "and 1 is inconclusive with 4 seeds."
     )
     assert [c.label for c in found.comparisons] == ["worse", "better", "equivalent", "inconclusive"]
-    assert found.sure[0] == "All 4 intervals hold together in 95 % of such studies."
+    assert found.sure[0] == "All 4 intervals hold simultaneously (95 %)."
     assert found.warnings == ()
 
 
 def test_how_many_seeds_would_decide() -> None:
     unknown = [v + d for v, d in zip(BN, (0.03, -0.01, 0.02, 0.0), strict=True)]
     (sentence,) = _sentences(simulated({"bn": BN, "gn": unknown})).values()
-    numbers = re.search(r"between ([\d,]+) and ([\d,]+) seeds .* \(\+1\.0\)\.$", sentence)
+    numbers = re.search(r"Between ([\d,]+) and ([\d,]+) seeds .* \(\+1\.0\)\.$", sentence)
     assert numbers is not None
     # By simulation: with the least spread these seeds allow, so many find the difference seen.
     sd = np.std(np.subtract(unknown, BN), ddof=1)
@@ -87,15 +93,15 @@ def test_how_many_seeds_would_decide() -> None:
 
 
 def test_with_one_seed_or_one_arm_there_is_no_answer() -> None:
-    one = answer.answer(simulated({"bn": [0.8], "gn": [0.7], "ln": [0.9]}))
-    assert one.headline.startswith("One run an arm answers nothing")
+    one = _answer(simulated({"bn": [0.8], "gn": [0.7], "ln": [0.9]}))
+    assert one.headline.startswith("A single run per arm cannot answer this")
     assert [c.label for c in one.comparisons] == ["no verdict"] * 2
     assert one.comparisons[0].sentence == (
-        "gn is 10.0 points below bn in the one seed that both have, which cannot be told from luck."
+        "gn is 10.0 points below bn in the one seed that both completed, which could be chance."
     )
     assert one.sure == ()
-    alone = answer.answer(simulated({"bn": BN}))
-    assert alone.headline == "bn was run alone: there is nothing to compare it with."
+    alone = _answer(simulated({"bn": BN}))
+    assert alone.headline == "bn was run alone, so there is nothing to compare it with."
     assert alone.comparisons == ()
 
 
@@ -106,21 +112,21 @@ def test_runs_that_diverged_are_told() -> None:
     assert said["gn"].startswith("gn is not called better than bn, although")
     assert "selected by not failing" in said["gn"]
     assert "(1 of 4 runs of gn diverged; the difference is over the 3 seeds" in said["gn"]
-    assert said["none"] == "none diverged in all 4 runs: there is no accuracy to compare."
-    assert answer.answer(results).headline == (
-        "Neither of the 2 arms can be told apart from bn with 4 seeds."
+    assert said["none"] == "none diverged in all 4 runs, so there is no accuracy to compare."
+    assert _answer(results).headline == (
+        "Neither of the 2 comparisons with bn is conclusive with 4 seeds."
     )
 
 
 def test_a_reference_that_diverged_leaves_no_answer() -> None:
-    found = answer.answer(simulated({"bn": [None] * 3, "gn": [0.8] * 3, "in": [0.7] * 3}))
+    found = _answer(simulated({"bn": [None] * 3, "gn": [0.8] * 3, "in": [0.7] * 3}))
     assert found.headline == (
-        "There is no answer: no arm completed two seeds together with bn: 3 of its 3 runs diverged."
+        "There is no answer: no arm shares two completed seeds with bn: 3 of its 3 runs diverged."
     )
     assert found.comparisons[0].sentence == (
         "gn has nothing to be compared with: bn diverged in all 3 runs."
     )
-    once = answer.answer(simulated({"bn": [None, 0.8], "gn": [0.8, 0.8], "in": [0.7] * 2}))
+    once = _answer(simulated({"bn": [None, 0.8], "gn": [0.8, 0.8], "in": [0.7] * 2}))
     assert "1 of its 2 runs diverged" in once.headline
     assert once.comparisons[0].sentence.startswith("gn is level with bn in the one seed")
 
@@ -133,16 +139,16 @@ def test_looks_are_told() -> None:
         drawn = {a: generator.normal(0.8, 0.01, seeds).tolist() for a in ("bn", "gn", "in")}
         return simulated(drawn, verdict=rule)
 
-    at_five = " ".join(answer.answer(results(5)).sure)
+    at_five = " ".join(_answer(results(5)).sure)
     assert "fixed beforehand at 3, 5 and 8 seeds" in at_five
-    assert "this is look 2 of 3. The next is at 8 seeds" in at_five
-    assert "It was the last" in " ".join(answer.answer(results(8)).sure)
-    between = answer.answer(results(6))
+    assert "This is look 2 of 3. The next is at 8 seeds" in at_five
+    assert "It was the last" in " ".join(_answer(results(8)).sure)
+    between = _answer(results(6))
     assert between.warnings == (
         "1 seed run since the last look is left out of the verdicts until the next one.",
     )
     assert "with 5 seeds" in between.headline
-    early = answer.answer(results(2))
+    early = _answer(results(2))
     assert early.headline.startswith("No verdict yet: the first look is at 3 seeds")
     assert LOOKS[0] == 3
 
@@ -153,7 +159,7 @@ def test_what_was_changed_or_looked_at_afterwards_is_told() -> None:
         "before": [{"reference": "bn", "margin": 0.5, "runs": 21}], "looked": [2, 3],
     }  # fmt: skip
     results = simulated({"bn": BN, "gn": BN}, verdict=rule)
-    changed, looked = answer.answer(results).warnings
+    changed, looked = _answer(results).warnings
     assert "changed after 21 runs had ended: the reference was bn and the margin 0.5 points" in (
         changed
     )
@@ -170,7 +176,7 @@ def test_a_grid_is_compared_at_the_same_other_settings() -> None:
         {arm: [v + 0.1 * (i > 1) for v in BN] for i, arm in enumerate(fields)}, fields=fields
     )
     results = replace(results, question={**results.question, "varied": ["norm", "batch_size"]})
-    found = answer.answer(results)
+    found = _answer(results)
     assert found.headline == "Both arms compared with bn at the same batch size are better."
     assert "than bn,batch_size=8 [" in found.comparisons[0].sentence
 
@@ -179,19 +185,19 @@ def test_invalid_data_is_said_at_the_answer() -> None:
     results = simulated({"bn": BN, "gn": BN})
     described = Finding("copies", Level.INVALID, "Leak.").describe()
     spoiled = replace(results, data={"findings": [described]})
-    assert any("invalidates these numbers" in w for w in answer.answer(spoiled).warnings)
-    assert answer.answer(results).warnings == ()
+    assert any("invalidates these numbers" in w for w in _answer(spoiled).warnings)
+    assert _answer(results).warnings == ()
 
 
 def test_the_answer_stands_first_everywhere(tmp_path: Any) -> None:
     results = read_results(make_study(tmp_path / "s", arms=("bn", "gn", "none")))
     report = write_report(results)
-    headline = answer.answer(results).headline
+    headline = _answer(results).headline
     page, text = report.html.read_text(), report.markdown.read_text()
-    assert page.index(headline) < page.index('id="h-results"')
+    assert page.index(headline) < page.index('id="h-scores"')
     assert text.index("## The answer") < text.index("## Results")
     assert headline.replace("[", r"\[").replace("]", r"\]") in text
-    assert answer.terminal_lines(results)[0] == headline
+    assert terminal.verdict_lines(results)[0] == headline
 
 
 def test_numbers_are_worded_with_care() -> None:

@@ -171,8 +171,8 @@ def test_hovering_a_difference_tells_its_intervals(
     text = tip.inner_text()
     assert text.startswith("torch_bn")
     number = r"[+−]?\d+\.\d\d"
-    assert re.search(rf"beside bn {number}", text)
-    assert re.search(rf"together \[{number}, {number}\]", text)
+    assert re.search(rf"compared with bn {number}", text)
+    assert re.search(rf"simultaneous \[{number}, {number}\]", text)
     assert re.search(rf"alone \[{number}, {number}\]", text)
     assert re.search(r"verdict (equivalent|better|worse|inconclusive)", text)
     assert len(re.findall(rf"seed \d {number}", text)) == 3
@@ -311,7 +311,7 @@ def test_hovering_a_cost_tells_both_spreads(open_page: OpenPage, main_report: Re
     text = tip.inner_text()
     assert text.split()[0] in ARMS
     assert re.search(r"test accuracy [\d.]+ ± [\d.]+ %", text)
-    assert re.search(r"a step [\d.]+ ms", text)
+    assert re.search(r"per step [\d.]+ ms", text)
 
 
 def test_the_matrix_follows_the_theme(open_page: OpenPage, main_report: ReportFiles) -> None:

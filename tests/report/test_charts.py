@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from normlab.report import ReportFiles, charts
+from normlab.report import ReportFiles
+from normlab.report.sections.curves import curve_chart as charts
 from normlab.report.styles import CATALOGUE, OTHERS, styles
+from normlab.report.vega import domain
 from normlab.results import Results, read_results
 
 from .folders import ARMS, make_study
@@ -141,13 +143,13 @@ def test_a_diverging_loss_does_not_flatten_the_others(
     ceiling = charts.loss_is_cut(drawn)
     assert ceiling is not None
     assert ceiling < 10
-    assert charts.domain(charts.extents(drawn)["loss"])[1] <= ceiling
+    assert domain(charts.extents(drawn)["loss"])[1] <= ceiling
     assert charts.loss_is_cut(charts.lines(main_study)) is None
 
 
 def test_training_and_validation_share_an_axis(main_study: Results) -> None:
     drawn = charts.lines(main_study)
-    low, high = charts.domain(charts.extents(drawn)["accuracy"])
+    low, high = domain(charts.extents(drawn)["accuracy"])
     values = [
         row["value"] for split in ("train", "val") for row in charts.rows(drawn, split, "accuracy")
     ]

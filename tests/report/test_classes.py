@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from normlab.report import ReportFiles, write_report
-from normlab.report import classes as section
+from normlab.report import Report, ReportFiles, write_report
+from normlab.report.sections.classes import ClassesSection, class_scores, hard_images, matrix
 from normlab.results import Results, class_f1, confusion, hardest, read_results
 
 from .folders import ARMS, make_study, write_pictures
@@ -21,7 +21,7 @@ def _payload(report: ReportFiles) -> dict[str, object]:
     text = report.html.read_text(encoding="utf-8")
     found = re.search(r'<script type="application/json" id="content">(.*?)</script>', text, re.S)
     assert found
-    return dict(json.loads(found[1]))
+    return dict(json.loads(found[1])["sections"])
 
 
 def _section(report: ReportFiles) -> str:
@@ -52,7 +52,7 @@ def test_the_page_draws_the_confusion_of_every_arm(
 
 def test_shares_are_of_the_true_class(main_study: Results) -> None:
     counts = confusion(main_study, "bn")
-    for row in section.rows(main_study, "bn"):
+    for row in matrix.rows(main_study, "bn"):
         assert row["count"] == counts[row["t"], row["p"]] > 0
         assert row["share"] == pytest.approx(row["count"] / counts[row["t"]].sum())
         assert (row["true"], row["predicted"]) == (str(row["t"]), str(row["p"]))
@@ -73,25 +73,27 @@ def test_the_table_names_the_class_that_most_arms_find_hard(tmp_path: Path) -> N
         content["test_probabilities"] = np.eye(3, dtype="f4")[guesses]
         np.savez(path, **content)
     results = read_results(folder)
-    table = section.context(results)["f1"]
-    assert table["says"] == "bee is the hardest class: its F1 is the lowest in all 2 arms."
-    assert [line["hard"] for line in table["lines"]] == [False, True, False]
-    assert [line["least"] for line in table["lines"]] == [0, 2, 0]
-    shades = [line["cells"][0]["shade"] for line in table["lines"]]
+    found = class_scores.hardness(results)
+    assert found.says == "bee is the hardest class: its F1 is the lowest in all 2 arms."
+    assert found.hard == {1}
+    assert found.least == (0, 2, 0)
+    rows = class_scores.page_table(results).rows
+    shades = [float(row[1].attributes["style"].split(":")[1]) for row in rows]
     assert (shades[0], shades[1]) == (0, 1)
     assert 0 < shades[2] < 1
-    for index, line in enumerate(table["lines"]):
+    assert [row[3].text for row in rows] == ["", "2 arms", ""]
+    for index, row in enumerate(rows):
         spread = class_f1(results, "bn")[index]
         assert spread is not None
-        assert line["cells"][0]["text"] == f"{100 * spread.mean:.1f}"
-        assert line["cells"][0]["sd"] == "0.0"
+        assert row[1].text == f"{100 * spread.mean:.1f}"
+        assert row[1].small == "± 0.0"
 
 
 def test_markdown_has_the_mean_and_spread_of_every_class(
     main_study: Results, main_report: ReportFiles
 ) -> None:
     text = main_report.markdown.read_text(encoding="utf-8")
-    table = text.split("## F1 by class\n\n")[1].split("\n\n")[0].splitlines()
+    table = text.split("### F1 by class\n\n")[1].split("\n\n")[0].splitlines()
     assert table[0] == "| class | " + " | ".join(f"`{arm}`" for arm in ARMS) + " |"
     assert len(table) == 12
     for index, line in enumerate(table[2:]):
@@ -115,9 +117,9 @@ def test_figures_of_every_arm(main_report: ReportFiles) -> None:
 
 
 def test_seven_arms_take_no_longer_than_promised(main_study: Results) -> None:
-    section.figures(main_study)  # vl-convert starts
+    ClassesSection().figures(Report(main_study))  # vl-convert starts
     began = time.process_time()
-    section.figures(main_study)
+    ClassesSection().figures(Report(main_study))
     assert time.process_time() - began < 3
 
 
@@ -127,7 +129,7 @@ def test_the_hardest_images_with_their_pixels(tmp_path: Path) -> None:
     )  # fmt: skip
     hard = hardest(read_results(folder))
     names = write_pictures(folder)
-    assert len(names) > section.CARDS
+    assert len(names) > hard_images.FIRST
     report = write_report(read_results(folder))
     text = _section(report)
     assert "figures/confusion-gn,groups=4.svg" in text
@@ -135,13 +137,13 @@ def test_the_hardest_images_with_their_pixels(tmp_path: Path) -> None:
     assert text.count('<img src="data:image/png;base64,') == len(names)
     places = [text.index(f'alt="Test image {name}"') for name in names]
     assert places == sorted(places)
-    assert f"<summary>{len(names) - section.CARDS} more</summary>" in text
+    assert f"<summary>{len(names) - hard_images.FIRST} more</summary>" in text
     first = hard[0]
     card = text.split('<ul class="cards">')[1].split("</details>")[0]
-    assert f"<strong>{first.label}</strong>, taken for {first.taken_for[0][0]} " in card
+    assert f"<strong>{first.label}</strong>, mistaken for {first.taken_for[0][0]} " in card
     assert f"{first.wrong} of 6 runs wrong" in card
     assert f"bn: {first.arms['bn'].wrong} of 3" in card
-    assert "named alone" not in text
+    assert "only their names" not in text
 
 
 @pytest.mark.parametrize("damaged", [False, True])
@@ -153,7 +155,7 @@ def test_without_pixels_the_images_are_named(tmp_path: Path, damaged: bool) -> N
     assert "<img" not in text
     assert hardest(read_results(folder))[0].name in text
     assert ("cannot read" in text) is damaged
-    assert ("named alone" in text) is not damaged
+    assert ("only their names" in text) is not damaged
 
 
 def test_runs_without_predictions_are_named(tmp_path: Path) -> None:
@@ -175,7 +177,7 @@ def test_no_predictions_at_all(tmp_path: Path) -> None:
     folder = make_study(tmp_path / "study", arms=("bn",), epochs=1)
     report = write_report(read_results(folder))
     assert "left predictions, so nothing can be said" in _section(report)
-    assert _payload(report)["classes"] is None
+    assert "classes" not in _payload(report)
     assert "F1 by class" not in report.markdown.read_text(encoding="utf-8")
     assert not list((folder / "figures").glob("confusion-*"))
 
@@ -188,8 +190,8 @@ def test_all_told_right(tmp_path: Path) -> None:
     content["test_probabilities"] = np.eye(10, dtype="f4")[content["test_label"]]
     np.savez(path, **content)
     text = _section(write_report(read_results(folder)))
-    assert "bn took no test image for another class" in text
-    assert "No run took a test image for another class." in text
+    assert "bn mistook no test image for another class" in text
+    assert "No run mistook a test image for another class." in text
     assert "Every class has the same F1 in every arm." in text
 
 
@@ -199,11 +201,11 @@ def test_many_classes_are_folded_and_stay_small(tmp_path: Path) -> None:
         tmp_path / "study", arms=("bn", "gn"), seeds=1, epochs=1, classes=names, predictions=True
     )
     results = read_results(folder)
-    drawn = section.spec(results)
+    drawn = matrix.spec(results)
     assert drawn["height"] <= 800
     assert len(drawn["layer"]) == 1  # no counts in cells of 7 pixels
-    assert len(json.dumps(section.payload(results))) < 200_000
-    assert section.context(results)["folded"]
+    assert len(json.dumps(ClassesSection().payload(Report(results)))) < 200_000
+    assert ClassesSection().context(Report(results))["folded"]
 
 
 def test_odd_names_are_harmless(odd_study: Results, odd_report: ReportFiles) -> None:

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from normlab.report import ReportFiles, cost, write_report
+from normlab.report import Report, ReportFiles, write_report
+from normlab.report.sections.cost import CostSection, cost_chart
+from normlab.report.sections.cost import costs as cost
 from normlab.results import Results, read_results
 
 from .folders import ARMS, make_study
@@ -68,11 +70,11 @@ def test_runs_that_ended_otherwise_do_not_count(timed: Path) -> None:
 def test_markdown_and_latex(timed: Path) -> None:
     results = read_results(timed)
     write_report(results)
-    said = (timed / "results.md").read_text(encoding="utf-8").split("## Cost beside accuracy")[1]
+    said = (timed / "results.md").read_text(encoding="utf-8").split("## Cost and accuracy")[1]
     row = next(line for line in said.splitlines() if line.startswith("| `gn`"))
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells[2:] == ["25.0 ± 7.1", "2.00 ×", "171,762", "2.5"]
-    assert "time against bn" in said
+    assert "time relative to bn" in said
     assert "with 2 processes side by side" in said
     tex = (timed / "cost.tex").read_text(encoding="utf-8")
     assert r"gn & " in tex
@@ -80,8 +82,9 @@ def test_markdown_and_latex(timed: Path) -> None:
     body = [line for line in tex.splitlines() if not line.startswith("%")]
     assert body[0] == r"\begin{tabular}{lrrrrr}"
     assert all(line.count(" & ") == 5 for line in body if line.endswith(r"\\"))
-    assert "time against gn" in cost.markdown(results, "gn")
-    assert "time against gn" in cost.latex(results, "gn")
+    table = cost.cost_table(results, "gn")
+    assert "time relative to gn" in table.markdown()
+    assert "time relative to gn" in table.latex()
 
 
 def test_records_of_before_show_a_dash(tmp_path: Path) -> None:
@@ -99,7 +102,7 @@ def test_the_peak_of_a_gpu_is_a_column_of_its_own(tmp_path: Path) -> None:
     path = folder / "runs/bn/seed-0/run.json"
     record = json.loads(path.read_text())
     path.write_text(json.dumps({**record, "memory": {**record["memory"], "peak": 300 << 20}}))
-    text = cost.markdown(read_results(folder))
+    text = cost.cost_table(read_results(folder)).markdown()
     assert "peak on the GPU (MiB)" in text
     assert text.count("| 300 |") == 1
     assert "| 2.5 | – |" in text
@@ -111,7 +114,7 @@ def test_the_notes_tell_implementations_apart(main_study: Results, timed: Path) 
 
 
 def test_points_with_both_spreads(main_study: Results, main_report: ReportFiles) -> None:
-    rows = cost.rows(main_study)
+    rows = cost_chart.rows(main_study)
     assert [row["arm"] for row in rows] == list(ARMS)
     for row in rows:
         accuracy = main_study.spread(row["arm"], "test", "accuracy")
@@ -121,7 +124,7 @@ def test_points_with_both_spreads(main_study: Results, main_report: ReportFiles)
         assert row["y_high"] - row["y_low"] == pytest.approx(200 * accuracy.sd)
     names = {path.name for path in main_report.figures}
     assert {"accuracy-by-cost.svg", "accuracy-by-cost.png"} <= names
-    low, high = cost.bounds(rows)["x"]
+    low, high = cost_chart.bounds(rows)["x"]
     assert low == 0
     assert all(row["x_high"] < high for row in rows)
 
@@ -131,7 +134,7 @@ def test_no_times_no_chart(tmp_path: Path) -> None:
     for path in folder.rglob("history.csv"):
         path.unlink()
     results = read_results(folder)
-    assert cost.payload(results) is None
-    assert cost.figures(results) == {}
-    assert "| – | – |" in cost.markdown(results)
+    assert CostSection().payload(Report(results)) is None
+    assert CostSection().figures(Report(results)) == {}
+    assert "| – | – |" in cost.cost_table(results).markdown()
     assert 'id="costs"' not in write_report(results).html.read_text(encoding="utf-8")

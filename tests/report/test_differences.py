@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from normlab.report import ReportFiles, differences, write_report
-from normlab.report.answer import judged
+from normlab.report import Report, ReportFiles, write_report
+from normlab.report.sections.comparisons import ComparisonsSection, difference_chart
+from normlab.report.sections.comparisons.verdict_table import pairs_table
 from normlab.results import Results, read_results
 
 from .conftest import ODD
@@ -44,7 +45,7 @@ def test_the_csv_has_scipys_numbers(main_study: Results, main_report: ReportFile
 
 
 def test_markdown_and_latex_have_a_row_an_arm(main_report: ReportFiles) -> None:
-    section = main_report.markdown.read_text().split("## How sure")[1].split("\n## ")[0]
+    section = main_report.markdown.read_text().split("## Difference to bn")[1].split("\n## ")[0]
     rows = re.findall(r"^\| `(\w+)` \| `bn` \|", section, re.MULTILINE)
     assert rows == [arm for arm in ARMS if arm != "bn"]
     latex = (main_report.html.parent / "comparisons.tex").read_text()
@@ -70,8 +71,9 @@ def test_names_that_mean_something_elsewhere_are_harmless(odd_report: ReportFile
 
 
 def test_the_chart_has_intervals_and_every_seed(main_study: Results) -> None:
-    rows = differences.rows(main_study)
-    for found in judged(main_study).comparisons:
+    report = Report(main_study)
+    rows = difference_chart.rows(report)
+    for found in report.judgement.comparisons:
         assert found.difference is not None
         assert found.interval is not None
         (arm,) = (row for row in rows if row["arm"] == found.arm and row["kind"] == "arm")
@@ -81,12 +83,12 @@ def test_the_chart_has_intervals_and_every_seed(main_study: Results) -> None:
         assert arm["alone_high"] - arm["alone_low"] < arm["high"] - arm["low"]
         seeds = [row["value"] for row in rows if row["arm"] == found.arm and row["kind"] == "seed"]
         assert seeds == pytest.approx([100 * value for value in found.difference.values])
-    low, high = differences.bounds(rows, 0.5)
+    low, high = difference_chart.bounds(rows, 0.5)
     assert low <= min(row.get("low", 0) for row in rows)
     assert high >= 0.5
-    spec = json.dumps(differences.spec(main_study))
+    spec = json.dumps(difference_chart.spec(report))
     assert "gn: " in spec
-    svg = differences.figures(main_study)["differences"][0]
+    svg = ComparisonsSection().figures(report)["differences"][0]
     assert svg.count("gn: ") == 1
 
 
@@ -95,10 +97,10 @@ def test_runs_that_are_missing(hurt_study: Results, hurt_report: ReportFiles) ->
         rows = {row["arm"]: row for row in csv.DictReader(opened)}
     assert (rows["gn"]["arm_lost"], rows["gn"]["seeds"], rows["gn"]["low"]) == ("2", "1", "")
     assert (rows["none"]["arm_lost"], rows["none"]["mean"]) == ("3", "")
-    assert {row["arm"] for row in differences.rows(hurt_study)} == {"gn", "ln"}
-    context = differences.context(hurt_study)
+    assert {row["arm"] for row in difference_chart.rows(Report(hurt_study))} == {"gn", "ln"}
+    context = ComparisonsSection().context(Report(hurt_study))
     assert context is not None
-    assert "no verdict" in str(context["rows"])
+    assert "no verdict" in context["table"]
 
 
 def test_all_pairs_only_where_asked(tmp_path: Path) -> None:
@@ -106,13 +108,13 @@ def test_all_pairs_only_where_asked(tmp_path: Path) -> None:
     assert "All pairs" not in write_report(results).html.read_text()
     report = write_report(results, all_pairs=True)
     assert "over all 3 pairs" in report.html.read_text()
-    pairs = {(a, b): text for a, b, text, _ in differences.pairs(results)}
+    pairs = {(a.text, b.text): cell.text for a, b, cell, _ in pairs_table(Report(results)).rows}
     assert list(pairs) == [("gn", "bn"), ("none", "bn"), ("none", "gn")]
     tested = scipy.stats.ttest_rel(_values(results, "none"), _values(results, "gn"))
     expected = tested.confidence_interval(1 - 0.05 / 3)
     numbers = [float(n.replace("−", "-")) for n in re.findall(r"[+−]?[\d.]+", pairs["none", "gn"])]
     assert numbers[1:] == pytest.approx([100 * expected.low, 100 * expected.high], abs=0.051)
-    assert "## All pairs" in report.markdown.read_text()
+    assert "### All pairs" in report.markdown.read_text()
 
 
 @pytest.mark.xdist_group("browser")
@@ -127,5 +129,5 @@ def test_wide_intervals_leave_the_chart_its_width(tmp_path: Path, open_page: Ope
 
 def test_an_arm_alone_has_no_such_section(tmp_path: Path) -> None:
     report = write_report(read_results(make_study(tmp_path / "s", arms=("bn",))))
-    assert 'id="h-sure"' not in report.html.read_text()
+    assert 'id="h-comparisons"' not in report.html.read_text()
     assert "differences.svg" not in {path.name for path in report.figures}

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from normlab.report import ReportFiles, charts, feature_charts, value_charts, write_report
-from normlab.report.limits import limits
+from normlab.report import ReportFiles, setting_chart, write_report
+from normlab.report.sections import percentiles
+from normlab.report.sections.curves import curve_chart
+from normlab.report.sections.limits import limits
 from normlab.report.styles import CATALOGUE
 from normlab.results import Results, read_results
 
@@ -55,8 +57,8 @@ def test_seven_layers_alone_have_no_charts_of_their_own(main_report: ReportFiles
 
 
 def test_accuracy_against_the_setting(grid: Results) -> None:
-    assert value_charts.settings(grid) == ["batch_size"]
-    found = value_charts.rows(grid, "batch_size")
+    assert setting_chart.settings(grid) == ["batch_size"]
+    found = setting_chart.rows(grid, "batch_size")
     for arm, fields in ARMS.items():
         runs = [run.metric("test", "accuracy") for run in grid.of_arm(arm) if run.complete]
         points = [row for row in found if row["arm"] == arm]
@@ -65,18 +67,18 @@ def test_accuracy_against_the_setting(grid: Results) -> None:
         (mean,) = (row["value"] for row in points if row["mean"])
         assert mean == pytest.approx(100 * statistics.fmean(v for v in runs if v is not None))
         assert len(points) == len(runs) + 1
-    axis = value_charts.spec(grid, "batch_size")["layer"][0]["encoding"]["x"]
+    axis = setting_chart.spec(grid, "batch_size")["layer"][0]["encoding"]["x"]
     assert axis["scale"]["type"] == "log"
     assert axis["axis"]["values"] == [8, 32, 128]
 
 
 def test_features_are_means_over_seeds(grid: Results) -> None:
-    rows = feature_charts.rows(grid, "bn,batch_size=8")
+    rows = percentiles.rows(grid, "bn,batch_size=8")
     assert [row["epoch"] for row in rows] == list(range(1, 9))
     # Seeds 0, 1, 2 were lifted by as much.
     assert rows[3]["p99"] == pytest.approx(4 + 1)
     assert rows[3]["p20"] == pytest.approx(0.4)
-    assert feature_charts.highest(grid) == pytest.approx(8 + 5 + 1)
+    assert percentiles.highest(grid) == pytest.approx(8 + 5 + 1)
 
 
 @pytest.mark.xdist_group("browser")
@@ -113,7 +115,7 @@ def test_the_page_of_a_grid(open_page: OpenPage, report: ReportFiles, width: int
 def test_limits_say_what_is_so_of_budget_and_rate(tmp_path: Path) -> None:
     plain = make_study(tmp_path / "plain", arms=ARMS)
     said = " ".join(limits(read_results(plain)))
-    assert "see equally many epochs" in said
+    assert "train for the same number of epochs" in said
     assert "rate is the same for every batch size" in said
     arms = {
         f"bn,batch_size={b},budget={k},lr_scaling={r}": {
@@ -122,7 +124,7 @@ def test_limits_say_what_is_so_of_budget_and_rate(tmp_path: Path) -> None:
         for b in (8, 32) for k in ("epochs", "updates") for r in ("none", "linear")
     }  # fmt: skip
     said = " ".join(limits(read_results(make_study(tmp_path / "varied", arms=arms))))
-    for untrue in ("equally many epochs", "is the same for every batch", "One learning rate"):
+    for untrue in ("same number of epochs", "is the same for every batch", "One learning rate"):
         assert untrue not in said
 
 
@@ -134,9 +136,9 @@ def test_means_end_where_patience_ended_a_run(tmp_path: Path) -> None:
         kept = [row for row in rows[1:] if int(row.split(",")[0]) <= 5]
         path.write_text("\n".join([rows[0], *kept]) + "\n")
     results = read_results(folder)
-    (mean,) = (line for line in charts.lines(results) if line.seed is None)
+    (mean,) = (line for line in curve_chart.lines(results) if line.seed is None)
     assert mean.epochs == (1, 2, 3, 4, 5)
-    assert [row["epoch"] for row in feature_charts.rows(results, "bn")] == [1, 2, 3, 4, 5]
+    assert [row["epoch"] for row in percentiles.rows(results, "bn")] == [1, 2, 3, 4, 5]
 
 
 def test_lines_against_a_setting_have_the_colour_of_their_layer(tmp_path: Path) -> None:
@@ -144,7 +146,7 @@ def test_lines_against_a_setting_have_the_colour_of_their_layer(tmp_path: Path) 
         f"gn:groups={g},batch_size={b}": {"norm": f"gn:groups={g}", "batch_size": b}
         for g in (1, 2, 4, 8, 16, 32) for b in SIZES
     }  # fmt: skip
-    drawn = value_charts.lines(read_results(make_study(tmp_path / "s", arms=arms)), "batch_size")
+    drawn = setting_chart.lines(read_results(make_study(tmp_path / "s", arms=arms)), "batch_size")
     assert len({(style.light, style.dash) for style in drawn.values()}) == 6
-    plain = value_charts.lines(read_results(make_study(tmp_path / "t", arms=ARMS)), "batch_size")
+    plain = setting_chart.lines(read_results(make_study(tmp_path / "t", arms=ARMS)), "batch_size")
     assert plain["gn"] == CATALOGUE["gn"]

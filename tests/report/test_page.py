@@ -59,15 +59,15 @@ def test_content_in_order(main_study: Results, main_report: ReportFiles) -> None
         text.index(said)
         for said in (
             "The answer",
-            "hold together in 95 % of such studies",
+            "hold simultaneously (95 %)",
             "7 arms × 3 seeds",
             "1,251 / 271 / 271",
             "14 weight layers",
             "Test accuracy, run by run",
-            "Difference to bn",
             "Results",
             "micro F1 equals accuracy",
-            "Each arm beside bn, paired over seeds",
+            "Difference to bn",
+            "Each arm compared with bn, paired over seeds",
             "Curves",
             "Training loss",
             "Validation macro F1",
@@ -76,16 +76,16 @@ def test_content_in_order(main_study: Results, main_report: ReportFiles) -> None
             "What each arm gets wrong",
             "F1 by class",
             "The images most arms get wrong",
-            "Cost beside accuracy",
+            "Cost and accuracy",
             "The source has no splits",
             "How to repeat it",
             "normlab compare norms --data digits",
             "GroupNorm2d(C, groups=8",
             "Limits",
-            "3 seeds an arm",
-            "The budget was 320 updates a run on 1,251 training images of 8 × 8 pixels",
+            "3 seeds per arm",
+            "The budget was 320 updates per run on 1,251 training images of 8 × 8 pixels",
             "One learning rate (0.02) is shared by all arms",
-            "Files beside this page",
+            "Files next to this page",
         )
     ]
     assert places == sorted(places)
@@ -181,7 +181,7 @@ def test_optional_keys_may_be_missing(study_folder: Path) -> None:
             del record[name]
         path.write_text(json.dumps(record))
     report = write_report(read_results(study_folder))
-    assert "One seed an arm" in _page(report).text
+    assert "One seed per arm" in _page(report).text
 
 
 def test_many_arms_and_classes_stay_small(study_folder: Path) -> None:
@@ -193,9 +193,10 @@ def test_many_arms_and_classes_stay_small(study_folder: Path) -> None:
     classes = [f"class {index:03}" for index in range(200)]
     make_study(study_folder, arms=arms, seeds=3, epochs=60, classes=classes)
     results = read_results(study_folder)
-    from normlab.report import page
+    from normlab.report import Report
+    from normlab.report.page import render
 
-    text = page.render(results)
+    text = render(Report(results))
     assert len(text.encode()) < 4_000_000
     assert "<details><summary>Images of each of the 200 classes" in text
     assert "One learning rate" not in text

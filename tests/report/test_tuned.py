@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from normlab.report import ReportFiles, tuned, write_report
+from normlab.report import Report, ReportFiles, write_report
+from normlab.report.sections.tuned import shared_and_tuned, tuning_chart
 from normlab.results import Results, read_results, read_tunings
 from normlab.results.statistics import Verdict, judge
 
@@ -55,26 +56,29 @@ def report(study: Results) -> ReportFiles:
 
 def test_sentences_say_what_was_tried_and_what_it_cost(study: Results) -> None:
     (tuning,) = read_tunings(study)
-    said = " ".join(tuned.sentences(study, tuning))
+    said = " ".join(shared_and_tuned.sentences(Report(study), tuning))
     assert "the same 4 values of the learning rate (0.002, 0.02, 0.2 and 2)" in said
     assert "the same 2 seeds (1000 and 1001), which the study itself does not use" in said
-    assert "The grid began as 0.002, 0.02 and 0.2." in said
-    assert "grew for all arms, by 2." in said
+    assert "The grid started as 0.002, 0.02 and 0.2." in said
+    assert "2 was added for all arms." in said
     assert "Lr 2.0 is the highest value that was tried and the best of none" in said
     assert "2 of the 24 trials diverged" in said
     # Nine runs and 24 trials of 3.5 s.
-    assert "24 trials, 1 min 24 s of training, 2.7 times that of the study's own runs" in said
+    assert (
+        "Tuning took 24 trials and 1 min 24 s of training, 2.7 times that of the study's own runs"
+        in said
+    )
 
 
 def test_it_says_whether_a_verdict_differs(study: Results) -> None:
     (tuning,) = read_tunings(study)
     shared, own = judge(study), tuning.judgement
-    assert tuned.sentences(study, tuning)[-1].startswith("No verdict differs") == (
-        [c.verdict for c in shared.comparisons] == [c.verdict for c in own.comparisons]
-    )
+    assert shared_and_tuned.sentences(Report(study), tuning)[-1].endswith(
+        "no verdict changes."
+    ) == ([c.verdict for c in shared.comparisons] == [c.verdict for c in own.comparisons])
     # With a margin that nothing exceeds every tuned arm is equivalent.
     wide = replace(tuning, rule=replace(tuning.rule, margin=0.9))
-    (last,) = tuned.sentences(study, wide)[-1:]
+    (last,) = shared_and_tuned.sentences(Report(study), wide)[-1:]
     changed = [c for c in shared.comparisons if c.verdict is not Verdict.EQUIVALENT]
     assert changed
     for comparison in changed:
@@ -84,7 +88,7 @@ def test_it_says_whether_a_verdict_differs(study: Results) -> None:
 
 def test_the_table_has_both(study: Results) -> None:
     (tuning,) = read_tunings(study)
-    rows = {row[0]: row[1:] for row in tuned.rows(study, tuning)}
+    rows = {row[0]: row[1:] for row in shared_and_tuned.rows(Report(study), tuning)}
     assert list(rows) == list(ARMS)
     assert rows["bn"][1] == rows["bn"][5] == "reference"
     assert [row[3] for row in rows.values()] == ["0.02", "0.2", "2"]
@@ -117,7 +121,7 @@ def test_markdown_latex_and_figures_have_it(report: ReportFiles) -> None:
 
 def test_points_belong_to_the_studys_arms(study: Results) -> None:
     (tuning,) = read_tunings(study)
-    points = tuned.points(tuning)
+    points = tuning_chart.points(tuning)
     assert {point["arm"] for point in points} == set(ARMS)
     assert {point["x"] for point in points if point["arm"] == "gn"} == {0.002, 0.02, 0.2}
     rings = {point["arm"]: point["x"] for point in points if point["chosen"]}

@@ -16,7 +16,7 @@ from normlab import compare
 from normlab.data import DataConfig, DataSet, load
 from normlab.errors import InputError
 from normlab.norms import BatchNorm2d
-from normlab.report import sanity
+from normlab.report.sections.sanity import Conclusion, conclusions
 from normlab.results import Results, Run, read_results
 from normlab.results.statistics import paired_difference
 from normlab.runs import RunConfig
@@ -77,11 +77,11 @@ def test_the_layer_from_the_paper_is_the_same_function(digits: DataSet) -> None:
     ("norm", "differing", "hint"),
     [
         (f"{HERE}:BiasedRunningVariance", {"buffers", "evaluation logits"}, "biased against"),
-        ("bn:momentum=0.9", {"buffers", "evaluation logits"}, "momentum's direction"),
+        ("bn:momentum=0.9", {"buffers", "evaluation logits"}, "direction of the momentum"),
         (
             "bn:eps=0.001",
             {"loss", "gradients", "weights", "buffers", "evaluation logits"},
-            "Look at eps and its place",
+            "Check eps and its place",
         ),
         (f"{HERE}:WrongGradient", {"gradients", "weights", "evaluation logits"}, "backward pass"),
     ],
@@ -96,11 +96,11 @@ def test_planted_bugs_are_found_and_described(
         assert set(found.differing) == differing
     for quantity in {"loss", "gradients", "weights", "buffers"} - differing:
         assert found.largest[quantity].difference < 1e-10
-    said = sanity.verdicts(_results(found, [0.9, 0.91, 0.92], [0.9, 0.91, 0.92]))[0]
+    said = conclusions(_results(found, [0.9, 0.91, 0.92], [0.9, 0.91, 0.92]))[0]
     assert said.outcome == "bug"
     assert "supports a bug" in said.conclusion
     # Equal accuracies do not talk it away.
-    assert "would have called it noise" in said.conclusion
+    assert "have been called noise" in said.conclusion
     assert hint in said.function
 
 
@@ -108,7 +108,7 @@ def test_a_bug_in_float32_alone_is_found(digits: DataSet) -> None:
     found = _compared(f"{HERE}:WrongInFloat32", digits)
     assert not found.differing
     assert found.differing_float32
-    assert "something else in float32" in sanity.verdicts(_results(found, [0.9], [0.9]))[0].function
+    assert "something else in float32" in conclusions(_results(found, [0.9], [0.9]))[0].function
 
 
 class Gamma(torch.nn.Module):
@@ -220,8 +220,8 @@ def test_one_arm_alone_has_no_reference() -> None:
         make_plan(Request.of("sanity", arms=["bn"]))
 
 
-def _said(found: SameFunction) -> sanity.Verdict:
-    return sanity.verdicts(_results(found, [0.9], [0.9]))[0]
+def _said(found: SameFunction) -> Conclusion:
+    return conclusions(_results(found, [0.9], [0.9]))[0]
 
 
 def test_layers_of_other_parameters_are_different_functions(digits: DataSet) -> None:
@@ -230,15 +230,15 @@ def test_layers_of_other_parameters_are_different_functions(digits: DataSet) -> 
     assert "conv.bias" in found.mismatch
     said = _said(found)
     assert "if one has what the other lacks, they are different functions" in said.function
-    assert "decides nothing" in said.conclusion
+    assert "is undecided" in said.conclusion
 
 
 def test_a_difference_of_accuracy_alone_is_called_noise(digits: DataSet) -> None:
     found = _compared("bn", digits, steps=2)
-    said = sanity.verdicts(_results(found, [0.80, 0.81, 0.80], [0.90, 0.91, 0.90]))[0]
+    said = conclusions(_results(found, [0.80, 0.81, 0.80], [0.90, 0.91, 0.90]))[0]
     assert said.outcome == "noise"
     assert "supports noise, not a bug" in said.conclusion
-    assert "one in twenty" in said.conclusion
+    assert "one of twenty" in said.conclusion
     assert "10.00 points above" in said.trained[-1]
 
 

@@ -120,12 +120,12 @@ def test_a_name_that_is_not_unicode(run: Path, photos: Path, tmp_path: Path) -> 
     report = predict(run, [str(tmp_path)], tmp_path / "p.csv")
     assert (report.rows, list(report.unreadable.values())) == (
         0,
-        ["has a name that is not valid Unicode; rename it"],
+        ["has a name that is not valid Unicode: rename it"],
     )
     assert next(iter(report.unreadable)).isprintable()
 
 
-def test_grey_and_colour_go_both_ways(run: Path, tmp_path: Path) -> None:
+def test_gray_and_color_work_both_ways(run: Path, tmp_path: Path) -> None:
     values = np.random.default_rng(2).integers(0, 256, (16, 16), dtype=np.uint8)
     Image.fromarray(values).save(tmp_path / "grey.png")
     Image.fromarray(np.repeat(values[..., None], 3, 2)).save(tmp_path / "colour.png")
@@ -149,13 +149,13 @@ def test_nothing_is_written_when_a_thing_asked_is_bad(
     (tmp_path / "empty").mkdir()
     for where, images, message in (
         (unfinished, [good], "has no model: its status is 'interrupted'"),
-        (photos, [good], "holds no model"),
+        (photos, [good], "does not contain a model"),
         (run, [good, str(tmp_path / "gone.png")], "gone.png does not exist"),
         (run, [good, str(tmp_path / "*.png")], "matches nothing"),
         (run, [good, str(photos / "te*")], "matches no images, only"),
-        (run, [str(tmp_path / "empty")], "holds no images"),
-        (run, [""], "an empty name does not exist"),
-        (run, [], "no images are given"),
+        (run, [str(tmp_path / "empty")], "contains no images"),
+        (run, [""], "A name is empty"),
+        (run, [], "No images given"),
     ):
         with pytest.raises(InputError, match=message):
             predict(where, images, out)
@@ -184,7 +184,7 @@ def test_an_image_is_never_overwritten(run: Path, photos: Path, tmp_path: Path) 
     before = (tmp_path / "a.png").read_bytes()
     with pytest.raises(InputError, match="is one of the images"):
         predict(run, [str(tmp_path)], tmp_path / "a.png")
-    with pytest.raises(InputError, match="is a folder; name a CSV file"):
+    with pytest.raises(InputError, match=r"is a folder\. Name a CSV file"):
         predict(run, [str(tmp_path)], tmp_path)
     assert (tmp_path / "a.png").read_bytes() == before
 

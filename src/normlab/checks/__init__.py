@@ -1,5 +1,80 @@
 """Whether the data can be trusted: copies, leaks between splits, shortcuts, balance, health.
 
-Each check is a module with a function from a :class:`~.subject.ImageSet` to a result of its own,
-which has ``findings()`` (sentences with a level) and ``describe()`` (everything, ready for JSON).
+Each check follows :class:`~.protocol.Check` and is listed in :mod:`.registry`. Names are imported
+when they are first used.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..lazy import names_of
+
+if TYPE_CHECKING:
+    from .check import FORMAT, DataCheck, full_check, quick_check, quick_name
+    from .copies.checks import EXACT, NEAR
+    from .copies.clean import CleanSplit, clean_split
+    from .copies.clean_section import clean_part
+    from .copies.groups import Copies, find_copies
+    from .health.checks import HEALTH
+    from .image_set import ImageSet, read_image_set
+    from .page.page import render
+    from .protocol import Check, PagePart, Result, Results, Section, Table
+    from .registry import CHECKS
+    from .shortcuts.checks import SHORTCUTS
+
+_HOME = {
+    "CHECKS": "registry",
+    "Check": "protocol",
+    "CleanSplit": "copies.clean",
+    "Copies": "copies.groups",
+    "DataCheck": "check",
+    "EXACT": "copies.checks",
+    "FORMAT": "check",
+    "HEALTH": "health.checks",
+    "ImageSet": "image_set",
+    "NEAR": "copies.checks",
+    "PagePart": "protocol",
+    "Result": "protocol",
+    "Results": "protocol",
+    "SHORTCUTS": "shortcuts.checks",
+    "Section": "protocol",
+    "Table": "protocol",
+    "clean_part": "copies.clean_section",
+    "clean_split": "copies.clean",
+    "find_copies": "copies.groups",
+    "full_check": "check",
+    "quick_check": "check",
+    "quick_name": "check",
+    "read_image_set": "image_set",
+    "render": "page.page",
+}
+
+__all__ = [
+    "CHECKS",
+    "EXACT",
+    "FORMAT",
+    "HEALTH",
+    "NEAR",
+    "SHORTCUTS",
+    "Check",
+    "CleanSplit",
+    "Copies",
+    "DataCheck",
+    "ImageSet",
+    "PagePart",
+    "Result",
+    "Results",
+    "Section",
+    "Table",
+    "clean_part",
+    "clean_split",
+    "find_copies",
+    "full_check",
+    "quick_check",
+    "quick_name",
+    "read_image_set",
+    "render",
+]
+
+__getattr__, __dir__ = names_of(__name__, _HOME)

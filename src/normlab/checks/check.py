@@ -1,66 +1,60 @@
-"""The whole check of a source, and the cheap part that every study makes."""
+"""Running the checks: all of them in full, or what each can say within seconds."""
 
 from __future__ import annotations
 
 import platform
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from .. import __version__
 from ..data.cache import Progress
 from ..pages.findings import Finding, worst
-from .copies import near
-from .copies.exact import ExactCopies, exact_copies, shared_between
-from .copies.groups import Copies, copies, near_finding
-from .health.health import Health, health, quick_health
 from .image_set import ImageSet
-from .shortcuts.shortcuts import Shortcuts, filled_corners, shortcuts
+from .protocol import Check, PagePart, R, Results
+from .registry import CHECKS
 
 FORMAT = "normlab data check 1"
-METHOD = f"1.{near.METHOD}"
-"""Raised when the checks find other things."""
 
 
 @dataclass(frozen=True, eq=False)
 class DataCheck:
-    """What the check of a source found.
+    """What the checks of an image set found.
 
     Attributes:
-        subject: the images.
-        copies: exact and near duplicates, and the groups they form.
-        shortcuts: what tells the class besides the object.
-        health: counts, sizes, unreadable files, names, the size of the test split.
-        seconds: what each part took.
+        image_set: the images.
+        results: what each check found.
+        seconds: how long each check took, by its name.
     """
 
-    subject: ImageSet
-    copies: Copies
-    shortcuts: Shortcuts
-    health: Health
+    image_set: ImageSet
+    results: Results
     seconds: dict[str, float]
 
-    @property
-    def exact(self) -> ExactCopies:
-        """Exact duplicates alone."""
-        return self.copies.exact
+    def of(self, check: Check[R]) -> R:
+        """What this check found."""
+        return self.results.of(check)
 
     def findings(self) -> list[Finding]:
         """Every finding, in the order of the checks."""
-        return [
-            *self.exact.findings(),
-            *self.copies.findings(),
-            *self.shortcuts.findings(),
-            *self.health.findings(),
-        ]
+        return [finding for check in CHECKS for finding in self.of(check).findings()]
+
+    @cached_property
+    def parts(self) -> tuple[PagePart, ...]:
+        """Every check's part of the page, in their order."""
+        parts = (
+            check.page_part(self.image_set, self.results.only(check, *check.needs))
+            for check in CHECKS
+        )
+        return tuple(part for part in parts if part is not None)
 
     def describe(self) -> dict[str, Any]:
         """data.json."""
         findings = self.findings()
-        data = self.subject.data.describe()
+        data = self.image_set.data.describe()
         return {
             "format": FORMAT,
             "verdict": str(worst(findings)),
@@ -72,17 +66,14 @@ class DataCheck:
                     "image_size", "channels", "resize_rule", "split_policy", "split_seed", "config",
                 )
             },
-            "exact": self.exact.describe(),
-            "near": self.copies.describe(),
-            "shortcuts": self.shortcuts.describe(),
-            "health": self.health.describe(),
+            **{check.key: self.of(check).describe() for check in CHECKS},
             "seconds": {name: round(value, 2) for name, value in self.seconds.items()},
             "versions": versions(),
         }  # fmt: skip
 
 
 def versions() -> dict[str, str]:
-    """Of what decides the findings."""
+    """Versions of the programs that decide the findings."""
     import torch
 
     return {
@@ -93,46 +84,38 @@ def versions() -> dict[str, str]:
     }
 
 
-def check(subject: ImageSet, *, progress: Progress | None = None) -> DataCheck:
-    """Make every check. 45,000 images of 64 x 64 pixels take minutes on two cores.
+def full_check(image_set: ImageSet, *, progress: Progress | None = None) -> DataCheck:
+    """Run every check in full. 45,000 images of 64 x 64 pixels take minutes on two cores.
 
     Args:
-        subject: the images.
+        image_set: the images.
         progress: called with a stage, and how many of how many are done.
     """
+    results = Results()
     seconds = {}
-    began = time.perf_counter()
-
-    def took(what: str) -> None:
-        nonlocal began
-        now = time.perf_counter()
-        seconds[what], began = now - began, now
-
-    exact = exact_copies(subject)
-    took("exact duplicates")
-    found = near.near_copies(subject, progress=progress)
-    grouped = copies(subject, exact, found)
-    took("near duplicates")
-    cues = shortcuts(subject, progress=progress)
-    took("shortcuts")
-    healthy = health(subject, progress=progress)
-    took("health")
-    return DataCheck(subject, grouped, cues, healthy, seconds)
+    for check in CHECKS:
+        began = time.perf_counter()
+        results.add(check, check.run(image_set, results.only(*check.needs), progress))
+        seconds[spoken(check)] = time.perf_counter() - began
+    return DataCheck(image_set, results, seconds)
 
 
-def quick_check(subject: ImageSet, group: npt.NDArray[np.int64] | None = None) -> list[Finding]:
-    """What can be said in seconds: exact duplicates, filled corners, counts and names.
+def quick_check(image_set: ImageSet) -> list[Finding]:
+    """What the checks can say within seconds."""
+    glances = (check.glance(image_set) for check in CHECKS)
+    return [finding for glance in glances if glance for finding in glance.findings()]
 
-    Args:
-        subject: the images.
-        group: their groups, where the source was searched for near duplicates before
-            (:func:`.copies.known_groups`).
+
+def quick_name(image_set: ImageSet) -> str:
+    """Names what :func:`quick_check` says of this image set, for a cache.
+
+    It changes with the images, with what any check finds or how it says it, and once an earlier
+    full check lets a check say more.
     """
-    exact = exact_copies(subject)
-    findings = exact.findings()
-    if group is not None:
-        findings += [
-            near_finding(shared, plain)
-            for shared, plain in zip(shared_between(subject, group), exact.shared, strict=True)
-        ]
-    return [*findings, *filled_corners(subject).findings(), *quick_health(subject).findings()]
+    states = [f"{check.version}{'+' * check.remembers(image_set)}" for check in CHECKS]
+    return "-".join([image_set.data.fingerprint, *states])
+
+
+def spoken(check: Check[Any]) -> str:
+    """A check's name as people read it."""
+    return check.name.replace("-", " ")

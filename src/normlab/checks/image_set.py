@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +19,12 @@ from ..data.hashes import content_hashes, listing_hash
 from ..data.loading import load
 from ..splits import SPLITS
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """All images of a data set in one row of numbers, in the order train, val, test.
+    """All images of a data set under one numbering, in the order train, val, test.
 
     Attributes:
         data: the data set, without any limit of images per class.
@@ -32,7 +35,7 @@ class ImageSet:
         split: index into ``SPLITS``, int8.
         digests: 64-bit hash of the pixels the network sees.
         contents: 64-bit hash of the file's bytes, or of the source array's pixels.
-        listing_hash: names the state of the source's files, whatever the splits.
+        listing_hash: identifies the state of the source's files, whatever the splits.
     """
 
     data: DataSet
@@ -50,6 +53,7 @@ class ImageSet:
 
     @property
     def classes(self) -> tuple[str, ...]:
+        """Their names, by index."""
         return self.data.classes
 
     @property
@@ -63,6 +67,17 @@ class ImageSet:
         if self.data.config.split is not None:
             return ()
         return tuple(name for name in SPLITS if self.data.split_policy[name] != "as found")
+
+    @cached_property
+    def _made(self) -> dict[Hashable, Any]:
+        return {}
+
+    def once(self, name: Hashable, make: Callable[[], T]) -> T:
+        """What was made of these images under this name; made when it is first asked for."""
+        if name not in self._made:
+            self._made[name] = make()
+        made: T = self._made[name]
+        return made
 
     def images(self, rows: npt.ArrayLike | slice = slice(None)) -> npt.NDArray[np.uint8]:
         """A fresh (k, S, S, C) uint8 array: the pixels the network sees, after resizing."""
@@ -79,20 +94,20 @@ class ImageSet:
         return made
 
 
-def subject(
+def read_image_set(
     config: DataConfig,
     *,
     progress: Progress | None = None,
     workers: int | None = None,
     data: DataSet | None = None,
 ) -> ImageSet:
-    """Every image that ``config`` names, unreadable files left out and listed.
+    """Every image that ``config`` names; unreadable files are left out and listed.
 
     Args:
-        config: what is asked; its ``limit_per_class`` plays no part.
+        config: what is asked; its ``limit_per_class`` is ignored.
         progress: called with a stage, and how many of how many images are done.
         workers: processes that decode.
-        data: the data set if it is loaded already, without a limit.
+        data: the data set, if it is already loaded.
 
     Raises:
         InputError: when the source cannot be used at all.

@@ -6,9 +6,9 @@ import math
 
 
 def wilson(share: float, count: float, z: float = 1.959964) -> tuple[float, float]:
-    """The 95 % interval of a share of ``count`` by its score (Wilson 1927): (0, 1) for none.
+    """The 95 % score interval of a share of ``count`` (Wilson 1927); (0, 1) for a count of 0.
 
-    The count may be an effective number that is not whole, which scipy's does not take.
+    The count may be an effective number that is not whole, which scipy does not accept.
     """
     if count <= 0:
         return 0.0, 1.0

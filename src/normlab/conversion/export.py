@@ -26,10 +26,10 @@ from ..files import write_bytes
 from ..models import ModelInfo
 
 OPSET = 18
-"""What torch's exporter writes by itself. Higher opsets (20, 21 and 23 were tried) give the same
-graph and the same numbers, and are read by fewer programs; lower ones it cannot write."""
+"""The default of torch's exporter. Higher opsets (20, 21 and 23 were tried) give the same graph and
+the same numbers but are read by fewer programs. It cannot write lower ones."""
 TOLERANCE = 1e-4
-"""Largest difference of a logit that passes, as a share of the largest logit (or of 1)."""
+"""Largest permitted difference of a logit, as a share of the largest logit (or of 1)."""
 INPUT, OUTPUT = "pixels", "logits"
 _NEEDED = ("onnx", "onnxscript", "onnxruntime")
 _NOISY = ("torch.onnx", "torch.fx.experimental.symbolic_shapes", "onnxscript", "onnx_ir")
@@ -37,15 +37,15 @@ _NOISY = ("torch.onnx", "torch.fx.experimental.symbolic_shapes", "onnxscript", "
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What was written, and how near it is to the model.
+    """What was written, and how close it is to the model.
 
     Attributes:
         path: the ONNX file.
-        size: its bytes.
+        size: its size in bytes.
         opset: the version of ONNX's operators.
-        images: images on which file and model were compared.
+        images: number of images on which file and model were compared.
         difference: largest absolute difference of a logit, over batches of one and of all.
-        scale: largest absolute logit, or 1 if that is less; difference / scale passed if at most
+        scale: largest absolute logit, but at least 1; difference / scale is at most
             :data:`TOLERANCE`.
     """
 
@@ -58,9 +58,9 @@ class ExportReport:
 
     def __str__(self) -> str:
         return (
-            f"{self.path}: {self.size / 1e6:.2f} MB, ONNX opset {self.opset}; on {self.images} "
+            f"{self.path}: {self.size / 1e6:.2f} MB, ONNX opset {self.opset}. On {self.images} "
             f"images its logits differ from the model's by at most {self.difference:.1e} "
-            f"(largest logit {self.scale:.1f})"
+            f"(largest logit: {self.scale:.1f})."
         )
 
 
@@ -74,8 +74,8 @@ def export_onnx(
 ) -> ExportReport:
     """Write the model as an ONNX graph and prove it with onnxruntime.
 
-    The graph takes what an image file gives and does the rest itself, so that nobody has to know
-    the mean and standard deviation of the training images:
+    The graph takes raw pixels and does the rest itself, so that nobody needs to know the mean and
+    standard deviation of the training images:
 
     ========= ========= ======================= ==========================================
     name      type      shape                   meaning
@@ -85,24 +85,23 @@ def export_onnx(
     ========= ========= ======================= ==========================================
 
     With x the pixels, it computes model((x / 255 - mean) / std) in evaluation mode; ``batch`` may
-    be any number from 1. Its ``metadata_props`` hold, as text: ``classes`` (JSON list, in the
+    be any number from 1. Its ``metadata_props`` contain, as text: ``classes`` (JSON list, in the
     order of the logits), ``image_size`` (S), ``channels``, ``mean``, ``std`` (JSON lists, scale 0
-    to 1), ``norm``, ``input``, and ``notes``. They hold no path of this machine.
+    to 1), ``norm``, ``input``, and ``notes``. They contain no path of this machine.
 
-    The normalization layers are written out as their definition (``norms/_core.py``): means,
+    The normalization layers are exported as their definition (``norms/_core.py``): means,
     variances and arithmetic, no fused operators.
 
-    Before the file appears, onnxruntime (CPU) runs it on ``sample``, image by image and all at
-    once, and every logit is compared with the model's. Where they differ by more than
-    :data:`TOLERANCE` times max(1, largest logit) nothing is written. An older file in its place
-    stays.
+    Before the file is written, onnxruntime (CPU) runs it on ``sample``, image by image and all at
+    once, and every logit is compared with the model's. If they differ by more than
+    :data:`TOLERANCE` times max(1, largest logit), nothing is written and an existing file is kept.
 
     Args:
-        model: the trained model. It is left as it is, its mode and device too.
+        model: the trained model. It is not changed, nor are its mode and device.
         info: its description.
         path: the file.
-        sample: real images, uint8 (N, channels, S, S), N at least 1. Two or more, so that a batch
-            is proven as well.
+        sample: real images, uint8 (N, channels, S, S), N at least 1. Give two or more, so that a
+            batch is checked too.
         notes: further entries of ``metadata_props``.
 
     Raises:
@@ -113,33 +112,33 @@ def export_onnx(
     _check_packages()
     path = Path(path)
     if path.is_dir():
-        raise InputError(f"{path} is a folder; name a file, for example {path / 'model.onnx'}")
+        raise InputError(f"{path} is a folder. Give a file, for example {path / 'model.onnx'}.")
     sample = np.ascontiguousarray(sample)
     shape = (info.in_channels, info.image_size, info.image_size)
     if sample.dtype != np.uint8 or sample.ndim != 4 or sample.shape[1:] != shape or not len(sample):
         raise InputError(
-            f"the images to prove the export with must be uint8 of shape (N, "
-            f"{', '.join(map(str, shape))}), got {sample.dtype} of shape {sample.shape}"
+            f"The images that check the export must be uint8 of shape (N, "
+            f"{', '.join(map(str, shape))}), got {sample.dtype} of shape {sample.shape}."
         )
     whole = _FromPixels(copy.deepcopy(model).cpu(), info).eval()
     with torch.no_grad():
         expected = whole(torch.from_numpy(sample)).numpy()
     if not np.isfinite(expected).all():
-        raise InputError("the model's logits are not finite, so an export of it proves nothing")
+        raise InputError("The model's logits are not finite, so its export cannot be checked.")
     content = _graph(whole, info, sample, notes or {})
     difference = _largest_difference(content, sample, expected)
     scale = max(1.0, float(np.abs(expected).max()))
     if not difference <= TOLERANCE * scale:
         raise InputError(
-            f"the exported graph is not the model: its logits differ by up to {difference:.3g} "
-            f"(largest logit {scale:.3g}); nothing was written to {path}"
+            f"The exported graph does not match the model: its logits differ by up to "
+            f"{difference:.3g} (largest logit: {scale:.3g}). Nothing was written to {path}."
         )
     write_bytes(path, content)
     return ExportReport(path, len(content), OPSET, len(sample), difference, scale)
 
 
 class _FromPixels(nn.Module):
-    """The model with its normalization of pixels before it, computed as for training batches."""
+    """The model, preceded by the normalization of pixels as computed for training batches."""
 
     pixel_mean: Tensor
     pixel_std: Tensor
@@ -160,15 +159,15 @@ def _check_packages() -> None:
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
         raise InputError(
-            f"exporting needs {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} "
-            "not installed: pip install 'normlab[export]'"
+            f"Exporting needs {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} "
+            "not installed. Run: pip install 'normlab[export]'"
         )
 
 
 def _graph(
     whole: nn.Module, info: ModelInfo, sample: npt.NDArray[np.uint8], notes: Mapping[str, str]
 ) -> bytes:
-    # A traced batch of 1 would be taken for a constant.
+    # A traced batch of 1 would become a constant.
     traced = torch.from_numpy(np.resize(sample, (2, *sample.shape[1:])))
     try:
         with _quiet(), torch.no_grad():
@@ -185,7 +184,7 @@ def _graph(
     except torch.onnx.OnnxExporterError as error:
         reason = str(error.__cause__ or error).strip().splitlines()[0]
         raise InputError(
-            f"a model with the normalization {info.norm!r} cannot be written as ONNX: {reason}"
+            f"A model with the normalization {info.norm!r} cannot be exported to ONNX: {reason}."
         ) from error
     assert program is not None
     graph: Any = program.model_proto
@@ -200,7 +199,7 @@ def _graph(
         "std": json.dumps(list(info.std)),
         "norm": info.norm,
         "input": f"{INPUT}: uint8 (batch, {channels}, {side}, {side}), values 0 to 255, "
-        f"{'RGB' if channels == 3 else 'grey' if channels == 1 else 'planes'}; the graph "
+        f"{'RGB' if channels == 3 else 'gray' if channels == 1 else 'planes'}; the graph "
         f"normalizes them itself. {OUTPUT}: softmax over the classes gives probabilities.",
         **notes,
     }
@@ -210,7 +209,7 @@ def _graph(
 
 
 def _strip(graph: Any) -> None:
-    """Take out how the exporter came by each part: half of the file, and paths of this machine."""
+    """Remove the exporter's traces of each part: half of the file, and paths of this machine."""
     parts = (graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer)
     for part in parts:
         part.ClearField("metadata_props")
@@ -232,7 +231,7 @@ def _largest_difference(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporter's remarks on packages it does without and on its own inner workings."""
+    """Without the exporter's remarks on missing packages and on its own inner workings."""
     loggers = [logging.getLogger(name) for name in _NOISY]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

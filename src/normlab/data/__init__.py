@@ -1,4 +1,4 @@
-"""Images: sources are decoded once into one uint8 memory map, from which batches are made.
+"""Images: sources are decoded once into one uint8 memory map, from which batches are read.
 
 Names are imported when they are first used: the processes that decode need neither torch nor
 scikit-learn, and neither does a command's ``--help``.

@@ -1,4 +1,4 @@
-"""Batches: gathered as uint8, augmented and normalized all at once on the device."""
+"""Batches: gathered as uint8, then augmented and normalized all at once on the device."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Augmentation:
     """What happens to training images, and to no others.
 
     Attributes:
-        crop_pad: pad by so many pixels of the mean on each side, then crop back at random.
-        flip: mirror left to right every other time.
+        crop_pad: pad by this many pixels of the mean on each side, then crop back at random.
+        flip: mirror left to right with probability one half.
 
     >>> bool(Augmentation()), bool(Augmentation(flip=True))
     (False, True)
@@ -37,9 +37,9 @@ class Augmentation:
     def __post_init__(self) -> None:
         pad = self.crop_pad
         if not isinstance(pad, int) or isinstance(pad, bool) or not 0 <= pad < 1024:
-            raise InputError(f"crop_pad must be a whole number from 0 to 1023, got {pad!r}.")
+            raise InputError(f"crop_pad must be a whole number from 0 to 1023, not {pad!r}.")
         if not isinstance(self.flip, bool):
-            raise InputError(f"flip must be true or false, got {self.flip!r}.")
+            raise InputError(f"flip must be true or false, not {self.flip!r}.")
 
     def __bool__(self) -> bool:
         return self.crop_pad > 0 or self.flip
@@ -47,9 +47,9 @@ class Augmentation:
     def draws(
         self, seed: int, epoch: int, ids: npt.NDArray[np.uint64]
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-        """For each image: top and left of the crop in the padded image, and whether to mirror.
+        """For each image: top and left of the crop in the padded image, and whether to mirror it.
 
-        They depend on seed, epoch and image, and on nothing else.
+        They depend only on seed, epoch and image.
         """
         bits = hash_each(key(seed, "augment", epoch), ids)
         mask, shift = np.uint64((1 << _DRAW_BITS) - 1), np.uint64(_DRAW_BITS)
@@ -71,9 +71,9 @@ def epoch_order(seed: int, epoch: int, n: int) -> npt.NDArray[np.int64]:
 
 
 class DeviceSplit:
-    """One split of a data set, ready to be taken in batches on a device.
+    """One split of a data set, ready to be read in batches on a device.
 
-    A CUDA device holds the uint8 pixels if a quarter of its free memory stays free; otherwise,
+    A CUDA device keeps the uint8 pixels if a quarter of its free memory stays free; otherwise,
     and on the CPU, each batch is gathered from the memory map. Both give the same batches.
     """
 
@@ -82,11 +82,11 @@ class DeviceSplit:
     ) -> None:
         if split not in dataset.splits:
             known = ", ".join(dataset.splits)
-            raise InputError(f"There is no split called {split}; known are {known}.")
+            raise InputError(f"There is no split called {split}. The splits are {known}.")
         self.split = dataset.splits[split]
         self.device = torch.device(device or "cpu")
         self.labels = torch.from_numpy(self.split.labels.copy()).to(self.device)
-        # A row of pixels long: along the channels alone the loop would be three values short.
+        # As long as a row of pixels: along the channels alone the loop has only three values.
         self._mean = self._constant(dataset.mean).repeat(dataset.image_size)
         self._std = self._constant(dataset.std).repeat(dataset.image_size)
         self._held = self._hold(dataset)
@@ -157,7 +157,7 @@ class DeviceSplit:
     ) -> Tensor:
         """Normalized, and every image cropped and mirrored by indices alone.
 
-        One more line and one more value a line are zero; what lies outside an image leads there.
+        One extra line, and one extra value per line, are zero; points outside an image lead there.
         """
         count, (no_line, no_value) = len(top), lines.shape
         width = no_value // channels
@@ -182,8 +182,8 @@ class DeviceSplit:
         *,
         first: int = 0,
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Shuffled batches that see every image once, from batch number ``first`` on; the last
-        one may be smaller."""
+        """Shuffled batches that contain every image once, starting at batch number ``first``; the
+        last one may be smaller."""
         order = epoch_order(seed, epoch, len(self))
         for start in range(first * _at_least_one(batch_size), len(self), batch_size):
             rows = order[start : start + batch_size]
@@ -197,5 +197,5 @@ class DeviceSplit:
 
 def _at_least_one(batch_size: int) -> int:
     if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
-        raise InputError(f"batch_size must be a whole number of at least 1, got {batch_size!r}.")
+        raise InputError(f"batch_size must be a whole number of at least 1, not {batch_size!r}.")
     return batch_size

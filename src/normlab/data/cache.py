@@ -1,8 +1,8 @@
 """The cache: every selected image decoded once, as one memory map of uint8.
 
-An entry is a folder named by a hash of all that decides its pixels. It is built beside its place
-and renamed into it, so it is there whole or not at all. Two builders at once do the work twice;
-the second finds the place taken and uses what lies there.
+An entry is a folder named by a hash of everything that decides its pixels. It is built next to its
+place and renamed into it, so it is complete or absent. Two builders at once do the work twice; the
+second finds the place taken and uses what is there.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
 
 @dataclass(frozen=True)
 class Entry:
-    """Cached images and what was measured when they were written, a row an image.
+    """Cached images and what was measured when they were written, one row per image.
 
     Attributes:
         digests: 64-bit hash of the pixels.
@@ -81,19 +81,19 @@ def obtain(
     progress: Progress | None = None,
     workers: int | None = None,
 ) -> Entry:
-    """These rows of the source as squares of ``size``: from the cache, else built."""
+    """These rows of the source as squares of ``size``, from the cache or newly built."""
     place = cache_folder("images") / _name(listing, rows, size)
     shape = (len(rows), size, size, listing.channels)
     entry = _read(place, shape)
-    outdated = entry is not None and _mended(listing, rows, size, entry)
+    outdated = entry is not None and _readable_again(listing, rows, size, entry)
     if entry is not None and not outdated:
         return entry
-    # What is wrong with the source is said before anything is written.
+    # Report what is wrong with the source before writing anything.
     arrays = listing.arrays() if listing.arrays else None
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         _sweep(place.parent)
-        work = _beside(place)
+        work = _next_to(place)
         work.mkdir()
         try:
             images = reserve(work / "images.npy", shape)
@@ -123,19 +123,19 @@ def obtain(
     except OSError as error:
         raise InputError(
             f"The image cache in {place.parent} cannot be written: {error.strerror or error}. "
-            "Free some space or set the variable NORMLAB_CACHE to a folder on another disk."
+            "Free some space, or set the variable NORMLAB_CACHE to a folder on another disk."
         ) from error
     entry = _read(place, shape)
     if entry is None:
         raise InputError(
-            f"The image cache in {place.parent} changed while it was written. Try again, or set "
-            "the variable NORMLAB_CACHE to a folder of your own."
+            f"The image cache in {place.parent} changed while it was being written. Try again, or "
+            "set the variable NORMLAB_CACHE to a folder of your own."
         )
     return entry
 
 
 def _name(listing: Listing, rows: Rows, size: int) -> str:
-    """The entry's name: readable, then a hash of all that decides the pixels."""
+    """The entry's name: readable, then a hash of everything that decides the pixels."""
     head = [
         FORMAT,
         listing.kind,
@@ -154,12 +154,12 @@ def _name(listing: Listing, rows: Rows, size: int) -> str:
     return f"{plain}-{size}px-{hashed.hexdigest()}"
 
 
-def _beside(place: Path) -> Path:
+def _next_to(place: Path) -> Path:
     return place.with_name(f"{place.name}.{uuid.uuid4().hex[:8]}.tmp")
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what builders that were killed left behind."""
+    """Remove what killed builders left behind."""
     before = time.time() - _STALE_SECONDS
     for left in folder.glob("*.tmp"):
         try:
@@ -173,7 +173,7 @@ def _sweep(folder: Path) -> None:
 def reserve(
     path: Path, shape: tuple[int, ...], dtype: npt.DTypeLike = np.uint8
 ) -> np.memmap[Any, np.dtype[Any]]:
-    """A new .npy file as a memory map, with its space taken on the disk.
+    """A new .npy file as a memory map, with its disk space allocated.
 
     A new map is a hole; writing into it on a full disk would kill the process with SIGBUS.
     """
@@ -182,7 +182,7 @@ def reserve(
         try:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
         except (AttributeError, OSError) as error:
-            # Some systems and some file systems have no such call.
+            # Some systems and some file systems do not have this call.
             if isinstance(error, OSError) and error.errno not in _NO_SUCH_CALL:
                 raise
             file.seek(images.offset)
@@ -220,7 +220,7 @@ def _measure(start: int, pixels: npt.NDArray[np.uint8], bad: dict[int, str]) -> 
 def _sums(values: npt.NDArray[np.unsignedinteger[Any]]) -> npt.NDArray[np.int64]:
     """Per image and channel, exact: 16-bit values of 65,537 rows fit 32 bits."""
     count, height, width, channels = values.shape
-    # Down whole rows first: along the channels alone the inner loop is three values short.
+    # Down whole rows first: along the channels alone the inner loop has only three values.
     down = values.reshape(count, height, width * channels).sum(axis=1, dtype=np.uint32)
     sums: npt.NDArray[np.int64] = down.reshape(count, width, channels).sum(axis=1, dtype=np.int64)
     return sums
@@ -255,7 +255,7 @@ def _fill_chunk(
             pixels[row] = decode(root / name, size, channels)
         except BadImageError as error:
             bad[start + row] = str(error)
-    # The file must exist: a worker that outlives a builder must not bring anything back.
+    # The file must exist: a worker that outlives its builder must not create it again.
     written = np.load(images, mmap_mode="r+")
     written[start : start + len(names)] = pixels
     return _measure(start, pixels, bad)
@@ -278,7 +278,7 @@ def _fill_files(
     import joblib
 
     workers = workers or joblib.cpu_count()
-    # In the end a process may wait for another's last chunk: a sixteenth of its work at most.
+    # At the end a process may wait for another's last chunk: at most a sixteenth of its work.
     chunk = max(1, min(_CHUNK, len(names) // (16 * workers)))
     parallel = joblib.Parallel(
         n_jobs=workers, backend="loky", return_as="generator_unordered", batch_size=1
@@ -319,8 +319,8 @@ def _publish(work: Path, place: Path, shape: tuple[int, ...]) -> None:
 
 
 def _clear(place: Path) -> None:
-    """Put a damaged entry out of the way, in one step."""
-    away = _beside(place)
+    """Move a damaged entry out of the way in one step."""
+    away = _next_to(place)
     try:
         place.rename(away)
     except FileNotFoundError:
@@ -332,7 +332,7 @@ def _clear(place: Path) -> None:
 
 
 def _read(place: Path, shape: tuple[int, ...]) -> Entry | None:
-    """The entry, or None when it is absent, or anything about it is not as it was written."""
+    """The entry, or None if it is absent or not exactly as it was written."""
     count, channels = shape[0], shape[-1]
     try:
         about = json.loads((place / "index.json").read_text(encoding="utf-8"))
@@ -357,8 +357,8 @@ def _read(place: Path, shape: tuple[int, ...]) -> Entry | None:
     return Entry(Pixels(place / "images.npy"), digests, sums, squares, bad)
 
 
-def _mended(listing: Listing, rows: Rows, size: int, entry: Entry) -> bool:
-    """Whether a file that was bad is good now: permissions change without touching the file."""
+def _readable_again(listing: Listing, rows: Rows, size: int, entry: Entry) -> bool:
+    """Whether a bad file can be read now: permissions change without touching the file."""
     if listing.root is None:
         return False
     for row in entry.bad:

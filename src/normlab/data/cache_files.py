@@ -1,4 +1,4 @@
-"""What the cache keeps because it costs time to make anew. Anything in it may be deleted."""
+"""Files in the cache, kept because they cost time to make again. Any of them may be deleted."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def cache_folder(kind: str) -> Path:
 
 
 def kept_arrays(kind: str, name: str) -> dict[str, npt.NDArray[Any]] | None:
-    """Arrays that were kept, or None if they are not there or damaged."""
+    """Arrays that were kept, or None if they are missing or damaged."""
     with (
         suppress(OSError, ValueError, EOFError, zipfile.BadZipFile),
         (cache_folder(kind) / f"{name}.npz").open("rb") as file,
@@ -38,7 +38,7 @@ def kept_arrays(kind: str, name: str) -> dict[str, npt.NDArray[Any]] | None:
 
 
 def keep_arrays(kind: str, name: str, arrays: Mapping[str, Any]) -> None:
-    """Keep arrays; a cache that cannot be written costs time, not the answer."""
+    """Keep arrays; a cache that cannot be written costs time but not the answer."""
 
     def write(aside: Path) -> None:
         with aside.open("wb") as file:

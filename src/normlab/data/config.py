@@ -1,8 +1,9 @@
-"""What is asked of the data: where from, which size, how many, how split."""
+"""What is asked of the data: where it comes from, what size, how many images, how it is split."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Real
 
@@ -22,50 +23,41 @@ def _whole(name: str, value: object, least: int, most: int | None = None) -> Non
 
 @dataclass(frozen=True)
 class DataConfig:
-    """All that decides which images a study sees.
+    """Everything that decides which images a study sees. Each field has its description in
+    ``metadata["help"]``, which the help page and the settings page print.
 
-    Attributes:
-        source: ``digits`` (1,797 real 8x8 images that come with scikit-learn), or a folder:
-            class folders with or without train, val and test above them, IDX files, or CIFAR-10
-            batches.
-        image_size: side of the square images; None takes the source's own up to 64, else 64.
-        limit_per_class: at most so many training images of each class, val and test in proportion.
-        val_fraction: share of train that becomes val where the source has no val.
-        test_fraction: share of train that becomes test where the source has no test.
-        split_seed: the seed of both, and of the draw for ``limit_per_class``.
-        skip_bad: leave out files that cannot be read, instead of stopping.
-        split: a split file that says which image, known by its content, is in which split; the
-            source's own splits and the fractions play no part then.
+    >>> DataConfig("photos", image_size=96).split_seed
+    0
 
-    >>> DataConfig().source
-    'digits'
-    >>> DataConfig(limit_per_class=0)
-    Traceback (most recent call last):
-    normlab.errors.InputError: limit_per_class must be a whole number of at least 1, got 0.
+    Raises:
+        InputError: an impossible value, naming the field, the value and what is possible.
     """
 
     source: str = option(
         "digits",
-        "digits, or a folder: class folders (with or without train, val and test above them), IDX "
-        "files, or CIFAR-10 batches.",
+        "digits (1,797 real 8x8 images that come with scikit-learn), or a folder: class folders "
+        "(with or without train, val and test above them), IDX files, or CIFAR-10 batches.",
     )
     image_size: int | None = option(
-        None, "Side of the images in pixels. [default: native size, capped at 64]"
+        None,
+        "Side of the square images in pixels. [default: native size, capped at 64]",
     )
     limit_per_class: int | None = option(
         None, "At most this many training images per class; val and test in proportion."
     )
-    val_fraction: float = option(
-        0.15, "Share of train that becomes val where the source has no val. [default: 0.15]"
+    val_fraction: float | None = option(
+        None, "Share of train that becomes val if the source has no val. [default: 0.15]"
     )
-    test_fraction: float = option(
-        0.15, "Share of train that becomes test where the source has no test. [default: 0.15]"
+    test_fraction: float | None = option(
+        None,
+        "Share of train that becomes test if the source has no test. [default: 0.15; digits 0.6]",
     )
-    split_seed: int = option(0, "Seed of splits that the source lacks, and of the limit.")
+    split_seed: int = option(0, "Seed of the splits that are drawn, and of the limit.")
     skip_bad: bool = option(False, "Leave out files that are not usable images, and count them.")
     split: str | None = option(
         None,
-        "A split file (from check-data --write-split) that says which image is in which split.",
+        "A split file (from check-data --write-split) that assigns each image, identified by its "
+        "content, to a split. The source's own splits and the fractions are then ignored.",
     )
 
     def __post_init__(self) -> None:
@@ -75,19 +67,35 @@ class DataConfig:
             _whole("image_size", self.image_size, MIN_SIZE, MAX_SIZE)
         if self.limit_per_class is not None:
             _whole("limit_per_class", self.limit_per_class, 1)
-        for name in ("val_fraction", "test_fraction"):
-            value = getattr(self, name)
+        given = {"val": self.val_fraction, "test": self.test_fraction}
+        for name, value in given.items():
             real = isinstance(value, Real) and not isinstance(value, bool)
-            if not (real and math.isfinite(value) and 0 < value < 1):
-                raise InputError(f"{name} must lie between 0 and 1, got {value!r}.")
-        if self.val_fraction + self.test_fraction >= 1:
-            raise InputError(
-                f"val_fraction {self.val_fraction} and test_fraction {self.test_fraction} leave "
-                "nothing to train on: together they must stay below 1."
-            )
+            if value is not None and not (real and math.isfinite(value) and 0 < value < 1):
+                raise InputError(f"{name}_fraction must be between 0 and 1, got {value!r}.")
+        _leave_some({name: value for name, value in given.items() if value is not None})
         if not isinstance(self.split_seed, int) or isinstance(self.split_seed, bool):
             raise InputError(f"split_seed must be a whole number, got {self.split_seed!r}.")
         if not isinstance(self.skip_bad, bool):
             raise InputError(f"skip_bad must be true or false, got {self.skip_bad!r}.")
         if self.split is not None and (not isinstance(self.split, str) or not self.split.strip()):
             raise InputError(f"split must be the path of a split file, got {self.split!r}.")
+
+    def fractions(self, defaults: Mapping[str, float]) -> dict[str, float]:
+        """The shares of the splits in ``defaults``: as asked, or else those defaults.
+
+        Raises:
+            InputError: together they leave nothing to train on.
+        """
+        asked = {"val": self.val_fraction, "test": self.test_fraction}
+        found = {
+            name: default if (value := asked[name]) is None else value
+            for name, default in defaults.items()
+        }
+        _leave_some(found)
+        return found
+
+
+def _leave_some(fractions: Mapping[str, float]) -> None:
+    if sum(fractions.values()) >= 1:
+        both = " and ".join(f"{name}_fraction {value}" for name, value in fractions.items())
+        raise InputError(f"{both} leave nothing to train on. Their sum must be below 1.")

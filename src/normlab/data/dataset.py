@@ -1,4 +1,4 @@
-"""A data set as everything else sees it: three splits over one memory map of uint8 pixels."""
+"""A data set: three splits over one memory map of uint8 pixels."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Pixels:
             except (OSError, ValueError) as error:
                 raise InputError(
                     f"The cached images {self.path} cannot be opened ({error}). Load the data "
-                    "again: what is missing is built anew."
+                    "again to rebuild them."
                 ) from error
         return self._map
 
@@ -45,7 +45,7 @@ class Pixels:
 
     def _announce(self, rows: npt.NDArray[np.int64]) -> None:
         """Tell the system what is read next. A page that it has to fetch unprepared brings its
-        surroundings along, which are other images, and drives out what stays in memory."""
+        surroundings along, which are other images, and evicts what is in memory."""
         each = self.map[0].nbytes
         try:
             with self.path.open("rb") as file:
@@ -55,7 +55,7 @@ class Pixels:
                         file.fileno(), start + row * each, each, os.POSIX_FADV_WILLNEED
                     )
         except (AttributeError, OSError):
-            # Not every system takes advice, and it is no more than that.
+            # Not every system takes this advice, and nothing depends on it.
             return
 
     def __getstate__(self) -> Path:
@@ -67,7 +67,7 @@ class Pixels:
 
 
 def _memory() -> int:
-    """Bytes of the machine's memory; without end where that is not told."""
+    """Bytes of the machine's memory; unlimited if the system does not say."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
@@ -102,7 +102,7 @@ class Split:
         return self._pixels.read(self._rows[rows])
 
     def __getstate__(self) -> dict[str, Any]:
-        # NumPy keeps four bytes a character and pads to the longest name; a path has no NUL.
+        # NumPy uses four bytes per character and pads to the longest name; a path has no NUL.
         return {**self.__dict__, "names": "\0".join(self.names.tolist()).encode()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -112,17 +112,17 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class DataSet:
-    """Three splits, the classes, and what normalizes the pixels. Pickles without the pixels.
+    """Three splits, the classes, and the pixel statistics. It is pickled without the pixels.
 
     Attributes:
-        config: what was asked, with the source resolved; loading it again gives this data set.
+        config: what was asked for, with the source resolved; loading it again gives this data set.
         source: ``digits`` or the resolved folder.
         kind: ``digits``, ``folder``, ``idx`` or ``cifar``.
         name: short, for folder names and titles.
         mean: per channel on the 0..1 scale, over the pixels of the training split alone.
-        std: likewise; 1 for a channel that is the same everywhere.
+        std: likewise; 1 for a channel that is constant.
         fingerprint: hash of classes, resize rule, and each split's names, labels and pixels.
-        notes: plain sentences: what was carved out, limited, skipped.
+        notes: plain sentences about what was drawn, limited or skipped.
         skipped: file to the reason why it was left out.
     """
 

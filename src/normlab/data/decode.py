@@ -1,6 +1,6 @@
-"""One image file to one square of uint8 pixels, or the reason why not.
+"""From an image file to a square of uint8 pixels, or the reason why it cannot be decoded.
 
-Needs Pillow and NumPy alone: the processes that decode import nothing else.
+Needs only Pillow and NumPy: the processes that decode import nothing else.
 """
 
 from __future__ import annotations
@@ -47,15 +47,15 @@ _UPRIGHT = {
 }
 
 _PLAIN = {
-    errno.ENOENT: "is gone, or a symbolic link that leads nowhere",
-    errno.ELOOP: "is a symbolic link in a loop",
-    errno.EACCES: "may not be read (permission denied)",
-    errno.EPERM: "may not be read (permission denied)",
+    errno.ENOENT: "does not exist, or is a symbolic link that leads nowhere",
+    errno.ELOOP: "is part of a loop of symbolic links",
+    errno.EACCES: "cannot be read (permission denied)",
+    errno.EPERM: "cannot be read (permission denied)",
 }
 
 
 class BadImageError(Exception):
-    """Why a file is not an image that can be used; reads on after the file's name."""
+    """Why a file cannot be used as an image; the message continues after the file's name."""
 
 
 def decode(path: str | os.PathLike[str], size: int, channels: int = 3) -> npt.NDArray[np.uint8]:
@@ -99,13 +99,13 @@ def square(image: Image.Image, size: int) -> npt.NDArray[np.uint8]:
 
 
 def _quiet() -> None:
-    """Within catch_warnings: a bomb is an error, complaints about metadata are not for people."""
+    """Within catch_warnings: a decompression bomb is an error, other warnings are hidden."""
     warnings.simplefilter("ignore")
     warnings.simplefilter("error", Image.DecompressionBombWarning)
 
 
 def _open(path: Path) -> Image.Image:
-    """The header is read and found good: format, name, number of pixels."""
+    """The image with its header read and checked: format, name, number of pixels."""
     try:
         found = path.stat()
         if not stat.S_ISREG(found.st_mode):
@@ -114,7 +114,7 @@ def _open(path: Path) -> Image.Image:
             raise BadImageError("is empty (0 bytes)")
         image = Image.open(path, formats=_FORMATS_ASKED)
     except UnidentifiedImageError:
-        raise BadImageError(f"is not an image, or damaged at its start ({_READ})") from None
+        raise BadImageError(f"is not an image, or its beginning is damaged ({_READ})") from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise BadImageError("has too many pixels to be decoded safely") from None
     except OSError as error:
@@ -125,7 +125,7 @@ def _open(path: Path) -> Image.Image:
     except BadImageError:
         raise
     except Exception as error:
-        # Format plugins raise whatever a damaged header leads them to.
+        # Format plugins raise all kinds of errors on a damaged header.
         raise BadImageError(f"is damaged ({_short(error)})") from None
     kind = image.format or ""
     if path.suffix.lower() not in FORMATS[kind]:
@@ -133,7 +133,7 @@ def _open(path: Path) -> Image.Image:
         ends = f"ends in {path.suffix}" if path.suffix else "has no extension"
         shown = "JPEG" if kind == "MPO" else kind
         raise BadImageError(
-            f"is wrongly named: the content is {shown}, the name {ends} "
+            f"is wrongly named: the content is {shown}, but the name {ends} "
             f"(rename it to {FORMATS[kind][0]})"
         )
     if image.width * image.height > MAX_PIXELS:
@@ -146,7 +146,7 @@ def _open(path: Path) -> Image.Image:
 
 
 def _pixels(image: Image.Image) -> Image.Image:
-    """Decoded, upright, RGB; a transparent image stands on white."""
+    """Decoded, upright, RGB; a transparent image is put on white."""
     with image:
         try:
             image.load()
@@ -164,7 +164,7 @@ def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(_ORIENTATION, 1))
     except Exception:
-        # Damaged metadata say nothing about the pixels, which are good.
+        # Damaged metadata says nothing about the pixels, which are good.
         return 1
 
 
@@ -174,12 +174,12 @@ def _flat(image: Image.Image) -> Image.Image:
         values = np.asarray(image).astype(np.int64)
         if values.min() < 0 or values.max() > 65535:
             raise BadImageError(
-                "has 32-bit grey values, which have no fixed white; save it in 8 bits"
+                "has 32-bit grey values, which have no fixed white; save it with 8 bits"
             )
         image = Image.fromarray(((values + 128) // 257).astype(np.uint8))
     elif image.mode == "F":
         raise BadImageError(
-            "has floating-point values, which have no fixed white; save it in 8 bits"
+            "has floating-point values, which have no fixed white; save it with 8 bits"
         )
     elif image.has_transparency_data:
         image = image.convert("RGBA")

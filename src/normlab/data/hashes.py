@@ -23,11 +23,12 @@ _EVERY = 500
 def content_hashes(listing: Listing, progress: Progress | None = None) -> Hashes:
     """A 64-bit hash (BLAKE2b) for every image of a source, in the order of its names.
 
-    Of a file all bytes are hashed, of an array source the pixels before any resizing. Equal
+    All bytes of a file are hashed; of an array source, the pixels before any resizing. Equal
     contents have equal hashes; among n different ones two agree with probability n^2 / 2^65, which
-    is 1e-10 for 50,000 images. A file that cannot be read hashes as its name, so it equals nothing.
+    is 1e-10 for 50,000 images. A file that cannot be read is hashed by its name, so it equals no
+    other.
 
-    The hashes are kept in the cache and made anew when a file's size or time changes.
+    The hashes are kept in the cache and made again when a file's size or time changes.
     """
     name = listing_hash(listing)
     kept = kept_arrays("contents", name)
@@ -63,7 +64,7 @@ def _bytes(path: Path) -> bytes:
 
 
 def listing_hash(listing: Listing) -> str:
-    """Names the state of a source's files: their names, sizes and times."""
+    """Identifies the state of a source's files: their names, sizes and times."""
     head = [_FORMAT, listing.kind, listing.source, len(listing.names)]
     hashed = hashlib.blake2b(json.dumps(head).encode(), digest_size=16)
     hashed.update("\0".join(listing.names).encode())

@@ -1,4 +1,4 @@
-"""From what is asked to a data set: find, split, limit, decode, measure."""
+"""From a configuration to a data set: find, split, limit, decode, measure."""
 
 from __future__ import annotations
 
@@ -36,32 +36,38 @@ def load(
     """The data set that ``config`` asks for; decoded on first use, from the cache afterwards.
 
     Args:
-        config: what is asked.
+        config: which images.
         progress: called with a stage, and how many of how many images are done.
-        workers: processes that decode; None takes all cores, or none where they do not pay.
+        workers: processes that decode; None uses all cores, or no processes if there are few files.
 
     Raises:
         InputError: when the source or any of its files cannot be used.
     """
     if workers is not None and (isinstance(workers, bool) or workers < 1):
-        raise InputError(f"workers must be a whole number of at least 1, got {workers!r}.")
+        raise InputError(f"workers must be a whole number of at least 1, not {workers!r}.")
     listing = sources.find(config.source)
     ids = np.array([key(name) for name in listing.names], dtype=np.uint64)
     size = config.image_size or _own_size(listing)
-
+    fractions: dict[str, float] = {}
     if config.split is not None:
         splits, notes = _from_file(listing, config, progress)
     else:
+        missing = [name for name in ("val", "test") if name not in listing.found]
+        fractions = config.fractions({name: listing.fractions[name] for name in missing})
         splits = splitting.carve(
             listing.found,
             listing.labels,
             ids,
             listing.classes,
-            {"val": config.val_fraction, "test": config.test_fraction},
+            fractions,
             config.split_seed,
         )
         _whole(listing, splits, "It has none in the source.")
-        notes = [*listing.notes, *_carved(listing, splits, config)]
+        notes = [
+            *listing.notes,
+            *_carved(listing, splits, _policy(listing, config, fractions)),
+            *_ignored(listing, config),
+        ]
     if config.limit_per_class is not None:
         all_of = splits
         splits = splitting.limit(
@@ -77,7 +83,7 @@ def load(
     if skipped:
         bad = rows[sorted(entry.bad)]
         splits = {name: part[~np.isin(part, bad)] for name, part in splits.items()}
-        _whole(listing, splits, "All of its files there cannot be used and were left out.")
+        _whole(listing, splits, "None of its files there can be used.")
         notes.append(_left_out(skipped))
 
     places = {name: np.searchsorted(rows, part) for name, part in splits.items()}
@@ -99,6 +105,9 @@ def load(
         config=replace(
             config,
             source=listing.source,
+            # What was drawn, so that a record says it whatever the defaults become.
+            val_fraction=fractions.get("val", config.val_fraction),
+            test_fraction=fractions.get("test", config.test_fraction),
             split=None if config.split is None else str(Path(config.split).expanduser().resolve()),
         ),
         source=listing.source,
@@ -113,7 +122,7 @@ def load(
         fingerprint=_fingerprint(listing, size, rule, made),
         notes=tuple(notes),
         resize_rule=rule,
-        split_policy=_policy(listing, config),
+        split_policy=_policy(listing, config, fractions),
         split_seed=config.split_seed,
         limit_per_class=config.limit_per_class,
         skipped=skipped,
@@ -123,23 +132,23 @@ def load(
 def _from_file(
     listing: Listing, config: DataConfig, progress: Progress | None
 ) -> tuple[dict[str, Rows], list[str]]:
-    """The splits that a split file names, and what it says about them."""
+    """The splits in a split file, and what it says about them."""
     assert config.split is not None
     path = Path(config.split).expanduser()
     file = SplitFile.read(path)
     if tuple(file.classes) != listing.classes:
         raise InputError(
-            f"{path} was written for other classes: it has {len(file.classes)}, "
-            f"{listing.source} has {len(listing.classes)}. Write it anew with normlab check-data."
+            f"{path} was written for different classes: it has {len(file.classes)}, "
+            f"{listing.source} has {len(listing.classes)}. Write it again with normlab check-data."
         )
     places = file.places(content_hashes(listing, progress=progress))
     unknown = np.flatnonzero(places == UNKNOWN)
-    # What cannot be decoded was never in the file, and is refused or skipped further on.
+    # What cannot be decoded was never in the file, and is refused or skipped later.
     new = [row for row in unknown.tolist() if not _unreadable(listing, row)]
     if new:
         raise InputError(
             f"{len(new):,} of {len(places):,} images in {listing.source} are not in {path}, such "
-            f"as {listing.names[new[0]]}. Write the split anew: normlab check-data "
+            f"as {listing.names[new[0]]}. Write the split again: normlab check-data "
             f"{config.source} --write-split {path}"
         )
     if len(unknown):
@@ -147,7 +156,7 @@ def _from_file(
     splits = {name: np.flatnonzero(places == index) for index, name in enumerate(SPLITS)}
     _whole(listing, splits, f"It has none in {path}.")
     left_out = int((places == LEFT_OUT).sum())
-    notes = [*listing.notes, f"The split is that of {path.name}: " + " ".join(file.notes)]
+    notes = [*listing.notes, f"The split comes from {path.name}: " + " ".join(file.notes)]
     if left_out:
         notes.append(f"{left_out:,} images are in no split of {path.name}.")
     return splits, notes
@@ -188,7 +197,7 @@ def _whole(listing: Listing, splits: Mapping[str, Rows], why: str) -> None:
             if count == 0:
                 raise InputError(
                     f"Class {name} has no images in {split} of {listing.source}. {why} Add "
-                    "images, or leave the class out of every split."
+                    "images, or remove the class from every split."
                 )
 
 
@@ -196,35 +205,43 @@ def _percent(fraction: float) -> str:
     return f"{100 * fraction:.4g} %"
 
 
-def _policy(listing: Listing, config: DataConfig) -> dict[str, str]:
-    """How each split came about."""
+def _policy(listing: Listing, config: DataConfig, fractions: Mapping[str, float]) -> dict[str, str]:
+    """How each split came about; ``fractions`` has the shares of those that were drawn."""
     if config.split is not None:
         return dict.fromkeys(SPLITS, f"as written in {Path(config.split).name}")
-    shares = {"val": config.val_fraction, "test": config.test_fraction}
     whole = "train" if listing.has_splits else "the source"
     drawn = {
-        name: f"{_percent(shares[name])} of {whole}, stratified, seed {config.split_seed}"
-        for name in ("val", "test")
-        if name not in listing.found
+        name: f"{_percent(share)} of {whole}, stratified, seed {config.split_seed}"
+        for name, share in fractions.items()
     }
     rest = "what remains" if drawn else "as found"
     return {"train": rest, **{name: drawn.get(name, "as found") for name in ("val", "test")}}
 
 
-def _carved(listing: Listing, splits: Mapping[str, Rows], config: DataConfig) -> list[str]:
-    policy = _policy(listing, config)
+def _carved(listing: Listing, splits: Mapping[str, Rows], policy: Mapping[str, str]) -> list[str]:
     counts = {name: f"{len(splits[name]):,}" for name in SPLITS}
     if not listing.has_splits:
         return [
-            f"The source has no splits. They were drawn: val is {policy['val']} "
+            f"The source has no splits, so they were drawn: val is {policy['val']} "
             f"({counts['val']} images), test is {policy['test']} ({counts['test']} images), and "
-            f"train is what remains ({counts['train']} images)."
+            f"train is the rest ({counts['train']} images)."
         ]
     return [
-        f"The source has no {name}: {policy[name]}, became {name} ({counts[name]} images; "
+        f"The source has no {name} split, so it was drawn: {policy[name]} ({counts[name]} images; "
         f"{counts['train']} remain in train)."
         for name in ("val", "test")
         if name not in listing.found
+    ]
+
+
+def _ignored(listing: Listing, config: DataConfig) -> list[str]:
+    """Shares that were asked for a split that the source has."""
+    asked = {"val": config.val_fraction, "test": config.test_fraction}
+    return [
+        f"The source has its own {name} split, so {name}_fraction {share} was ignored."
+        for name, share in asked.items()
+        # Older records name the default of every split, drawn or not.
+        if name in listing.found and share not in (None, listing.fractions[name])
     ]
 
 
@@ -233,8 +250,8 @@ def _limited(before: Mapping[str, Rows], after: Mapping[str, Rows], most: int) -
         return []
     kept = ", ".join(f"{len(after[name]):,} of {len(before[name]):,} in {name}" for name in before)
     return [
-        f"Limited to {most:,} training image{'s' * (most != 1)} a class, val and test in "
-        f"proportion, drawn by the split seed: {kept}."
+        f"Limited to {most:,} training image{'s' * (most != 1)} per class, with val and test in "
+        f"proportion, drawn with the split seed: {kept}."
     ]
 
 
@@ -248,19 +265,20 @@ def _refusal(listing: Listing, skipped: Mapping[str, str], count: int) -> str:
     listed = "".join(f"\n  {line}" for line in _some(skipped))
     return (
         f"{len(skipped):,} of {count:,} files in {listing.source} cannot be used:{listed}\n"
-        "Mend or remove them; --skip-bad leaves them out."
+        "Fix or remove them, or add --skip-bad to leave them out."
     )
 
 
 def _left_out(skipped: Mapping[str, str]) -> str:
-    files = "1 file" if len(skipped) == 1 else f"{len(skipped):,} files"
-    return f"Left out because they cannot be used, {files}: {'; '.join(_some(skipped))}."
+    count = len(skipped)
+    files = "1 file was" if count == 1 else f"{count:,} files were"
+    return f"{files} left out as unusable: {'; '.join(_some(skipped))}."
 
 
 def _moments(
     sums: npt.NDArray[np.int64], squares: npt.NDArray[np.int64], pixels: int
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation per channel from whole numbers, so exact up to the division."""
+    """Mean and standard deviation per channel from whole numbers, exact up to the division."""
     count = len(sums) * pixels
     mean, std = [], []
     for total, square in zip(sums.sum(0).tolist(), squares.sum(0).tolist(), strict=True):
@@ -272,7 +290,7 @@ def _moments(
 
 
 def _fingerprint(listing: Listing, size: int, rule: str, splits: Mapping[str, Split]) -> str:
-    """What the images are, whatever folder or machine they lie on."""
+    """Identifies the images, whatever folder or machine they are on."""
     head: Sequence[object] = [listing.classes, listing.channels, size, rule]
     hashed = hashlib.blake2b(json.dumps(head).encode(), digest_size=16)
     for name, split in splits.items():

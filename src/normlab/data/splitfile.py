@@ -1,4 +1,4 @@
-"""A split written down: which image, known by its content, is in which split."""
+"""A split in a file: which image, identified by its content, is in which split."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class SplitFile:
         classes: names of the classes.
         seed: of the draw.
         images: split to content hash to the name of the first file that has it.
-        left_out: content hash to the file's name and why it is in no split.
+        left_out: content hash to the file's name and the reason why it is in no split.
         notes: what was done, in sentences.
-        moved: file, the split it was in, the split it is in.
+        moved: file, the split it was in, the split it is in now.
     """
 
     source: str
@@ -43,7 +43,7 @@ class SplitFile:
     moved: Sequence[Sequence[str]] = ()
 
     def write(self, path: Path) -> None:
-        """Write it as JSON, a line an image."""
+        """Write it as JSON, one line per image."""
         content = {
             "format": FORMAT,
             "source": self.source,
@@ -64,19 +64,19 @@ class SplitFile:
         """Read a split file.
 
         Raises:
-            InputError: it is missing, or is no split file.
+            InputError: it does not exist, or is not a split file.
         """
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise InputError(
-                f"There is no split file {path}. normlab check-data SOURCE --write-split {path} "
-                "writes one."
+                f"The split file {path} does not exist. Write one with normlab check-data SOURCE "
+                f"--write-split {path}."
             ) from None
         except (OSError, ValueError) as error:
             raise InputError(f"{path} cannot be read as a split file: {error}") from error
         if not isinstance(content, dict) or content.get("format") != FORMAT:
-            raise InputError(f"{path} is no split file: its format is not {FORMAT!r}.")
+            raise InputError(f"{path} is not a split file: its format is not {FORMAT!r}.")
         try:
             images = {
                 split: {int(text, 16): str(name) for text, name in content["images"][split].items()}
@@ -96,11 +96,11 @@ class SplitFile:
             raise InputError(f"{path} is a damaged split file: {error!r}.") from error
         every = [content for found in images.values() for content in found] + list(left_out)
         if len(every) != len(set(every)):
-            raise InputError(f"{path} puts an image into more than one split.")
+            raise InputError(f"{path} puts an image in more than one split.")
         return made
 
     def places(self, contents: npt.NDArray[np.uint64]) -> npt.NDArray[np.int8]:
-        """Index into ``SPLITS`` for each content hash; -1 is left out, -2 is not in the file."""
+        """Index into ``SPLITS`` for each content hash; -1 means left out, -2 not in the file."""
         known: dict[int, int] = dict.fromkeys(self.left_out, LEFT_OUT)
         for index, split in enumerate(SPLITS):
             known |= dict.fromkeys(self.images[split], index)

@@ -1,8 +1,8 @@
-"""Who goes into which split: carving what a source lacks, and limiting images per class.
+"""Which image goes into which split: drawing what a source lacks, and limiting images per class.
 
 Both draws are keyed by the split seed and the image's name. They do not depend on the order in
-which files are listed, and a file more or less moves few others. Unlike a plain stratified
-shuffle, a class can be small and is still in every split.
+which files are listed, and adding or removing a file moves few others. Unlike with a plain
+stratified shuffle, even a small class is in every split.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Rows = npt.NDArray[np.int64]
 
 
 def _by_draw(rows: Rows, ids: npt.NDArray[np.uint64], *parts: int | str) -> Rows:
-    """These rows in an order that the key decides."""
+    """These rows in an order decided by the key."""
     return rows[np.lexsort((ids[rows], hash_each(key(*parts), ids[rows])))]
 
 
@@ -55,7 +55,7 @@ def carve(
             into = " and ".join(["train", *missing[::-1]]) if rest == 1 else "train, val and test"
             raise InputError(
                 f"Class {name} has {total} image{'s' * (total != 1)} to split into {into}: at "
-                f"least {rest + 1} are needed. Add images, or leave the class out."
+                f"least {rest + 1} are needed. Add images, or remove the class."
             )
         for split in missing:
             rest -= 1

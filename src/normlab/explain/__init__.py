@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from ..lazy import names_of
 
 if TYPE_CHECKING:
-    from .choice import RULE, Chosen, Selection, choose
     from .exhibit import Exhibit, ExplainedModel
     from .faithfulness import Curves, Faithfulness
     from .gallery import Gallery, write_gallery
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     )
     from .placing import place, upsample
     from .randomization import RandomizationStep, randomization_check
+    from .selection import RULE, Chosen, Selection, choose
 
 _HOME = {
     "METHODS": "maps",
@@ -38,10 +38,10 @@ _HOME = {
     "Faithfulness": "faithfulness",
     "RandomizationStep": "randomization",
     "randomization_check": "randomization",
-    "RULE": "choice",
-    "Selection": "choice",
-    "Chosen": "choice",
-    "choose": "choice",
+    "RULE": "selection",
+    "Selection": "selection",
+    "Chosen": "selection",
+    "choose": "selection",
     "Exhibit": "exhibit",
     "ExplainedModel": "exhibit",
     "Gallery": "gallery",

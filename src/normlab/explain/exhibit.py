@@ -12,24 +12,24 @@ import torch
 
 from ..data import DataSet, DeviceSplit
 from ..models import ResNet
-from .choice import Selection
 from .faithfulness import Faithfulness, faithfulness
 from .maps import explain_batch, in_logit_units, resolve_site
 from .placing import upsample
 from .randomization import RandomizationStep, randomization_check
+from .selection import Selection
 
 Values = npt.NDArray[np.float32]
 Progress = Callable[[str, int, int], None]
 
 QUANTILE = 0.995
-"""Of the absolute values of all cells: what full colour stands for."""
+"""Of the absolute values of all cells: the value that full color stands for."""
 NEXT_TO_NONE = 0.02
-"""A map that stays below this share of the scale is never stretched to full colour."""
+"""A map that stays below this share of the scale is never stretched to full color."""
 LOGITS = "logits per cell"
 _BATCH = 64
-_PLACES = (("upper left", "upper middle", "upper right"),
-           ("middle left", "centre", "middle right"),
-           ("lower left", "lower middle", "lower right"))  # fmt: skip
+_PLACES = (("top left", "top center", "top right"),
+           ("center left", "center", "center right"),
+           ("bottom left", "bottom center", "bottom right"))  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,9 +37,9 @@ class ExplainedModel:
     """A trained model to look into.
 
     Attributes:
-        name: what it is called where several stand side by side.
-        model: on the CPU.
-        probabilities: of the whole split, (n, K), images and classes in the data's order.
+        name: what it is called where several models are shown side by side.
+        model: the network, on the CPU.
+        probabilities: for the whole split, (n, K), images and classes in the data's order.
         facts: name to value, for the page.
     """
 
@@ -48,15 +48,19 @@ class ExplainedModel:
     probabilities: npt.NDArray[np.floating]
     facts: Mapping[str, str]
 
+    def predicted(self, row: int) -> int:
+        """Index of the class that it predicts for an image of the split."""
+        return int(self.probabilities[row].argmax())
+
 
 @dataclass(frozen=True, eq=False)
 class Seen:
     """The map of one model for one class and one image.
 
     Attributes:
-        target: index of the class whose evidence it is.
-        cells: (h, w), signed: above 0 speaks for the class, below against it.
-        scale: the value of full colour, above 0.
+        target: index of the class whose evidence it shows.
+        cells: (h, w), signed: evidence for the class is above 0, evidence against it below.
+        scale: the value of full color, above 0.
     """
 
     target: int
@@ -75,10 +79,10 @@ class Seen:
 
     @property
     def note(self) -> str:
-        """What has to be said of a map that shows little, else nothing."""
+        """What the reader should know about a map that shows little, else nothing."""
         if not self.cells.max() > 0:
             return "no positive evidence"
-        return "next to no evidence" if self.faint else ""
+        return "almost no evidence" if self.faint else ""
 
     def strongest(self, image_size: int) -> str:
         """Where in the image the evidence for the class is strongest, as one of nine places."""
@@ -95,7 +99,7 @@ class Looked:
     Attributes:
         predicted: index of its class.
         probabilities: (K,).
-        maps: of the true class, then of the predicted class where that is another one.
+        maps: of the true class, then of the predicted class if that is a different one.
     """
 
     predicted: int
@@ -108,21 +112,21 @@ class Exhibit:
     """Everything that the page and the files show.
 
     Attributes:
-        subjects: the models; the first one chose the images.
+        models: the models; the first one chose the images.
         data: the data set.
-        split: of which the images are.
-        choice: the images.
+        split: the split that the images are from.
+        selection: the images.
         method, site: as asked.
-        sites: by model, the modules whose outputs the maps were taken at.
-        logits: whether a map's cells sum to the class's logit less its bias.
+        sites: for each model, the modules at whose outputs the maps were taken.
+        logits: whether a map's cells sum to the class's logit minus its bias.
         looked: by image, then by model.
-        scales: value of full colour of each model; one for all where the maps are in logits.
+        scales: value of full color for each model; the same for all if the maps are in logits.
     """
 
-    subjects: tuple[ExplainedModel, ...]
+    models: tuple[ExplainedModel, ...]
     data: DataSet
     split: str
-    choice: Selection
+    selection: Selection
     method: str
     site: str
     sites: tuple[tuple[str, ...], ...]
@@ -145,68 +149,68 @@ class Exhibit:
 
 
 def look(
-    subjects: Sequence[ExplainedModel],
+    models: Sequence[ExplainedModel],
     data: DataSet,
     split: str,
-    choice: Selection,
+    selection: Selection,
     method: str,
     site: str,
     progress: Progress,
 ) -> Exhibit:
     """Compute all maps of a gallery.
 
-    Full colour stands for one value on the whole page: the :data:`QUANTILE` of the absolute
-    values of all cells. Where the maps are in logits it is taken over all models together; else
-    over each by itself, since then the values of two models have no unit in common.
+    Full color stands for one value on the whole page: the :data:`QUANTILE` of the absolute values
+    of all cells. If the maps are in logits it is taken over all models together, otherwise over
+    each model separately, because the values of two models then have no common unit.
 
     Raises:
         InputError: an unknown method or site.
     """
-    # Models of different depth have the same place under different names.
-    sites = tuple(resolve_site(subject.model, site) for subject in subjects)
+    # Models of different depth have different names for the same place.
+    sites = tuple(resolve_site(explained.model, site) for explained in models)
     logits = all(
-        in_logit_units(method, own, subject.model)
-        for own, subject in zip(sites, subjects, strict=True)
+        in_logit_units(method, own, explained.model)
+        for own, explained in zip(sites, models, strict=True)
     )
     wanted = [
         (place, image, target)
-        for place, subject in enumerate(subjects)
-        for image, chosen in enumerate(choice.images)
-        for target in dict.fromkeys((chosen.label, int(subject.probabilities[chosen.row].argmax())))
+        for place, explained in enumerate(models)
+        for image, chosen in enumerate(selection.images)
+        for target in dict.fromkeys((chosen.label, explained.predicted(chosen.row)))
     ]
     batches = DeviceSplit(data, split)
     found: dict[tuple[int, int], list[tuple[int, Values]]] = {}
-    for place, subject in enumerate(subjects):
+    for place, explained in enumerate(models):
         own = [one for one in wanted if one[0] == place]
         for start in range(0, len(own), _BATCH):
             part = own[start : start + _BATCH]
-            x, _ = batches.batch([choice.images[image].row for _, image, _ in part])
+            x, _ = batches.batch([selection.images[image].row for _, image, _ in part])
             targets = torch.tensor([target for _, _, target in part])
-            maps = explain_batch(subject.model, x, targets, method=method, sites=sites[place])
+            maps = explain_batch(explained.model, x, targets, method=method, sites=sites[place])
             for (_, image, target), cells in zip(part, maps.float().cpu().numpy(), strict=True):
                 found.setdefault((place, image), []).append((target, cells))
             done = sum(len(cells) for cells in found.values())
             progress("maps", done, len(wanted))
-    by_subject = [
-        [cells for image in range(len(choice.images)) for _, cells in found[place, image]]
-        for place in range(len(subjects))
+    cells_by_model = [
+        [cells for image in range(len(selection.images)) for _, cells in found[place, image]]
+        for place in range(len(models))
     ]
     if logits:
-        by_subject = [[cells for own in by_subject for cells in own]] * len(subjects)
-    scales = tuple(_scale(cells) for cells in by_subject)
+        cells_by_model = [[cells for own in cells_by_model for cells in own]] * len(models)
+    scales = tuple(_scale(cells) for cells in cells_by_model)
     looked = tuple(
         tuple(
             Looked(
-                int(subject.probabilities[chosen.row].argmax()),
-                subject.probabilities[chosen.row],
+                explained.predicted(chosen.row),
+                explained.probabilities[chosen.row],
                 tuple(Seen(target, cells, scales[place]) for target, cells in found[place, image]),
             )
-            for place, subject in enumerate(subjects)
+            for place, explained in enumerate(models)
         )
-        for image, chosen in enumerate(choice.images)
+        for image, chosen in enumerate(selection.images)
     )
     return Exhibit(
-        tuple(subjects), data, split, choice, method, site, sites, logits, looked, scales
+        tuple(models), data, split, selection, method, site, sites, logits, looked, scales
     )
 
 
@@ -217,10 +221,10 @@ def _scale(maps: Sequence[Values]) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Checks:
-    """Measurements of how far the maps can be trusted; each only where it was asked for.
+    """Measurements of how far the maps can be trusted, each only if it was asked for.
 
     Attributes:
-        faithfulness: of the maps of the predicted class, by model, over all images shown.
+        faithfulness: for each model, of its maps of the predicted class, over all images shown.
         cascade: of the first model's maps of the predicted class, over all images shown.
     """
 
@@ -236,25 +240,25 @@ def check(
     cascade: tuple[RandomizationStep, ...] = ()
     if not exhibit.looked:
         return Checks(measured, cascade)
-    rows = [chosen.row for chosen in exhibit.choice.images]
+    rows = [chosen.row for chosen in exhibit.selection.images]
     x, _ = DeviceSplit(exhibit.data, exhibit.split).batch(rows)
     predicted = [
         torch.tensor([by_model[place].predicted for by_model in exhibit.looked])
-        for place in range(len(exhibit.subjects))
+        for place in range(len(exhibit.models))
     ]
     if with_faithfulness:
-        for place, subject in enumerate(exhibit.subjects):
-            stage = f"faithfulness of {subject.name}"
+        for place, explained in enumerate(exhibit.models):
+            stage = f"faithfulness of {explained.name}"
             # The last map is that of the predicted class.
             cells = np.stack([by_model[place].maps[-1].cells for by_model in exhibit.looked])
             maps = upsample(cells, exhibit.data.image_size)
-            measured[subject.name] = faithfulness(
-                subject.model, x, predicted[place], maps, progress=partial(progress, stage)
+            measured[explained.name] = faithfulness(
+                explained.model, x, predicted[place], maps, progress=partial(progress, stage)
             )
     if with_randomization:
         progress("randomization", 0, 1)
         cascade = randomization_check(
-            exhibit.subjects[0].model, x, predicted[0], exhibit.method, exhibit.sites[0]
+            exhibit.models[0].model, x, predicted[0], exhibit.method, exhibit.sites[0]
         )
         progress("randomization", 1, 1)
     return Checks(measured, cascade)

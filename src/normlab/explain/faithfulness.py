@@ -1,4 +1,4 @@
-"""Whether the network needs what a map points at: deletion and insertion."""
+"""Whether the network needs what a map points to: deletion and insertion."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Curves:
     """The target's probability while pixels change, for one ranking of the pixels.
 
     Attributes:
-        probabilities: (N, steps + 1), an image a row, at the shares of :class:`Faithfulness`.
+        probabilities: (N, steps + 1), one row per image, at the shares of :class:`Faithfulness`.
         areas: (N,), the area under each image's curve over shares from 0 to 1 (trapezoids).
     """
 
@@ -75,7 +75,7 @@ def faithfulness(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Faithfulness:
-    """Deletion and insertion curves of maps, beside rankings that know nothing of the network.
+    """Deletion and insertion curves of maps, and of rankings that ignore the network.
 
     A ranking puts the pixels of an image in order. Deletion sets the first ones to 0, the training
     split's mean in normalized units; insertion begins with the blurred image and puts the first
@@ -84,43 +84,43 @@ def faithfulness(
 
         map       highest value of the map first
         random    keyed by (seed, image's place in the batch)
-        centre    a Gaussian about the centre: the nearest pixels first
+        centre    a Gaussian around the center: the nearest pixels first
         contrast  highest local contrast first, the standard deviation of the image under a
                   Gaussian window of size / 16 pixels, root of the sum of squares over channels:
-                  it looks at the image and not at the network
+                  it depends on the image and not on the network
 
-    Ties are put in order by ``random``.
+    Ties are ordered by ``random``.
 
     Source: Petsiuk, Das & Saenko 2018, "RISE: Randomized Input Sampling for Explanation of
     Black-box Models", section 4.2 and algorithm 1. Departures: shares are fixed; the blur is a
     Gaussian of size / 8 pixels with the edge's value beyond the edge (the paper's 5 pixels at 224,
-    cut at 11, leave coarse shapes standing in small images); the baselines are added here.
+    cut at 11, leave coarse shapes visible in small images); the baselines are added here.
 
-    The network answers in evaluation mode and is left as it was. Memory is that of
-    64 images, whatever N and ``steps``; the network sees 8 N (steps + 1) images.
+    The network predicts in evaluation mode and is left as it was. Memory is that of 64 images,
+    whatever N and ``steps``; the network sees 8 N (steps + 1) images.
 
     Args:
         model: a network from (N, C, S, S) to logits (N, classes).
         x: normalized images (N, C, S, S), on the network's device, at least one.
         targets: (N,) class indices.
         maps: (N, S, S), placed on the image by :func:`normlab.explain.upsample`; signed as they
-            are, the lowest evidence comes last.
+            are; the lowest evidence comes last.
         steps: number of shares after the first, at least 1.
         seed: of the random ranking.
-        progress: called with the images done and their number.
+        progress: called with the number of images done and the total.
 
     Raises:
-        InputError: shapes that do not belong together, maps that are not finite, no steps.
+        InputError: shapes that do not match, maps that are not finite, no steps.
     """
     if x.dim() != 4 or len(x) == 0 or x.shape[2] != x.shape[3]:
         raise InputError(
-            f"Images must be squares of shape (N, C, S, S), at least one, got {tuple(x.shape)}."
+            f"Images must be square, of shape (N, C, S, S) with N >= 1, got {tuple(x.shape)}."
         )
     check_targets(x, targets)
     if maps.shape != (len(x), *x.shape[2:]):
         raise InputError(
-            f"Maps must be placed on the images, shape {(len(x), *x.shape[2:])}, got "
-            f"{maps.shape}; explain.upsample does it."
+            f"Maps must have the size of the images, shape {(len(x), *x.shape[2:])}, got "
+            f"{maps.shape}. Use explain.upsample."
         )
     if not np.isfinite(maps).all():
         raise InputError("Maps must be finite to be ranked, got NaN or infinity.")
@@ -167,7 +167,7 @@ def _rankings(
 
 
 def _blur(image: Values, sigma: float) -> Values:
-    """Each channel blurred by a Gaussian whose standard deviation is this share of the side."""
+    """Each channel blurred by a Gaussian; ``sigma`` is a share of the image's side."""
     across = sigma * image.shape[-1]
     blurred: Values = gaussian_filter(image, (0, across, across), mode="nearest")
     return blurred

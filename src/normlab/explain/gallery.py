@@ -1,4 +1,4 @@
-"""The gallery of trained models: which images, their maps, the page and the files beside it."""
+"""The gallery of trained models: the images, their maps, the page and its files."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from ..data import DataSet
 from ..errors import InputError
 from ..files import explained_disk_errors, read_json, write_json, write_text
 from . import page, pictures
-from .choice import RULE, Chosen, Selection
 from .exhibit import QUANTILE, Checks, Exhibit, ExplainedModel, Looked, Progress, check, look
 from .pictures import Panel, SheetImage
 from .placing import place
+from .selection import RULE, Chosen, Selection
 
 FORMAT = "normlab gallery 1"
 CHOSEN, PAGE, SHEET = "chosen.json", "index.html", "contact-sheet.png"
 
 COMPARED_SIDE = 512
-"""Most pixels a side of a panel in the PNG files where several models stand in one file."""
+"""Largest side in pixels of a panel in PNG files that show several models."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,11 @@ class Gallery:
     """A gallery's files.
 
     Attributes:
-        folder: holds everything.
+        folder: contains everything.
         page: ``index.html``, one offline page.
         contact_sheet: all images in one PNG file.
         chosen: ``chosen.json``: the images, the rule, method, site and units.
-        notes: plain sentences: what there was less of than asked, and the like.
+        notes: plain sentences, for example which classes have fewer images than asked.
     """
 
     folder: Path
@@ -50,10 +50,10 @@ class Gallery:
 
 def write_gallery(
     folder: Path,
-    subjects: Sequence[ExplainedModel],
+    models: Sequence[ExplainedModel],
     data: DataSet,
     split: str,
-    choice: Selection,
+    selection: Selection,
     *,
     method: str = "grad-cam",
     site: str = "last",
@@ -67,44 +67,44 @@ def write_gallery(
     """Compute the maps and write the gallery, whole or not at all.
 
     Args:
-        folder: where; an earlier gallery there is replaced.
-        subjects: the models; the images were chosen by the first one.
+        folder: where to write it. An earlier gallery there is replaced.
+        models: the models. The images were chosen by the first one.
         data: the data set, with the mean and deviation that the models were trained with.
-        split: of which the images are.
-        choice: the images.
+        split: the split that the images are from.
+        selection: the images.
         method: see :func:`.maps.explain_batch`.
         site: see :func:`.maps.resolve_site`.
         title: of the page.
-        record: what ``chosen.json`` says about where the models come from.
+        record: where the models come from, for ``chosen.json``.
         notes: plain sentences for the page.
         with_faithfulness: also measure deletion and insertion.
         with_randomization: also randomize the first model's layers from the top.
-        progress: called with a stage, and how many of how many are done.
+        progress: called with a stage, the number done and the total.
 
     Raises:
-        InputError: a folder that holds something else, an unknown method or site, an image that
-            cannot be read any more.
+        InputError: a folder that contains something else, an unknown method or site, an image
+            that can no longer be read.
     """
     tell = progress or (lambda stage, done, total: None)
     check_target(folder)
-    exhibit = look(subjects, data, split, choice, method, site, tell)
+    exhibit = look(models, data, split, selection, method, site, tell)
     checks = check(
         exhibit, tell, with_faithfulness=with_faithfulness, with_randomization=with_randomization
     )
-    said = (*notes, *_short(choice, data))
+    said = (*notes, *_short(selection, data))
     with _whole(folder) as aside:
         sources = _draw(aside, exhibit, tell)
-        files = file_names(choice, data)
+        files = file_names(selection, data)
         write_json(aside / CHOSEN, {"format": FORMAT, **record, **_record(exhibit, checks, files)})
         write_text(aside / PAGE, page.render(title, exhibit, checks, sources, files, said))
     return Gallery(folder, folder / PAGE, folder / SHEET, folder / CHOSEN, said)
 
 
 def check_target(folder: Path) -> None:
-    """Fail before any work where a gallery cannot be written.
+    """Fail before any work if a gallery cannot be written.
 
     Raises:
-        InputError: the folder holds something that is no gallery.
+        InputError: the folder contains something other than a gallery.
     """
     if not folder.exists():
         return
@@ -116,14 +116,14 @@ def check_target(folder: Path) -> None:
         ours = isinstance(content, dict) and content.get("format") == FORMAT
     if not ours:
         raise InputError(
-            f"{folder} is there already and is no gallery; move it away, or choose another folder "
-            "with --out"
+            f"{folder} already exists and is not a gallery. Move it away, or choose another "
+            "folder with --out."
         )
 
 
 @contextmanager
 def _whole(folder: Path) -> Iterator[Path]:
-    """A folder to fill beside the one wanted; it takes its name when all went well."""
+    """A temporary folder next to the one wanted, which takes its name if all goes well."""
     aside = folder.parent / f".{folder.name}.{os.getpid()}.part"
     old = folder.parent / f".{folder.name}.{os.getpid()}.old"
     with explained_disk_errors(folder):
@@ -143,18 +143,18 @@ def _whole(folder: Path) -> Iterator[Path]:
             shutil.rmtree(old, ignore_errors=True)
 
 
-def file_names(choice: Selection, data: DataSet) -> list[str]:
-    """The path of each image's PNG file inside the gallery, in the order of the choice."""
+def file_names(selection: Selection, data: DataSet) -> list[str]:
+    """The path of each image's PNG file inside the gallery, in the order of the selection."""
     folders = _folders(data.classes)
     return [
         f"images/{folders[chosen.label]}/{chosen.kind}-{chosen.place}-"
         f"{_plain(Path(chosen.name).stem, 'image')}.png"
-        for chosen in choice.images
+        for chosen in selection.images
     ]
 
 
 def _folders(classes: Sequence[str]) -> list[str]:
-    """A folder's name for each class; different ones also where case does not count."""
+    """A folder name for each class. They differ even where case is ignored."""
     taken: set[str] = set()
     found = []
     for index, name in enumerate(classes):
@@ -167,29 +167,29 @@ def _folders(classes: Sequence[str]) -> list[str]:
 
 
 def _plain(text: str, otherwise: str) -> str:
-    """Letters, digits, dots, dashes and underscores, which every file system takes."""
+    """Letters, digits, dots, dashes and underscores, which every file system accepts."""
     return re.sub(r"[^\w.-]+", "-", text).strip("-.")[:80] or otherwise
 
 
-def _short(choice: Selection, data: DataSet) -> list[str]:
-    """One sentence for all classes with fewer images than asked."""
-    if not choice.short:
+def _short(selection: Selection, data: DataSet) -> list[str]:
+    """One sentence for all classes with fewer images than asked for."""
+    if not selection.short:
         return []
-    names = ", ".join(data.classes[label] for label in choice.short)
-    if len(choice.short) == len(choice.classes) > 1:
+    names = ", ".join(data.classes[label] for label in selection.short)
+    if len(selection.short) == len(selection.classes) > 1:
         names = "every class"
-    return [f"The split has fewer images than asked, so all that it has are shown: {names}."]
+    return [f"The split has fewer images than asked for; all of them are shown: {names}."]
 
 
 def _draw(folder: Path, exhibit: Exhibit, progress: Progress) -> list[str]:
-    """Write the PNG files; returns the pictures as data URIs for the page."""
-    choice, data = exhibit.choice, exhibit.data
-    several = len(exhibit.subjects) > 1
-    files = file_names(choice, data)
+    """Write the PNG files and return the pictures as data URIs for the page."""
+    selection, data = exhibit.selection, exhibit.data
+    several = len(exhibit.models) > 1
+    files = file_names(selection, data)
     embedded = []
-    sheet: dict[int, list[SheetImage]] = {label: [] for label in choice.classes}
-    side = page.picture_side(len(choice.images))
-    for index, (chosen, by_model) in enumerate(zip(choice.images, exhibit.looked, strict=True)):
+    sheet: dict[int, list[SheetImage]] = {label: [] for label in selection.classes}
+    side = page.picture_side(len(selection.images))
+    for index, (chosen, by_model) in enumerate(zip(selection.images, exhibit.looked, strict=True)):
         source = pictures.source_picture(data, exhibit.split, chosen.row)
         embedded.append(pictures.embedded_picture(source, side))
         shown = source
@@ -207,7 +207,7 @@ def _draw(folder: Path, exhibit: Exhibit, progress: Progress) -> list[str]:
         pictures.write_panels(folder / files[index], panels)
         small = (shown, *(drawn[0] for drawn in overlays)) if several else (shown, *overlays[0])
         sheet[chosen.label].append(SheetImage(small, _sheet_lines(exhibit, chosen, by_model[0])))
-        progress("pictures", index + 1, len(choice.images))
+        progress("pictures", index + 1, len(selection.images))
     rows = [(data.classes[label], images) for label, images in sheet.items()]
     pictures.write_contact_sheet(folder / SHEET, rows, _sheet_legend(exhibit), several)
     return embedded
@@ -220,16 +220,16 @@ def _panels(
     shown: Image.Image,
     overlays: Sequence[Sequence[Image.Image]],
 ) -> list[list[Panel]]:
-    """A row a model: the picture, the map of the true class, that of the predicted class."""
+    """One row per model: the picture, the map of the true class, that of the predicted class."""
     classes = exhibit.data.classes
     rows = []
-    for subject, looked, drawn in zip(exhibit.subjects, by_model, overlays, strict=True):
-        several = len(exhibit.subjects) > 1
-        first = Panel(shown, (subject.name if several else classes[chosen.label], chosen.name))
+    for explained, looked, drawn in zip(exhibit.models, by_model, overlays, strict=True):
+        several = len(exhibit.models) > 1
+        first = Panel(shown, (explained.name if several else classes[chosen.label], chosen.name))
         rows.append([first])
         for seen, picture in zip(looked.maps, drawn, strict=True):
             probability = f"{classes[seen.target]} {looked.probabilities[seen.target]:.2f}"
-            own = f"full colour ±{seen.scale:.2g} {exhibit.unit}"
+            own = f"full color: ±{seen.scale:.2g} {exhibit.unit}"
             rows[-1].append(Panel(picture, (f"for {probability}", seen.note or own)))
     return rows
 
@@ -240,28 +240,28 @@ def _sheet_lines(exhibit: Exhibit, chosen: Chosen, looked: Looked) -> tuple[str,
 
 
 def _sheet_legend(exhibit: Exhibit) -> str:
-    names = [subject.name for subject in exhibit.subjects]
-    stands = (
+    names = [explained.name for explained in exhibit.models]
+    order = (
         f"from the top: picture, then {', '.join(names)}, all for the true class"
         if len(names) > 1
-        else "picture, evidence for the true class, where wrong also for the predicted class"
+        else "picture, map of the true class and, if wrong, map of the predicted class"
     )
-    return f"{stands}; orange speaks for the class, blue against it; {scale_words(exhibit)}"
+    return f"{order}; orange is evidence for the class, blue against it; {scale_words(exhibit)}"
 
 
 def scale_words(exhibit: Exhibit) -> str:
-    """What full colour stands for."""
-    if exhibit.logits or len(exhibit.subjects) == 1:
-        return f"full colour: ±{exhibit.scales[0]:.2g} {exhibit.unit}"
+    """The value that full color stands for."""
+    if exhibit.logits or len(exhibit.models) == 1:
+        return f"full color: ±{exhibit.scales[0]:.2g} {exhibit.unit}"
     each = ", ".join(
-        f"{subject.name} ±{scale:.2g}"
-        for subject, scale in zip(exhibit.subjects, exhibit.scales, strict=True)
+        f"{explained.name} ±{scale:.2g}"
+        for explained, scale in zip(exhibit.models, exhibit.scales, strict=True)
     )
-    return f"full colour, {exhibit.unit}: {each}"
+    return f"full color, {exhibit.unit}: {each}"
 
 
 def _record(exhibit: Exhibit, checks: Checks, files: Sequence[str]) -> dict[str, Any]:
-    """What chosen.json says of the images, the maps and the checks."""
+    """What chosen.json says about the images, the maps and the checks."""
     data = exhibit.data
     content: dict[str, Any] = {
         "data": {"source": data.source, "fingerprint": data.fingerprint},
@@ -271,13 +271,13 @@ def _record(exhibit: Exhibit, checks: Checks, files: Sequence[str]) -> dict[str,
         "method": exhibit.method,
         "site": exhibit.site,
         "sites": {
-            subject.name: list(sites)
-            for subject, sites in zip(exhibit.subjects, exhibit.sites, strict=True)
+            explained.name: list(sites)
+            for explained, sites in zip(exhibit.models, exhibit.sites, strict=True)
         },
         "units": exhibit.unit,
         "full_colour": {
-            subject.name: scale
-            for subject, scale in zip(exhibit.subjects, exhibit.scales, strict=True)
+            explained.name: scale
+            for explained, scale in zip(exhibit.models, exhibit.scales, strict=True)
         },
         "full_colour_rule": f"the {QUANTILE} quantile of the absolute values of all cells",
         "images": [
@@ -289,15 +289,15 @@ def _record(exhibit: Exhibit, checks: Checks, files: Sequence[str]) -> dict[str,
                 "rank": f"{chosen.end} confident {chosen.rank}",
                 "file": file,
                 "models": {
-                    subject.name: {
+                    explained.name: {
                         "predicted": data.classes[looked.predicted],
                         "probabilities": [float(f"{p:.6g}") for p in looked.probabilities],
                     }
-                    for subject, looked in zip(exhibit.subjects, by_model, strict=True)
+                    for explained, looked in zip(exhibit.models, by_model, strict=True)
                 },
             }
             for chosen, by_model, file in zip(
-                exhibit.choice.images, exhibit.looked, files, strict=True
+                exhibit.selection.images, exhibit.looked, files, strict=True
             )
         ],
     }

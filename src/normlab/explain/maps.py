@@ -1,4 +1,4 @@
-"""Class activation maps: where in the picture a class finds its evidence."""
+"""Class activation maps: where in the image the evidence for a class is."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ def last_stage_sites(model: nn.Module) -> tuple[str, ...]:
     the order in which they are computed.
 
     Raises:
-        InputError: a network that is no :class:`normlab.models.ResNet`.
+        InputError: a network other than :class:`normlab.models.ResNet`.
     """
     if not isinstance(model, ResNet):
         raise InputError(
-            f"The last stage is known of normlab.models.ResNet, got {type(model).__name__}; "
-            "name the site by its module path."
+            f"The last stage is only known for normlab.models.ResNet, got {type(model).__name__}. "
+            "Give the site by its module path."
         )
     return tuple(f"stages.2.{block}.{relu}" for block in range(model.n) for relu in _RELUS)
 
 
 def last_site(model: nn.Module) -> str:
-    """The output of the last block, whose mean over the map goes into the classifier.
+    """The output of the last block, which is averaged over positions for the classifier.
 
     Raises:
-        InputError: as :func:`last_stage_sites`.
+        InputError: as in :func:`last_stage_sites`.
     """
     return last_stage_sites(model)[-1]
 
@@ -50,8 +50,8 @@ def resolve_site(model: nn.Module, word: str) -> tuple[str, ...]:
     as ``"stages.0.1.relu2"`` or ``"conv"``. A path is tried on an image of zeros.
 
     Raises:
-        InputError: a word that is none of these; ``"last"`` or ``"mean"`` of a network that is no
-            :class:`normlab.models.ResNet`.
+        InputError: a word that is none of these; ``"last"`` or ``"mean"`` for a network other
+            than :class:`normlab.models.ResNet`.
     """
     if word == "last":
         return (last_site(model),)
@@ -66,11 +66,11 @@ def resolve_site(model: nn.Module, word: str) -> tuple[str, ...]:
 
 
 def in_logit_units(method: str, sites: tuple[str, ...], model: nn.Module) -> bool:
-    """Whether the cells of a map sum to the logit less the classifier's bias.
+    """Whether the cells of a map sum to the logit minus the classifier's bias.
 
-    So it is for Grad-CAM and HiResCAM at the last block's output alone, where they are one map:
-    the gradient there is w_k / (h w) at every cell. A cell's value is then its share of the logit.
-    CAM is h w times that map: its mean is the logit less the bias.
+    This holds for Grad-CAM and HiResCAM at the last block's output alone, where they are the same
+    map: the gradient there is w_k / (h w) at every cell. A cell's value is then its share of the
+    logit. CAM is h w times that map: its mean is the logit minus the bias.
     """
     if not isinstance(model, ResNet):
         return False
@@ -104,27 +104,26 @@ def explain_batch(
     to 14 and 19; Jiang et al. 2021, "LayerCAM", equations 5 to 7; Wang et al. 2020, "Score-CAM",
     algorithm 1.
 
-    Departures from the papers: the closing ReLU of all but CAM and HiResCAM is left to the
-    caller, who applies it to the result (with several sites, after the average). Grad-CAM++ takes
-    Y = exp(y) and leaves out its common factor exp(y), which scales the whole map. Score-CAM
-    leaves out the baseline's score, which the softmax cancels, and places the masks as
+    Departures from the papers: the final ReLU of all but CAM and HiResCAM is left to the
+    caller, who applies it to the result (with several sites, after averaging). Grad-CAM++ uses
+    Y = exp(y) and omits its common factor exp(y), which scales the whole map. Score-CAM
+    omits the baseline's score, which the softmax cancels, and places the masks as
     :func:`normlab.explain.upsample` does; masks scaled before and after that are then the same.
     Grad-CAM++, LayerCAM and Score-CAM are meant for maps that are not negative, as after a ReLU.
-    Grad-CAM is 0 but for rounding at a convolution followed by instance normalization, which takes
-    away each map's mean, and so the mean of the gradient.
+    Grad-CAM is 0, except for rounding, at a convolution followed by instance normalization, which
+    removes each map's mean and so the mean of the gradient.
 
-    Each image's map is its own: it does not depend on the rest of the batch. The network explains
-    in evaluation mode; its modes, parameters, their gradients, its buffers and its hooks are left
-    as they were, also when an error ends the call. Gradients are enabled here whatever surrounds
-    the call.
+    An image's map does not depend on the rest of the batch. The network runs in evaluation mode;
+    its modes, parameters, their gradients, its buffers and its hooks are left as they were, even
+    if the call fails. Gradients are enabled inside the call, whatever its context.
 
     Args:
         model: a network from (N, C, H, W) to logits (N, classes).
         x: normalized images (N, C, H, W), on the network's device.
         targets: (N,) whole numbers, the class to explain for each image.
         method: one of :data:`METHODS`.
-        sites: module paths with outputs of one size, as :func:`resolve_site` gives them; None is
-            the output of the last block.
+        sites: module paths with outputs of equal size, as :func:`resolve_site` gives them; None
+            is the output of the last block.
 
     Returns:
         (N, h, w), in the type of ``x``, detached. Units are those of the logit for Grad-CAM and
@@ -132,21 +131,21 @@ def explain_batch(
         own for the others.
 
     Raises:
-        InputError: an unknown method or site; a site without maps, or that the logit does not
-            depend on; sites of different size; CAM elsewhere than at the output of the last
-            block; images or targets of the wrong shape, targets that are no class.
+        InputError: an unknown method or site; a site without maps, or one that the logit does
+            not depend on; sites of different sizes; CAM anywhere but at the output of the last
+            block; images or targets of the wrong shape; targets that are not a class.
     """
     if method not in METHODS:
         raise InputError(
-            f"There is no method called {method}{did_you_mean(method, METHODS)}; known are "
-            f"{', '.join(METHODS)}."
+            f"There is no method {method!r}{did_you_mean(method, METHODS)}. "
+            f"The methods are {', '.join(METHODS)}."
         )
     if sites is None:
         sites = (last_site(model),)
     if method == "cam" and sites != (last_site(model),):
         raise InputError(
-            f"CAM is defined at the output of the last block alone ({last_site(model)}), got "
-            f"{', '.join(sites)}; elsewhere take hires-cam."
+            f"CAM is only defined at the output of the last block ({last_site(model)}), got "
+            f"{', '.join(sites)}. Use hires-cam elsewhere."
         )
     if x.dim() != 4 or not x.is_floating_point():
         raise InputError(
@@ -155,7 +154,7 @@ def explain_batch(
         )
     check_targets(x, targets)
     with torch.inference_mode(False), evaluating(model):
-        # A tensor made under inference mode may not enter a graph; its copy may.
+        # A tensor created in inference mode cannot be part of a graph; its copy can.
         x = x.detach().clone()
         if method in _OF_GRADIENT:
             maps = _of_gradient(model, x, targets, sites, _OF_GRADIENT[method])
@@ -167,14 +166,14 @@ def explain_batch(
 
 
 def check_targets(x: Tensor, targets: Tensor) -> None:
-    """Refuse targets that are not one whole number an image.
+    """Refuse targets that are not one whole number per image.
 
     Raises:
         InputError: naming what was found.
     """
     if targets.shape != x.shape[:1] or targets.is_floating_point() or targets.is_complex():
         raise InputError(
-            f"Targets must be one class index an image, {len(x)} whole numbers; got "
+            f"Targets must be one class index per image, {len(x)} whole numbers, got "
             f"{targets.dtype} of shape {tuple(targets.shape)}."
         )
 
@@ -183,20 +182,20 @@ def target_values(outputs: Tensor, targets: Tensor) -> Tensor:
     """The target's entry of each row of (N, classes): (N,).
 
     Raises:
-        InputError: a target that is no class.
+        InputError: a target that is not a class.
     """
     classes = outputs.shape[1]
     for target in targets.tolist():
         if not 0 <= target < classes:
             raise InputError(
-                f"The network has {classes} classes, 0 to {classes - 1}; got target {target}."
+                f"The network has {classes} classes, 0 to {classes - 1}, got target {target}."
             )
     return outputs.gather(1, targets.to(outputs.device, torch.int64)[:, None])[:, 0]
 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode; afterwards every module has the mode it had, mixed ones included."""
+    """Evaluation mode; afterwards every module has its own mode again."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
@@ -208,14 +207,14 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _outputs_of(model: nn.Module, sites: tuple[str, ...]) -> Iterator[dict[str, Tensor]]:
-    """What the modules put out while the context is open, by path."""
+    """The modules' outputs while the context is open, by path."""
     modules = dict(model.named_modules())
     for site in sites:
         if not site or site not in modules:
             known = [name for name in modules if name]
             raise InputError(
-                f"There is no site called {site!r}{did_you_mean(site, ['last', 'mean', *known])}; "
-                "write last, mean, or the path of a module such as stages.0.0.relu2."
+                f"There is no site {site!r}{did_you_mean(site, ['last', 'mean', *known])}. "
+                "Give last, mean, or the path of a module such as stages.0.0.relu2."
             )
     seen: dict[str, Tensor] = {}
 
@@ -231,19 +230,19 @@ def _outputs_of(model: nn.Module, sites: tuple[str, ...]) -> Iterator[dict[str, 
 
 
 def _check_seen(seen: dict[str, Tensor], sites: tuple[str, ...]) -> list[Tensor]:
-    """The outputs in the order of the sites, having made sure that they are maps of one size."""
+    """The outputs in the order of the sites, after checking that they are maps of equal size."""
     for site in sites:
         output = seen.get(site)
         if not isinstance(output, Tensor) or output.dim() != 4:
             found = "nothing" if output is None else f"shape {tuple(output.shape)}"
             raise InputError(
                 f"The site {site} has no maps: its output must have shape (N, C, h, w), got "
-                f"{found}; take a convolution, a normalization, a ReLU or a block."
+                f"{found}. Use a convolution, a normalization, a ReLU or a block."
             )
     sizes = {site: tuple(seen[site].shape[2:]) for site in sites}
     if len(set(sizes.values())) > 1:
         found = ", ".join(f"{site} has {h}x{w}" for site, (h, w) in sizes.items())
-        raise InputError(f"Maps to be averaged must be of one size, but {found}.")
+        raise InputError(f"Maps that are averaged must have equal sizes, but {found}.")
     return [seen[site] for site in sites]
 
 
@@ -254,11 +253,11 @@ def _of_gradient(
     sites: tuple[str, ...],
     formula: Callable[[Tensor, Tensor], Tensor],
 ) -> list[Tensor]:
-    # The images ask for the gradient, so that there is a graph where no parameter does.
+    # The images require a gradient, so that there is a graph even if no parameter does.
     with torch.enable_grad(), _outputs_of(model, sites) as seen:
         logits = model(x.requires_grad_())
         activations = _check_seen(seen, sites)
-        # Images do not meet in evaluation, so the sum's gradient is each image's own.
+        # Images do not interact in evaluation, so the sum's gradient is each image's own.
         score = target_values(logits, targets).sum()
         gradients = torch.autograd.grad(score, activations, allow_unused=True)
     maps = []
@@ -278,7 +277,7 @@ def _hires_cam(activation: Tensor, gradient: Tensor) -> Tensor:
 
 
 def _grad_cam_plus_plus(activation: Tensor, gradient: Tensor) -> Tensor:
-    # alpha with G^2 divided out, which would underflow; G = 0 has no part through relu(G).
+    # alpha with G^2 divided out, which would underflow; relu(G) removes G = 0.
     alpha = 1 / (2 + gradient * activation.sum((2, 3), keepdim=True))
     terms = torch.where(gradient > 0, alpha * gradient, 0.0)
     return (terms.sum((2, 3), keepdim=True) * activation).sum(1)

@@ -1,4 +1,4 @@
-"""The gallery's page: one file that needs nothing else, neither other files nor a network."""
+"""The gallery's page: one file that needs no other file and no network."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ import numpy as np
 
 from .. import __version__, pages
 from ..pages.words import counted
-from .choice import RULE, Chosen
 from .exhibit import NEXT_TO_NONE, QUANTILE, Checks, Exhibit, Looked, Seen, Values
 from .faithfulness import RANKINGS, Faithfulness
 from .pictures import AGAINST, FOR, STRENGTH, embedded_map
 from .placing import place
+from .selection import RULE, Chosen
 
 FEW_IMAGES = 120
-"""Up to so many images the page shows them at 256 pixels a side, above at 160."""
+"""Up to this many images are shown at 256 x 256 pixels, more at 160 x 160."""
 LEAST_MAP, LARGEST_MAP = 48, 96
-"""Pixels a side of a map on the page."""
+"""Side of a map on the page, in pixels."""
 CASCADE_IMAGES = 3
-"""How many images' maps are shown along the randomization of layers."""
+"""For how many images the maps are shown as layers are randomized."""
 
 RANKING_WORDS = {
     "map": "the map",
     "random": "random",
-    "centre": "nearest to the centre",
+    "centre": "distance to the center",
     "contrast": "local contrast of the image",
 }
 _METHOD_WORDS = {
@@ -42,7 +42,7 @@ _TOPS = (0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 
 def picture_side(images: int) -> int:
-    """Most pixels a side of a picture on the page, so that many images do not make it heavy."""
+    """Largest side of a picture on the page, in pixels. Many images get smaller ones."""
     return 256 if images <= FEW_IMAGES else 160
 
 
@@ -59,8 +59,8 @@ def render(
     Args:
         title: of the page.
         exhibit: what is shown.
-        checks: measured beside it.
-        sources: the images as data URIs, in the order of the choice.
+        checks: how far the maps can be trusted.
+        sources: the images as data URIs, in the order of the selection.
         files: their PNG files, relative to the page.
         notes: plain sentences.
     """
@@ -70,7 +70,7 @@ def render(
         title=title,
         facts=_facts(exhibit),
         notes=notes,
-        names=[subject.name for subject in exhibit.subjects],
+        names=[explained.name for explained in exhibit.models],
         sections=_sections(exhibit, sources, files),
         legend=_legend(exhibit),
         strength=STRENGTH,
@@ -87,21 +87,21 @@ def render(
 def _facts(exhibit: Exhibit) -> list[tuple[str, str]]:
     data = exhibit.data
     facts: list[tuple[str, str]] = []
-    if len(exhibit.subjects) == 1:
-        facts += exhibit.subjects[0].facts.items()
+    if len(exhibit.models) == 1:
+        facts += exhibit.models[0].facts.items()
     else:
         facts += [
-            (subject.name, "; ".join(f"{k.lower()} {v}" for k, v in subject.facts.items()))
-            for subject in exhibit.subjects
+            (explained.name, "; ".join(f"{k.lower()} {v}" for k, v in explained.facts.items()))
+            for explained in exhibit.models
         ]
     facts.append(("Data", f"{data.name}, {data.image_size} × {data.image_size} pixels"))
     facts.append(("Split", f"{exhibit.split}, {len(data.splits[exhibit.split]):,} images"))
-    facts.append(("Shown", counted(len(exhibit.choice.images), "image")))
+    facts.append(("Shown", counted(len(exhibit.selection.images), "image")))
     facts.append(("Method", _METHOD_WORDS.get(exhibit.method, exhibit.method)))
     facts.append(("Site", "; ".join(dict.fromkeys(map(_place_of, exhibit.sites)))))
     if exhibit.cells:
         height, width = exhibit.cells
-        facts.append(("A map", f"{height} × {width} cells, {exhibit.unit}"))
+        facts.append(("Map", f"{height} × {width} cells, {exhibit.unit}"))
     return facts
 
 
@@ -110,10 +110,10 @@ def _place_of(sites: tuple[str, ...]) -> str:
 
 
 def _legend(exhibit: Exhibit) -> dict[str, Any]:
-    apart = not exhibit.logits and len(exhibit.subjects) > 1
+    apart = not exhibit.logits and len(exhibit.models) > 1
     rows = (
-        [(subject.name, scale) for subject, scale in zip(
-            exhibit.subjects, exhibit.scales, strict=True)]
+        [(explained.name, scale) for explained, scale in zip(
+            exhibit.models, exhibit.scales, strict=True)]
         if apart
         else [("", exhibit.scales[0])]
     )  # fmt: skip
@@ -133,7 +133,7 @@ def _css(colour: Sequence[float]) -> str:
 
 
 def _stop(value: float) -> str:
-    """A stop of the legend's gradient, coloured as a map is at this share of the scale."""
+    """A stop of the legend's gradient, colored as a map is at this share of the scale."""
     weak, strong = (np.array(end) for end in (FOR if value > 0 else AGAINST))
     t = abs(value)
     return f"rgb({_css(weak + t * (strong - weak))} / {STRENGTH * t**0.5:.2f}) {50 + 50 * value:g}%"
@@ -142,17 +142,17 @@ def _stop(value: float) -> str:
 def _sections(
     exhibit: Exhibit, sources: Sequence[str], files: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """A section a class, in it the right and the wrong ones."""
+    """One section per class, with the images it gets right and those it gets wrong."""
     sections: dict[int, dict[str, Any]] = {
         label: {
             "name": exhibit.data.classes[label],
-            "short": exhibit.choice.short.get(label, ""),
+            "short": exhibit.selection.short.get(label, ""),
             "groups": {"right": [], "wrong": []},
         }
-        for label in exhibit.choice.classes
+        for label in exhibit.selection.classes
     }
     for index, (chosen, by_model) in enumerate(
-        zip(exhibit.choice.images, exhibit.looked, strict=True)
+        zip(exhibit.selection.images, exhibit.looked, strict=True)
     ):
         sections[chosen.label]["groups"][chosen.kind].append(
             {
@@ -163,8 +163,8 @@ def _sections(
                 "small": exhibit.data.image_size <= 32,
                 "alt": _alt(exhibit, chosen, by_model[0]),
                 "results": [
-                    _result(exhibit, subject.name, chosen, looked)
-                    for subject, looked in zip(exhibit.subjects, by_model, strict=True)
+                    _result(exhibit, explained.name, chosen, looked)
+                    for explained, looked in zip(exhibit.models, by_model, strict=True)
                 ],
             }
         )
@@ -189,8 +189,8 @@ def _verdict(exhibit: Exhibit, chosen: Chosen, looked: Looked) -> str:
     if looked.predicted == chosen.label:
         return f"recognized with probability {p[chosen.label]:.2f}"
     return (
-        f"taken for {classes[looked.predicted]} with probability {p[looked.predicted]:.2f}, "
-        f"{classes[chosen.label]} has {p[chosen.label]:.2f}"
+        f"mistaken for {classes[looked.predicted]} with probability {p[looked.predicted]:.2f}; "
+        f"the probability of {classes[chosen.label]} is {p[chosen.label]:.2f}"
     )
 
 
@@ -199,9 +199,8 @@ def _where(exhibit: Exhibit, seen: Seen) -> str:
     if not seen.cells.max() > 0:
         return f"No positive evidence for {name}"
     if seen.faint:
-        return f"Next to no evidence for {name}"
-    place_ = seen.strongest(exhibit.data.image_size)
-    return f"Evidence for {name} is strongest {'at the' if place_ == 'centre' else 'at'} {place_}"
+        return f"Almost no evidence for {name}"
+    return f"Evidence for {name} is strongest at the {seen.strongest(exhibit.data.image_size)}"
 
 
 def _result(exhibit: Exhibit, name: str, chosen: Chosen, looked: Looked) -> dict[str, Any]:
@@ -212,7 +211,7 @@ def _result(exhibit: Exhibit, name: str, chosen: Chosen, looked: Looked) -> dict
         "name": name,
         "right": right,
         "verdict": f"right, {p[chosen.label]:.2f}" if right
-        else f"taken for {classes[looked.predicted]}, {p[looked.predicted]:.2f}",
+        else f"predicts {classes[looked.predicted]}, {p[looked.predicted]:.2f}",
         "maps": [
             {
                 **_map(exhibit, seen.cells, seen.scale, seen.scale if seen.faint else own),
@@ -228,7 +227,7 @@ def _result(exhibit: Exhibit, name: str, chosen: Chosen, looked: Looked) -> dict
 
 
 def _map(exhibit: Exhibit, cells: Values, scale: float, own: float) -> dict[str, Any]:
-    """A map and the two values that full colour may stand for: the page's and the image's."""
+    """A map and the two values that full color can stand for: the page's and the image's."""
     size = exhibit.data.image_size
     side = min(LARGEST_MAP, size * -(-LEAST_MAP // size) if size < LEAST_MAP else size)
     values = place(cells, size, side)
@@ -245,40 +244,37 @@ def _map(exhibit: Exhibit, cells: Values, scale: float, own: float) -> dict[str,
 def _explained(exhibit: Exhibit) -> list[str]:
     """How to read the page."""
     height, width = exhibit.cells or (0, 0)
-    first = exhibit.subjects[0].name
+    first = exhibit.models[0].name
     said = [
-        "Orange marks what speaks for the class named under the map, blue what speaks against it. "
-        "The more opaque, the stronger; where nothing is coloured there is no evidence either "
-        "way. Pictures under a map are grey so that colour means evidence and nothing else.",
+        "Orange marks evidence for the class named under the map, blue evidence against it. The "
+        "more opaque, the stronger. Where there is no color there is no evidence either way. "
+        "Pictures under a map are gray, so that color always means evidence.",
     ]
     if exhibit.logits:
         said.append(
-            f"The {height} × {width} cells of a map add up to the class's logit less its bias, so "
+            f"The {height} × {width} cells of a map add up to the class's logit minus its bias, so "
             "a cell's value is its share of the logit. Maps of different images, classes and "
             "models can be compared."
         )
     elif len(exhibit.sites[0]) > 1:
         said.append(
-            "Each map is the mean of the maps at several sites. Its values are no "
-            "shares of a logit; compare where the evidence lies rather than how much there is."
+            "Each map is the mean of the maps at several sites. Its values are not shares of a "
+            "logit. Compare where the evidence is, not how much there is."
         )
     else:
         said.append(
-            "With this method at this site the values are no shares of a logit; compare where the "
-            "evidence lies rather than how much there is."
+            "With this method at this site, values are not shares of a logit. Compare where the "
+            "evidence is, not how much there is."
         )
-    together = "" if exhibit.logits or len(exhibit.subjects) == 1 else " of that model"
+    together = "" if exhibit.logits or len(exhibit.models) == 1 else " of that model"
     said.append(
-        f"Full colour stands for one value on the whole page: {100 * QUANTILE:g} % of all cells"
-        f"{together} lie below it. The switch “each image” lets the largest value of an image's "
-        f"maps take it instead, except for maps that stay below {100 * NEXT_TO_NONE:g} % of the "
-        "page's value."
+        f"Full color stands for the same value on the whole page: {100 * QUANTILE:g} % of all "
+        f"cells{together} are below it. With “each image”, it stands for the largest value in the "
+        f"maps of that image instead, except in maps that stay below {100 * NEXT_TO_NONE:g} % of "
+        "the page's value."
     )
-    chosen_by = f" Images and their order are chosen by {first}." if len(
-        exhibit.subjects) > 1 else ""  # fmt: skip
-    said.append(
-        f"Which images: {RULE[0].lower()}{RULE[1:]}{chosen_by} A picture leads to its PNG file."
-    )
+    chosen_by = f" The model that selects is {first}." if len(exhibit.models) > 1 else ""
+    said.append(f"How the images are selected: {RULE}{chosen_by} Each picture links to a PNG file.")
     return said
 
 
@@ -286,17 +282,17 @@ def _limits(exhibit: Exhibit) -> list[str]:
     height, width = exhibit.cells or (0, 0)
     return [
         "A map shows where in the image the score of a class comes from at the chosen site. It "
-        "does not show why, nor whether the model would fail without what is there.",
-        f"A map has {height} × {width} cells; all that is finer is interpolation. Each cell "
-        "looks at a wide neighbourhood, so evidence beside an object may come from the object.",
-        "Probabilities compare classes: one may be high because all others have evidence against "
-        "them. Evidence for a class that was not chosen is ordinary.",
-        "A handful of images, the extreme ones by confidence, is no measurement of the model.",
+        "does not show why, or whether the model would fail without what is there.",
+        f"A map has {height} × {width} cells; all finer detail is interpolation. Each cell sees a "
+        "wide neighborhood, so evidence next to an object may come from the object.",
+        "Probabilities compare classes: one can be high because there is evidence against all "
+        "others. Some evidence for classes that are not predicted is normal.",
+        "A few images, selected for extreme confidence, do not measure how good the model is.",
     ]
 
 
 def _curves(measured: Mapping[str, Faithfulness]) -> list[dict[str, Any]]:
-    """The mean curves as the points of SVG lines, on one axis for all models, and the areas."""
+    """The mean curves as points of SVG lines, on one axis for all models, and the areas."""
     highest = max(
         (
             float(curves.mean.max())
@@ -340,10 +336,10 @@ def _curves(measured: Mapping[str, Faithfulness]) -> list[dict[str, Any]]:
 
 
 def _cascade(exhibit: Exhibit, checks: Checks, sources: Sequence[str]) -> Mapping[str, Any] | None:
-    """The table of the randomization, and a few images' maps along it."""
+    """The table of the randomization, and the maps of a few images at each step."""
     if not checks.cascade:
         return None
-    images = exhibit.choice.images
+    images = exhibit.selection.images
     first = {chosen.label: index for index, chosen in reversed(list(enumerate(images)))}
     shown = sorted(first.values())[:CASCADE_IMAGES]
     strips = []
@@ -368,7 +364,7 @@ def _cascade(exhibit: Exhibit, checks: Checks, sources: Sequence[str]) -> Mappin
             }
         )
     return {
-        "model": exhibit.subjects[0].name,
+        "model": exhibit.models[0].name,
         "images": len(images),
         "rows": [
             (step.layer or "none (as trained)", _signed(step.mean_spearman),

@@ -1,6 +1,6 @@
 """Images at their source's resolution, maps drawn over them, PNG files of both.
 
-Pillow alone draws. Colours mean evidence and nothing else: the picture under a map is grey.
+Pillow alone draws. Color always means evidence: the picture under a map is gray.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ STRENGTH = 0.85
 """Opacity of a map where its value reaches the scale."""
 FOR = ((255, 170, 44), (222, 56, 8))
 AGAINST = ((96, 182, 255), (8, 70, 190))
-"""Colour of the weakest and of the strongest evidence for and against a class. Orange and blue
-stay apart for all common kinds of colour blindness."""
+"""Color of the weakest and of the strongest evidence for and against a class. Orange and blue
+are distinguishable with all common kinds of color blindness."""
 
 SMALLEST, LARGEST = 224, 1024
 """Side in pixels of a panel of a PNG file."""
@@ -43,11 +43,11 @@ _COMPRESSION = 4  # a third of the default's time for a few percent more bytes
 def source_picture(data: DataSet, split: str, row: int, largest: int = LARGEST) -> Image.Image:
     """The square that the network saw, at the source's resolution: mode RGB.
 
-    A file is decoded anew, its centre square at most ``largest`` pixels a side. Sources without
+    A file is decoded again, its center square at most ``largest`` pixels wide. Sources without
     files give their cached pixels.
 
     Raises:
-        InputError: the file cannot be read any more.
+        InputError: the file can no longer be read.
     """
     part = data.splits[split]
     if data.kind != "folder":
@@ -58,29 +58,29 @@ def source_picture(data: DataSet, split: str, row: int, largest: int = LARGEST) 
         return _as_image(decode(path, side, data.channels))
     except BadImageError as error:
         raise InputError(
-            f"{path} {error}; it was readable before. Put it back, or name the data's new place "
-            "with --data"
+            f"{path} {error}. It was readable before. Restore it, or give the data's new place "
+            "with --data."
         ) from None
 
 
 def enlarged(picture: Image.Image, smallest: int = SMALLEST) -> Image.Image:
-    """By the least whole factor that brings the side to ``smallest``; pixels stay squares."""
+    """Enlarged by the smallest whole factor that gives ``smallest`` pixels; pixels stay square."""
     side = picture.width
     factor = -(-smallest // side) if side < smallest else 1
     return picture.resize((side * factor, side * factor), Image.Resampling.NEAREST)
 
 
 def overlay(picture: Image.Image, values: Values, scale: float) -> Image.Image:
-    """A signed map over the picture in grey.
+    """A signed map over the picture in gray.
 
-    With t = min(1, \\|v\\| / scale) the colour goes from the first to the second of :data:`FOR`
+    With t = min(1, \\|v\\| / scale) the color goes from the first to the second of :data:`FOR`
     (v > 0) or :data:`AGAINST` (v < 0) and its opacity is :data:`STRENGTH` * sqrt(t), so that weak
-    evidence can still be seen; a value of 0 leaves the grey picture.
+    evidence is still visible. A value of 0 leaves the gray picture.
 
     Args:
         picture: (side, side), RGB.
         values: (side, side), as placed by :func:`.placing.place`.
-        scale: the value of full colour, above 0.
+        scale: the value of full color, above 0.
     """
     grey = np.asarray(picture.convert("L"), dtype=np.float32)[..., None]
     grey = grey * _GREY_WEIGHT + _GREY_LIFT
@@ -94,14 +94,14 @@ def overlay(picture: Image.Image, values: Values, scale: float) -> Image.Image:
 
 @dataclass(frozen=True)
 class Panel:
-    """A picture and what to write under it."""
+    """A picture and the lines under it."""
 
     picture: Image.Image
     lines: tuple[str, ...]
 
 
 def write_panels(path: Path, rows: Sequence[Sequence[Panel]]) -> None:
-    """A PNG file of panels, all of one size, with their captions under them."""
+    """A PNG file of panels, all of the same size, with captions under them."""
     font = ImageFont.load_default(size=_FONT_SIZE)
     side = rows[0][0].picture.width
     height = side + _caption_height([panel for row in rows for panel in row])
@@ -122,7 +122,7 @@ def write_panels(path: Path, rows: Sequence[Sequence[Panel]]) -> None:
 
 @dataclass(frozen=True)
 class SheetImage:
-    """One image of a contact sheet: pictures of one size, and a caption."""
+    """One image of a contact sheet: pictures of the same size, and a caption."""
 
     pictures: tuple[Image.Image, ...]
     lines: tuple[str, ...]
@@ -131,13 +131,13 @@ class SheetImage:
 def write_contact_sheet(
     path: Path, rows: Sequence[tuple[str, Sequence[SheetImage]]], legend: str, upright: bool
 ) -> None:
-    """All images of a gallery in one PNG file, a row of images a class.
+    """All images of a gallery in one PNG file, one row of images per class.
 
     Args:
         path: the file.
         rows: the class's name and its images.
         legend: a line at the top.
-        upright: pictures of an image stand below each other, not side by side.
+        upright: whether the pictures of an image are below each other, not side by side.
     """
     font = ImageFont.load_default(size=_FONT_SIZE)
     title = ImageFont.load_default(size=_FONT_SIZE + 3)
@@ -174,7 +174,7 @@ def write_contact_sheet(
 
 
 def embedded_picture(picture: Image.Image, largest: int) -> str:
-    """A data URI for the page: PNG up to 96 pixels a side, JPEG above."""
+    """A data URI for the page: PNG up to 96 x 96 pixels, JPEG above."""
     buffer = io.BytesIO()
     if picture.width > largest:
         picture = picture.resize((largest, largest), Image.Resampling.LANCZOS)
@@ -186,7 +186,7 @@ def embedded_picture(picture: Image.Image, largest: int) -> str:
 
 
 def embedded_map(values: Values, largest: float) -> str:
-    """A signed map as the data URI of an 8-bit grey PNG.
+    """A signed map as the data URI of an 8-bit gray PNG.
 
     The byte b stands for the value (b - 128) / 127 * ``largest``, where ``largest`` is at least
     the map's largest absolute value, so 0 stays exactly 0.
@@ -233,7 +233,7 @@ def _fitting(
     width: int,
     font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
 ) -> str:
-    """The text, cut with dots where it is wider than there is room."""
+    """The text, shortened with dots if it is too wide."""
     if draw.textlength(text, font) <= width:
         return text
     while text and draw.textlength(f"{text}…", font) > width:

@@ -1,8 +1,8 @@
-"""Where the cells of a map lie on the image.
+"""Where the cells of a map are on the image.
 
 The network halves its maps by 3x3 convolutions of stride 2 with padding 1, 1x1 convolutions of
-stride 2, and by taking every second pixel. All of these centre cell i of the half on cell 2i of
-the whole. So cell i of a map of stride s is centred on PIXEL s i of the image, and not on
+stride 2, and by taking every second pixel. All of these center cell i of the half on cell 2i of
+the whole. So cell i of a map of stride s is centered on PIXEL s i of the image, and not on
 s i + (s - 1) / 2, where plain bilinear interpolation (``align_corners=False``) puts it: that is
 1.5 pixels further down and to the right for the last stage, whose stride is 4.
 """
@@ -25,8 +25,8 @@ _STRIDES = (1, 2, 4)
 def upsample(maps: npt.NDArray[Any] | Tensor, size: int) -> npt.NDArray[np.float32]:
     """Maps at the size of the network's input, each cell where it belongs.
 
-    Bilinear between the centres of cells; beyond the last centre the edge's value holds. Cell
-    (i, j) is centred on pixel (s i, s j), where its value stands unchanged.
+    Bilinear between the centers of cells, and the edge's value beyond the last center. Cell
+    (i, j) is centered on pixel (s i, s j), which has its exact value.
 
     Args:
         maps: (..., h, h).
@@ -37,7 +37,7 @@ def upsample(maps: npt.NDArray[Any] | Tensor, size: int) -> npt.NDArray[np.float
         (..., size, size) float32.
 
     Raises:
-        InputError: h cells that do not belong to an input of this size.
+        InputError: an input of this size does not have h cells.
     """
     return place(maps, size, size)
 
@@ -60,13 +60,13 @@ def place(maps: npt.NDArray[Any] | Tensor, image_size: int, side: int) -> npt.ND
         (..., side, side) float32.
 
     Raises:
-        InputError: h cells that do not belong to an input of this size; a side under 1.
+        InputError: an input of this size does not have h cells; a side below 1.
     """
     cells = maps if isinstance(maps, np.ndarray) else maps.detach().cpu().double().numpy()
     if cells.ndim < 2 or cells.shape[-1] != cells.shape[-2]:
-        raise InputError(f"Maps must be squares, (..., h, h), got shape {tuple(maps.shape)}.")
+        raise InputError(f"Maps must be square, (..., h, h), got shape {tuple(maps.shape)}.")
     if side < 1:
-        raise InputError(f"A picture has at least 1 pixel a side, got {side}.")
+        raise InputError(f"The side of a picture must be at least 1 pixel, got {side}.")
     weights = interpolation(cells.shape[-1], image_size, side)
     placed: npt.NDArray[np.float64] = weights @ cells.astype(np.float64) @ weights.T
     return placed.astype(np.float32)
@@ -76,13 +76,13 @@ def interpolation(cells: int, image_size: int, side: int) -> npt.NDArray[np.floa
     """The weights of :func:`place` along one axis: (side, cells), each row sums to 1.
 
     Raises:
-        InputError: cells that do not belong to an input of this size.
+        InputError: an input of this size does not have that many cells.
     """
     strides = [stride for stride in _STRIDES if -(-image_size // stride) == cells]
     if not strides or cells < 1:
         raise InputError(
-            f"A map of {cells} cells a side does not belong to images of {image_size} pixels: "
-            "the network has maps of full, half and quarter size, rounded up."
+            f"Images of {image_size} pixels do not have maps of {cells} x {cells} cells: the "
+            "network has maps of full, half and quarter size, rounded up."
         )
     pixel = (np.arange(side) + 0.5) * image_size / side - 0.5
     at = np.clip(pixel / strides[0], 0, cells - 1)

@@ -31,7 +31,7 @@ class RandomizationStep:
         maps: (N, h, w) float32, the network's maps at this step, as :func:`explain_batch` gives
             them.
         spearman: (N,), rank correlation of the absolute placed maps with those before the first
-            step, over the pixels of an image; NaN where one of the two is constant.
+            step, over the pixels of an image; NaN if either is constant.
         pearson: (N,), correlation of the signed placed maps, likewise.
     """
 
@@ -42,12 +42,12 @@ class RandomizationStep:
 
     @property
     def mean_spearman(self) -> float:
-        """Mean over the images that have one; NaN if none has."""
+        """Mean over the images that have a value; NaN if none has."""
         return _mean(self.spearman)
 
     @property
     def mean_pearson(self) -> float:
-        """Mean over the images that have one; NaN if none has."""
+        """Mean over the images that have a value; NaN if none has."""
         return _mean(self.pearson)
 
 
@@ -61,16 +61,16 @@ def randomization_check(
 ) -> tuple[RandomizationStep, ...]:
     """Maps of the network while its layers are randomized from the classifier down.
 
-    Layers are the classifier and the convolutions, the topmost first; a convolution goes together
-    with its normalization. A randomized layer, and all above it, is what it would be at the start
-    of a training with a seed of its own: weights drawn anew, scale 1, shift 0, running statistics
-    of mean 0 and variance 1. A map that stays as it was does not show what was learned; edges of
-    the image are one thing that can stay.
+    Layers are the classifier and the convolutions, the topmost first; a convolution is randomized
+    together with its normalization. A randomized layer is as at the start of training with
+    another seed: new weights, scale 1, shift 0, running statistics of mean 0 and variance 1. So
+    are all layers above it. A map that does not change does not show what was learned. Edges in
+    the image, for example, can stay visible in it.
 
     Source: Adebayo et al. 2018, "Sanity Checks for Saliency Maps", section 3.1 (cascading
     randomization) and 4.1 (rank correlation with absolute values). Departures: a convolution and
-    its normalization are one layer; Pearson's correlation of the signed maps stands in place of
-    rank correlation without absolute values, SSIM and HOG.
+    its normalization are one layer; Pearson's correlation of the signed maps replaces rank
+    correlation without absolute values, SSIM and HOG.
 
     Everything happens on a copy of the network; torch's generators are left alone.
 
@@ -83,13 +83,13 @@ def randomization_check(
         seed: of the draws.
 
     Returns:
-        The trained network's step, then one a layer: 6n + 3 in all (two more with projections).
+        The trained network's step, then one per layer: 6n + 3 in all (two more with projections).
 
     Raises:
         InputError: as :func:`explain_batch`; images that are not square.
     """
     if x.dim() == 4 and x.shape[2] != x.shape[3]:
-        raise InputError(f"Images must be squares, got {tuple(x.shape[2:])} pixels.")
+        raise InputError(f"Images must be square, got {tuple(x.shape[2:])} pixels.")
     steps: list[RandomizationStep] = []
     trained: tuple[Values, Values] | None = None
     for layer, randomized in _cascade(model, seed):
@@ -106,8 +106,8 @@ def randomization_check(
 
 
 def _cascade(model: ResNet, seed: int) -> Iterator[tuple[str, nn.Module]]:
-    """Name of the layer randomized last, and the network as it then is."""
-    # A layer of one's own, and torch's, may draw from the global generator when they are made.
+    """Name of the layer randomized last, and the network in that state."""
+    # Some layers, such as torch's own, draw from the global generator when they are created.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(key(seed, "randomization", "layers"))
         fresh = ResNet(
@@ -132,7 +132,7 @@ def _cascade(model: ResNet, seed: int) -> Iterator[tuple[str, nn.Module]]:
 
 
 def _correlation(a: Values, b: Values) -> Values:
-    """Pearson's correlation of each row of (N, P) with its like; NaN where a row is constant."""
+    """Pearson's correlation of corresponding rows of (N, P); NaN where a row is constant."""
     a, b = (rows - rows.mean(1, keepdims=True) for rows in (a, b))
     lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     with np.errstate(invalid="ignore"):

@@ -1,4 +1,4 @@
-"""The residual network, its normalization sites, and how a trained one is kept on disk."""
+"""The residual network, its normalization sites, and the format of trained models on disk."""
 
 from .bundle import ModelInfo, load_card, load_info, load_model, save_model
 from .resnet import ResNet

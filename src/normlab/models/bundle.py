@@ -1,6 +1,6 @@
 """A trained model on disk: ``model.json`` and ``weights.safetensors``, no code and no pickle.
 
-Whatever else lies in the folder, these two files alone are read.
+Only these two files are read, whatever else is in the folder.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from .resnet import ResNet, Shortcut
 
 FORMAT = "normlab model 1"
 IMAGE_SIZES = (8, 1024)
-"""The smallest and largest side of images: what the network takes, and what the data rooms make."""
+"""The smallest and largest side of images: what the network accepts, and what `data` makes."""
 
 _PICKLES = frozenset({".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt"})
-_GIVE_A_RUN = "give STUDY/runs/ARM/seed-K"
+_GIVE_A_RUN = "Give STUDY/runs/ARM/seed-K."
 _SHOWN = 3
 
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """Everything to rebuild a model and to prepare an image for it, but the weights.
+    """Everything needed to rebuild a model and prepare an image for it, except the weights.
 
     Attributes:
         n, classes, norm, shortcut, in_channels: arguments of :class:`ResNet`, ``classes`` as
@@ -66,20 +66,20 @@ def save_model(
     """Write the bundle, ``model.json`` last. Equal weights give equal bytes.
 
     Args:
-        folder: made where it is missing.
-        info: the architecture, and how pixels enter.
+        folder: created if it does not exist.
+        info: the architecture, and how pixels are normalized.
         weights: the model's state dict.
-        card: what else is to be known of the model, for :func:`load_card`; plain JSON values.
+        card: what else to know about the model, for :func:`load_card`; plain JSON values.
 
     Raises:
-        InputError: a card that JSON cannot hold, or a folder that cannot be written.
+        InputError: a card that is not plain JSON, or a folder that cannot be written.
     """
     described: dict[str, Any] = {"format": FORMAT, **asdict(info)}
     if card is not None:
         try:
             json.dumps(dict(card), allow_nan=False)
         except (TypeError, ValueError) as error:
-            raise InputError(f"the card of a model must be plain JSON values: {error}") from error
+            raise InputError(f"A model's card must be plain JSON values: {error}.") from error
         described["card"] = dict(card)
     plain = {
         name: tensor.detach().cpu().contiguous().clone() for name, tensor in sorted(weights.items())
@@ -89,7 +89,7 @@ def save_model(
 
 
 def load_info(folder: str | Path) -> ModelInfo:
-    """Read what ``model.json`` says of the architecture.
+    """Read what ``model.json`` says about the architecture.
 
     Raises:
         InputError: no bundle there, one of another format, or impossible values.
@@ -101,32 +101,39 @@ def load_info(folder: str | Path) -> ModelInfo:
 
 
 def load_card(folder: str | Path) -> dict[str, Any]:
-    """The card that was saved with the model; empty where there was none.
+    """The card that was saved with the model; empty if there was none.
 
     Raises:
-        InputError: no bundle there, one of another format, or a card that is no JSON object.
+        InputError: no bundle there, one of another format, or a card that is not a JSON object.
     """
     folder = Path(folder)
     card = _described(folder).get("card", {})
     if not isinstance(card, dict):
-        raise InputError(f"{folder / MODEL}: card must be a JSON object, got {card!r:.60}")
+        raise InputError(f"{folder / MODEL}: card must be a JSON object, got {card!r:.60}.")
     return card
 
 
 def load_model(run: str | Path) -> ResNet:
     """The trained model of a run, in evaluation mode on the CPU.
 
-    Nothing in the bundle is executed: ``model.json`` is JSON and the weights are safetensors,
-    and pickles are refused unopened. Weights that are not finite are loaded as they are.
+    Nothing in the bundle is executed: ``model.json`` is JSON and the weights are safetensors.
+    Pickles are refused without being opened. Weights that are not finite are loaded as they are.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> info = ModelInfo(1, ("cat", "dog"), "gn", "A", 3, 32, (0.5,) * 3, (0.2,) * 3)
+    >>> save_model(folder, info, info.build(seed=0).state_dict())
+    >>> load_model(folder)(torch.zeros(4, 3, 32, 32)).shape
+    torch.Size([4, 2])
 
     Args:
-        run: the run's folder, holding ``model.json`` and ``weights.safetensors``. A run whose
-            arm is a layer of your own needs that layer to be importable from where you are, and
-            importing it runs it.
+        run: the run's folder, with ``model.json`` and ``weights.safetensors``. If the arm is a
+            layer of your own, that layer must be importable from where you are; importing it
+            runs its code.
 
     Raises:
-        InputError: no run there, one without a model (it names its status), a pickle, impossible
-            values, or weights that do not fit the model (it names which).
+        InputError: no run there, one without a model (the error names its status), a pickle,
+            impossible values, or weights that do not fit the model (the error names which).
     """
     folder = Path(run)
     info = load_info(folder)
@@ -135,14 +142,14 @@ def load_model(run: str | Path) -> ResNet:
     try:
         model = info.build(seed=0)
     except ValueError as error:
-        raise InputError(f"{folder / MODEL} describes no possible model: {error}") from error
+        raise InputError(f"{folder / MODEL} describes an impossible model: {error}.") from error
     _check_fit(weights, model.state_dict(), folder)
     model.load_state_dict(weights)
     return model.eval()
 
 
 def _described(folder: Path) -> dict[str, Any]:
-    """The content of model.json, without the format, whatever it is."""
+    """The content of model.json, without the format, not checked any further."""
     _check_folder(folder)
     path = folder / MODEL
     try:
@@ -150,33 +157,33 @@ def _described(folder: Path) -> dict[str, Any]:
     except InputError:
         raise
     except (ValueError, RecursionError) as error:
-        raise InputError(f"cannot read {path}: {error}") from error
+        raise InputError(f"Cannot read {path}: {error}.") from error
     if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
-        raise InputError(f"{path} is not of the format {FORMAT!r}")
+        raise InputError(f"{path} does not have the format {FORMAT!r}.")
     return content
 
 
 def _check_folder(folder: Path) -> None:
-    """That the folder claims to hold a model that is whole; else what it is instead."""
+    """Refuse a folder that does not claim to contain a complete model, saying what it is."""
     if not folder.exists():
-        raise InputError(f"{folder} is not a run's folder: it does not exist; {_GIVE_A_RUN}")
+        raise InputError(f"{folder} does not exist. {_GIVE_A_RUN}")
     if folder.is_file():
         if _is_pickle(folder):
             raise _refused_pickle(folder)
         if folder.name in (MODEL, WEIGHTS):
-            raise InputError(f"{folder} is one file of a model; give its folder, {folder.parent}")
-        raise InputError(f"{folder} is not a run's folder: it is a file; {_GIVE_A_RUN}")
+            raise InputError(f"{folder} is one file of a model. Give its folder, {folder.parent}.")
+        raise InputError(f"{folder} is a file, not the folder of a run. {_GIVE_A_RUN}")
     if is_study(folder) and not (folder / MODEL).exists():
         found = sorted(path.parent for path in folder.glob(f"runs/*/*/{MODEL}"))
         some = ", ".join(str(path) for path in found[:_SHOWN]) + (
             f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
         )
-        inside = f"one of its runs: {some}" if found else "a run; none in it is complete yet"
-        raise InputError(f"{folder} is a study; give {inside}")
+        advice = f"Give one of its runs: {some}" if found else "None of its runs is complete yet"
+        raise InputError(f"{folder} is a study, not a run. {advice}.")
     status = str(read_record(folder)["status"]) if is_run(folder) else COMPLETE
     if status != COMPLETE:
-        again = "; the command that made it goes on from there" if status == INTERRUPTED else ""
-        raise InputError(f"the run in {folder} has no model: its status is {status!r}{again}")
+        again = " Resume it with the same command." if status == INTERRUPTED else ""
+        raise InputError(f"The run in {folder} has no model: its status is {status!r}.{again}")
     if not (folder / MODEL).exists():
         pickles = sorted(
             path
@@ -185,12 +192,12 @@ def _check_folder(folder: Path) -> None:
         )
         if pickles:
             raise _refused_pickle(pickles[0])
-        raise InputError(f"{folder} holds no model (no {MODEL}); {_GIVE_A_RUN}")
+        raise InputError(f"{folder} does not contain a model (no {MODEL}). {_GIVE_A_RUN}")
 
 
 def _is_pickle(path: Path) -> bool:
-    """By its first bytes: a zip archive, as torch.save writes, or a pickle of protocol 2 to 5;
-    by its name where these say nothing."""
+    """By its first bytes: a zip archive, as torch.save writes, or a pickle of protocol 2 to 5.
+    By its name if they are inconclusive."""
     try:
         with path.open("rb") as opened:
             head = opened.read(9)
@@ -204,24 +211,24 @@ def _is_pickle(path: Path) -> bool:
 
 def _refused_pickle(path: Path) -> InputError:
     return InputError(
-        f"{path} is a pickle, which can run code when opened; normlab reads safetensors and JSON "
-        f"alone. If you trust its source, load it with torch yourself; else {_GIVE_A_RUN}"
+        f"{path} is a pickle, which can run code when opened. normlab only reads safetensors and "
+        f"JSON. If you trust its source, load it with torch yourself. {_GIVE_A_RUN}"
     )
 
 
 def _checked(content: dict[str, Any], path: Path) -> ModelInfo:
-    """The info, its values of the right types and possible."""
+    """The info, once its values are known to have the right types and to be possible."""
     known = [field.name for field in fields(ModelInfo)]
     for name in content:
         if name not in known:
-            raise InputError(f"{path} has an unknown field {name!r}{did_you_mean(name, known)}")
+            raise InputError(f"{path} has an unknown field {name!r}{did_you_mean(name, known)}.")
     missing = [name for name in known if name not in content]
     if missing:
-        raise InputError(f"{path} lacks {', '.join(missing)}")
+        raise InputError(f"{path} lacks {', '.join(missing)}.")
 
     def must(good: bool, name: str, be: str) -> None:
         if not good:
-            raise InputError(f"{path}: {name} must be {be}, got {content[name]!r:.60}")
+            raise InputError(f"{path}: {name} must be {be}, got {content[name]!r:.60}.")
 
     least, most = IMAGE_SIZES
     must(_whole(content["n"]) and content["n"] >= 1, "n", "a whole number of at least 1")
@@ -270,21 +277,21 @@ def _numbers(value: object, count: int) -> bool:
 
 def _read_weights(path: Path) -> dict[str, torch.Tensor]:
     if not path.is_file():
-        raise InputError(f"{path} does not exist, so there are no weights; copy the whole folder")
+        raise InputError(f"{path} does not exist, so there are no weights. Copy the whole folder.")
     try:
         weights: dict[str, torch.Tensor] = safetensors.torch.load_file(path)
     except (OSError, SafetensorError, ValueError, KeyError) as error:
         if _is_pickle(path):
             raise _refused_pickle(path) from None
         raise InputError(
-            f"{path} is damaged or no safetensors file ({error}); copy or train it again"
+            f"{path} is damaged or not a safetensors file ({error}). Copy it again, or repeat the "
+            "run."
         ) from error
     return weights
 
 
 def _check_blocks(weights: Mapping[str, torch.Tensor], info: ModelInfo, folder: Path) -> None:
-    """Before the network is built, since a wrong number in the file could ask for any amount of
-    memory."""
+    """Checked before the network is built: a wrong number could need any amount of memory."""
     blocks = {name.split(".")[2] for name in weights if name.startswith("stages.0.")}
     first = weights.get("conv.weight")
     channels = first.shape[1] if first is not None and first.dim() == 4 else None
@@ -294,8 +301,8 @@ def _check_blocks(weights: Mapping[str, torch.Tensor], info: ModelInfo, folder: 
     ):
         if said != held:
             raise InputError(
-                f"{folder}: the weights do not fit {MODEL}, which says {name} = {said}; "
-                f"the weights have {'none' if held is None else held}"
+                f"{folder}: the weights do not fit {MODEL}, which says {name} = {said}. "
+                f"The weights have {'none' if held is None else held}."
             )
 
 
@@ -307,11 +314,11 @@ def _check_fit(
     for name, wanted in expected.items():
         found = weights.get(name)
         if found is not None and (found.shape, found.dtype) != (wanted.shape, wanted.dtype):
-            wrong.append(f"{name} is {_kind(found)}, the model has {_kind(wanted)}")
+            wrong.append(f"{name} is {_kind(found)}, but the model has {_kind(wanted)}")
     if wrong:
         more = f"; and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
         raise InputError(
-            f"{folder}: the weights do not fit {MODEL}: {'; '.join(wrong[:_SHOWN])}{more}"
+            f"{folder}: the weights do not fit {MODEL}: {'; '.join(wrong[:_SHOWN])}{more}."
         )
 
 

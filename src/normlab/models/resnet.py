@@ -22,26 +22,30 @@ class ResNet(nn.Module):
     A 3x3 convolution to 16 channels; three stages of n blocks with 16, 32 and 64 channels on maps
     of full, half and quarter size, each block two 3x3 convolutions with a shortcut around them,
     the first convolution of stages two and three with stride 2; the mean of each map; one linear
-    layer. Normalization stands directly after each convolution, ReLU after it; in a block the
-    second ReLU comes after the sum.
+    layer. Normalization directly follows each convolution, and ReLU follows normalization; in a
+    block the second ReLU comes after the sum.
+
+    >>> model = ResNet(n=2, classes=10, norm="gn:groups=4", seed=0)
+    >>> model(torch.zeros(8, 3, 32, 32)).shape
+    torch.Size([8, 10])
 
     Source: He, Zhang, Ren & Sun 2016, "Deep Residual Learning for Image Recognition", section 4.2;
     weights as in He et al. 2015, "Delving Deep into Rectifiers", equation 10 (normal, variance
     2 / fan-in), the linear layer with variance 1 / fan-in since no ReLU follows.
 
-    Departures from the paper: convolutions have no bias where a normalization follows, which
-    would subtract it; with ``norm="none"`` they have one, starting at 0.
+    Departures from the paper: convolutions have no bias if a normalization follows, which would
+    subtract it; with ``norm="none"`` they have one, starting at 0.
 
     Args:
-        n: blocks a stage, at least 1.
+        n: blocks per stage, at least 1.
         classes: outputs, at least 2.
         norm: a name of ``normlab.norms.CATALOG``, with options after a colon
             (``"gn:groups=4"``), or ``"package.module:Class"``.
         shortcut: where the shape changes, ``"A"``: every second pixel and zeros for the new
             channels, no parameters; ``"B"``: 1x1 convolution of stride 2 with its normalization.
         in_channels: 1 or 3 (any number from 1 works).
-        seed: fixes the initial weights. Each tensor is drawn by itself from (seed, its name), so
-            networks that differ in normalization begin with identical convolutions and classifier.
+        seed: fixes the initial weights. Each tensor is drawn separately from (seed, its name), so
+            networks that differ in normalization start with identical convolutions and classifier.
             None draws a seed from torch's global generator.
 
     Shapes:

@@ -1,7 +1,7 @@
-"""Where normalization stands in a network, read from the network itself.
+"""Where normalization is in a network, read from the network itself.
 
-The list is made by walking the modules, not from what the constructor meant to build: the mistake
-to catch is a network whose name says group norm and whose blocks carry batch norm.
+The list comes from the modules, not from what the constructor meant to build. The mistake to catch
+is a network whose name says group norm and whose blocks contain batch norm.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ _NORMS = (Norm2d, _NormBase, nn.GroupNorm, nn.LayerNorm, nn.LocalResponseNorm, n
 
 @dataclass(frozen=True)
 class Site:
-    """A place where normalization stands.
+    """A place in a network where there is normalization.
 
     Attributes:
         name: the module's path in the network.
         layer: the class of the layer found there.
         channels: channels of the convolution before it.
-        detail: the layer as it prints itself.
+        detail: the layer's ``repr``.
     """
 
     name: str
@@ -35,7 +35,11 @@ class Site:
 
 
 def sites(model: nn.Module) -> tuple[Site, ...]:
-    """Every convolution's follower, in order: the module registered directly after it."""
+    """The module registered directly after each convolution, in order.
+
+    >>> [site.layer for site in sites(nn.Sequential(nn.Conv2d(3, 8, 3), nn.GroupNorm(4, 8)))]
+    ['GroupNorm']
+    """
     found = []
     for prefix, parent in model.named_modules():
         children = list(parent.named_children())
@@ -47,11 +51,11 @@ def sites(model: nn.Module) -> tuple[Site, ...]:
 
 
 def check_sites(model: nn.Module, norm: str) -> tuple[Site, ...]:
-    """The sites, having made sure that each carries the arm's layer and nothing else does.
+    """The sites, after checking that each has the arm's layer and that there are no others.
 
     Raises:
         ValueError: a site with another layer or other options, a convolution without a site, or a
-            normalization that stands elsewhere.
+            normalization anywhere else.
     """
     choice = parse_norm(norm)
     found = sites(model)
@@ -66,8 +70,8 @@ def check_sites(model: nn.Module, norm: str) -> tuple[Site, ...]:
         layer = model.get_submodule(site.name)
         if type(layer) is not type(expected) or repr(layer) != repr(expected):
             raise ValueError(
-                f"site {site.name} carries {site.detail}, but the arm {norm!r} asks for "
-                f"{expected!r}; the run would compare something else than its name says"
+                f"site {site.name} has {site.detail}, but the arm {norm!r} asks for "
+                f"{expected!r}; the run would not compare what its name says"
             )
     names = {site.name for site in found}
     strays = [
@@ -76,7 +80,7 @@ def check_sites(model: nn.Module, norm: str) -> tuple[Site, ...]:
         if isinstance(module, _NORMS) and not any(_within(name, site) for site in names)
     ]
     if strays:
-        raise ValueError(f"normalization stands outside the sites: {', '.join(strays)}")
+        raise ValueError(f"there is normalization outside the sites: {', '.join(strays)}")
     return found
 
 

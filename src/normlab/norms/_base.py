@@ -1,4 +1,4 @@
-"""What all layers written here share: parameters, checks, printing."""
+"""What all layers here share: parameters, checks, printing."""
 
 from __future__ import annotations
 
@@ -15,13 +15,16 @@ from torch import Tensor, nn
 class ParameterNeeds:
     """What one parameter of a layer asks of the optimizer.
 
-    A layer lists its needs in the class attribute ``optimizer_needs`` (parameter name to needs);
-    the trainer honours them for any layer that does, one of yours included.
+    A layer lists its needs in the class attribute ``optimizer_needs`` (parameter name to needs).
+    The trainer honors them for any layer, including your own.
+
+    >>> ParameterNeeds(lr_scale=10.0, weight_decay=False, clamp=(0.0, 1.0))
+    ParameterNeeds(lr_scale=10.0, weight_decay=False, clamp=(0.0, 1.0))
 
     Attributes:
         lr_scale: factor on the learning rate.
-        weight_decay: False exempts the parameter from weight decay whatever the run says.
-        clamp: closed interval into which the values are put back after each optimizer step.
+        weight_decay: False exempts the parameter from weight decay, whatever the run says.
+        clamp: closed interval to which the values are clamped after each optimizer step.
     """
 
     lr_scale: float = 1.0
@@ -30,9 +33,22 @@ class ParameterNeeds:
 
 
 class Norm2d(nn.Module):
-    """Base of the layers: (N, C, H, W) in, the same shape, type and memory format out.
+    """Base of the layers.
 
     With ``affine`` there are a ``weight`` (starts at 1) and a ``bias`` (starts at 0) per channel.
+
+    Args:
+        channels: C.
+        eps: added to the variance inside the root.
+        affine: learn ``weight`` and ``bias``.
+
+    Shapes:
+        (N, C, H, W) to (N, C, H, W), in the input's type and memory format. Statistics are
+        float32 (float64 for float64 input).
+
+    Raises:
+        ValueError: an impossible argument; input that is not 4-D, floating-point, of C channels
+            and with pixels.
     """
 
     optimizer_needs: ClassVar[Mapping[str, ParameterNeeds]] = {}
@@ -76,9 +92,9 @@ class Norm2d(nn.Module):
         if x.shape[2] * x.shape[3] == 0:
             raise ValueError(f"{type(self).__name__} got maps without pixels: {tuple(x.shape)}")
 
-    def _check_values(self, x: Tensor, values_a_set: int, what: str) -> None:
-        """Refuse sets of one value: their variance is 0, and the output is the bias alone."""
-        if values_a_set == 1:
+    def _check_values(self, x: Tensor, values_per_set: int, what: str) -> None:
+        """Refuse sets of one value: their variance is 0, so the output is the bias alone."""
+        if values_per_set == 1:
             raise ValueError(
                 f"{type(self).__name__} needs more than one value {what}, "
                 f"got input of shape {tuple(x.shape)}"

@@ -78,13 +78,20 @@ class BatchNorm2d(BatchStatistics):
 
     In training the running statistics move by ``momentum`` towards the batch's mean and unbiased
     variance (momentum weighs the NEW value; None gives the plain average over all batches). In
-    evaluation they take the place of the batch's.
+    evaluation they are used in place of the batch's.
+
+    >>> layer = BatchNorm2d(2)
+    >>> y = layer(torch.tensor([[1.0, 10.0], [3.0, 30.0]]).view(2, 2, 1, 1))
+    >>> [round(value, 2) for value in y.flatten().tolist()]
+    [-1.0, -1.0, 1.0, 1.0]
+    >>> [round(value, 2) for value in layer.running_mean.tolist()]
+    [0.2, 2.0]
 
     Source: Ioffe & Szegedy 2015, "Batch Normalization: Accelerating Deep Network Training by
     Reducing Internal Covariate Shift", algorithms 1 and 2.
 
-    Departures from the paper: inference uses a moving average, as ``torch.nn.BatchNorm2d`` does,
-    in place of the paper's average over training batches.
+    Departures from the paper: evaluation uses a moving average, as ``torch.nn.BatchNorm2d`` does,
+    where the paper averages over training batches.
 
     Args:
         channels: C.
@@ -93,12 +100,11 @@ class BatchNorm2d(BatchStatistics):
         affine: learn ``weight`` and ``bias``.
 
     Shapes:
-        (N, C, H, W) to (N, C, H, W), in the input's type and memory format. Statistics are
-        float32 (float64 for float64 input). An empty batch passes through in evaluation.
+        (N, C, H, W) to (N, C, H, W), see :class:`Norm2d`. In evaluation N may be 0.
 
     Raises:
-        ValueError: input that is not 4-D, floating-point, of C channels and with pixels; in
-            training, an empty batch or one value per channel.
+        ValueError: input that :class:`Norm2d` refuses; in training, an empty batch or one value
+            per channel.
 
     State dicts interchange with ``torch.nn.BatchNorm2d``.
     """

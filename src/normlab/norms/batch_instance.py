@@ -24,27 +24,33 @@ class BatchInstanceNorm2d(BatchStatistics):
     rho starts at 1. In evaluation the batch part uses the running statistics (as in
     :class:`BatchNorm2d`), the instance part the image's own.
 
-    Source: Nam & Kim 2018, "Batch-Instance Normalization for Adaptively Style-Invariant Neural
-    Networks", equation 3; the gate's treatment is of section 3 and the authors' code.
+    >>> layer = BatchInstanceNorm2d(3)
+    >>> layer.gate.data.fill_(1.2)  # as an optimizer may leave it
+    tensor([1.2000, 1.2000, 1.2000])
+    >>> layer.clamp_gate()
+    >>> layer.gate.tolist()
+    [1.0, 1.0, 1.0]
 
-    The gate needs its own learning rate (10 times the others'), no weight decay, and to be put
-    back into [0, 1] after every optimizer step. The layer says so in ``optimizer_needs``, and this
-    package's trainer does it. With another trainer, call ``clamp_gate()`` after each step. The
-    layer does not clamp inside forward, where the gradient would die beyond the bounds.
+    Source: Nam & Kim 2018, "Batch-Instance Normalization for Adaptively Style-Invariant Neural
+    Networks", equation 3; the gate is treated as in section 3 and the authors' code.
+
+    The gate needs 10 times the learning rate of the other parameters, no weight decay, and to be
+    clamped to [0, 1] after every optimizer step. The layer says so in ``optimizer_needs``, and
+    this package's trainer does it. With another trainer, call ``clamp_gate()`` after each step.
+    The layer does not clamp inside forward, where the gradient would be 0 beyond the bounds.
 
     Args:
         channels: C.
         eps: added to both variances inside the root.
-        momentum: weight of the new value in the running statistics, or None.
-        affine: learn ``weight`` and ``bias``.
+        momentum: as in :class:`BatchNorm2d`.
+        affine: learn ``weight`` and ``bias``. The gate is always learned.
 
     Shapes:
-        (N, C, H, W) to (N, C, H, W), in the input's type and memory format. Statistics are
-        float32 (float64 for float64 input). An empty batch passes through in evaluation.
+        (N, C, H, W) to (N, C, H, W), see :class:`Norm2d`. In evaluation N may be 0.
 
     Raises:
-        ValueError: input that is not 4-D, floating-point, of C channels and with pixels; maps of
-            one pixel; in training, an empty batch.
+        ValueError: input that :class:`Norm2d` refuses; maps of one pixel; in training, an empty
+            batch.
     """
 
     optimizer_needs: ClassVar[Mapping[str, ParameterNeeds]] = {
@@ -63,7 +69,7 @@ class BatchInstanceNorm2d(BatchStatistics):
 
     @torch.no_grad()
     def clamp_gate(self) -> None:
-        """Put the gate back into [0, 1]."""
+        """Clamp the gate to [0, 1]."""
         self.gate.clamp_(0.0, 1.0)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -27,42 +27,48 @@ from .layer import LayerNormCHW
 from .none import NoNorm2d
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class NormSpec:
     """What a normalization method is.
+
+    The defaults describe a layer that standardizes each set of values, then scales and shifts
+    it per channel, in training and evaluation alike.
 
     Attributes:
         name: the arm's name.
         title: the method's name in the literature.
         layer: the class.
-        formula: the output as a function of the input.
+        formula: the output as a function of the input. ``mean`` and ``var`` are those of a
+            value's set; ``xhat_AXES`` is ``(x - mean) / sqrt(var + eps)`` over these axes.
+            Parameters have their own names. The tests evaluate it.
         axes: the axes of (N, C, H, W) over which a set of statistics is taken, per part.
         variance: divisor of the variance that normalizes.
         running_variance: divisor of the variance that is stored, or "" if none is.
-        eps_place: where eps stands.
+        eps_place: where eps is added.
         momentum: which value the momentum weighs, or "".
-        buffers: names of the state beside the parameters.
+        buffers: names of the state besides the parameters.
         evaluation: what evaluation does differently from training.
         conv_bias: whether the convolution before it needs a bias.
         citation: the paper.
         twin: makes the layer of torch.nn that computes the same and whose state dict
-            interchanges, or None where torch.nn has none.
+            interchanges, or None where torch.nn has none. Takes the number of channels, and
+            those of the layer's options that change what it computes.
     """
 
     name: str
     title: str
     layer: type[nn.Module]
-    formula: str
+    formula: str = "weight * (x - mean) / sqrt(var + eps) + bias"
     axes: tuple[str, ...]
-    variance: str
-    running_variance: str
-    eps_place: str
-    momentum: str
-    buffers: tuple[str, ...]
-    evaluation: str
-    conv_bias: bool
-    citation: str
-    twin: Callable[[int], nn.Module] | None = None
+    variance: str = "n"
+    running_variance: str = ""
+    eps_place: str = "inside the root"
+    momentum: str = ""
+    buffers: tuple[str, ...] = ()
+    evaluation: str = "as in training"
+    conv_bias: bool = False
+    citation: str = ""
+    twin: Callable[..., nn.Module] | None = None
 
     @property
     def options(self) -> Mapping[str, Any]:
@@ -75,89 +81,62 @@ class NormSpec:
         return getattr(self.layer, "optimizer_needs", {})
 
 
-_RUNNING = ("running_mean", "running_var", "num_batches_tracked")
-_SAME = "as in training"
-_STANDARD = "weight * (x - mean) / sqrt(var + eps) + bias"
-_INSIDE = "inside the root"
-_NEW = "the new value"
+def _tracking(spec: NormSpec, evaluation: str = "running statistics") -> NormSpec:
+    """The spec of a layer that keeps running statistics of the batch, named as in torch.nn."""
+    return replace(
+        spec,
+        running_variance="n - 1",
+        momentum="the new value",
+        buffers=("running_mean", "running_var", "num_batches_tracked"),
+        evaluation=evaluation,
+    )
+
 
 _SPECS = (
-    NormSpec(
-        name="torch_bn",
-        title="Batch normalization of PyTorch (control)",
-        layer=nn.BatchNorm2d,
-        formula=_STANDARD,
-        axes=("NHW",),
-        variance="n",
-        running_variance="n - 1",
-        eps_place=_INSIDE,
-        momentum=_NEW,
-        buffers=_RUNNING,
-        evaluation="running statistics",
-        conv_bias=False,
-        citation="torch.nn.BatchNorm2d, after Ioffe & Szegedy 2015",
-        twin=nn.BatchNorm2d,
+    _tracking(
+        NormSpec(
+            name="torch_bn",
+            title="Batch normalization of PyTorch (control)",
+            layer=nn.BatchNorm2d,
+            axes=("NHW",),
+            citation="torch.nn.BatchNorm2d, after Ioffe & Szegedy 2015",
+            twin=nn.BatchNorm2d,
+        )
     ),
-    NormSpec(
-        name="bn",
-        title="Batch normalization",
-        layer=BatchNorm2d,
-        formula=_STANDARD,
-        axes=("NHW",),
-        variance="n",
-        running_variance="n - 1",
-        eps_place=_INSIDE,
-        momentum=_NEW,
-        buffers=_RUNNING,
-        evaluation="running statistics",
-        conv_bias=False,
-        citation="Ioffe & Szegedy 2015, Batch Normalization",
-        twin=nn.BatchNorm2d,
+    _tracking(
+        NormSpec(
+            name="bn",
+            title="Batch normalization",
+            layer=BatchNorm2d,
+            axes=("NHW",),
+            citation="Ioffe & Szegedy 2015, Batch Normalization",
+            twin=nn.BatchNorm2d,
+        )
     ),
     NormSpec(
         name="in",
         title="Instance normalization",
         layer=InstanceNorm2d,
-        formula=_STANDARD,
         axes=("HW",),
-        variance="n",
-        running_variance="",
-        eps_place=_INSIDE,
-        momentum="",
-        buffers=(),
-        evaluation=_SAME,
-        conv_bias=False,
         citation="Ulyanov, Vedaldi & Lempitsky 2016, Instance Normalization",
         twin=lambda channels: nn.InstanceNorm2d(channels, affine=True),
     ),
-    NormSpec(
-        name="bin",
-        title="Batch-instance normalization",
-        layer=BatchInstanceNorm2d,
-        formula="weight * (gate * xhat_NHW + (1 - gate) * xhat_HW) + bias",
-        axes=("NHW", "HW"),
-        variance="n",
-        running_variance="n - 1",
-        eps_place=_INSIDE,
-        momentum=_NEW,
-        buffers=_RUNNING,
-        evaluation="running statistics for the batch part, the image's own for the instance part",
-        conv_bias=False,
-        citation="Nam & Kim 2018, Batch-Instance Normalization",
+    _tracking(
+        NormSpec(
+            name="bin",
+            title="Batch-instance normalization",
+            layer=BatchInstanceNorm2d,
+            formula="weight * (gate * xhat_NHW + (1 - gate) * xhat_HW) + bias",
+            axes=("NHW", "HW"),
+            citation="Nam & Kim 2018, Batch-Instance Normalization",
+        ),
+        "running statistics for the batch part, the image's own for the instance part",
     ),
     NormSpec(
         name="ln",
         title="Layer normalization over channels and positions",
         layer=LayerNormCHW,
-        formula=_STANDARD,
         axes=("CHW",),
-        variance="n",
-        running_variance="",
-        eps_place=_INSIDE,
-        momentum="",
-        buffers=(),
-        evaluation=_SAME,
-        conv_bias=False,
         citation="Ba, Kiros & Hinton 2016, Layer Normalization",
         twin=lambda channels: nn.GroupNorm(1, channels),
     ),
@@ -165,17 +144,9 @@ _SPECS = (
         name="gn",
         title="Group normalization",
         layer=GroupNorm2d,
-        formula=_STANDARD,
         axes=("(C/G)HW",),
-        variance="n",
-        running_variance="",
-        eps_place=_INSIDE,
-        momentum="",
-        buffers=(),
-        evaluation=_SAME,
-        conv_bias=False,
         citation="Wu & He 2018, Group Normalization",
-        twin=lambda channels: nn.GroupNorm(8, channels),
+        twin=lambda channels, groups=8: nn.GroupNorm(groups, channels),
     ),
     NormSpec(
         name="none",
@@ -184,13 +155,8 @@ _SPECS = (
         formula="x",
         axes=(),
         variance="",
-        running_variance="",
         eps_place="",
-        momentum="",
-        buffers=(),
-        evaluation=_SAME,
         conv_bias=True,
-        citation="",
         twin=lambda channels: nn.Identity(),
     ),
 )
@@ -203,6 +169,10 @@ CATALOG: Mapping[str, NormSpec] = MappingProxyType({spec.name: spec for spec in 
 class NormChoice:
     """A normalization with its options, as written in an arm: ``gn:groups=4``.
 
+    >>> choice = parse_norm("gn:groups=4")
+    >>> choice.make(16)
+    GroupNorm2d(16, groups=4, eps=1e-05, affine=True)
+
     Attributes:
         name: a name of the catalogue, or ``package.module:Class`` for a layer of your own, which
             is called as ``Class(channels, **options)``.
@@ -214,8 +184,8 @@ class NormChoice:
 
     @property
     def conv_bias(self) -> bool:
-        """Whether the convolution before it needs a bias. A layer of one's own may say so in a
-        class attribute ``conv_bias``; False is assumed."""
+        """Whether the convolution before it needs a bias. A layer of your own can say so in a
+        class attribute ``conv_bias``; the default is False."""
         if self.name in CATALOG:
             return CATALOG[self.name].conv_bias
         return bool(getattr(_layer_class(self.name), "conv_bias", False))
@@ -230,8 +200,12 @@ def parse_norm(text: str) -> NormChoice:
 
     Values are whole numbers, numbers, true, false or none; anything else stays text.
 
+    >>> choice = parse_norm("bn:momentum=none:eps=1e-3")
+    >>> choice.name, dict(choice.options)
+    ('bn', {'momentum': None, 'eps': 0.001})
+
     Raises:
-        ValueError: text that is neither.
+        ValueError: an option that is not written as ``option=value``, or is given twice.
     """
     head, *rest = text.split(":")
     a_module = head not in CATALOG and all(part.isidentifier() for part in head.split("."))
@@ -253,6 +227,11 @@ def parse_norm(text: str) -> NormChoice:
 
 def make_norm(name: str, channels: int, **options: Any) -> nn.Module:
     """Make a normalization layer.
+
+    >>> make_norm("gn", 16, groups=4)
+    GroupNorm2d(16, groups=4, eps=1e-05, affine=True)
+    >>> make_norm("gn:groups=4", 16)
+    GroupNorm2d(16, groups=4, eps=1e-05, affine=True)
 
     Args:
         name: a name of :data:`CATALOG` (options may follow, as in ``"gn:groups=4"``), or
@@ -285,7 +264,11 @@ def make_norm(name: str, channels: int, **options: Any) -> nn.Module:
 
 
 def options_of(layer: type[nn.Module]) -> Mapping[str, Any]:
-    """Keyword arguments of a layer's constructor beside the channels, with their defaults."""
+    """Keyword arguments of a layer's constructor, without the channels, with their defaults.
+
+    >>> dict(options_of(LayerNormCHW))
+    {'eps': 1e-05, 'affine': True}
+    """
     skip = {"device", "dtype", "track_running_stats"} if layer is nn.BatchNorm2d else set()
     parameters = list(inspect.signature(layer).parameters.values())[1:]
     return MappingProxyType(
@@ -298,7 +281,7 @@ def options_of(layer: type[nn.Module]) -> Mapping[str, Any]:
 
 
 def _takes_any_option(layer: type[nn.Module]) -> bool:
-    """Whether the constructor has ``**options``, as a layer of one's own may."""
+    """Whether the constructor has ``**options``, as a layer of your own may."""
     return any(p.kind == p.VAR_KEYWORD for p in inspect.signature(layer).parameters.values())
 
 
@@ -314,9 +297,11 @@ def _layer_class(name: str) -> type[nn.Module]:
     except ImportError as error:
         raise ValueError(f"cannot import {module_name!r} for the arm {name!r}: {error}") from error
     found = getattr(module, class_name, None)
+    if found is None:
+        raise ValueError(f"{module_name!r} has no {class_name!r}, which the arm {name!r} names")
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
         raise ValueError(
             f"{class_name!r} in {module_name!r} must be a subclass of torch.nn.Module, "
-            + ("but it does not exist" if found is None else f"got {found!r}")
+            f"got {found!r}"
         )
     return found

@@ -14,7 +14,7 @@ each per channel. This page is printed by `normlab norms --markdown`.
 
 
 def facts(spec: NormSpec) -> dict[str, str]:
-    """What is to be said about a method, label to text; what does not apply is left out."""
+    """What there is to say about a method, label to text; what does not apply is omitted."""
     needs = [
         f"{name}: learning rate x{need.lr_scale:g}"
         + ("" if need.weight_decay else ", no weight decay")
@@ -33,7 +33,7 @@ def facts(spec: NormSpec) -> dict[str, str]:
         "buffers": ", ".join(spec.buffers),
         "options": ", ".join(f"{name}={value}" for name, value in spec.options.items()),
         "optimizer": "; ".join(needs),
-        "convolution": "has a bias" if spec.conv_bias else "has no bias",
+        "convolution": "the one before it has " + ("a bias" if spec.conv_bias else "no bias"),
         "layer": f"{spec.layer.__module__.split('._')[0]}.{spec.layer.__name__}",
         "source": spec.citation,
     }

@@ -11,12 +11,15 @@ from ._core import Pool, normalize
 class GroupNorm2d(Norm2d):
     """Group normalization.
 
-    The channels of each image are cut into G groups of neighbours. With mean and biased variance
-    over the C/G channels and all positions of a group::
+    The channels of each image are divided into G groups of neighbors. With mean and biased
+    variance over the C/G channels and all positions of a group::
 
         y = weight * (x - mean) / sqrt(var + eps) + bias
 
     with ``weight`` and ``bias`` per channel. Training and evaluation are the same.
+
+    >>> GroupNorm2d(64, channels_per_group=16)
+    GroupNorm2d(64, groups=4, eps=1e-05, affine=True)
 
     Source: Wu & He 2018, "Group Normalization", equations 1 to 7.
 
@@ -25,18 +28,17 @@ class GroupNorm2d(Norm2d):
 
     Args:
         channels: C.
-        groups: G; must divide C. 8 unless told.
+        groups: G, which must divide C; 8 by default.
         channels_per_group: C/G, in place of ``groups``.
         eps: added to the variance inside the root.
         affine: learn ``weight`` and ``bias``.
 
     Shapes:
-        (N, C, H, W) to (N, C, H, W), in the input's type and memory format. Statistics are
-        float32 (float64 for float64 input). An empty batch gives an empty batch.
+        (N, C, H, W) to (N, C, H, W), see :class:`Norm2d`. N may be 0.
 
     Raises:
-        ValueError: groups that do not divide the channels; input that is not 4-D,
-            floating-point, of C channels and with pixels; one value per group.
+        ValueError: groups that do not divide the channels; input that :class:`Norm2d` refuses;
+            one value per group.
 
     State dicts interchange with ``torch.nn.GroupNorm``.
     """

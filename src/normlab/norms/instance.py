@@ -17,6 +17,11 @@ class InstanceNorm2d(Norm2d):
 
     Training and evaluation are the same: there are no running statistics.
 
+    >>> import torch
+    >>> y = InstanceNorm2d(1)(torch.tensor([[1.0, 3.0], [10.0, 30.0]]).view(2, 1, 1, 2))
+    >>> [round(value, 2) for value in y.flatten().tolist()]
+    [-1.0, 1.0, -1.0, 1.0]
+
     Source: Ulyanov, Vedaldi & Lempitsky 2016, "Instance Normalization: The Missing Ingredient for
     Fast Stylization".
 
@@ -30,12 +35,10 @@ class InstanceNorm2d(Norm2d):
         affine: learn ``weight`` and ``bias``.
 
     Shapes:
-        (N, C, H, W) to (N, C, H, W), in the input's type and memory format. Statistics are
-        float32 (float64 for float64 input). An empty batch gives an empty batch.
+        (N, C, H, W) to (N, C, H, W), see :class:`Norm2d`. N may be 0.
 
     Raises:
-        ValueError: input that is not 4-D, floating-point, of C channels and with pixels; maps of
-            one pixel.
+        ValueError: input that :class:`Norm2d` refuses; maps of one pixel.
 
     State dicts interchange with ``torch.nn.InstanceNorm2d(channels, affine=True)``.
     """

@@ -17,11 +17,16 @@ class LayerNormCHW(Norm2d):
 
     with ``weight`` and ``bias`` per channel. Training and evaluation are the same.
 
+    >>> import torch
+    >>> y = LayerNormCHW(2)(torch.tensor([1.0, 1.0, 3.0, 3.0]).view(1, 2, 1, 2))
+    >>> [round(value, 2) for value in y.flatten().tolist()]
+    [-1.0, -1.0, 1.0, 1.0]
+
     Source: Ba, Kiros & Hinton 2016, "Layer Normalization", equations 3 and 4.
 
     Departures from the paper: weight and bias per channel, not per element, so that the layer is
     not tied to one image size (this is group normalization with one group). It is not the layer
-    norm of transformers and ConvNeXt, whose statistics are over C alone at each position.
+    norm of transformers and ConvNeXt, which takes statistics over C alone at each position.
 
     Args:
         channels: C.
@@ -29,12 +34,10 @@ class LayerNormCHW(Norm2d):
         affine: learn ``weight`` and ``bias``.
 
     Shapes:
-        (N, C, H, W) to (N, C, H, W), in the input's type and memory format. Statistics are
-        float32 (float64 for float64 input). An empty batch gives an empty batch.
+        (N, C, H, W) to (N, C, H, W), see :class:`Norm2d`. N may be 0.
 
     Raises:
-        ValueError: input that is not 4-D, floating-point, of C channels and with pixels; one value
-            per image.
+        ValueError: input that :class:`Norm2d` refuses; one value per image.
 
     State dicts interchange with ``torch.nn.GroupNorm(1, channels)``.
     """

@@ -10,17 +10,22 @@ from ._base import Norm2d
 class NoNorm2d(Norm2d):
     """The identity, as an arm of its own: ``y = x``.
 
-    It has no parameters. The convolution before it then needs a bias of its own, which the other
-    layers make useless by subtracting the mean.
+    It has no parameters. The convolution before it needs a bias, which the other layers make
+    redundant by subtracting a mean.
+
+    >>> import torch
+    >>> x = torch.ones(2, 3, 4, 4)
+    >>> NoNorm2d(3)(x) is x
+    True
 
     Args:
-        channels: C, checked against the input like in every other layer.
+        channels: C, checked against the input as in every other layer.
 
     Shapes:
         (N, C, H, W) to (N, C, H, W): the input itself.
 
     Raises:
-        ValueError: input that is not 4-D, floating-point, of C channels and with pixels.
+        ValueError: input that :class:`Norm2d` refuses.
     """
 
     def __init__(self, channels: int) -> None:

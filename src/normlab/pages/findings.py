@@ -1,4 +1,4 @@
-"""What a check says: a level and a sentence that stands by itself."""
+"""What a check says: a level, and a sentence that can be understood on its own."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import StrEnum
 
 
 class Level(StrEnum):
-    """How bad it is, from the mildest."""
+    """How bad a finding is, mildest first."""
 
     FINE = "fine"
     LOOK = "look at this"
@@ -25,10 +25,10 @@ class Finding:
     """One line of the summary.
 
     Attributes:
-        check: which check says it, in kebab case: ``exact-duplicates``, ``shortcuts``, ...
+        check: what it is about, in kebab case: ``exact-duplicates``, ``shortcuts``, ...
         level: how bad it is.
-        sentence: plain words with the numbers, understood without the page.
-        advice: what to do about it; empty where nothing need be done.
+        sentence: plain words with the numbers, understandable without the page.
+        advice: what to do about it; empty if nothing needs to be done.
     """
 
     check: str

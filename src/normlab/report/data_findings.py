@@ -1,4 +1,4 @@
-"""What the check of the data found, as it stands beside a study's table."""
+"""What the data check of a study found."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from ..pages.findings import Finding, Level, troubles, worst
 from ..results import Results
 
 LIMITED = (
-    "The check looked at the images this study uses. normlab check-data looks at all of the source "
-    "and for near duplicates too."
+    "The check looked at the images that this study uses. normlab check-data looks at the whole "
+    "source, and for near duplicates too."
 )
 
 
@@ -22,6 +22,7 @@ class DataFindings:
 
     @property
     def invalid(self) -> bool:
+        """Whether one of them invalidates the study's numbers."""
         return any(finding.level is Level.INVALID for finding in self.troubles)
 
     def sentences(self) -> list[str]:
@@ -33,14 +34,14 @@ class DataFindings:
 
 
 def data_findings(results: Results) -> DataFindings | None:
-    """None for a study that was made without a check."""
+    """None for a study without a data check."""
     recorded = results.data.get("findings")
     if not recorded:
         return None
     found = [Finding.read(finding) for finding in recorded]
     summary = {
-        Level.FINE: "The check of the data found nothing to object to.",
-        Level.LOOK: "The check of the data found something to look at.",
-        Level.INVALID: "The check of the data found what invalidates these numbers.",
+        Level.FINE: "The data check found no problem.",
+        Level.LOOK: "The data check found something to look at.",
+        Level.INVALID: "The data check found a problem that invalidates these numbers.",
     }[worst(found)]
     return DataFindings(tuple(troubles(found)), summary)

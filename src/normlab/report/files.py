@@ -7,39 +7,41 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..files import write_bytes, write_text
-from ..results import Results, write_results_csv
-from . import (
-    answer,
-    charts,
-    classes,
-    cost,
-    differences,
-    feature_charts,
-    limits,
-    page,
-    sanity,
-    tables,
-    tuned,
-    value_charts,
-)
+from ..pages.tables import markdown_text
+from ..results import Results
+from ..runs.layout import RESULTS
+from .context import Report
+from .page import render
+from .sections import SECTIONS
 
 
 @dataclass(frozen=True)
 class ReportFiles:
-    """Where a report lies.
+    """Where a report is.
 
     Attributes:
-        csv: every number, one row a run and split.
-        markdown, latex: the table for people and for papers.
+        folder: the study's.
+        markdown: tables and sentences for people.
         html: the page, one file that needs nothing else.
+        tables: LaTeX and CSV files.
         figures: PNG and SVG of every chart.
     """
 
-    csv: Path
+    folder: Path
     markdown: Path
-    latex: Path
     html: Path
+    tables: tuple[Path, ...]
     figures: tuple[Path, ...]
+
+    @property
+    def csv(self) -> Path:
+        """Every number, one row per run and split."""
+        return self.folder / RESULTS
+
+    @property
+    def latex(self) -> Path:
+        """The table of results for papers."""
+        return (self.folder / RESULTS).with_suffix(".tex")
 
 
 def write_report(results: Results, *, all_pairs: bool = False) -> ReportFiles:
@@ -54,55 +56,30 @@ def write_report(results: Results, *, all_pairs: bool = False) -> ReportFiles:
     complete = [run for run in results.runs if run.complete]
     if complete and all(run.metric("test", "accuracy") is None for run in complete):
         raise InputError(
-            f"{results.folder} holds the trials of a tuning, which have no test metrics; they are "
-            "in the report of the study that they belong to"
+            f"{results.folder} contains the trials of a tuning, which have no test metrics. They "
+            "are in the report of the study that they belong to."
         )
-    folder = results.folder
-    csv = write_results_csv(results)
-    markdown, latex = folder / "results.md", folder / "results.tex"
-    write_text(markdown, _markdown(results, all_pairs))
-    write_text(latex, tables.latex_table(results))
-    write_text(folder / "cost.tex", cost.latex(results))
-    by_class = classes.latex(results)
-    if by_class:
-        write_text(folder / "f1-by-class.tex", by_class)
-    if answer.judged(results).comparisons:
-        write_text(folder / "comparisons.csv", differences.comparisons_csv(results))
-        write_text(folder / "comparisons.tex", differences.latex(results))
-    for name, text in tuned.latex(results).items():
-        write_text(folder / name, text)
-    figures = []
-    drawn = {
-        **charts.figures(results),
-        **value_charts.figures(results),
-        **feature_charts.figures(results),
-        **classes.figures(results),
-        **cost.figures(results),
-        **tuned.figures(results),
-        **differences.figures(results),
-    }
-    for name, (svg, png) in drawn.items():
-        for path, content in (
-            (folder / "figures" / f"{name}.svg", svg.encode()),
-            (folder / "figures" / f"{name}.png", png),
-        ):
-            write_bytes(path, content)
-            figures.append(path)
-    where = folder / "report.html"
-    write_text(where, page.render(results, all_pairs=all_pairs))
-    return ReportFiles(csv, markdown, latex, where, tuple(figures))
+    report, folder = Report(results, all_pairs), results.folder
+    tables, figures = [], []
+    for section in SECTIONS:
+        for table in section.tables(report):
+            tables.append(folder / table.name)
+            write_text(tables[-1], table.text)
+        for name, (svg, png) in section.figures(report).items():
+            for ending, content in ((".svg", svg.encode()), (".png", png)):
+                figures.append(folder / "figures" / f"{name}{ending}")
+                write_bytes(figures[-1], content)
+    markdown, html = (folder / RESULTS).with_suffix(".md"), folder / "report.html"
+    write_text(markdown, _markdown(report))
+    write_text(html, render(report))
+    return ReportFiles(folder, markdown, html, tuple(tables), tuple(figures))
 
 
-def _markdown(results: Results, all_pairs: bool) -> str:
+def _markdown(report: Report) -> str:
     """results.md, section by section."""
-    return "".join(
-        (
-            tables.markdown_file(results, answer.markdown(results)),
-            tuned.markdown(results),
-            differences.markdown(results, all_pairs=all_pairs),
-            sanity.markdown(results),
-            classes.markdown(results),
-            cost.markdown(results),
-            limits.markdown(results),
-        )
-    )
+    blocks = [f"# {markdown_text(report.title)}"]
+    for section in SECTIONS:
+        own = section.markdown(report)
+        if own:
+            blocks += [f"## {markdown_text(section.title(report))}", *own]
+    return "\n\n".join(block.strip("\n") for block in blocks) + "\n"

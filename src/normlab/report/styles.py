@@ -30,6 +30,11 @@ class Style:
     dash: Dash
     turn: float = 0.0
 
+    @property
+    def dasharray(self) -> str:
+        """The dash pattern for SVG."""
+        return " ".join(f"{length:g}" for length in self.dash)
+
 
 CATALOGUE = {
     "torch_bn": Style("#0c41a8", "#4580fe", (7, 3), turn=30),

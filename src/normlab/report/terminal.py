@@ -1,22 +1,131 @@
-"""What a terminal shows of a report: the table, one line per verdict, one per finding."""
+"""What a terminal says of a study: the table, one line per verdict, one per finding.
+
+Explanations are on the page.
+"""
 
 from __future__ import annotations
 
-from rich.console import RenderableType
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+from ..pages.words import counted, listed
 from ..results import Results
-from . import answer, tables, tuned
-from .data_findings import data_findings
+from ..results.statistics import PairedComparison, Verdict
+from .context import Report
+from .numbers import bracket, places, seeds_range, signed
+from .sections.answer.sentences import answer, label, needed, warnings
+from .sections.sanity.conclusions import conclusions
+from .sections.scores import scores_table
+from .sections.tuned.shared_and_tuned import changes, title, value
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+_GAP = "  "
 
 
 def table(results: Results, width: int) -> RenderableType:
-    return tables.terminal_table(results, width)
+    """The table of results for a terminal of ``width`` columns, without its notes."""
+    return scores_table(results).terminal(width)
 
 
 def verdict_lines(results: Results) -> list[str]:
-    return [*answer.terminal_lines(results), *tuned.terminal_lines(results)]
+    """One line per comparison, after a headline where there are several; then one per tuned
+    setting and per arm that was checked to be the same function as its reference."""
+    report = Report(results)
+    comparisons = report.judgement.comparisons
+    said = [] if len(comparisons) == 1 else [answer(report).headline]
+    said += _aligned([_cells(report, found) for found in comparisons])
+    return said + _tuned_lines(report) + _sanity_lines(results)
 
 
 def finding_lines(results: Results) -> list[str]:
-    found = data_findings(results)
-    return [] if found is None else found.sentences()
+    """One line per finding of the data check that is not fine, and one per warning."""
+    report = Report(results)
+    found = report.findings.troubles if report.findings is not None else ()
+    return [
+        *(f"{finding.level.capitalize()}: {finding.sentence}" for finding in found),
+        *(f"Warning: {said}" for said in warnings(report, data=False)),
+    ]
+
+
+def _cells(report: Report, found: PairedComparison) -> tuple[str, ...]:
+    """Arm, verdict, difference, and what would decide it or what is missing."""
+    alone = len(report.judgement.comparisons) == 1
+    arm = f"{found.arm} against {found.reference}" if alone else found.arm
+    if found.difference is None:
+        return arm, label(found), "", _lost(report, found) or "no seed that both completed"
+    digits = places(found.interval)
+    size = signed(found.difference.mean, digits)
+    if found.interval is None:
+        return arm, label(found), size, _lost(report, found) or "a single seed could be chance"
+    between = f"{size} {bracket(found.interval, digits)}"
+    return (
+        arm,
+        label(found),
+        between,
+        ", ".join(filter(None, (_needed(found), _lost(report, found)))),
+    )
+
+
+def _needed(found: PairedComparison) -> str:
+    """How many seeds would decide an inconclusive comparison."""
+    if found.withheld or found.verdict is not Verdict.INCONCLUSIVE:
+        return ""
+    assert found.difference is not None
+    seeds, (low, high) = len(found.difference.seeds), needed(found)
+    if low is None:
+        return f"needs {seeds_range((low, high))} seeds"
+    if low > seeds:
+        span = seeds_range((low, high))
+        return f"needs {span} seeds" if low == high else f"needs about {span} seeds"
+    if high is not None and high <= seeds:
+        return "needs a few more seeds"
+    return f"needs up to {'more than 10,000' if high is None else f'{high:,}'} seeds"
+
+
+def _lost(report: Report, found: PairedComparison) -> str:
+    """Which runs are missing."""
+    asked = len(report.judgement.seeds)
+    parts = []
+    for name, lost in zip((found.arm, found.reference), found.lost, strict=True):
+        if lost:
+            many = f"all {counted(asked, 'run')}" if len(lost) == asked else (
+                f"{len(lost)} of {counted(asked, 'run')}"
+            )  # fmt: skip
+            parts.append(f"{many} of {name} diverged")
+    return listed(parts)
+
+
+def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Rows of cells with their columns below each other."""
+    if not rows:
+        return []
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        _GAP.join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def _tuned_lines(report: Report) -> list[str]:
+    said = []
+    for tuning in report.tunings:
+        chosen = listed([f"{choice.arm} {value(choice.value)}" for choice in tuning.choices])
+        said.append(f"Tuned {title(tuning)}: {chosen}. {changes(report, tuning)}")
+    return said
+
+
+def _sanity_lines(results: Results) -> list[str]:
+    endings = {
+        "noise": "are the same function: noise, not a bug.",
+        "bug": "are not the same function: a bug, not noise.",
+        "undecided": "could not be checked to be the same function.",
+    }
+    return [
+        f"{found.arm} and {found.reference} {endings[found.outcome]}"
+        for found in conclusions(results)
+    ]
+
+
+__all__ = ["finding_lines", "table", "verdict_lines"]

@@ -3,9 +3,9 @@
 ``results.statistics`` says what they support. Nothing here needs torch.
 """
 
-from .curves import CurveReading, read_curves
 from .predictions import Answers, HardImage, answers, class_f1, confusion, hardest
 from .reading import Results, Run, Spread, read_results, read_run, write_results_csv
+from .trends import CurveReading, read_curves
 from .tuning import Tuning, read_tunings
 
 __all__ = [

@@ -17,13 +17,13 @@ from .reading import Results, Spread, check_split
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """The runs of a study whose predictions of a split can be laid side by side.
+    """The runs of a study whose predictions of a split can be compared image by image.
 
     Attributes:
         classes: names of the classes, in the order of the labels.
-        of_arm: arm to its runs' predictions by seed; empty for an arm without any. All hold the
-            same images in the same order.
-        left_out: a sentence for every complete run that is not among them, with the reason.
+        of_arm: arm to its runs' predictions by seed; empty for an arm without any. All contain
+            the same images in the same order.
+        left_out: a sentence for every complete run that is missing here, with the reason.
     """
 
     classes: tuple[str, ...]
@@ -38,12 +38,12 @@ class Answers:
 
 @dataclass(frozen=True)
 class Mistakes:
-    """What the runs of one arm made of an image.
+    """How the runs of one arm classified an image.
 
     Attributes:
-        wrong: how many of them took it for another class.
+        wrong: how many of them mistook it for another class.
         runs: how many there are.
-        taken_for: the class they most often took it for, its index; among equals the one with the
+        taken_for: index of the class they most often mistook it for; among equals the one with the
             higher mean probability. None where none was wrong.
     """
 
@@ -59,10 +59,10 @@ class HardImage:
     Attributes:
         name: path of the image inside the source.
         label: index of the true class.
-        share: of the runs that get it wrong, each arm weighing alike.
-        probability: mean probability of the true class, each arm weighing alike.
-        taken_for: every wrong class that runs took it for, with how many did, most first.
-        arms: what each arm made of it.
+        share: of the runs that get it wrong, with the same weight for each arm.
+        probability: mean probability of the true class, with the same weight for each arm.
+        taken_for: every class that runs mistook it for, with how many did, most first.
+        arms: how each arm classified it.
     """
 
     name: str
@@ -84,10 +84,10 @@ class HardImage:
 
 
 def answers(results: Results, split: str = "test") -> Answers:
-    """The predictions of all complete runs for a split, those that fit together.
+    """The predictions of all complete runs for a split, as far as they can be compared.
 
-    A run is left out, and that is said, where its predictions are missing, cannot be read, or are
-    of other images, labels or classes than those of the first run.
+    A run is left out, with a reason, if its predictions are missing, cannot be read, or are of
+    other images, labels or classes than those of the first run.
 
     Raises:
         InputError: there is no such split.
@@ -107,7 +107,7 @@ def _answers(results: Results, split: str) -> Answers:
         try:
             own = run.predictions(split)
         except InputError as error:
-            left_out.append(f"{run.arm}, seed {run.seed}: {error}.")
+            left_out.append(f"{run.arm}, seed {run.seed}: {str(error).rstrip('.')}.")
             continue
         classes = len(named) or (first or own).probabilities.shape[1]
         if own.probabilities.shape[1] != classes:
@@ -129,7 +129,7 @@ def _answers(results: Results, split: str) -> Answers:
 def confusion(results: Results, arm: str, split: str = "test") -> npt.NDArray[np.int64]:
     """Confusion matrix of an arm: (K, K), rows the true class, columns the predicted one.
 
-    Counts are summed over the arm's seeds, so that every image counts once a run. All zero where
+    Counts are summed over the arm's seeds, so that every image counts once per run. All zero where
     no run of the arm has predictions.
 
     Raises:
@@ -168,9 +168,10 @@ def class_f1(results: Results, arm: str, split: str = "test") -> list[Spread | N
 def hardest(results: Results, split: str = "test", count: int = 24) -> list[HardImage]:
     """The images that most arms get wrong, at most ``count`` of them.
 
-    Ordered by the share of runs that get an image wrong, where each arm weighs alike however many
-    seeds it has; then by the mean probability of the true class, the lowest first; then by name.
-    Images that no run gets wrong are not among them.
+    Ordered by the share of runs that get an image wrong, where each arm has the same weight
+    however many seeds it has; then by the mean probability of the true class, the lowest first;
+    then by name.
+    Images that no run gets wrong are left out.
 
     Raises:
         InputError: there is no such split.
@@ -204,7 +205,7 @@ def _of_arm(
 ) -> tuple[Answers, Mapping[int, SplitPredictions]]:
     found = answers(results, split)
     if arm not in found.of_arm:
-        raise InputError(f"the study has no arm {arm!r}; it has {', '.join(results.arms)}")
+        raise InputError(f"The study has no arm {arm!r}. Its arms are {', '.join(results.arms)}.")
     return found, found.of_arm[arm]
 
 

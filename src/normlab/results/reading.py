@@ -38,7 +38,7 @@ class Run:
 
     Attributes:
         arm, seed: which run.
-        folder: where it lies.
+        folder: where it is.
         record: its run.json.
         history: rows of history.csv, numbers as numbers.
         features: rows of features.csv, if the run recorded them.
@@ -124,7 +124,7 @@ class Results:
         return {}
 
     def once(self, name: Hashable, make: Callable[[], T]) -> T:
-        """What was made from these results under this name; made when first asked for."""
+        """What was derived from these results under this name; derived on first use."""
         if name not in self._made:
             self._made[name] = make()
         made: T = self._made[name]
@@ -150,7 +150,7 @@ class Results:
 
     @cached_property
     def rows(self) -> list[dict[str, Any]]:
-        """Rows of results.csv: one a run and split, metrics empty where a run has none."""
+        """Rows of results.csv: one per run and split, metrics empty where a run has none."""
         return [
             {
                 "arm": run.arm,
@@ -165,9 +165,9 @@ class Results:
 
 
 def check_split(split: str) -> None:
-    """Refuse a split that there is not."""
+    """Refuse a split that does not exist."""
     if split not in SPLITS:
-        raise InputError(f"there is no split {split!r}; the splits are {', '.join(SPLITS)}")
+        raise InputError(f"{split!r} is not a split. The splits are {', '.join(SPLITS)}.")
 
 
 def read_results(folder: str | Path) -> Results:
@@ -183,7 +183,7 @@ def read_results(folder: str | Path) -> Results:
               for seed in question["seeds"]]  # fmt: skip
     runs = tuple(_run(arm, seed, where) for arm, seed, where in places if is_run(where))
     if not any(run.status != INTERRUPTED for run in runs):
-        raise InputError(f"no run of {folder} has ended yet; run the study first")
+        raise InputError(f"No run of {folder} has ended yet. Run the study first.")
     checks = (read_same_function(folder, arm) for arm in arms)
     found = tuple(check for check in checks if check is not None)
     return Results(folder, question, read_data(folder), arms, runs, found)

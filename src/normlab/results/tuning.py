@@ -39,7 +39,7 @@ class Tuning:
 
     @property
     def values(self) -> tuple[Any, ...]:
-        """The grid as it became."""
+        """The final grid."""
         return self.record.values
 
     @property
@@ -69,7 +69,7 @@ class Tuning:
 
 
 def read_tunings(results: Results) -> tuple[Tuning, ...]:
-    """Every tuned setting of a study, in the order of their names; those still under way are left
+    """Every tuned setting of a study, in the order of their names; unfinished ones are left
     out.
 
     Raises:

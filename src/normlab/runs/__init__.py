@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..lazy import names_of
 from .config import FIELDS, RunConfig, check_fields
-from .identity import RECIPE, identity, is_other_code, is_same_run
+from .identities import RECIPE, identity, is_other_code, is_same_run
 from .layout import (
     CHECKPOINT,
     MODEL,

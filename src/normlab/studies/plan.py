@@ -163,9 +163,9 @@ def _arms(
     arms = {}
     for norm, *values in itertools.product(norms, *others.values()):
         point = dict(zip(others, values, strict=True))
-        # An arm is named by what varies.
-        name = ",".join([norm, *(f"{key}={value}" for key, value in point.items())])
-        arms[name] = RunConfig.from_dict({**shared, "norm": norm, **point})
+        config = RunConfig.from_dict({**shared, "norm": norm, **point})
+        # An arm is named by what varies, in the setting's own type: 1 and 1.0 are one rate.
+        arms[",".join([norm, *(f"{key}={getattr(config, key)}" for key in point)])] = config
     return arms
 
 

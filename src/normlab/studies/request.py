@@ -117,11 +117,10 @@ class Request:
         return cls(
             what=what,
             **{name: value for name, value in given.items() if name in REQUEST_FIELDS},
-            data={name: value for name, value in given.items() if name in DATA_FIELDS},
+            data={name: given[name] for name in DATA_FIELDS if name in given},
+            # In the order of their declaration, which names the arms of a grid.
             settings={
-                name: value
-                for name, value in given.items()
-                if name in FIELDS and name not in REQUEST_FIELDS
+                name: given[name] for name in FIELDS if name in given and name not in REQUEST_FIELDS
             },
         )
 

@@ -84,16 +84,18 @@ def carry_out(
             parallel = joblib.Parallel(
                 n_jobs=workers, backend="loky", return_as="generator_unordered", batch_size=1
             )
-            here = Path.cwd()  # workers live on, and may have been started in another folder
+            here = Path.cwd()
             # Checks first: one takes longer than a short run, and would be waited for at the end.
             tasks = itertools.chain(
                 (
-                    joblib.delayed(_check_one)(check, data, here / study.folder, notes, os.getpid())
+                    joblib.delayed(_check_one)(
+                        check, data, here / study.folder, notes, os.getpid(), here
+                    )
                     for check in checks
                 ),
                 (
                     joblib.delayed(_carry_out_one)(
-                        arm, config, data, here / folder, notes, os.getpid(), workers, trials
+                        arm, config, data, here / folder, notes, os.getpid(), here, workers, trials
                     )
                     for arm, config, folder in pending
                 ),
@@ -134,11 +136,12 @@ def _carry_out_one(
     folder: Path,
     notes: Path,
     parent: int,
+    here: Path,
     workers: int,
     trial: bool,
 ) -> tuple[str, RunConfig, dict[str, Any] | str]:
     """In the worker (or here, with one). What a person can put right comes back as text."""
-    _settle(parent)
+    _settle(parent, here)
     with noting(notes, arm, config.seed) as tell:
         try:
             record = train(config, data, folder, tell, side_by_side=workers, trial=trial)
@@ -150,10 +153,10 @@ def _carry_out_one(
 
 
 def _check_one(
-    check: _Check, data: DataSet, study: Path, notes: Path, parent: int
+    check: _Check, data: DataSet, study: Path, notes: Path, parent: int, here: Path
 ) -> tuple[str, RunConfig, str | None]:
     """Likewise for a check, which has no record."""
-    _settle(parent)
+    _settle(parent, here)
     _, config = check.reference
     with noting(notes, check.title, config.seed) as tell:
         try:
@@ -171,10 +174,12 @@ def _check_one(
     return check.title, config, None
 
 
-def _settle(parent: int) -> None:
+def _settle(parent: int, here: Path) -> None:
     if os.getpid() != parent:
         # Ctrl-C reaches the whole group; the parent alone decides what it means.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # Processes live on and may have started in another folder; layers are found from this one.
+        os.chdir(here)
     keep_memory()
 
 

@@ -1,4 +1,4 @@
-"""Checking the data: the whole check with its page, and the cheap part that a study makes."""
+"""Checking the data: the full check with its page, and the quick part that every study runs."""
 
 from __future__ import annotations
 
@@ -9,12 +9,18 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
-from ..checks.check import FORMAT, METHOD, check, quick_check
-from ..checks.copies.clean import clean_split
-from ..checks.copies.exact import exact_copies
-from ..checks.copies.groups import copies, known_groups
-from ..checks.copies.near import near_copies
-from ..checks.image_set import subject
+from ..checks import (
+    FORMAT,
+    NEAR,
+    clean_part,
+    clean_split,
+    find_copies,
+    full_check,
+    quick_check,
+    quick_name,
+    read_image_set,
+    render,
+)
 from ..data import DataConfig, DataSet
 from ..data.cache import Progress as DataProgress
 from ..data.cache_files import cache_folder
@@ -22,7 +28,7 @@ from ..errors import InputError
 from ..files import read_json, write_json, write_text
 from ..pages.findings import Finding, Level, worst
 
-RECORD, PAGE, PAIRS = "data.json", "index.html", "pairs.csv"
+RECORD, PAGE = "data.json", "index.html"
 
 
 @dataclass(frozen=True)
@@ -30,11 +36,11 @@ class DataReport:
     """What ``check_data`` returns.
 
     Attributes:
-        folder: holds everything.
-        page: ``index.html``, one offline page.
+        folder: contains everything.
+        page: ``index.html``, one page that works offline.
         record: ``data.json``.
         findings: every finding, in the order of the checks.
-        split: the split file, if one was asked for.
+        split: the split file, if one was requested.
         split_notes: what moved.
     """
 
@@ -70,12 +76,12 @@ def check_data(
     Args:
         data: ``"digits"`` or a folder.
         image_size: side of the images in pixels, as the network will see them.
-        split: a split file to check in place of the source's own splits.
+        split: a split file to check instead of the source's own splits.
         write_split: where to write a clean split.
         test: what the clean split does with the test split, see
-            :func:`normlab.checks.copies.clean.clean_split`.
-        drop_conflicts: leave images that stand under two labels out of the clean split.
-        split_seed: the seed of the clean split, and of splits that the source lacks.
+            :func:`normlab.checks.clean_split`.
+        drop_conflicts: omit images with two labels from the clean split.
+        split_seed: seed of the clean split, and of splits that the source lacks.
         out: the folder of the report; by default a dated one under ``checks/``.
         workers: processes that decode.
         command: how to repeat it, for the report.
@@ -84,14 +90,14 @@ def check_data(
     Raises:
         InputError: bad input, with what to do about it.
     """
-    from ..checks.page import page
-
     if test not in ("auto", "keep", "redraw"):
-        raise InputError(f"test must be auto, keep or redraw, got {test!r}")
+        raise InputError(f"test must be auto, keep or redraw, not {test!r}.")
     if write_split is None and (test != "auto" or drop_conflicts):
-        raise InputError("--test and --drop-conflicts belong to a written split: add --write-split")
+        raise InputError(
+            "--test and --drop-conflicts only apply to a written split: add --write-split."
+        )
     if write_split is not None and Path(write_split).is_dir():
-        raise InputError(f"{write_split} is a folder; name a file with --write-split")
+        raise InputError(f"{write_split} is a folder. Give --write-split a file.")
     config = DataConfig(
         source=data,
         image_size=image_size,
@@ -101,19 +107,20 @@ def check_data(
     )
     folder = Path(out) if out is not None else _default_folder(config)
     _check_target(folder)
-    whole = subject(config, progress=progress, workers=workers)
-    found = check(whole, progress=progress)
-    clean = None
+    image_set = read_image_set(config, progress=progress, workers=workers)
+    found = full_check(image_set, progress=progress)
+    copies, clean = found.of(NEAR), None
     if write_split is not None:
-        clean = clean_split(found.copies, seed=split_seed, test=test, drop_conflicts=drop_conflicts)
+        clean = clean_split(copies, seed=split_seed, test=test, drop_conflicts=drop_conflicts)
         clean.file().write(Path(write_split))
     words = command or shlex.join(["normlab", "check-data", data])
     record = {**found.describe(), "command": words}
     if clean is not None:
         record["split"] = {"file": str(write_split), **clean.describe()}
     write_json(folder / RECORD, record)
-    write_text(folder / PAIRS, page.pairs_csv(found))
-    write_text(folder / PAGE, page.render(found, split=clean, command=words))
+    for table in (table for part in found.parts for table in part.tables):
+        write_text(folder / table.name, table.text)
+    write_text(folder / PAGE, render(found, more=[clean_part(copies, clean)], command=words))
     return DataReport(
         folder,
         folder / PAGE,
@@ -127,19 +134,18 @@ def check_data(
 def with_clean_split(
     config: DataConfig, *, progress: DataProgress | None = None, workers: int | None = None
 ) -> DataConfig:
-    """The same data with a clean split, whose file lies in the cache.
+    """The same data with a clean split, whose file is in the cache.
 
     Copies are searched for at the source's own image size, whatever size the network sees: small
-    images would hide copies, and make others look like some.
+    images hide copies, and make different images look like copies.
 
     Raises:
         InputError: the source cannot be used, or a class would be missing from a split.
     """
     own = replace(config, split=None, image_size=None)
-    whole = subject(own, progress=progress, workers=workers)
-    near = near_copies(whole, progress=progress)
-    clean = clean_split(copies(whole, exact_copies(whole), near), seed=config.split_seed)
-    place = cache_folder("splits") / f"{whole.data.fingerprint}-{config.split_seed}.json"
+    image_set = read_image_set(own, progress=progress, workers=workers)
+    clean = clean_split(find_copies(image_set, progress=progress), seed=config.split_seed)
+    place = cache_folder("splits") / f"{image_set.data.fingerprint}-{config.split_seed}.json"
     clean.file().write(place)
     return replace(config, split=str(place))
 
@@ -147,14 +153,12 @@ def with_clean_split(
 def known_findings(
     config: DataConfig, data: DataSet, *, progress: DataProgress | None = None
 ) -> list[dict[str, str]]:
-    """What can be said in seconds of the images a study uses; kept in the cache."""
-    whole = subject(config, data=data, progress=progress)
-    group = known_groups(whole)
-    grouped = "full" if group is not None else "quick"
-    place = cache_folder("checks") / f"{data.fingerprint}-{METHOD}-{grouped}.json"
+    """What can be said within seconds about the images a study uses; kept in the cache."""
+    image_set = read_image_set(config, data=data, progress=progress)
+    place = cache_folder("checks") / f"{quick_name(image_set)}.json"
     with suppress(InputError, KeyError, TypeError, ValueError):
         return [Finding.read(found).describe() for found in read_json(place)]
-    found = [finding.describe() for finding in quick_check(whole, group)]
+    found = [finding.describe() for finding in quick_check(image_set)]
     with suppress(InputError, OSError):
         write_json(place, found)
     return found
@@ -166,7 +170,7 @@ def _default_folder(config: DataConfig) -> Path:
 
 
 def _check_target(folder: Path) -> None:
-    """Fail before any work where the report cannot be written."""
+    """Fail before any work if the report cannot be written."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     known: Any = None
@@ -174,5 +178,6 @@ def _check_target(folder: Path) -> None:
         known = read_json(folder / RECORD)
     if not (isinstance(known, dict) and known.get("format") == FORMAT):
         raise InputError(
-            f"{folder} is there already and holds no data check; choose another folder with --out"
+            f"{folder} already exists and does not contain a data check. Choose another folder "
+            "with --out."
         )

@@ -11,7 +11,7 @@ from typing import Any
 from ..data import DataSet, load
 from ..errors import InputError
 from ..pages.words import counted, listed
-from ..report import ReportFiles, tables, write_report
+from ..report import ReportFiles, scores_table, write_report
 from ..results import Results, hardest, read_results
 from ..results.statistics import judge
 from ..runs.pictures import write_pictures
@@ -51,10 +51,10 @@ class Comparison:
     runs_made: int
 
     def _repr_html_(self) -> str:
-        return tables.html_table(self.results)
+        return str(scores_table(self.results).html("results"))
 
     def __str__(self) -> str:
-        return tables.markdown_table(self.results)
+        return scores_table(self.results).markdown()
 
 
 def compare(

@@ -1,4 +1,4 @@
-"""Explaining: find the runs, load their data, choose images, write the gallery."""
+"""Explaining: find the runs, load their data, select images, write the gallery."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from ..data import DataSet, DeviceSplit, load
 from ..errors import InputError, did_you_mean
-from ..explain.choice import choose
 from ..explain.exhibit import ExplainedModel
 from ..explain.gallery import check_target, write_gallery
+from ..explain.selection import choose
 from ..models import ModelInfo, load_info, load_model
 from ..results import Results, read_results
 from ..runs import (
@@ -38,11 +38,11 @@ class Explanation:
     """What :func:`explain` made.
 
     Attributes:
-        folder: holds everything.
+        folder: contains everything.
         page: one offline page.
         contact_sheet: all images and maps in one PNG file.
-        chosen: JSON: which images, by which rule, method, site and units.
-        notes: plain sentences: what was left out, where there were fewer images than asked.
+        chosen: JSON: the images, the rule that selected them, method, site and units.
+        notes: plain sentences: what was left out, which classes have fewer images than asked.
     """
 
     folder: Path
@@ -80,30 +80,30 @@ def explain(
 ) -> Explanation:
     """Show on real images what a model looks at, or the models of a study side by side.
 
-    Which images is decided by a rule (:data:`normlab.explain.choice.RULE`); in a study by the
-    first arm, so that all arms show the same ones.
+    The images are selected by a rule (:data:`normlab.explain.selection.RULE`). In a study the
+    first arm selects them, and all arms show the same ones.
 
     Args:
-        run: a run's folder, or a study's.
-        data: ``"digits"`` or a folder, in place of the run's own data. Where its images are not
-            those of the run, the models are run over them.
-        split: of which the images are.
-        classes: names of the classes to show; None takes all.
-        right: at most so many images of a class that the model gets right.
-        wrong: likewise wrong.
+        run: the folder of a run or a study.
+        data: ``"digits"`` or a folder, in place of the run's own data. The models predict its
+            images again if they are not those of the run.
+        split: the split that the images are from.
+        classes: names of the classes to show; None shows all.
+        right: at most this many images per class that the model gets right.
+        wrong: at most this many that it gets wrong.
         method: one of :data:`normlab.explain.METHODS`.
         site: ``"last"``, ``"mean"`` (over the ReLU outputs of the last stage) or a module's path.
         out: the gallery's folder; by default ``explain`` in the folder of the run or study. An
             earlier gallery there is replaced.
-        arms: of a study, the arms to show; None takes all that are complete.
-        seed: of a study, the seed; None takes the first for which the arms are complete.
+        arms: for a study, the arms to show; None shows all that are complete.
+        seed: for a study, the seed; None uses the first for which the arms are complete.
         faithfulness: also measure deletion and insertion curves.
         randomization: also randomize the first model's layers from the top.
-        progress: called with a stage, and how many of how many are done.
+        progress: called with a stage, the number done and the total.
 
     Raises:
-        InputError: no complete run there, data that has vanished or changed or does not fit the
-            model, unknown names, or a folder that holds something else.
+        InputError: no complete run there, data that is gone, has changed or does not fit the
+            model, unknown names, or a folder that contains something else.
     """
     where = Path(run)
     sources, notes = _find(where, arms, seed)
@@ -113,34 +113,34 @@ def explain(
     dataset = _load(sources, infos, data, progress)
     if split not in dataset.splits:
         raise InputError(
-            f"there is no split {split!r}{did_you_mean(split, dataset.splits)}; "
-            f"splits are {', '.join(dataset.splits)}"
+            f"There is no split {split!r}{did_you_mean(split, dataset.splits)}. "
+            f"The splits are {', '.join(dataset.splits)}."
         )
     same = all(_fingerprint(source) == dataset.fingerprint for source in sources)
     if not same:
         notes.append(
-            f"The images are not those of the run: {dataset.source}. The models were run over "
-            "them; mean and deviation of the pixels are those of the run."
+            f"The images are from {dataset.source}, not from the run's data. The models predicted "
+            "them for this page. Pixels are normalized by the mean and deviation of the run."
         )
-    subjects = [
-        _subject(source, info, dataset, split, same)
+    models = [
+        _explained_model(source, info, dataset, split, same)
         for source, info in zip(sources, infos, strict=True)
     ]
     part = dataset.splits[split]
-    choice = choose(
-        part.names.tolist(), part.labels, subjects[0].probabilities, dataset.classes,
+    selection = choose(
+        part.names.tolist(), part.labels, models[0].probabilities, dataset.classes,
         classes, right, wrong,
     )  # fmt: skip
-    several = len(subjects) > 1
+    several = len(models) > 1
     gallery = write_gallery(
         folder,
-        subjects,
+        models,
         dataset,
         split,
-        choice,
+        selection,
         method=method,
         site=site,
-        title=f"What {f'{len(subjects)} models look' if several else f'{infos[0].norm} looks'} at "
+        title=f"What {f'{len(models)} models look' if several else f'{infos[0].norm} looks'} at "
         f"in {dataset.name}",
         record={
             "run": str(where),
@@ -160,32 +160,32 @@ def explain(
 def _find(
     where: Path, arms: Sequence[str] | None, seed: int | None
 ) -> tuple[list[_Source], list[str]]:
-    """The runs that a folder stands for, and what has to be said about which."""
+    """The runs that a folder stands for, and notes on which were taken."""
     if not where.is_dir():
         what = "is a file" if where.exists() else "does not exist"
-        raise InputError(f"{where} {what}; give a run's folder or a study's")
+        raise InputError(f"{where} {what}. Give the folder of a run or a study.")
     if is_study(where):
         return _of_study(read_results(where), arms, seed)
     if not is_run(where):
         raise InputError(
-            f"{where} contains neither a run (no {RECORD}) nor a study (no {STUDY}); give "
-            "STUDY/runs/ARM/seed-K, the --out of normlab train, or a study's folder"
+            f"{where} contains neither a run (no {RECORD}) nor a study (no {STUDY}). Give "
+            "STUDY/runs/ARM/seed-K, the --out of normlab train, or the folder of a study."
         )
     for option, value in (("arms", arms), ("seed", seed)):
         if value is not None:
-            raise InputError(f"{option} goes with a study's folder; {where} is a single run")
+            raise InputError(f"{option} applies to a study, but {where} is a single run.")
     record = read_record(where)
     if not isinstance(record.get("data"), dict) or "config" not in record["data"]:
-        raise InputError(f"{where / RECORD} does not say which data was used; make the run again")
+        raise InputError(f"{where / RECORD} does not say which data was used. Repeat the run.")
     if record["status"] != COMPLETE:
-        raise InputError(f"{where} cannot be explained: {_unfinished(record['status'])}")
+        raise InputError(f"{where} cannot be explained: {_unfinished(record['status'])}.")
     return [_Source(str(record["config"]["norm"]), where, record)], []
 
 
 def _unfinished(status: str) -> str:
     if status == INTERRUPTED:
-        return "the run has not ended; start it again with the same command and let it finish"
-    return f"the run {status} and left no model"
+        return "the run has not finished. Resume it with the same command"
+    return f"the run {status} and has no model"
 
 
 def _of_study(
@@ -193,24 +193,24 @@ def _of_study(
 ) -> tuple[list[_Source], list[str]]:
     if arms is not None:
         if not arms:
-            raise InputError("arms is empty; name at least one arm of the study")
+            raise InputError("arms is empty. Name at least one arm of the study.")
         for arm in arms:
             if arm not in results.arms:
                 raise InputError(
-                    f"{results.folder} has no arm {arm!r}{did_you_mean(arm, results.arms)}; "
-                    f"arms are {', '.join(results.arms)}"
+                    f"{results.folder} has no arm {arm!r}{did_you_mean(arm, results.arms)}. "
+                    f"The arms are {', '.join(results.arms)}."
                 )
         if len(set(arms)) < len(arms):
-            raise InputError(f"an arm is named twice in {', '.join(arms)}")
+            raise InputError(f"An arm is named twice in {', '.join(arms)}.")
     wanted = tuple(arms or results.arms)
     complete = {(run.arm, run.seed): run for run in results.runs if run.complete}
     seeds = [int(known) for known in results.question["seeds"]]
     if seed is not None and seed not in seeds:
         raise InputError(
-            f"{results.folder} has no seed {seed}; seeds are {', '.join(map(str, seeds))}"
+            f"{results.folder} has no seed {seed}. The seeds are {', '.join(map(str, seeds))}."
         )
     asked = seeds if seed is None else [seed]
-    # The first seed that has the most: all arms, where any has.
+    # The first seed with the most complete arms.
     best = max(asked, key=lambda one: sum((arm, one) in complete for arm in wanted))
     missing = [arm for arm in wanted if (arm, best) not in complete]
     if len(missing) == len(wanted) or (arms is not None and missing):
@@ -218,15 +218,15 @@ def _of_study(
         said = "; ".join(
             f"{arm} seed {best}: {status.get((arm, best), 'not run yet')}" for arm in missing
         )
-        raise InputError(f"{results.folder} has no complete run to explain for {said}")
+        raise InputError(f"{results.folder} has no complete run to explain for {said}.")
     shown = [arm for arm in wanted if arm not in missing]
     notes = []
     if len(shown) > 1:
         notes.append(
-            f"All arms show the same images, chosen by {shown[0]}. Every model is of seed {best}."
+            f"All arms show the same images, selected by {shown[0]}. All models have seed {best}."
         )
     if missing:
-        notes.append(f"Left out, since seed {best} has no complete run: {', '.join(missing)}.")
+        notes.append(f"No complete run with seed {best}, so not shown: {', '.join(missing)}.")
     runs = [complete[arm, best] for arm in shown]
     return [_Source(run.arm, run.folder, run.record) for run in runs], notes
 
@@ -249,27 +249,27 @@ def _load(
             dataset = load(config, progress=progress)
         except InputError as error:
             raise InputError(
-                f"the data of {first.folder} cannot be loaded: {error} "
-                "If it lies elsewhere now, name the place with --data"
+                f"The data of {first.folder} cannot be loaded: {error} "
+                "If it has moved, give its new place with --data."
             ) from error
         for source in sources:
             if _fingerprint(source) != dataset.fingerprint:
                 raise InputError(
-                    f"the data of {source.folder} has changed since the run: {dataset.source} has "
-                    "other images, labels or splits now. If the old data lies elsewhere, name the "
-                    "place with --data; to look at what is there now, name that with --data"
+                    f"The data of {source.folder} has changed since the run: {dataset.source} now "
+                    "has other images, labels or splits. If the old data is elsewhere, give its "
+                    "place with --data. To use what is there now, give that with --data."
                 )
         return dataset
     dataset = load(replace(config, source=other, image_size=info.image_size), progress=progress)
     if dataset.classes != info.classes:
         raise InputError(
-            f"the classes of {other} are not the model's: {_differences(info, dataset)}"
+            f"The classes of {other} are not the model's: {_differences(info, dataset)}."
         )
     for one in infos:
         if (one.in_channels, one.image_size) != (dataset.channels, dataset.image_size):
             raise InputError(
-                f"{other} has {dataset.channels} colour channels, the model takes "
-                f"{one.in_channels} at {one.image_size} pixels; give images of the same kind"
+                f"{other} has {dataset.channels} color channels, but the model takes "
+                f"{one.in_channels} at {one.image_size} pixels. Give images of the same kind."
             )
     return replace(dataset, mean=info.mean, std=info.std)
 
@@ -282,10 +282,10 @@ def _differences(info: ModelInfo, dataset: DataSet) -> str:
         for words, names in (("it lacks", missing), ("the model does not know", new))
         if names
     ]
-    return "; ".join(said) or f"they stand in another order, {', '.join(dataset.classes)}"
+    return "; ".join(said) or f"they are in a different order, {', '.join(dataset.classes)}"
 
 
-def _subject(
+def _explained_model(
     source: _Source, info: ModelInfo, data: DataSet, split: str, same: bool
 ) -> ExplainedModel:
     model = load_model(source.folder)
@@ -314,6 +314,6 @@ def _predictions(folder: Path, data: DataSet, split: str) -> npt.NDArray[np.floa
     found = read_predictions(folder, split)
     if not np.array_equal(found.images, data.splits[split].names):
         raise InputError(
-            f"the predictions in {folder} are not of the images of its data; make the run again"
+            f"The predictions in {folder} are not for the images of its data. Repeat the run."
         )
     return found.probabilities

@@ -1,4 +1,4 @@
-"""Handing a trained model on as an ONNX file."""
+"""Exporting a trained model as an ONNX file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..models import ModelInfo
 
 PROOF_IMAGES = 64
-"""At most so many images are compared."""
+"""At most this many images are compared."""
 
 
 def export(
@@ -27,21 +27,21 @@ def export(
     onnx: str | Path | None = None,
     images: Sequence[str] | None = None,
 ) -> ExportReport:
-    """Write a run's model as an ONNX file that takes uint8 pixels, proven on real images.
+    """Write a run's model as an ONNX file that takes uint8 pixels, checked on real images.
 
-    What the file takes and gives, and what "proven" means: ``normlab.conversion.export_onnx``. The
-    file's metadata says how an image becomes a square of pixels (``resize_rule``).
+    See ``normlab.conversion.export_onnx`` for the file's input and output and for the check. The
+    file's metadata says how an image is resized to a square of pixels (``resize_rule``).
 
     Args:
         run: a run's folder, or any folder with ``model.json`` and ``weights.safetensors``.
         onnx: the file; by default ``model.onnx`` in the run's folder.
-        images: images to prove it with: files, folders and patterns as in ``predict``. By
-            default the first test images of the data the run was trained on. Of either, the
-            first :data:`PROOF_IMAGES`.
+        images: images to check it on: files, folders and patterns as in ``predict``. By default
+            the test images of the data the run was trained on. At most :data:`PROOF_IMAGES` are
+            used.
 
     Raises:
-        InputError: no model in ``run``, no images to prove the export with, a package is missing,
-            or what ``export_onnx`` refuses.
+        InputError: no model in ``run``, no images to check the export on, a missing package, or
+            an export that ``export_onnx`` refuses.
     """
     from ..conversion import export_onnx
     from ..data.decode import RESIZE_RULE
@@ -69,7 +69,7 @@ def _given_images(images: Sequence[str], info: ModelInfo) -> npt.NDArray[np.uint
         try:
             decoded.append(decode(path, info.image_size, info.in_channels))
         except BadImageError as error:
-            raise InputError(f"{path} {error}; give other images") from error
+            raise InputError(f"{path} {error}. Give other images.") from error
     return np.stack(decoded)
 
 
@@ -78,21 +78,21 @@ def _own_images(folder: Path, info: ModelInfo) -> npt.NDArray[np.uint8]:
     from ..data import load
     from ..studies import recorded_data
 
-    give = "give images to prove the export with"
+    give = "Give images to check the export on."
     if not is_run(folder):
-        raise InputError(f"{folder} does not say which data it was trained on; {give}")
+        raise InputError(f"{folder} does not say which data it was trained on. {give}")
     try:
         asked = read_record(folder)["data"]["config"]
         config = recorded_data(folder, {**asked, "image_size": info.image_size})
     except (KeyError, TypeError) as error:
-        raise InputError(f"{folder} does not say which data it was trained on; {give}") from error
+        raise InputError(f"{folder} does not say which data it was trained on. {give}") from error
     try:
         data = load(config)
     except InputError as error:
-        raise InputError(f"the data of the run cannot be loaded; {give}. {error}") from error
+        raise InputError(f"The data of the run cannot be loaded: {error} {give}") from error
     if data.channels != info.in_channels:
         raise InputError(
-            f"the images of {data.source} now have {data.channels} channels, the model takes "
-            f"{info.in_channels}; {give}"
+            f"The images of {data.source} now have {data.channels} channels, but the model takes "
+            f"{info.in_channels}. {give}"
         )
     return data.splits["test"].images(slice(PROOF_IMAGES))

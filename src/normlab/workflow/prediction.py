@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import glob
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..data.cache import Progress as DataProgress
 from ..errors import InputError
-from ..files import write_with
+from ..files import csv_writer, write_with
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,7 +26,7 @@ class PredictionReport:
     """What :func:`predict` did.
 
     Attributes:
-        rows: rows written, one an image that could be read.
+        rows: number of rows written, one per readable image.
         unreadable: file to the reason why it has no row.
         output: the CSV file.
     """
@@ -46,32 +45,32 @@ def predict(
     batch_size: int = 64,
     progress: DataProgress | None = None,
 ) -> PredictionReport:
-    """Write the class of each image and the probability the model gives it.
+    """Write the predicted class of each image and its probability.
 
-    Images are decoded, cut to the square and normalized as those the model was trained on, and
-    see the model in evaluation mode. It computes in float32, also where it was trained in
-    bfloat16. The CSV file has a row an image, in the order given: ``path`` as given or found,
-    ``class`` by name, ``probability`` = max of softmax(logits), 6 decimals. It is written whole
-    or not at all; where no image can be read it has its header alone.
+    Images are decoded, cropped to a square and normalized as those the model was trained on. The
+    model is in evaluation mode and computes in float32, even if it was trained in bfloat16. The
+    CSV file has one row per image, in the order given: ``path`` as given or found, ``class`` by
+    name, ``probability`` = max of softmax(logits), 6 decimals. It is written completely or not at
+    all. If no image can be read, it only has a header.
 
     Args:
         run: a run's folder, or any folder with ``model.json`` and ``weights.safetensors``.
         images: files, folders and patterns. A folder gives the images at any depth inside it,
-            sorted, leaving out hidden ones and files whose extension is no image's. A pattern
-            (``*``, ``?``, ``[...]``, ``**`` for any depth) gives the images it matches, sorted.
-            A file named twice gives two rows.
+            sorted, without hidden ones and files without an image's extension. A pattern (``*``,
+            ``?``, ``[...]``, ``**`` for any depth) gives the images it matches, sorted. A file
+            named twice gives two rows.
         output: the CSV file.
         device: ``"cpu"``, ``"cuda"`` or ``"auto"``.
-        batch_size: images a forward pass; so many are in memory at once. It does not change
-            the classes.
-        progress: is told stage, images done and images in all.
+        batch_size: images per forward pass, which are in memory at the same time. It does not
+            change the classes.
+        progress: called with a stage, the number of images done and the total.
 
     Raises:
         InputError: no model in ``run``, something in ``images`` that gives no image, or an output
-            that cannot be written; nothing is written then.
+            that cannot be written. Nothing is written then.
     """
     if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
-        raise InputError(f"batch_size must be a whole number of at least 1, got {batch_size!r}")
+        raise InputError(f"batch_size must be a whole number of at least 1, got {batch_size!r}.")
     import torch
 
     from ..data.decode import BadImageError, decode
@@ -82,7 +81,7 @@ def predict(
     model, info = load_model(run).to(device), load_info(Path(run))
     if info.in_channels not in (1, 3):
         raise InputError(
-            f"the model in {run} takes {info.in_channels} channels; image files give 1 or 3"
+            f"The model in {run} takes {info.in_channels} channels, but image files have 1 or 3."
         )
     paths = find_images(images)
     output = Path(output)
@@ -101,15 +100,14 @@ def predict(
                 yield path, decode(path, info.image_size, info.in_channels)
             except UnicodeEncodeError:
                 shown = path.encode("utf-8", "backslashreplace").decode()
-                unreadable[shown] = "has a name that is not valid Unicode; rename it"
+                unreadable[shown] = "has a name that is not valid Unicode: rename it"
             except BadImageError as error:
                 unreadable[path] = str(error)
 
     def write(aside: Path) -> None:
         nonlocal rows
         with aside.open("w", encoding="utf-8", newline="") as opened, torch.inference_mode():
-            table = csv.writer(opened, lineterminator="\n")
-            table.writerow(COLUMNS)
+            table = csv_writer(opened, COLUMNS)
             for start in range(0, len(paths), batch_size):
                 batch = list(decoded(paths[start : start + batch_size]))
                 if batch:
@@ -119,7 +117,8 @@ def predict(
                     for (path, _), p, i in zip(
                         batch, highest.tolist(), index.tolist(), strict=True
                     ):
-                        table.writerow((path, info.classes[i], f"{p:.6f}"))
+                        row = (path, info.classes[i], f"{p:.6f}")
+                        table.writerow(dict(zip(COLUMNS, row, strict=True)))
                     rows += len(batch)
                 if progress:
                     progress(_STAGE, min(start + batch_size, len(paths)), len(paths))
@@ -134,13 +133,13 @@ def find_images(images: Sequence[str]) -> list[str]:
     See :func:`predict` for what each gives.
 
     Raises:
-        InputError: one of them gives no image, or none is given.
+        InputError: one of them gives no image, or nothing is given.
     """
     if isinstance(images, (str, os.PathLike)):
         images = [images]
     asked = [os.fspath(item) for item in images]
     if not asked:
-        raise InputError("no images are given; name files, folders or patterns such as 'in/*.png'")
+        raise InputError("No images given. Give files, folders or patterns such as 'in/*.png'.")
     return [path for item in asked for path in _images_of(item)]
 
 
@@ -149,13 +148,13 @@ def _images_of(item: str) -> list[str]:
     if item and path.is_dir():
         found = sorted(_inside(item), key=lambda name: PurePath(name).parts)
         if not found:
-            raise InputError(f"the folder {item} holds no images, at any depth")
+            raise InputError(f"The folder {item} contains no images, at any depth.")
         return found
     if item and os.path.lexists(item):
         return [item]
     if not glob.has_magic(item):
-        shown = item or "an empty name"
-        raise InputError(f"{shown} does not exist; name a file, a folder or a pattern")
+        what = f"{item} does not exist" if item else "A name is empty"
+        raise InputError(f"{what}. Give a file, a folder or a pattern.")
     # pathlib's own glob cannot take an absolute pattern.
     matched = sorted(
         glob.glob(item, recursive=True),  # noqa: PTH207
@@ -164,11 +163,11 @@ def _images_of(item: str) -> list[str]:
     found = [name for name in matched if _looks_like_image(name) and not Path(name).is_dir()]
     if not found and matched:
         raise InputError(
-            f"the pattern {item} matches no images, only {matched[0]} and its like; "
-            "name the folder itself to take all images inside it"
+            f"The pattern {item} matches no images, only files and folders such as {matched[0]}. "
+            "Give a folder to predict all images inside it."
         )
     if not found:
-        raise InputError(f"the pattern {item} matches nothing")
+        raise InputError(f"The pattern {item} matches nothing.")
     return found
 
 
@@ -177,7 +176,9 @@ def _inside(folder: str) -> Iterator[str]:
     seen: set[tuple[int, int]] = set()
 
     def refuse(error: OSError) -> None:
-        raise InputError(f"the folder {error.filename} cannot be read: {error.strerror}") from error
+        raise InputError(
+            f"The folder {error.filename} cannot be read: {error.strerror}."
+        ) from error
 
     for above, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
         status = Path(above).stat()
@@ -198,8 +199,8 @@ def _looks_like_image(name: str) -> bool:
 
 
 def _check_output(output: Path, paths: Sequence[str]) -> None:
-    """Fail before any work if the file cannot be one, or would replace an image."""
+    """Fail before any work if the file cannot be written, or would replace an image."""
     if output.is_dir():
-        raise InputError(f"{output} is a folder; name a CSV file to write")
+        raise InputError(f"{output} is a folder. Name a CSV file to write.")
     if output.exists() and any(Path(path).exists() and output.samefile(path) for path in paths):
-        raise InputError(f"{output} is one of the images; name another file to write")
+        raise InputError(f"{output} is one of the images. Name another file to write.")

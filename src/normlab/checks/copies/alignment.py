@@ -1,10 +1,10 @@
-"""How one image lies on another, and how well the two then agree.
+"""How to lay one image on another, and how well the two then agree.
 
 First roughly: windows of the one, sampled in polar coordinates, are correlated along the angle with
 the middle of the other and with its mirror image, for all angles at once through the Fourier
 transform. Then finely: the affine map between the two is refined by the inverse compositional
 algorithm (Baker and Matthews 2004, section 3.2), with means and contrasts taken out, so that
-neither brightness nor contrast plays a part. Points are from -1 to 1 across an image.
+neither brightness nor contrast matters. Points are from -1 to 1 across an image.
 """
 
 from __future__ import annotations
@@ -49,15 +49,15 @@ def centre_spectra(images: Tensor) -> Tensor:
 
 
 def rough(images: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
-    """Correlation of each image with k others and how they lie, best over all windows and angles.
+    """Correlation of each image with k others and their maps, best over all windows and angles.
 
     Args:
         images: (n, C, S, S) in opponent colours.
         centres: (n, k, C * rings, waves), the others' :func:`centre_spectra`.
 
     Returns:
-        correlation (n, k) from -1 to 1, and maps (n, k, 2, 3): a point p of the other lies at
-        map @ (p, 1) of the image.
+        correlation (n, k) from -1 to 1, and maps (n, k, 2, 3): a point p of the other is at
+        map @ (p, 1) in the image.
     """
     grids = torch.stack([descriptors.polar_grid(_REACH, scale, x, y) for scale, x, y in _WINDOWS])
     of_windows = _spectra(images, grids)
@@ -117,7 +117,7 @@ def refine(
     dx, dy = known[:, 1] / length, known[:, 2] / length
     steepest = torch.stack([dx * x, dx * y, dx, dy * x, dy * y, dy], 1)
     steepest = steepest - steepest.mean(2, keepdim=True)
-    # What a change of contrast explains is none of the map's.
+    # What a change of contrast explains is not due to the map.
     steepest = steepest - (steepest @ target[..., None]) * target[:, None]
     hessian = steepest @ steepest.transpose(1, 2)
     hessian = hessian + torch.diag_embed(_DAMPING * hessian.diagonal(dim1=1, dim2=2) + 1e-6)
@@ -136,7 +136,7 @@ def refine(
 
 @dataclass(frozen=True)
 class Agreement:
-    """How well pairs agree under their maps, a value a pair.
+    """How well pairs agree under their maps, one value per pair.
 
     Attributes:
         correlation: of the details over all points the two share, from -1 to 1.
@@ -144,7 +144,7 @@ class Agreement:
             that have details, which is what a test of independence would call z (Fisher 1915);
             times the fourth power of the correlation of the broad colours (each channel less its
             mean, all channels by one contrast), so that different colours count against it.
-        shared: share of the other's disc that lies in the image.
+        shared: share of the other's disc that is inside the image.
     """
 
     correlation: Tensor
@@ -163,16 +163,16 @@ class Agreement:
 def agreement(
     details: tuple[Tensor, Tensor], colours: tuple[Tensor, Tensor], maps: Tensor, tiles: int
 ) -> Agreement:
-    """Compare details tile by tile, so that one strong edge does not speak for the whole.
+    """Compare details tile by tile, so that one strong edge does not decide alone.
 
     Only points within the inscribed circle of both images count, so that corners filled by a
-    rotation play no part.
+    rotation do not matter.
 
     Args:
         details: of the image and of the other (n, 1, S, S), see :func:`.thumbnails.band`.
         colours: of both, (n, C, s, s), small.
         maps: (n, 2, 3), from :func:`refine`.
-        tiles: so many across the other image.
+        tiles: how many across the other image.
     """
     image, other = details
     plane, here = _disc(_JUDGED, _JUDGED_REACH, len(image))
@@ -185,7 +185,7 @@ def agreement(
     one, two = _within(one, seen, owner, points), _within(two, seen, owner, points)
     energy_one, energy_two = one.square() @ owner, two.square() @ owner
     each = ((one * two) @ owner) / (energy_one * energy_two).sqrt().clamp(min=1e-6)
-    # A tile without details in both has nothing to say; JPEG's noise is below this.
+    # A tile without details in both says nothing; JPEG's noise is below this.
     floor = points * _DETAIL**2
     counts = (points >= _POINTS) & (energy_one >= floor) & (energy_two >= floor)
     strength = (energy_one * energy_two).sqrt() / points.clamp(min=1)
@@ -240,7 +240,7 @@ def _gradients(images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _at(image: Tensor, maps: Tensor, plane: Tensor) -> tuple[Tensor, Tensor]:
-    """Values (n, P) where the maps send the points, and which of these lie in the image."""
+    """Values (n, P) where the maps send the points, and which of these are in the image."""
     where = (maps @ plane).transpose(1, 2)
     values = F.grid_sample(image, where[:, None], padding_mode="border", align_corners=False)
     return values[:, 0, 0], (where.square().sum(2) <= 1.0).float()

@@ -28,8 +28,8 @@ class CleanSplit:
 
     Attributes:
         copies: the groups.
-        split: (n,) index into ``SPLITS``; -1 is left out.
-        reasons: why rows were left out.
+        split: (n,) index into ``SPLITS``; -1 means left out.
+        reasons: row to the reason why it was left out.
         policy: what was done with the test split, in words.
         seed: of the draw.
     """
@@ -43,15 +43,15 @@ class CleanSplit:
     @property
     def moved(self) -> Rows:
         """Rows that are in another split than before, or in none."""
-        return np.flatnonzero(self.split != self.copies.subject.split)
+        return np.flatnonzero(self.split != self.copies.image_set.split)
 
     def sentences(self) -> list[str]:
         """What moved, in words."""
-        subject = self.copies.subject
+        image_set = self.copies.image_set
         moves = Counter(
-            (int(subject.split[row]), int(self.split[row])) for row in self.moved.tolist()
+            (int(image_set.split[row]), int(self.split[row])) for row in self.moved.tolist()
         )
-        before = np.bincount(subject.split, minlength=len(SPLITS))
+        before = np.bincount(image_set.split, minlength=len(SPLITS))
         kept = self.split[self.split >= 0]
         after = np.bincount(kept, minlength=len(SPLITS))
         said = [self.policy]
@@ -76,28 +76,33 @@ class CleanSplit:
         return said
 
     def file(self) -> SplitFile:
-        """To be written, and to be given to ``--split``."""
-        subject = self.copies.subject
+        """The split file, for ``--split``."""
+        image_set = self.copies.image_set
         images: dict[str, dict[int, str]] = {name: {} for name in SPLITS}
         left_out: dict[int, dict[str, str]] = {}
         for row, (content, name, split) in enumerate(
-            zip(subject.contents.tolist(), subject.names.tolist(), self.split.tolist(), strict=True)
+            zip(
+                image_set.contents.tolist(),
+                image_set.names.tolist(),
+                self.split.tolist(),
+                strict=True,
+            )
         ):
             if split == LEFT_OUT:
                 left_out.setdefault(content, {"image": name, "why": self.reasons[row]})
             else:
                 images[SPLITS[split]].setdefault(content, name)
         return SplitFile(
-            source=subject.data.name,
-            classes=subject.classes,
+            source=image_set.data.name,
+            classes=image_set.classes,
             seed=self.seed,
             images=images,
             left_out=left_out,
             notes=tuple(self.sentences()),
             moved=[
                 [
-                    str(subject.names[row]),
-                    SPLITS[subject.split[row]],
+                    str(image_set.names[row]),
+                    SPLITS[image_set.split[row]],
                     "left out" if self.split[row] == LEFT_OUT else SPLITS[self.split[row]],
                 ]
                 for row in self.moved.tolist()
@@ -105,6 +110,7 @@ class CleanSplit:
         )
 
     def describe(self) -> dict[str, Any]:
+        """Ready for JSON."""
         return {"seed": self.seed, "notes": self.sentences(), "moved": len(self.moved)}
 
 
@@ -117,55 +123,55 @@ def clean_split(
 ) -> CleanSplit:
     """Assign whole groups to one split, stratified by class.
 
-    A group that lies in one split stays there. A group that lies in several goes, whole, to the one
-    of them that lacks most images of its class, so that every class keeps about as many images in
-    each split as it had. Ties are broken by ``seed``.
+    A group that is in one split stays there. A group that is in several goes, as a whole, to the
+    one of them that lacks most images of its class, so that every class keeps about as many images
+    in each split as it had. Ties are broken by ``seed``.
 
     Args:
         copies: the groups.
         seed: of the draw.
-        test: ``"auto"`` leaves the test split as it is when it shares no photograph with the other
-            splits, and otherwise moves the groups it shares like any others. ``"keep"`` leaves it
-            as it is in any case, and leaves its copies out of train and val. ``"redraw"`` draws all
-            splits anew.
-        drop_conflicts: leave out exact copies that stand under two labels.
+        test: ``"auto"`` leaves the test split as it is if it shares no photograph with the other
+            splits, and otherwise moves the groups it shares like any others. ``"keep"`` always
+            leaves it as it is, and omits its copies from train and val. ``"redraw"`` draws all
+            splits again.
+        drop_conflicts: omit exact copies that have two labels.
 
     Raises:
         InputError: a class would be missing from a split.
     """
-    subject = copies.subject
-    split = subject.split.astype(np.int8)
-    if set(subject.drawn) == {"train", "val", "test"} and test == "auto":
+    image_set = copies.image_set
+    split = image_set.split.astype(np.int8)
+    if set(image_set.drawn) == {"train", "val", "test"} and test == "auto":
         test = "redraw"
     reasons: dict[int, str] = {}
     if drop_conflicts:
         for rows in copies.exact.conflicts:
             split[rows] = LEFT_OUT
             for row in rows.tolist():
-                reasons[row] = "stands under two labels"
+                reasons[row] = "has more than one label"
     in_split = np.zeros((len(copies.sizes), len(SPLITS)), bool)
     free = split != LEFT_OUT
     in_split[copies.group[free], split[free]] = True
     spread = in_split.sum(1) > 1
     touched = bool((spread & in_split[:, _TEST]).any())
     if test == "keep":
-        policy = "The test split is as it was; its copies were left out of training and validation."
+        policy = "The test split is unchanged; its copies were left out of training and validation."
         copied = in_split[:, _TEST][copies.group] & (split != _TEST) & (split != LEFT_OUT)
         for row in np.flatnonzero(copied).tolist():
             reasons[row] = "copy of a test image"
         split[copied] = LEFT_OUT
         spread &= ~in_split[:, _TEST]
     elif test == "redraw":
-        policy = "All splits were drawn anew, a photograph whole in one of them."
+        policy = "All splits were drawn again, with all images of a photograph in one split."
         spread[:] = True
         in_split[:] = True
     elif touched:
         policy = (
-            "The test split shared photographs with the other splits, so those were moved whole, "
-            "like any others."
+            "The test split shared photographs with the other splits. All images of such a "
+            "photograph were moved to one split."
         )
     else:
-        policy = "The test split shared no photograph with the others and is as it was."
+        policy = "The test split shared no photograph with the others and is unchanged."
     _assign(copies, split, spread, in_split, seed)
     _check(copies, split)
     return CleanSplit(copies, split, reasons, policy, seed)
@@ -178,23 +184,23 @@ def _assign(
     allowed: npt.NDArray[np.bool_],
     seed: int,
 ) -> None:
-    """Place the groups that are spread, largest first, where their class lacks most; in place."""
-    subject = copies.subject
-    classes = len(subject.classes)
+    """Put groups that are spread where their class lacks most, largest first; in place."""
+    image_set = copies.image_set
+    classes = len(image_set.classes)
     loose = spread[copies.group] & (split != LEFT_OUT)
     wanted = np.zeros((classes, len(SPLITS)))
-    np.add.at(wanted, (subject.labels, subject.split), 1)
+    np.add.at(wanted, (image_set.labels, image_set.split), 1)
     have = np.zeros_like(wanted)
     fixed = ~loose & (split != LEFT_OUT)
-    np.add.at(have, (subject.labels[fixed], split[fixed].astype(np.int64)), 1)
+    np.add.at(have, (image_set.labels[fixed], split[fixed].astype(np.int64)), 1)
     rows = np.flatnonzero(loose)
     rows = rows[np.argsort(copies.group[rows], kind="stable")]
     groups = np.split(rows, np.flatnonzero(np.diff(copies.group[rows])) + 1) if len(rows) else []
     # The order must not depend on how groups happen to be numbered.
-    ties = [key(seed, "clean split", min(subject.contents[group].tolist())) for group in groups]
+    ties = [key(seed, "clean split", min(image_set.contents[group].tolist())) for group in groups]
     for index in sorted(range(len(groups)), key=lambda at: (-len(groups[at]), ties[at])):
         group = groups[index]
-        counts = np.bincount(subject.labels[group], minlength=classes)
+        counts = np.bincount(image_set.labels[group], minlength=classes)
         lacking = (wanted - have)[counts > 0].sum(0) / np.maximum(wanted[counts > 0].sum(0), 1)
         options = allowed[copies.group[group[0]]]
         best = int(np.argmax(np.where(options, lacking, -np.inf)))
@@ -203,12 +209,14 @@ def _assign(
 
 
 def _check(copies: Copies, split: npt.NDArray[np.int8]) -> None:
-    subject = copies.subject
+    image_set = copies.image_set
     for index, name in enumerate(SPLITS):
-        counts = np.bincount(subject.labels[split == index], minlength=len(subject.classes))
-        empty = shortened(subject.classes[label] for label in np.flatnonzero(counts == 0).tolist())
+        counts = np.bincount(image_set.labels[split == index], minlength=len(image_set.classes))
+        empty = shortened(
+            image_set.classes[label] for label in np.flatnonzero(counts == 0).tolist()
+        )
         if empty:
             raise InputError(
-                f"A clean split would leave {empty} without images in {name}: its images come "
-                "from too few photographs. Add images of other photographs, or leave the class out."
+                f"A clean split would leave {empty} without images in {name}, because the images "
+                "come from too few photographs. Add images of other photographs, or omit the class."
             )

@@ -1,12 +1,12 @@
-"""A few numbers an image that a copy shares, however it was turned, mirrored, cropped, brightened.
+"""A few numbers per image that a copy shares, however it was turned, mirrored or brightened.
 
 The middle of an image is sampled in polar coordinates, where turning the image by any angle is a
-shift along the angle and mirroring it a reversal. Magnitudes of the Fourier coefficients along the
-angle do not change with either, nor do the real parts of products of coefficients of two rings or
-channels (the phase of one against the other). Histograms of colour are invariant too. What is left
-to vary, by a crop, a zoom or another brightness, is learned: copies of the set's own images are
-made, and the discriminant directions are kept in which different images differ most against copies
-of one (Fisher 1936; Rao 1948).
+shift along the angle and mirroring it is a reversal. Magnitudes of the Fourier coefficients along
+the angle change with neither, and nor do the real parts of products of coefficients of two rings or
+channels (the phase of one relative to the other). Colour histograms are invariant too. The
+variation that remains, by a crop, a zoom or a different brightness, is learned: copies of the set's
+own images are made, and the discriminant directions are kept in which different images differ most
+relative to copies of one image (Fisher 1936; Rao 1948).
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def _histogram(values: Tensor, reach: float, width: float) -> Tensor:
 def describe_all(
     images: Images, count: int, told: Callable[[int], object] = lambda done: None
 ) -> Tensor:
-    """Unit descriptors (n, d): the cosine of two is high where one may be a copy of the other.
+    """Unit descriptors (n, d): the cosine of two is high if one may be a copy of the other.
 
     Args:
         images: gives (k, C, S, S) opponent colours for an array of rows.
@@ -162,7 +162,7 @@ def _discriminant(views: Tensor) -> tuple[Tensor, Tensor]:
 def neighbours(
     described: Tensor, k: int, told: Callable[[int], object] = lambda done: None
 ) -> Tensor:
-    """The k nearest others of each by cosine, nearest first: rows (n, k)."""
+    """The k nearest others of each image by cosine, nearest first: rows (n, k)."""
     count = len(described)
     k = min(k, count - 1)
     rows = []

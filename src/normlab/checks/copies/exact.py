@@ -16,7 +16,7 @@ from ..image_set import ImageSet
 Rows = npt.NDArray[np.int64]
 
 NEGLIGIBLE = 0.01
-"""Share of a split up to which copies cannot move its accuracy by more than a point."""
+"""Up to this share of a split, copies cannot change its accuracy by more than a point."""
 
 CLEAN_SPLIT = (
     "Use a clean split: normlab check-data SOURCE --write-split F.json, or compare --clean-split."
@@ -28,10 +28,10 @@ class Shared:
     """What one split has in common with others.
 
     Attributes:
-        split: the split whose numbers are touched.
+        split: the split whose numbers are affected.
         others: the splits it shares images with.
-        images: distinct images shared.
-        files: files of ``split`` concerned.
+        images: different images shared.
+        files: files of ``split`` that contain them.
         total: files of ``split``.
     """
 
@@ -43,15 +43,18 @@ class Shared:
 
     @property
     def share(self) -> float:
+        """Share of the split's files that are shared; from 0 to 1."""
         return self.files / self.total if self.total else 0.0
 
     @property
     def level(self) -> Level:
+        """How bad it is."""
         if self.files == 0:
             return Level.FINE
         return Level.LOOK if self.share <= NEGLIGIBLE else Level.INVALID
 
     def describe(self) -> dict[str, Any]:
+        """Ready for JSON."""
         return {
             "split": self.split,
             "others": list(self.others),
@@ -64,18 +67,18 @@ class Shared:
 
 @dataclass(frozen=True, eq=False)
 class ExactCopies:
-    """Images that are there more than once.
+    """Images that appear more than once.
 
     Attributes:
-        subject: what was checked.
+        image_set: the images that were checked.
         group: (n,) the same number for rows whose bytes or pixels are equal.
         shared: what validation shares with training, and test with both; by bytes or pixels.
         shared_bytes: likewise by bytes alone.
         conflicts: groups of rows whose labels differ.
-        within: files more than needed, by split: copies in one split under one label.
+        within: superfluous files by split: copies within one split and label.
     """
 
-    subject: ImageSet
+    image_set: ImageSet
     group: Rows
     shared: tuple[Shared, ...]
     shared_bytes: tuple[Shared, ...]
@@ -83,6 +86,7 @@ class ExactCopies:
     within: dict[str, int]
 
     def findings(self) -> list[Finding]:
+        """On what the splits share, on labels, on repeats within a split."""
         both = zip(self.shared, self.shared_bytes, strict=True)
         shared = [self._shared(by_either, by_bytes) for by_either, by_bytes in both]
         return [*shared, self._conflicts(), self._within()]
@@ -94,42 +98,35 @@ class ExactCopies:
             return Finding(
                 "exact-duplicates", Level.FINE, f"No {split} image is also a {others} image."
             )
-        files = (
-            "" if shared.files == shared.images else f" ({shared.files:,} {split} files hold them)"
-        )
+        files = "" if shared.files == shared.images else f" (in {shared.files:,} {split} files)"
         pixels = shared.images - by_bytes.images
-        how = f"; {pixels:,} of them are equal in pixels, not in bytes" if pixels > 0 else ""
+        how = f"; {pixels:,} of them are equal in pixels but not in bytes" if pixels > 0 else ""
         word = split[0].upper() + split[1:]
         sentence = (
             f"{word} shares {counted(shared.images, 'image')} with {others}"
-            f"{files}: {percent(shared.share)} of {split} is no new image{how}."
+            f"{files}: {percent(shared.share)} of {split} is not new{how}."
         )
-        return Finding(
-            "exact-duplicates",
-            shared.level,
-            sentence,
-            CLEAN_SPLIT,
-        )
+        return Finding("exact-duplicates", shared.level, sentence, CLEAN_SPLIT)
 
     def _conflicts(self) -> Finding:
         if not self.conflicts:
-            return Finding("label-conflicts", Level.FINE, "No image stands under two labels.")
-        subject = self.subject
+            return Finding("label-conflicts", Level.FINE, "No image has two labels.")
+        image_set = self.image_set
         files = sum(map(len, self.conflicts))
         pairs = sorted(
             {
-                " and ".join(sorted({subject.classes[label] for label in subject.labels[rows]}))
+                " and ".join(sorted({image_set.classes[label] for label in image_set.labels[rows]}))
                 for rows in self.conflicts
             }
         )
-        level = Level.LOOK if files <= NEGLIGIBLE * len(subject) else Level.INVALID
+        level = Level.LOOK if files <= NEGLIGIBLE * len(image_set) else Level.INVALID
         count = len(self.conflicts)
         return Finding(
             "label-conflicts",
             level,
             f"{counted(count, 'image')} ({files:,} files) "
-            f"{'stand' if count != 1 else 'stands'} under two labels: {shortened(pairs)}.",
-            "Decide which label is right; --drop-conflicts leaves these images out of a written "
+            f"{'have' if count != 1 else 'has'} more than one label: {shortened(pairs)}.",
+            "Decide which label is right. --drop-conflicts omits these images from a written "
             "split.",
         )
 
@@ -137,37 +134,42 @@ class ExactCopies:
         extra = sum(self.within.values())
         if not extra:
             return Finding(
-                "repeated-images", Level.FINE, "No image is twice in one split under one label."
+                "repeated-images",
+                Level.FINE,
+                "No image appears twice in the same split with the same label.",
             )
         where = ", ".join(
             f"{count:,} in {SPLIT_WORDS[name]}" for name, count in self.within.items() if count
         )
         worst = max(
-            count / max(int((self.subject.split == SPLITS.index(name)).sum()), 1)
+            count / max(int((self.image_set.split == SPLITS.index(name)).sum()), 1)
             for name, count in self.within.items()
         )
         return Finding(
             "repeated-images",
             Level.FINE if worst <= NEGLIGIBLE else Level.LOOK,
-            f"{counted(extra, 'file')} repeat{'s' * (extra == 1)} an image of the same "
-            f"split and label ({where}).",
-            "" if worst <= NEGLIGIBLE else "They count more than others; remove the repeats.",
+            f"{counted(extra, 'file')} repeat{'s' * (extra == 1)} an image with the same split and "
+            f"label ({where}).",
+            ""
+            if worst <= NEGLIGIBLE
+            else "Repeated images count more than others. Remove the repeats.",
         )
 
     def describe(self) -> dict[str, Any]:
-        subject = self.subject
+        """Ready for JSON; images go by their names."""
+        image_set = self.image_set
         return {
-            "images": len(subject),
-            "distinct_by_bytes": len(np.unique(subject.contents)),
-            "distinct_by_pixels": len(np.unique(subject.digests)),
+            "images": len(image_set),
+            "distinct_by_bytes": len(np.unique(image_set.contents)),
+            "distinct_by_pixels": len(np.unique(image_set.digests)),
             "shared": [shared.describe() for shared in self.shared],
             "shared_by_bytes": [shared.describe() for shared in self.shared_bytes],
             "repeated_within": dict(self.within),
             "conflicts": [
                 [
                     {
-                        "image": str(subject.names[row]),
-                        "class": subject.classes[subject.labels[row]],
+                        "image": str(image_set.names[row]),
+                        "class": image_set.classes[image_set.labels[row]],
                     }
                     for row in rows
                 ]
@@ -176,40 +178,40 @@ class ExactCopies:
         }
 
 
-def exact_copies(subject: ImageSet) -> ExactCopies:
+def exact_copies(image_set: ImageSet) -> ExactCopies:
     """Find files that are equal in bytes, and images that are equal in the pixels the network sees.
 
     Equal bytes with equal pixels are the usual case. Equal pixels with different bytes are files
-    saved anew without loss, or with other metadata.
+    saved again without loss, or with other metadata.
     """
-    group = joined(len(subject), _same(subject.contents), _same(subject.digests))
+    group = joined(len(image_set), _same(image_set.contents), _same(image_set.digests))
     conflicts = []
     order = np.argsort(group, kind="stable")
     for rows in np.split(order, np.flatnonzero(np.diff(group[order])) + 1):
-        if len(rows) > 1 and len(np.unique(subject.labels[rows])) > 1:
+        if len(rows) > 1 and len(np.unique(image_set.labels[rows])) > 1:
             conflicts.append(rows)
-    _, content = np.unique(subject.contents, return_inverse=True)
+    _, content = np.unique(image_set.contents, return_inverse=True)
     within = {}
     for index, name in enumerate(SPLITS):
-        here = subject.split == index
-        each = np.stack([group[here], subject.labels[here]], 1)
+        here = image_set.split == index
+        each = np.stack([group[here], image_set.labels[here]], 1)
         within[name] = int(here.sum()) - len(np.unique(each, axis=0))
     return ExactCopies(
-        subject=subject,
+        image_set=image_set,
         group=group,
-        shared=shared_between(subject, group),
-        shared_bytes=shared_between(subject, content.astype(np.int64)),
+        shared=shared_between(image_set, group),
+        shared_bytes=shared_between(image_set, content.astype(np.int64)),
         conflicts=tuple(conflicts),
         within=within,
     )
 
 
-def shared_between(subject: ImageSet, group: Rows) -> tuple[Shared, ...]:
-    """What validation shares with training, and test with both, when images of a group are one."""
+def shared_between(image_set: ImageSet, group: Rows) -> tuple[Shared, ...]:
+    """What validation shares with training, and test with both, if a group counts as one image."""
     made = []
     for split, others in (("val", ("train",)), ("test", ("train", "val"))):
-        here = subject.split == SPLITS.index(split)
-        there = np.isin(subject.split, [SPLITS.index(name) for name in others])
+        here = image_set.split == SPLITS.index(split)
+        there = np.isin(image_set.split, [SPLITS.index(name) for name in others])
         common = np.intersect1d(group[here], group[there])
         files = int(np.isin(group[here], common).sum())
         made.append(Shared(split, others, len(common), files, int(here.sum())))
@@ -227,6 +229,6 @@ def joined(count: int, *links: Rows) -> Rows:
 
 
 def _same(values: npt.NDArray[np.uint64]) -> Rows:
-    """Links between rows of equal value: each to the first."""
+    """Links from each row to the first with the same value."""
     _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
     return np.stack([first[inverse], np.arange(len(values))], axis=1).astype(np.int64)

@@ -4,7 +4,7 @@ Candidates are each image's nearest neighbours by descriptors that a copy shares
 Each is laid on the image as well as an affine map allows (`alignment`), and the two are compared
 detail by detail. How well two different images can be made to agree depends on the images: two
 pairs of trousers agree better than two birds. So pairs drawn at random within each class are
-aligned in the same way, and a pair is called a copy when its evidence lies far above theirs.
+aligned in the same way, and a pair counts as a copy if its evidence is far above theirs.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from .alignment import Agreement
 from .thumbnails import BROAD, COARSE, FINE, chunks
 
 METHOD = 4
-"""Raised when the search finds other pairs."""
+"""Raised when the search finds different pairs."""
 
 NEIGHBOURS = 20
-"""Candidates an image."""
+"""Candidates per image."""
 
 _ROUGH = 0.55
 _ALIKE = 0.6
@@ -64,12 +64,12 @@ class NearCopies:
     Pairs are between different pixels; files whose pixels are equal are represented by the first.
 
     Attributes:
-        pairs: (k, 2) rows of the subject.
+        pairs: (k, 2) rows of the image set.
         evidence: see :class:`.alignment.Agreement`; ``needed`` is the threshold for that pair.
         needed: likewise.
         correlation: of the aligned details.
-        maps: (k, 2, 3), where a point of the second image lies in the first, coordinates -1 to 1.
-        thresholds: by class, what two images of it need.
+        maps: (k, 2, 3), where a point of the second image is in the first, coordinates -1 to 1.
+        thresholds: by class, the evidence that two images of it need.
         compared: pairs that were aligned and judged.
     """
 
@@ -90,46 +90,46 @@ class NearCopies:
         return np.asarray(1 / (1 + np.exp(-_STEEP * (self.evidence / self.needed - 1))), np.float32)
 
 
-def near_copies(subject: ImageSet, *, progress: Progress | None = None) -> NearCopies:
+def near_copies(image_set: ImageSet, *, progress: Progress | None = None) -> NearCopies:
     """Find near duplicates among all images of a source, whatever their class and split.
 
     The result is kept in the cache.
 
     Args:
-        subject: the images.
+        image_set: the images.
         progress: called with a stage, and how many of how many are done.
     """
-    rows = distinct(subject)
-    name = _name(subject, rows)
+    rows = distinct(image_set)
+    name = _name(image_set, rows)
     kept = kept_arrays("copies", name)
     with suppress(KeyError, TypeError):
         if kept is not None:
             return NearCopies(**{**kept, "compared": int(kept["compared"])})  # type: ignore[arg-type]
     with _all_threads(), torch.inference_mode(), _scratch() as scratch:
         tell = progress or (lambda stage, done, total: None)
-        found = _Search(subject, rows, tell, scratch).run()
+        found = _Search(image_set, rows, tell, scratch).run()
     keep_arrays("copies", name, found.__dict__)
     return found
 
 
-def distinct(subject: ImageSet) -> npt.NDArray[np.int64]:
+def distinct(image_set: ImageSet) -> npt.NDArray[np.int64]:
     """The first row of each different image."""
-    return np.sort(np.unique(subject.digests, return_index=True)[1]).astype(np.int64)
+    return np.sort(np.unique(image_set.digests, return_index=True)[1]).astype(np.int64)
 
 
-def _name(subject: ImageSet, rows: npt.NDArray[np.int64]) -> str:
-    size, channels = subject.data.image_size, subject.data.channels
+def _name(image_set: ImageSet, rows: npt.NDArray[np.int64]) -> str:
+    size, channels = image_set.data.image_size, image_set.data.channels
     hashed = hashlib.blake2b(
         json.dumps([METHOD, size, channels, torch.__version__]).encode(), digest_size=16
     )
-    for part in (rows, subject.digests[rows], subject.labels[rows]):
+    for part in (rows, image_set.digests[rows], image_set.labels[rows]):
         hashed.update(np.ascontiguousarray(part).tobytes())
     return hashed.hexdigest()
 
 
 @contextmanager
 def _all_threads() -> Iterator[None]:
-    """All cores for the search, or as many as OMP_NUM_THREADS says; then back to what it was."""
+    """Use all cores, or as many as OMP_NUM_THREADS says, and then as many as before."""
     before = torch.get_num_threads()
     asked = os.environ.get("OMP_NUM_THREADS", "")
     torch.set_num_threads(int(asked) if asked.isdigit() and int(asked) else os.cpu_count() or 1)
@@ -141,7 +141,7 @@ def _all_threads() -> Iterator[None]:
 
 @contextmanager
 def _scratch() -> Iterator[Path]:
-    """A folder in the cache that is gone in the end."""
+    """A folder in the cache that is deleted at the end."""
     folder = cache_folder("copies")
     with explained_disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -153,15 +153,18 @@ class _Search:
     """One search; rows here are places among the distinct images."""
 
     def __init__(
-        self, subject: ImageSet, rows: npt.NDArray[np.int64], tell: Progress, scratch: Path
+        self, image_set: ImageSet, rows: npt.NDArray[np.int64], tell: Progress, scratch: Path
     ) -> None:
-        self.subject, self.rows, self.tell = subject, rows, tell
+        self.image_set, self.rows, self.tell = image_set, rows, tell
         self.count = count = len(rows)
-        self.tiles = min(max(subject.data.image_size // _TILE, 2), _MOST_TILES)
+        self.tiles = min(max(image_set.data.image_size // _TILE, 2), _MOST_TILES)
         self.boxes = np.concatenate(
-            [thumbnails.content_boxes(subject.images(rows[part])) for part in chunks(count, _CHUNK)]
+            [
+                thumbnails.content_boxes(image_set.images(rows[part]))
+                for part in chunks(count, _CHUNK)
+            ]
         )
-        channels = subject.data.channels
+        channels = image_set.data.channels
         self.broad = torch.empty(count, channels, BROAD, BROAD, dtype=torch.float16)
         self.details = torch.empty(count, 1, COARSE, COARSE, dtype=torch.float16)
         # On the disk, so that memory stays flat while the set grows.
@@ -171,7 +174,7 @@ class _Search:
         first, second, maps = self._candidates()
         agreed, maps = self._judged(first, second, maps, "Comparing pairs")
         thresholds = self._thresholds()
-        labels = torch.from_numpy(self.subject.labels[self.rows])
+        labels = torch.from_numpy(self.image_set.labels[self.rows])
         needed = torch.maximum(thresholds[labels[first]], thresholds[labels[second]])
         same = (
             (agreed.evidence >= needed)
@@ -192,13 +195,15 @@ class _Search:
         )
 
     def _pixels(self, places: npt.NDArray[np.int64], size: int) -> Tensor:
-        return thumbnails.squares(self.subject.images(self.rows[places]), self.boxes[places], size)
+        return thumbnails.squares(
+            self.image_set.images(self.rows[places]), self.boxes[places], size
+        )
 
     def _colours(self, places: npt.NDArray[np.int64]) -> Tensor:
         return thumbnails.opponent(self._pixels(places, COARSE))
 
     def _candidates(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Pairs worth a close look and their rough maps, ordered by the first image."""
+        """Pairs worth a close look, and their rough maps, ordered by the first image."""
         count = self.count
         described = descriptors.describe_all(
             self._colours, count, lambda done: self.tell("Describing images", done, count)
@@ -224,7 +229,7 @@ class _Search:
             second.append(two[good])
             alike.append(agrees[good])
             maps.append(refined[good])
-            self.tell("Laying images on each other", part.stop, count)
+            self.tell("Aligning images", part.stop, count)
         return _best(torch.cat(first), torch.cat(second), torch.cat(alike), torch.cat(maps), count)
 
     def _aligned(self, first: Tensor, second: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
@@ -268,9 +273,9 @@ class _Search:
         return torch.from_numpy(self.finely[places.numpy()]).float()
 
     def _drawn(self) -> tuple[Tensor, Tensor]:
-        """Pairs of different images drawn within each class, up to 120 a class."""
-        labels = self.subject.labels[self.rows]
-        classes = len(self.subject.classes)
+        """Pairs of different images drawn within each class, up to 120 per class."""
+        labels = self.image_set.labels[self.rows]
+        classes = len(self.image_set.classes)
         each = min(_DRAWN, max(_FEW, _DRAWN_ALL // classes))
         first, second = [], []
         for label in range(classes):
@@ -289,7 +294,7 @@ class _Search:
     def _thresholds(self) -> Tensor:
         """By class, from pairs drawn at random: median and six robust standard deviations."""
         first, second = self._drawn()
-        classes = len(self.subject.classes)
+        classes = len(self.image_set.classes)
         floor = torch.full((classes,), _EVIDENCE)
         if not len(first):
             return floor
@@ -299,7 +304,7 @@ class _Search:
             _, lie = alignment.rough(self._colours(first[part].numpy()), centres[:, None])
             maps.append(self._aligned(first[part], second[part], lie[:, 0])[0])
         agreed, _ = self._judged(first, second, torch.cat(maps), "Comparing unrelated pairs")
-        labels = torch.from_numpy(self.subject.labels[self.rows])[first]
+        labels = torch.from_numpy(self.image_set.labels[self.rows])[first]
         whole = _far_above(agreed.evidence)
         found = [
             _far_above(agreed.evidence[labels == label])
@@ -336,7 +341,7 @@ def _best(
 def _ranks(
     one: npt.NDArray[np.int64], two: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """For pairs in order: the how-manieth pair of its first and of its second image each is."""
+    """For pairs in order: its rank among the pairs of its first and of its second image."""
     ends = np.stack([one, two], 1).reshape(-1)
     order = np.argsort(ends, kind="stable")
     sorted_ends = ends[order]

@@ -1,4 +1,4 @@
-"""Small copies of all images, freed of uniform borders, as the search for copies looks at them."""
+"""Small versions of all images without uniform borders, as the search for copies sees them."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _OPPONENT = ((1 / 3, 1 / 3, 1 / 3), (0.5, -0.5, 0.0), (0.25, 0.25, -0.5))
 
 
 def content_boxes(images: Pixels) -> npt.NDArray[np.int64]:
-    """The square in the middle of what is left without uniform bars at the borders.
+    """The square in the middle of what is left once uniform bars at the borders are removed.
 
     A row or column at a border belongs to a bar while the values of all the bar's pixels differ by
-    at most 12 levels. Where less than 60 % of either side would be left, nothing is taken away:
-    such an image is an object on a plain ground.
+    at most 12 levels. If less than 60 % of either side would be left, nothing is removed: such an
+    image is an object on a plain background.
 
     Returns:
         (n, 3): top, left and side in pixels.
@@ -66,7 +66,7 @@ def content_boxes(images: Pixels) -> npt.NDArray[np.int64]:
 
 
 def _spread(lines: Pixels, axis: int) -> npt.NDArray[np.int16]:
-    """Largest less smallest value along an axis, in the channel where that is most."""
+    """Largest minus smallest value along an axis, in the channel where that is largest."""
     apart = lines.max(axis=axis).astype(np.int16) - lines.min(axis=axis)
     return np.asarray(apart.max(axis=-1))
 
@@ -107,7 +107,7 @@ def opponent(pixels: Tensor) -> Tensor:
 
 
 def band(pixels: Tensor, fine: float, coarse: float) -> Tensor:
-    """Details between two scales: blurred by ``fine`` less blurred by ``coarse`` (sigmas, px)."""
+    """Details between two scales: blurred by ``fine`` minus blurred by ``coarse`` (sigmas, px)."""
     pixels = _mirrored_outside(pixels)
     return _blurred(pixels, fine) - _blurred(pixels, coarse)
 

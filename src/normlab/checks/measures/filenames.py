@@ -29,16 +29,17 @@ _LETTERS = re.compile(r"[^\W\d_]+")
 
 @dataclass(frozen=True)
 class FileNames:
-    """A row a file.
+    """One row per file.
 
     Attributes:
-        carried: index of the class whose name the file's name carries; -1 where it carries none.
+        carried: index of the class whose name the file name contains; -1 if it contains none.
         word: code of the letters before the first number; the 200 most frequent have their own.
-        style: code of the name's pattern, with class names, numbers and words each put as one.
-        shape: (n, 4): length, digits, separators and letters in capitals, class names left out.
+        style: code of the name's pattern, in which class names, numbers and words are symbols.
+        shape: (n, 4): length, digits, separators and letters in capitals, without class names.
         extension: code of what follows the last dot, case and all.
-        words: the words by code; the last stands for all rarer ones.
-        styles: likewise the patterns: C a class's name, 9 a number, x a hexadecimal one, a letters.
+        words: the words by code; the last one is for all rarer ones.
+        styles: likewise the patterns: C is a class name, 9 a number, x a hexadecimal number, a
+            letters.
     """
 
     carried: Ints
@@ -56,9 +57,9 @@ def carried_classes(
     """``FileNames.carried`` alone.
 
     A class name of six letters or more is found anywhere in a name, a shorter one (three at least)
-    where no letter stands on either side, but for a plural s; upper and lower case, spaces,
+    only if no letter is on either side, except a plural s; upper and lower case, spaces,
     hyphens and underscores make no difference. Where several are found, the file's own class
-    counts, else the longest. Class names with digits in them are not looked for.
+    counts, otherwise the longest. Class names with digits in them are not searched for.
     """
     return _Searched(names, classes).carried(labels)
 
@@ -121,7 +122,7 @@ class _Searched:
         return carried
 
     def without_classes(self) -> list[str]:
-        """The stems with each class's name as one NUL."""
+        """The stems with each class name replaced by NUL."""
         return [
             self._finder.without(stem, self._found[which])
             for stem, which in zip(self.stems, self.which, strict=True)
@@ -139,7 +140,7 @@ def _style(text: str) -> str:
 
 
 def _codes(values: Sequence[str]) -> tuple[Ints, tuple[str, ...]]:
-    """A code each, the most frequent first, and the values by code; rare ones share the last."""
+    """A code for each, most frequent first, and the values by code; rare ones share the last."""
     known, which, count = np.unique(
         np.array(values, dtype=np.str_), return_inverse=True, return_counts=True
     )
@@ -166,7 +167,7 @@ class _Finder:
             self._patterns[index] = re.compile(inner, re.IGNORECASE)
 
     def classes_in(self, template: str) -> list[int]:
-        """Longest name first; a name that lies within a longer one found does not count."""
+        """Longest name first; a name within a longer one that was found does not count."""
         found = []
         for index, pattern in self._patterns.items():
             template, times = pattern.subn("\0", template)

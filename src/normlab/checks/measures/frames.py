@@ -1,20 +1,21 @@
-"""Pictures that do not fill their image: turned, sheared, shrunk or padded, on one flat colour.
+"""Pictures that do not fill their image: turned, sheared, shrunk or padded, on a flat colour.
 
 A picture that was turned or padded keeps straight edges, so what is left of it in the image is
-convex, and beyond its edges all is one exact colour, but for the noise of compression: flat are
-pixels within 16 levels of it along the border, and within 24 nearer to the picture. Let C be what
-spans the other pixels row by row and H its convex hull. The image counts as framed when
+convex, and outside its edges there is only one colour, apart from compression noise: pixels are
+flat if they are within 16 levels of that colour along the border, and within 24 nearer to the
+picture. Let C be what spans the other pixels row by row, and H its convex hull. The image counts as
+framed if
 
-* H leaves out at least 0.4 % of the image, and C is at least a quarter of it,
+* H omits at least 0.4 % of the image, and C is at least a quarter of it,
 * H exceeds C by at most 1/80 of the side, or 0.6 pixels if that is more, along the edge of H:
   (|H| - |C|) / edge,
 * just inside the edge the image differs from the flat colour by 30 levels or more on average, and
   by 80 % or more of what it differs further in.
 
-Bars are what lies beyond the bounding box of H. A corner is filled where H leaves out a corner of
-that box by 1/60 of the side or more, 0.8 pixels at least, as turning by 3 degrees does. A dark
-corner of a photograph fails by its shape or by its soft edge. An object on a plain ground fails by
-its shape, if it is not convex; sets whose ground is plain are recognized by :func:`plain_ground`.
+Bars are what is outside the bounding box of H. A corner is filled if H omits a corner of that box
+by 1/60 of the side or more, and at least 0.8 pixels, as turning by 3 degrees does. A dark corner of
+a photograph fails by its shape or its soft edge. An object on a plain background fails by its shape
+if it is not convex; sets with a plain background are recognized by :func:`plain_ground`.
 """
 
 from __future__ import annotations
@@ -62,14 +63,14 @@ _SLOPES = np.tan(np.deg2rad(np.arange(-87, 88, 3))).astype(np.float32)
 
 @dataclass(frozen=True)
 class Frames:
-    """What lies around the picture, a row an image.
+    """What surrounds the picture, one row per image.
 
     Attributes:
-        colour: index into ``COLOURS`` of what lies around it; -1 where the picture is not framed.
+        colour: index into ``COLOURS`` of what surrounds it; -1 if the picture is not framed.
         corners: (n, 4), by ``CORNERS``: whether an oblique edge cuts this corner off the picture.
         bars: (n, 4), by ``SIDES``: width of the bar along this side in pixels.
-        flat: (n, 3), by ``COLOURS``: whether two corners or more are flat and of this colour,
-            whatever the shape beyond them.
+        flat: (n, 3), by ``COLOURS``: whether two or more corners are flat and have this colour,
+            whatever the shape inside.
     """
 
     colour: npt.NDArray[np.int8]
@@ -84,11 +85,11 @@ class Frames:
 
     @property
     def padded(self) -> Bools:
-        """A bar on at least one side, and the picture is upright."""
+        """There is a bar on at least one side, and the picture is upright."""
         return np.asarray((self.bars > 0).any(1) & ~self.turned)
 
     def without(self, colours: Bools) -> Frames:
-        """As if pictures surrounded by these of the ``COLOURS`` were not framed."""
+        """As if pictures surrounded by these ``COLOURS`` were not framed."""
         kept = (self.colour >= 0) & ~colours[self.colour]
         return Frames(
             colour=np.where(kept, self.colour, -1).astype(np.int8),
@@ -106,17 +107,17 @@ def joined(parts: Iterable[Frames]) -> Frames:
     )
 
 
-def frames_of(subject: ImageSet, rows: npt.NDArray[np.int64]) -> Frames:
+def frames_of(image_set: ImageSet, rows: npt.NDArray[np.int64]) -> Frames:
     """The frames of these images of a source."""
-    step = chunk(subject.data.image_size)
+    step = chunk(image_set.data.image_size)
     return joined(
-        look(subject.images(rows[start : start + step]))
+        look(image_set.images(rows[start : start + step]))
         for start in range(0, max(len(rows), 1), step)
     )
 
 
 def chunk(size: int) -> int:
-    """How many images of this side to look at in one go: the memory stays small."""
+    """How many images of this side to measure at once, so that memory stays small."""
     return max(_PIXELS // size**2, 1)
 
 
@@ -191,12 +192,12 @@ def look(images: Pixels) -> Frames:
 
 
 def plain_ground(frames: Frames, labels: npt.NDArray[np.int64], classes: int) -> Bools:
-    """For each of the ``COLOURS`` whether it is the ground on which the set's objects stand.
+    """For each of the ``COLOURS``, whether it is the plain background of the set's objects.
 
-    So it is where corners of this colour are there in nearly every class (two or more in at least
-    80 % of the images of each), or where, in the median of those classes that have them in half
-    their images or more, fewer than 85 % of these images are framed: pictures that were turned or
-    padded all are.
+    It is if nearly every class has corners of this colour (two or more in at least 80 % of the
+    images of each class). It also is if fewer than 85 % of the images with such corners are framed,
+    in the median of the classes that have them in at least half of their images: pictures that were
+    turned or padded are all framed.
     """
     images = np.bincount(labels, minlength=classes)
     present = images > 0
@@ -218,7 +219,7 @@ def _reaching(images: Pixels) -> Bools:
     """(n, 4 corners, 3 colours): flat along the border from the corner for an eighth of the side
     or more, and at least two pixels the other way.
 
-    One of the two runs has to end at once, but for black: a sky fades, an edge does not.
+    One of the two runs must end abruptly, except for black: a sky fades, an edge does not.
     """
     size = images.shape[1]
     least = max(3, int(_REACH * size))
@@ -235,8 +236,8 @@ def _reaching(images: Pixels) -> Bools:
 
 
 def _runs(line: Pixels) -> list[tuple[npt.NDArray[np.int64], Bools]]:
-    """For each colour how many pixels from the start of (n, S, C) are flat, and whether the run
-    then ends at once. A run over the whole side does."""
+    """For each colour, how many pixels from the start of (n, S, C) are flat, and whether the run
+    then ends abruptly. A run over the whole side does."""
     planes = [np.ascontiguousarray(line[..., channel]) for channel in range(line.shape[2])]
     low, high = reduce(np.minimum, planes), reduce(np.maximum, planes)
     starts = [_middle(plane[:, 0], plane[:, 1], plane[:, 2]) for plane in planes]
@@ -258,7 +259,7 @@ def _runs(line: Pixels) -> list[tuple[npt.NDArray[np.int64], Bools]]:
     ):
         flat = values <= level
         run = np.where(flat.all(1), size, flat.argmin(1))
-        # The pixel beside an edge may be a mixture of both sides.
+        # The pixel next to an edge may be a mixture of both sides.
         beyond = values[np.arange(len(line)), np.minimum(run + 1, size - 1)]
         ends = (run == size) | (beyond > 2 * _LEVELS)
         found.append((np.where(possible, run, 0), ends))
@@ -293,7 +294,7 @@ def _distance(images: Pixels, fill: Pixels) -> Pixels:
 def _extent(content: Bools) -> tuple[Floats, Floats]:
     """First column with content in each row, and the first after the last: (n, S) each.
 
-    A pixel with no neighbour in its row or none in its column is noise of the compression.
+    A pixel without a neighbour in its row or in its column is compression noise.
     """
     size = content.shape[2]
     across, down = np.zeros_like(content), np.zeros_like(content)
@@ -324,8 +325,8 @@ def _convex(border: Floats, inside: Bools) -> Floats:
 
 
 def _depth(gap: Floats) -> Floats:
-    """How far a corner of the picture's bounding box lies outside the hull, in pixels: the height
-    of a triangle, from the gaps (n, h) along the rows of one half, each a step of its stairs."""
+    """How far a corner of the picture's bounding box is outside the hull, in pixels: the height of
+    a triangle, from the gaps (n, h) along the rows of one half, each a step of its stairs."""
     across, down = gap.max(1), (gap > 0.5).sum(1, dtype=np.float32)
     return np.asarray((2 * gap.sum(1) - across) / np.maximum(np.hypot(across, down), 1))
 
@@ -351,7 +352,7 @@ def _edge(away: Pixels, left: Floats, right: Floats) -> tuple[Floats, Floats, Fl
 
 
 def _grown(region: Bools, steps: int = 1) -> Bools:
-    """By so many pixels up, down, left and right."""
+    """By this many pixels up, down, left and right."""
     for _ in range(steps):
         wider = region.copy()
         wider[:, 1:] |= region[:, :-1]

@@ -1,13 +1,12 @@
-"""What the header of every image file says; no pixel is decoded."""
+"""What the header of every image file says; no pixels are decoded."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -42,15 +41,15 @@ _TABLE = (
 
 @dataclass(frozen=True)
 class Headers:
-    """A row an image.
+    """One row per image.
 
     Attributes:
-        read: whether the header could be read; what follows is 0 where it could not.
+        read: whether the header could be read; what follows is 0 if it could not.
         width: in pixels, upright; ``height`` likewise.
         size: bytes of the file.
         format: index into ``formats``.
         quality: of a JPEG, estimated; 0 for other formats.
-        subsampling: of a JPEG's colours: how many luma pixels share one chroma value; 0 elsewhere.
+        subsampling: of a JPEG's colours: how many luma pixels share one chroma value; 0 for others.
         progressive: whether a JPEG is.
         channels: how many the file has.
         metadata: (n, 6), by ``METADATA``: whether the file has them.
@@ -70,20 +69,16 @@ class Headers:
     formats: tuple[str, ...]
 
 
-_seen: MutableMapping[ImageSet, Headers] = WeakKeyDictionary()
-
-
-def headers(subject: ImageSet, *, progress: Progress | None = None) -> Headers | None:
-    """The headers of every image; None where images are not files. Read once for a subject.
+def headers(image_set: ImageSet, *, progress: Progress | None = None) -> Headers | None:
+    """The headers of every image; None if images are not files. Read once per image set.
 
     The quality of a JPEG is the setting of the Independent JPEG Group's encoder, 1 to 100, whose
-    luminance table has the sum nearest to that of the file's.
+    luminance table has the sum closest to the file's.
     """
-    if subject.root is None:
+    root = image_set.root
+    if root is None:
         return None
-    if subject not in _seen:
-        _seen[subject] = _headers(subject.root, subject.names.tolist(), progress)
-    return _seen[subject]
+    return image_set.once("headers", lambda: _headers(root, image_set.names.tolist(), progress))
 
 
 def _headers(root: Path, names: Sequence[str], progress: Progress | None) -> Headers:
@@ -120,7 +115,7 @@ def _headers(root: Path, names: Sequence[str], progress: Progress | None) -> Hea
 
 
 def _qualities(sums: Ints) -> Ints:
-    """Of tables with these sums; 0 for a sum of 0."""
+    """Qualities by the sums of the tables; 0 for a sum of 0."""
     quality = np.arange(1, 101)
     scale = np.where(quality < 50, 5000 // quality, 200 - 2 * quality)
     tables = np.clip((np.ravel(_TABLE) * scale[:, None] + 50) // 100, 1, 255)
@@ -140,7 +135,7 @@ def _chunk(root: Path, names: Sequence[str]) -> list[tuple[Any, ...]]:
 def _header(path: Path) -> tuple[Any, ...]:
     from PIL import Image
 
-    # A file may have gone or been damaged since it was decoded, and plugins raise anything.
+    # A file may have been removed or damaged since it was decoded, and plugins raise anything.
     try:
         size = path.stat().st_size
         with Image.open(path) as image:

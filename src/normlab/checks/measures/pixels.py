@@ -1,10 +1,8 @@
-"""A few numbers an image, read from the pixels the network sees, in one pass over a source."""
+"""A few numbers per image, measured from the pixels the network sees in one pass."""
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
 from dataclasses import dataclass
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +14,7 @@ from .frames import Frames
 
 Floats = npt.NDArray[np.float32]
 
-_STAGE = "Looking at the pixels"
+_STAGE = "Measuring pixels"
 _NEAR = 16
 _GREY_MEAN = 3.0
 _GREY_LEVELS = 16
@@ -25,10 +23,10 @@ _GREY_SHARE = 0.005
 
 @dataclass(frozen=True)
 class PixelMeasures:
-    """A row an image; levels are from 0 to 255.
+    """One row per image; levels are from 0 to 255.
 
     Attributes:
-        frames: what lies around the picture.
+        frames: what surrounds the picture.
         black: (n, 4), by ``frames.CORNERS``: share of the pixels within 16 levels of black in the
             triangle whose legs are a quarter of the side; ``white`` likewise.
         borders: (n, 8): mean of the outermost line, by ``frames.SIDES``, then the standard
@@ -38,9 +36,9 @@ class PixelMeasures:
         contrast: (n, 1): standard deviation of the channels' mean.
         sharpness: (n, 2): logarithms of the variance of the Laplacian, and of that variance over
             the variance of the image.
-        colourfulness: (n, 1): mean over the pixels of largest less smallest channel.
-        grey: no pixel has a colour, but for the noise of compression: that mean is at most 3, and
-            at most 0.5 % of the pixels exceed 16. Never so for images of one channel.
+        colourfulness: (n, 1): mean over the pixels of the largest minus the smallest channel.
+        grey: no pixel has a colour, apart from compression noise: that mean is at most 3, and at
+            most 0.5 % of the pixels exceed 16. Never true for images with one channel.
     """
 
     frames: Frames
@@ -55,23 +53,22 @@ class PixelMeasures:
     grey: npt.NDArray[np.bool_]
 
 
-_seen: MutableMapping[ImageSet, PixelMeasures] = WeakKeyDictionary()
+def pixel_measures(image_set: ImageSet, *, progress: Progress | None = None) -> PixelMeasures:
+    """The measures of every image; taken once per image set."""
+    return image_set.once("pixels", lambda: _pixel_measures(image_set, progress))
 
 
-def pixel_measures(subject: ImageSet, *, progress: Progress | None = None) -> PixelMeasures:
-    """The measures of every image; read once for a subject."""
-    if subject not in _seen:
-        parts = []
-        step = frames.chunk(subject.data.image_size)
-        for start in range(0, len(subject), step):
-            if progress:
-                progress(_STAGE, start, len(subject))
-            parts.append(_measured(subject.images(slice(start, start + step))))
+def _pixel_measures(image_set: ImageSet, progress: Progress | None) -> PixelMeasures:
+    parts = []
+    step = frames.chunk(image_set.data.image_size)
+    for start in range(0, len(image_set), step):
         if progress:
-            progress(_STAGE, len(subject), len(subject))
-        numbers = {name: np.concatenate([part[name] for _, part in parts]) for name in parts[0][1]}
-        _seen[subject] = PixelMeasures(frames.joined(frame for frame, _ in parts), **numbers)
-    return _seen[subject]
+            progress(_STAGE, start, len(image_set))
+        parts.append(_measured(image_set.images(slice(start, start + step))))
+    if progress:
+        progress(_STAGE, len(image_set), len(image_set))
+    numbers = {name: np.concatenate([part[name] for _, part in parts]) for name in parts[0][1]}
+    return PixelMeasures(frames.joined(frame for frame, _ in parts), **numbers)
 
 
 def _measured(images: npt.NDArray[np.uint8]) -> tuple[Frames, dict[str, npt.NDArray[np.generic]]]:
@@ -109,7 +106,7 @@ def _measured(images: npt.NDArray[np.uint8]) -> tuple[Frames, dict[str, npt.NDAr
 
 
 def _triangles(near: npt.NDArray[np.bool_]) -> Floats:
-    """(n, 4): the share of each corner's triangle that is so, by ``frames.CORNERS``."""
+    """(n, 4): the share of each corner's triangle that is near, by ``frames.CORNERS``."""
     legs = max(near.shape[1] // 4, 2)
     rows, columns = np.indices((legs, legs))
     inside = rows + columns < legs

@@ -1,8 +1,8 @@
-"""Cues: numbers about an image that say nothing of what is on it, or little.
+"""Cues: numbers about an image that say little or nothing about the object in it.
 
-Some lie outside the object altogether: how the picture was turned or padded, how large the file was
+Some are outside the object altogether: how the picture was turned or padded, how large the file was
 and how it was compressed, what it is called. Others may come from the object as well: a crow is
-dark. Bytes belong to these: at one size and one quality they follow the texture of the image.
+dark. File size is one of these: at a given size and quality it follows the texture of the image.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ Values = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Cue:
-    """One kind of numbers, a row an image.
+    """One kind of numbers, one row per image.
 
     Attributes:
         name: in kebab case.
-        title: plain words, to go on in a sentence.
+        title: plain words that fit after "from" in a sentence.
         values: (n, k) float32; codes of categories are whole numbers.
-        outside: whether it lies outside the object.
+        outside: whether it is outside the object.
         seen: whether it can reach a network through the pixels.
     """
 
@@ -41,18 +41,18 @@ class Cue:
     seen: bool
 
 
-def cues(subject: ImageSet, *, progress: Progress | None = None) -> tuple[Cue, ...]:
-    """All cues of a source; those of files only where images are files.
+def cues(image_set: ImageSet, *, progress: Progress | None = None) -> tuple[Cue, ...]:
+    """All cues of a source; those of files only if images are files.
 
-    Corners and padding of the colour of a plain ground, on which the set's objects stand
-    (:func:`~.frames.plain_ground`), are left out: there the edges are the objects' own.
+    Corners and padding in the colour of a plain background (:func:`~.frames.plain_ground`) are left
+    out: the edges there belong to the objects.
     """
-    measures = pixel_measures(subject, progress=progress)
-    ground = plain_ground(measures.frames, subject.labels, len(subject.classes))
+    measures = pixel_measures(image_set, progress=progress)
+    ground = plain_ground(measures.frames, image_set.labels, len(image_set.classes))
     found = _of_pixels(measures, measures.frames.without(ground))
-    about = headers(subject, progress=progress)
+    about = headers(image_set, progress=progress)
     if about is not None:
-        named = file_names(subject.names.tolist(), subject.labels, subject.classes)
+        named = file_names(image_set.names.tolist(), image_set.labels, image_set.classes)
         found += [*_of_files(about), *_of_names(named)]
     return tuple(found)
 
@@ -79,7 +79,7 @@ def _of_pixels(measures: PixelMeasures, frames: Frames) -> list[Cue]:
         _cue("sharpness", "sharpness", measures.sharpness),
         _cue(
             "borders",
-            "the outermost pixels and the corners",
+            "border pixels and corners",
             measures.borders,
             measures.black,
             measures.white,
@@ -98,7 +98,7 @@ def _of_files(about: Headers) -> list[Cue]:
     return [
         _cue(
             "image-size",
-            "width and height of the file",
+            "image width and height",
             about.width,
             about.height,
             about.width / np.maximum(about.height, 1),
@@ -106,7 +106,7 @@ def _of_files(about: Headers) -> list[Cue]:
         ),
         _cue(
             "compression",
-            "format and compression of the file",
+            "file format and compression",
             about.format,
             about.quality,
             about.subsampling,
@@ -114,10 +114,10 @@ def _of_files(about: Headers) -> list[Cue]:
             about.channels,
             outside=True,
         ),
-        _cue("bytes", "bytes of the file", about.size, about.size / area),
+        _cue("bytes", "file size", about.size, about.size / area),
         _cue(
             "metadata",
-            "metadata of the file",
+            "file metadata",
             about.metadata,
             outside=True,
             seen=False,
@@ -127,12 +127,10 @@ def _of_files(about: Headers) -> list[Cue]:
 
 def _of_names(named: FileNames) -> list[Cue]:
     return [
-        _cue(
-            "name-words", "the first word of the file's name", named.word, outside=True, seen=False
-        ),
+        _cue("name-words", "the first word of the file name", named.word, outside=True, seen=False),
         _cue(
             "name-style",
-            "the style of the file's name",
+            "the style of the file name",
             named.style,
             named.shape,
             named.extension,

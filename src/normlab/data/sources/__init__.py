@@ -1,4 +1,4 @@
-"""Where images come from: what a path holds, listed without decoding anything."""
+"""Where images come from: the contents of a path, listed without decoding anything."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["Listing", "find"]
 
 
 def find(source: str) -> Listing:
-    """What ``source`` names, listed.
+    """The images in ``source``, listed.
 
     Raises:
-        InputError: when there is nothing to train on, with what to give instead.
+        InputError: there is nothing to train on; the message says what to give instead.
     """
     if source == "digits":
         return digits.find()
@@ -23,7 +23,7 @@ def find(source: str) -> Listing:
         path = Path(source).expanduser()
         path.stat()
         if not path.is_dir():
-            raise InputError(f"{source} is a file: give the folder that holds the images.")
+            raise InputError(f"{source} is a file. Give the folder that contains the images.")
         root = path.resolve()
         batches = cifar.holds(root)
         if batches is not None:
@@ -31,7 +31,7 @@ def find(source: str) -> Listing:
         return idx.find(root) if idx.holds(root) else _folder(root)
     except FileNotFoundError as error:
         raise InputError(
-            f"There is no {source}. Give a folder of images, or the word digits."
+            f"{source} does not exist. Give a folder of images, or the word digits."
         ) from error
     except (OSError, RuntimeError, ValueError) as error:
         # RuntimeError: no home folder for ~; ValueError: a NUL in the path.
@@ -49,6 +49,6 @@ def _folder(root: Path) -> Listing:
         for inner in sorted(root.iterdir()):
             if inner.is_dir() and (cifar.holds(inner) or idx.holds(inner)):
                 raise InputError(
-                    f"{root} is one level too high: give {inner}, which holds the files."
+                    f"{root} is one level too high. Give {inner}, which contains the files."
                 ) from None
         raise

@@ -1,15 +1,19 @@
-"""What every source gives: names, labels and splits at once, pixels on demand."""
+"""What every source provides: names, labels and splits at once, pixels on demand."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
 
 Images = npt.NDArray[np.uint8]
+
+FRACTIONS: Mapping[str, float] = MappingProxyType({"val": 0.15, "test": 0.15})
+"""The shares of train that become val and test, for most sources."""
 
 
 @dataclass(frozen=True)
@@ -18,17 +22,19 @@ class Listing:
 
     Attributes:
         kind: ``digits``, ``folder``, ``idx`` or ``cifar``.
-        source: how the source is named in what is written: a resolved path, or ``digits``.
+        source: its name in files: a resolved path, or ``digits``.
         name: short, for folder names and titles.
         channels: 1 or 3.
         names: path of each image inside the source, in the order of splits and names.
         labels: index of each image's class.
-        found: rows of each split that the source has; all rows are under train where it has none.
-        stamp: what tells one version of the files from another, a row an image or a row a file.
+        found: rows of each split that the source has; all rows are under train if it has none.
+        stamp: what distinguishes one version of the files from another, one row per image or file.
         root: the folder below which the names are paths of files; None for arrays.
         arrays: for array sources, all images as (n, H, W, C), read when first needed.
         side: for array sources, the shorter side of the images.
-        has_splits: whether train, as found, was called so by the source.
+        has_splits: whether the source itself has a train split.
+        fractions: shares of train that become val and test where the source lacks them and
+            nobody asks for others.
     """
 
     kind: str
@@ -44,4 +50,5 @@ class Listing:
     arrays: Callable[[], Images] | None = None
     side: int | None = None
     has_splits: bool = True
+    fractions: Mapping[str, float] = field(default_factory=lambda: FRACTIONS)
     notes: list[str] = field(default_factory=list)

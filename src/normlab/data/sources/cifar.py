@@ -1,8 +1,8 @@
-"""CIFAR-10 batches, the binary ones and the Python ones.
+"""CIFAR-10 batches, binary or Python.
 
-The Python ones are pickles, and a pickle can call anything it names. Here it can name nothing:
-the five things that a pickled NumPy array names are answered by inert stand-ins, which are then
-read as plain data; everything else is refused before it is reached.
+The Python ones are pickles, and a pickle can call anything it names. Here it can call nothing:
+the five names in a pickled NumPy array get inert stand-ins, which are then read as plain data;
+everything else is refused before it is reached.
 """
 
 from __future__ import annotations
@@ -54,14 +54,14 @@ def find(root: Path) -> Listing:
     classes = _classes(root, binary)
     if classes is None:
         classes = tuple(str(number) for number in range(10))
-        notes.append("The file with the class names is missing; classes are named by number.")
+        notes.append("The file with the class names is missing, so classes are named by number.")
     labels: list[npt.NDArray[np.int64]] = []
     for path in paths.values():
         of_batch = read(path)[0]
         if len(of_batch) and of_batch.max() >= len(classes):
             raise InputError(
                 f"{path} has label {of_batch.max()}, but there are {len(classes)} classes. The "
-                "file is damaged, or no CIFAR-10 batch."
+                "file is damaged or not a CIFAR-10 batch."
             )
         labels.append(of_batch)
     tested = len(labels[-1])
@@ -96,7 +96,7 @@ def _classes(root: Path, binary: bool) -> tuple[str, ...] | None:
         try:
             names: Any = path.read_text(encoding="utf-8").split("\n")
         except UnicodeDecodeError:
-            raise InputError(f"{path} is not a text of class names.") from None
+            raise InputError(f"{path} is not a text file of class names.") from None
         names = [name.strip() for name in names if name.strip()]
     else:
         names = _unpickle(path).get("label_names")
@@ -106,7 +106,7 @@ def _classes(root: Path, binary: bool) -> tuple[str, ...] | None:
         or not all(isinstance(name, str) and name for name in names)
         or len(set(names)) != len(names)
     ):
-        raise InputError(f"{path} does not hold a list of different class names.")
+        raise InputError(f"{path} does not contain a list of different class names.")
     return tuple(names)
 
 
@@ -119,8 +119,8 @@ def _binary(path: Path) -> _Batch:
     size = path.stat().st_size
     if size == 0 or size % _RECORD:
         raise InputError(
-            f"{path} has {size:,} bytes, which is no whole number of records of {_RECORD:,} "
-            "bytes. It is cut short, or no CIFAR-10 batch: fetch it again."
+            f"{path} has {size:,} bytes, which is not a whole number of records of {_RECORD:,} "
+            "bytes. It is cut short or not a CIFAR-10 batch. Download it again."
         )
     records = np.memmap(path, dtype=np.uint8, mode="r", shape=(size // _RECORD, _RECORD))
     return records[:, 0].astype(np.int64), _images(records[:, 1:])
@@ -132,31 +132,33 @@ def _python(path: Path) -> _Batch:
     if not isinstance(labels, list) or not all(
         type(label) is int and 0 <= label < 256 for label in labels
     ):
-        raise InputError(f"{path} has no list of labels. It is damaged, or no CIFAR-10 batch.")
+        raise InputError(f"{path} has no list of labels. It is damaged or not a CIFAR-10 batch.")
     if not isinstance(data, np.ndarray) or data.shape != (len(labels), _PIXELS) or not labels:
-        found = f"an array of {data.shape}" if isinstance(data, np.ndarray) else "none"
+        found = f"an array of {data.shape}" if isinstance(data, np.ndarray) else "no images"
         raise InputError(
-            f"{path} should hold {len(labels):,} images of {_PIXELS:,} uint8 values; found is "
-            f"{found}. It is damaged, or no CIFAR-10 batch."
+            f"{path} should contain {len(labels):,} images of {_PIXELS:,} uint8 values, but it "
+            f"contains {found}. It is damaged or not a CIFAR-10 batch."
         )
     return np.array(labels, dtype=np.int64), _images(data)
 
 
 def _unpickle(path: Path) -> dict[str, Any]:
-    """What the file's dictionary holds: text, whole numbers, lists, uint8 arrays."""
+    """The file's dictionary: text, whole numbers, lists, uint8 arrays."""
     try:
         with path.open("rb") as file:
             content = _Reader(file, encoding="bytes").load()
     except (InputError, OSError):
         raise
     except Exception as error:
-        # A damaged pickle raises nearly anything, MemoryError among it.
+        # A damaged pickle raises nearly anything, including MemoryError.
         raise InputError(
-            f"{path} is damaged or no Python batch of CIFAR-10 "
-            f"({type(error).__name__}: {error}). Fetch it again."
+            f"{path} is damaged or not a Python batch of CIFAR-10 "
+            f"({type(error).__name__}: {error}). Download it again."
         ) from error
     if not isinstance(content, dict):
-        raise InputError(f"{path} holds no dictionary, so it is no Python batch of CIFAR-10.")
+        raise InputError(
+            f"{path} does not contain a dictionary, so it is not a Python batch of CIFAR-10."
+        )
     return {str(_text(name)): _plain(value, path) for name, value in content.items()}
 
 
@@ -172,13 +174,13 @@ def _plain(value: Any, path: Path) -> Any:
     array = value.as_array()
     if array is None:
         raise InputError(
-            f"{path} holds something else than uint8 arrays in C order, which CIFAR-10 never does."
+            f"{path} contains something other than uint8 arrays in C order. CIFAR-10 never does."
         )
     return array
 
 
 class _Inert:
-    """What stands where the pickle made an object: how it was made, and the state it was given."""
+    """Replaces an object that the pickle made: how it was made, and the state it was given."""
 
     def __init__(self, made_by: str, *arguments: object) -> None:
         self.made_by = made_by
@@ -189,7 +191,7 @@ class _Inert:
         self.state = state
 
     def as_array(self) -> Images | None:
-        """The array that NumPy would make of a uint8 array's state; None for anything else."""
+        """The array that NumPy would make from a uint8 array's state; None for anything else."""
         if self.made_by != "_reconstruct" or not isinstance(self.state, tuple):
             return None
         if len(self.state) != 5:
@@ -207,7 +209,7 @@ class _Inert:
 
 
 def _stand_ins() -> Mapping[tuple[str, str], object]:
-    """Anew for each file, so that nothing a pickle does to them outlives it."""
+    """New ones for each file, so that nothing a pickle does to them outlives it."""
 
     def standing_for(name: str) -> Callable[..., _Inert]:
         return lambda *arguments: _Inert(name, *arguments)
@@ -240,6 +242,6 @@ class _Reader(pickle.Unpickler):
         if (module, name) not in self._admitted:
             raise InputError(
                 f"{self._path} is refused: it asks to run {module}.{name}, which no CIFAR-10 "
-                "batch does. Nothing of it was run. Fetch the file again from its origin."
+                "batch does. Nothing in it was run. Download the file again from its origin."
             )
         return self._admitted[module, name]

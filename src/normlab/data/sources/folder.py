@@ -1,7 +1,7 @@
-"""Class folders, with train, val and test above them or without.
+"""Class folders, with or without train, val and test above them.
 
-Only what lies directly in a class folder counts. Most of this file is about saying what is wrong
-with a folder that is laid out otherwise, and which folder to give instead.
+Only files directly in a class folder count. Most of this file explains what is wrong with a folder
+that has another layout, and which folder to give instead.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from .base import Listing
 _CALLED = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 _LITTER = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
 _LAYOUT = (
-    "Expected are class folders with images directly inside, or train, val and test folders "
-    "above such class folders."
+    "Give a folder that contains class folders with images directly inside, or train, val and test "
+    "folders with such class folders."
 )
 
 
@@ -62,7 +62,7 @@ def find(root: Path) -> Listing:
     classes = tuple(splits["train"])
     if len(classes) < 2:
         raise InputError(
-            f"{root} holds only one class, {classes[0]}: at least two are needed. {_LAYOUT}"
+            f"{root} contains only one class, {classes[0]}. At least two are needed. {_LAYOUT}"
         )
 
     names: list[str] = []
@@ -89,12 +89,12 @@ def find(root: Path) -> Listing:
         stamp=np.array(stamp, dtype=np.int64).reshape(-1, 2),
         root=root,
         has_splits=bool(holders),
-        notes=_beside(root),
+        notes=_next_to_splits(root),
     )
 
 
 def _look(path: Path, *, in_class: bool = False) -> _Folder:
-    """What lies in a folder, by name, without hidden things and the litter of file managers."""
+    """The contents of a folder by name, without hidden files and those of file managers."""
     folders: list[str] = []
     files: list[_File] = []
     with os.scandir(path) as entries:
@@ -111,10 +111,10 @@ def _look(path: Path, *, in_class: bool = False) -> _Folder:
             try:
                 status = entry.stat()
             except OSError:
-                # A link to nowhere. In a class folder it is one bad file among others.
+                # A link to nowhere. In a class folder it counts as a bad file.
                 if not in_class and entry.is_symlink():
                     raise InputError(
-                        f"{path / name} is a symbolic link that leads nowhere. Mend or remove it."
+                        f"{path / name} is a symbolic link that leads nowhere. Fix or remove it."
                     ) from None
                 files.append(_File(name, -1, -1))
                 continue
@@ -150,25 +150,25 @@ def _split_folders(top: _Folder) -> dict[str, str]:
     if others:
         few = _few(others)
         raise InputError(
-            f"{top.path} mixes splits ({_few(holders.values())}) with folders that are no splits "
-            f"({few}). Move {few} away; or, if {_few(holders.values())} is meant as a class, "
+            f"{top.path} mixes splits ({_few(holders.values())}) with folders that are not splits "
+            f"({few}). Move {few} elsewhere or, if {_few(holders.values())} is meant as a class, "
             "rename it."
         )
     if top.images:
         raise InputError(
-            f"{top.path} has images beside the folders {_few(holders.values())}, for example "
-            f"{top.images[0].name}. Move them into class folders, or away."
+            f"{top.path} has images next to the folders {_few(holders.values())}, for example "
+            f"{top.images[0].name}. Move them into class folders or elsewhere."
         )
     if "train" not in holders:
         raise InputError(
             f"{top.path} has {_few(holders.values())} but no train folder. Give the folder that "
-            "holds train, or rename the one to train on."
+            "contains train, or rename the one to train on."
         )
     return {split: holders[split] for split in SPLITS if split in holders}
 
 
 def _classes(above: _Folder, *, is_root: bool = False) -> dict[str, _Folder]:
-    """The class folders in this folder, looked into."""
+    """The class folders in this folder, with their contents."""
     path = above.path
     if not above.folders:
         if above.images:
@@ -184,8 +184,8 @@ def _classes(above: _Folder, *, is_root: bool = False) -> dict[str, _Folder]:
         raise InputError(f"{path} has no images in class folders. {_LAYOUT}")
     if above.images:
         raise InputError(
-            f"{path} has images beside the class folders, for example {above.images[0].name}. "
-            "Move them into a class folder, or away."
+            f"{path} has images next to the class folders, for example {above.images[0].name}. "
+            "Move them into a class folder or elsewhere."
         )
     folders = {name: _look(path / name, in_class=True) for name in above.folders}
     _names_apart(path, folders)
@@ -196,11 +196,11 @@ def _classes(above: _Folder, *, is_root: bool = False) -> dict[str, _Folder]:
         roots = [name for name in higher if _like_root(folders[name])] or higher
         if len(folders) == 1:
             raise InputError(
-                f"{path} holds nothing but the folder {roots[0]}, whose images lie deeper: it is "
-                f"one level too high. Give {path / roots[0]}."
+                f"{path} contains only the folder {roots[0]}, whose images are deeper: it is one "
+                f"level too high. Give {path / roots[0]}."
             )
         raise InputError(
-            f"{path} is no folder of class folders: in {_few(higher)} the images lie deeper, for "
+            f"{path} does not contain class folders: in {_few(higher)} the images are deeper, for "
             f"example in {_deep(folders[higher[0]])}. Give {_few(path / name for name in roots)}"
             f"{' (one of them)' if len(roots) > 1 else ''}, or move the images up. {_LAYOUT}"
         )
@@ -208,7 +208,7 @@ def _classes(above: _Folder, *, is_root: bool = False) -> dict[str, _Folder]:
         name, folder = next(iter(deep.items()))
         raise InputError(
             f"The class folder {folder.path} has images in a folder inside it, {_deep(folder)}. "
-            f"Move them up into {name}, or away: only what lies directly in a class folder counts."
+            f"Move them up into {name} or elsewhere: only files directly in a class folder count."
         )
     empty = [name for name, folder in folders.items() if not folder.files]
     if len(empty) == len(folders):
@@ -223,7 +223,7 @@ def _classes(above: _Folder, *, is_root: bool = False) -> dict[str, _Folder]:
 
 
 def _deep(folder: _Folder) -> Path | None:
-    """A folder below this one, at any depth, that holds images."""
+    """A folder below this one, at any depth, that contains images."""
     seen: set[tuple[int, int]] = set()
     waiting = [folder.path / name for name in reversed(folder.folders)]
     while waiting:
@@ -240,7 +240,7 @@ def _deep(folder: _Folder) -> Path | None:
 
 
 def _like_root(folder: _Folder) -> bool:
-    """Whether this folder would do: splits, or several class folders."""
+    """Whether this folder could be given: it has splits, or several class folders."""
     if any(name.lower() in _CALLED for name in folder.folders):
         return True
     return sum(bool(_look(folder.path / name, in_class=True).images) for name in folder.folders) > 1
@@ -281,8 +281,8 @@ def _same_classes(splits: Mapping[str, Mapping[str, _Folder]], holders: Mapping[
         )
 
 
-def _beside(root: Path) -> list[str]:
-    """A note when the root is itself one split of a larger data set."""
+def _next_to_splits(root: Path) -> list[str]:
+    """A note if the root is itself one split of a larger data set."""
     if root.name.lower() not in _CALLED:
         return []
     try:
@@ -297,8 +297,8 @@ def _beside(root: Path) -> list[str]:
     if not others:
         return []
     return [
-        f"{root.name} lies beside {_few(others)} in {root.parent}; only {root.name} was used. "
-        f"To use these splits give {root.parent}."
+        f"{root.name} is next to {_few(others)} in {root.parent}, but only {root.name} was used. "
+        f"To use these splits, give {root.parent}."
     ]
 
 

@@ -1,4 +1,4 @@
-"""IDX files, the format of MNIST, Fashion-MNIST and their kin; gzipped or not."""
+"""IDX files, the format of MNIST, Fashion-MNIST and similar sets; gzipped or not."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class _Header:
 
 
 def holds(root: Path) -> bool:
-    """Whether this folder holds any of the files."""
+    """Whether this folder contains any of the files."""
     return any(
         _called(root, prefix, what, dims)
         for prefix in _PREFIX.values()
@@ -58,7 +58,7 @@ def find(root: Path) -> Listing:
         if len(labels[split]) != headers[split].shape[0]:
             raise InputError(
                 f"{images_path} has {headers[split].shape[0]:,} images and {labels_path} has "
-                f"{len(labels[split]):,} labels. They do not belong together: fetch both again."
+                f"{len(labels[split]):,} labels. They do not belong together. Download both again."
             )
         if headers[split].shape[1:] != headers["train"].shape[1:]:
             raise InputError(
@@ -67,7 +67,7 @@ def find(root: Path) -> Listing:
             )
     values = np.unique(labels["train"])
     if len(values) < 2:
-        raise InputError(f"{root} holds only one class, {values[0]}: at least two are needed.")
+        raise InputError(f"{root} contains only one class, {values[0]}. At least two are needed.")
     for split in labels:
         strange = np.setdiff1d(labels[split], values)
         if len(strange):
@@ -125,13 +125,15 @@ def _header(path: Path, dims: int) -> _Header:
     if start[:4] != magic:
         raise InputError(
             f"{path} is not an IDX file of {'images' if dims == 3 else 'labels'}: it starts with "
-            f"{start[:4].hex() or 'nothing'}, expected is {magic.hex()}."
+            f"{start[:4].hex() or 'nothing'} instead of {magic.hex()}."
         )
     if len(start) < 4 + 4 * dims:
-        raise InputError(f"{path} is cut short within its header. Fetch it again.")
+        raise InputError(f"{path} is cut short within its header. Download it again.")
     shape = tuple(int.from_bytes(start[at : at + 4], "big") for at in range(4, len(start), 4))
     if min(shape) == 0:
-        raise InputError(f"{path} holds no {'images' if dims == 3 else 'labels'}: {shape}.")
+        raise InputError(
+            f"{path} contains no {'images' if dims == 3 else 'labels'}: its shape is {shape}."
+        )
     header = _Header(path, shape)
     if path.suffix != ".gz":
         _check_length(header, path.stat().st_size - header.offset)
@@ -143,21 +145,21 @@ def _check_length(header: _Header, length: int, at_least: str = "") -> None:
     if length != expected:
         verb = "is cut short" if length < expected else "is too long"
         raise InputError(
-            f"{header.path} {verb}: its header announces {expected:,} values, it holds "
-            f"{at_least}{length:,}. Fetch it again."
+            f"{header.path} {verb}: its header announces {expected:,} values, but it contains "
+            f"{at_least}{length:,}. Download it again."
         )
 
 
 def _values(header: _Header) -> Images:
     expected = math.prod(header.shape)
-    # One byte more than is expected shows whether the file is too long.
+    # One byte more than expected shows whether the file is too long.
     data = _read(header.path, header.offset, expected + 1)
     _check_length(header, len(data), "at least " if len(data) > expected else "")
     return np.frombuffer(data, dtype=np.uint8).reshape(header.shape)
 
 
 def _read(path: Path, offset: int, most: int) -> bytes:
-    """At most so many bytes; a header that lies costs no more memory than the file has."""
+    """At most this many bytes; a wrong header costs no more memory than the file has."""
     data = bytearray()
     try:
         with closing(_open(path)) as file:
@@ -168,5 +170,5 @@ def _read(path: Path, offset: int, most: int) -> bytes:
                     break
                 data += block
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(f"{path} is damaged or cut short ({error}). Fetch it again.") from error
+        raise InputError(f"{path} is damaged or cut short ({error}). Download it again.") from error
     return bytes(data)

@@ -12,16 +12,16 @@ from .intervals import Interval, t_interval
 
 @dataclass(frozen=True)
 class Difference:
-    """An arm's metric less the reference's, seed by seed, as shares of 1.
+    """An arm's metric minus the reference's, seed by seed, as shares of 1.
 
     Attributes:
         arm, reference: which two.
         seeds: the seeds that both arms completed.
         values: the difference of each of them.
         grain: the step in which the metric moves: one image of the split. Differences of a few
-            seeds may all be alike without their spread being 0, so intervals take the spread of
+            seeds may be equal although their spread is not 0, so intervals use the spread of
             rounding to this step (``grain / sqrt(6)``, two accuracies of variance grain²/12 each)
-            as the least.
+            as a minimum.
     """
 
     arm: str
@@ -44,7 +44,7 @@ class Difference:
 
     @property
     def least_sd(self) -> float:
-        """The spread that the grain alone makes."""
+        """The spread that the grain alone causes."""
         return self.grain / math.sqrt(6)
 
     def interval(self, level: float) -> Interval | None:
@@ -61,7 +61,7 @@ def paired_difference(
     metric: str = "accuracy",
     seeds: tuple[int, ...] | None = None,
 ) -> Difference | None:
-    """The difference of two arms, or None if they share no complete seed.
+    """The difference of two arms, or None if they share no completed seed.
 
     Args:
         results: of a study.

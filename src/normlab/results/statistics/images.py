@@ -1,4 +1,4 @@
-"""What the finite number of test images leaves open, with the trained models held fixed."""
+"""What the finite number of test images leaves undecided, with the trained models fixed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RESAMPLES = 10_000
 
 @dataclass(frozen=True)
 class ImageNoise:
-    """A difference in accuracy over other images of the same kind, the models held fixed.
+    """A difference in accuracy over other images of the same kind, with the models fixed.
 
     Attributes:
         interval: percentile bootstrap over images.
@@ -36,9 +36,9 @@ class ImageNoise:
 def image_noise(
     results: Results, difference: Difference, *, split: str = "test", level: float = 0.95
 ) -> ImageNoise | None:
-    """Bootstrap a difference over images: paired on images, stratified by class, seeds held fixed.
+    """Bootstrap a difference over images: paired on images, stratified by class, seeds fixed.
 
-    For each image the arm's rightness less the reference's, averaged over the seeds; images are
+    For each image the arm's correctness minus the reference's, averaged over the seeds; images are
     drawn with replacement within their class (Efron and Tibshirani 1993, chapters 8 and 13).
     An image takes few values (k right runs more or fewer), so drawing images is drawing counts of
     these values from a multinomial, which gives the same distribution and takes no memory.
@@ -79,9 +79,9 @@ class McNemar:
         first, second: names of the runs.
         split: of the images.
         images: how many both predicted.
-        only_first, only_second: images that one gets right and the other wrong.
-        p_value: exact, two-sided: were both equally often alone in being right, so uneven a count
-            or more would come about so often.
+        only_first, only_second: images that one gets right and the other gets wrong.
+        p_value: exact, two-sided: how often a count this uneven or more would occur if both were
+            alone in being right equally often.
     """
 
     first: str
@@ -99,8 +99,8 @@ class McNemar:
 
 
 def mcnemar(first: Run, second: Run, *, split: str = "test") -> McNemar:
-    """The exact test of McNemar (1947) of two checkpoints: a binomial test of the images that one
-    alone gets right.
+    """The exact test of McNemar (1947) of two checkpoints: a binomial test of the images that only
+    one of them gets right.
 
     Raises:
         InputError: a run has no predictions, or the two predicted different images.
@@ -112,7 +112,7 @@ def mcnemar(first: Run, second: Run, *, split: str = "test") -> McNemar:
         try:
             found.append(run.predictions(split))
         except InputError as error:
-            raise InputError(f"{run.folder} cannot be tested: {error}") from error
+            raise InputError(f"{run.folder} cannot be tested. {error}") from error
     ours, theirs = found
     gained = _gained(ours, theirs, second)
     alone = int((gained > 0).sum()), int((gained < 0).sum())
@@ -129,8 +129,8 @@ def _gained(ours: SplitPredictions, theirs: SplitPredictions, other: Run) -> npt
         and np.array_equal(ours.labels[one], theirs.labels[two])
     ):
         raise InputError(
-            f"{other.folder} predicted other images than the first run; McNemar's test needs two "
-            "models on the same images"
+            f"{other.folder} predicted other images than the first run. McNemar's test needs two "
+            "models on the same images."
         )
     return theirs.wrong[two].astype(np.int64) - ours.wrong[one]
 
@@ -138,7 +138,7 @@ def _gained(ours: SplitPredictions, theirs: SplitPredictions, other: Run) -> npt
 def _resampled(
     gained: npt.NDArray[np.int64], labels: npt.NDArray[np.int64], difference: Difference
 ) -> npt.NDArray[np.float64]:
-    """Sums over resampled images, one a resample."""
+    """Sums over resampled images, one per resample."""
     generator = rng("bootstrap", difference.arm, difference.reference)
     sums = np.zeros(RESAMPLES)
     for label in np.unique(labels):

@@ -15,7 +15,7 @@ Values = Sequence[float] | npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Interval:
-    """From ``low`` to ``high``; ``level`` is the share of studies whose interval has the truth."""
+    """From ``low`` to ``high``; a share ``level`` of such intervals contains the truth."""
 
     low: float
     high: float
@@ -43,7 +43,7 @@ def t_interval(values: Values, level: float, *, least_sd: float = 0.0) -> Interv
     """Student's t interval of a mean: ``mean ± t s / sqrt(n)`` with n - 1 degrees of freedom.
 
     Args:
-        values: one a seed.
+        values: one per seed.
         level: for example 0.95.
         least_sd: taken for the standard deviation s where s is below it, see
             :attr:`~normlab.results.statistics.Difference.grain`.
@@ -68,10 +68,10 @@ def t_interval(values: Values, level: float, *, least_sd: float = 0.0) -> Interv
 
 
 def simultaneous_level(level: float, comparisons: int, looks: int = 1) -> float:
-    """The level of each interval so that all of them hold together at ``level`` (Bonferroni).
+    """The level of each interval so that all of them hold simultaneously at ``level`` (Bonferroni).
 
-    The error ``1 - level`` is divided evenly over comparisons and looks; by the union bound no
-    more than it remains in all, whatever depends on what.
+    The error ``1 - level`` is divided evenly over comparisons and looks. By the union bound the
+    total error is at most that, whatever depends on what.
 
     Raises:
         ValueError: fewer than one comparison or look.

@@ -1,4 +1,4 @@
-"""Every arm of a study beside its reference: differences, verdicts, what more would tell."""
+"""Every arm of a study compared with its reference: differences, verdicts, what would decide."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from .verdict import Verdict, verdict
 
 @dataclass(frozen=True)
 class PairedComparison:
-    """An arm beside its reference.
+    """An arm compared with its reference.
 
     All differences are shares of 1, positive where the arm is higher.
 
     Attributes:
-        arm, reference: which two.
-        difference: over the seeds that both completed; None where there is no such seed.
+        arm, reference: the two arms.
+        difference: over the seeds that both completed; None if there is no such seed.
         level: of the simultaneous interval.
         unadjusted_level: of the interval for this comparison alone.
         margin: of the verdict.
@@ -48,7 +48,7 @@ class PairedComparison:
 
     @property
     def interval(self) -> Interval | None:
-        """The simultaneous t interval, of which the verdict is made."""
+        """The simultaneous t interval, which decides the verdict."""
         return None if self.difference is None else self.difference.interval(self.level)
 
     @property
@@ -58,11 +58,11 @@ class PairedComparison:
 
     @property
     def verdict(self) -> Verdict:
-        """By the rule; withheld where runs without a model could turn it.
+        """By the rule; withheld where runs without a model could reverse it.
 
-        An arm that lost runs is not called better than or equivalent to a reference, nor worse a
-        reference's comparison where the reference lost runs: the seeds that are left were chosen
-        by not failing.
+        An arm that lost runs is not called better than or equivalent to a reference, and no arm is
+        called worse than or equivalent to a reference that lost runs: the seeds that are left
+        were selected by not failing.
         """
         found = self._by_interval
         ours, theirs = self.lost
@@ -74,13 +74,13 @@ class PairedComparison:
 
     @property
     def withheld(self) -> bool:
-        """Whether runs without a model kept the interval's verdict from being given."""
+        """Whether the interval's verdict is withheld because of runs without a model."""
         return self.verdict is not self._by_interval
 
     @property
     def settled(self) -> bool:
-        """Whether more seeds have nothing to decide: there is a verdict, or it is withheld, or an
-        arm has not one run with a model."""
+        """Whether more seeds would decide nothing: there is a verdict, or it is withheld, or an
+        arm has no run with a model."""
         return self._by_interval is not Verdict.INCONCLUSIVE or (
             self.difference is None and any(self.lost)
         )
@@ -106,19 +106,20 @@ class PairedComparison:
 
     @cached_property
     def visible(self) -> float | None:
-        """The smallest difference that so many seeds of this spread see in four studies of five."""
+        """The smallest difference that this many seeds with this spread find in four out of five
+        studies."""
         if self.difference is None or self.difference.sd is None:
             return None
         return visible_difference(len(self.difference.values), self.difference.sd, self.level)
 
     @cached_property
     def seeds_to_see_margin(self) -> tuple[int | None, int | None] | None:
-        """Between how many and how many seeds would see a difference of the margin."""
+        """The range of the number of seeds that would find a difference of the margin."""
         return self.seeds_to_see(self.margin)
 
     def seeds_to_see(self, difference: float) -> tuple[int | None, int | None] | None:
-        """Between how many and how many seeds would see ``difference``, as the spread is known
-        from these seeds (95 %). None stands for more than anybody runs."""
+        """The range of the number of seeds that would find ``difference``, as far as these seeds
+        tell the spread (95 %). None means more than anybody runs."""
         bounds = self._spreads
         if bounds is None:
             return None
@@ -127,8 +128,8 @@ class PairedComparison:
 
     @cached_property
     def seeds_for_equivalence(self) -> tuple[int | None, int | None] | None:
-        """Between how many and how many seeds would find two arms without a difference
-        equivalent. None stands for more than anybody runs."""
+        """The range of the number of seeds that would find two arms without a difference
+        equivalent. None means more than anybody runs."""
         bounds = self._spreads
         if bounds is None:
             return None
@@ -147,10 +148,10 @@ class Judgement:
     """All comparisons of a study.
 
     Attributes:
-        rule: stated before the runs.
+        rule: as stated before the runs.
         comparisons: in the order of the arms.
-        seeds: the seeds that the comparisons are of.
-        later: seeds run since the last look, which the comparisons leave out.
+        seeds: the seeds that were compared.
+        later: seeds run since the last look, which were not compared.
         split, metric: what was compared.
     """
 
@@ -163,7 +164,7 @@ class Judgement:
 
     @property
     def settled(self) -> bool:
-        """Whether more seeds have nothing to decide."""
+        """Whether more seeds would decide nothing."""
         return all(comparison.settled for comparison in self.comparisons)
 
     def of(self, arm: str) -> PairedComparison | None:
@@ -172,8 +173,8 @@ class Judgement:
 
     @property
     def error_bound(self) -> float:
-        """At most this share of studies judged so often without looks fixed beforehand has a
-        false better or worse somewhere."""
+        """The largest share of studies with a false better or worse somewhere, if they are judged
+        this often without looks fixed beforehand."""
         return min(1.0, (1 - self.rule.level) * (1 + len(self.rule.looked)))
 
 
@@ -188,19 +189,19 @@ def judge(
 ) -> Judgement:
     """Compare every arm of a study with its reference.
 
-    The error is divided over all comparisons that were asked, also over those that a diverged arm
-    leaves without a number, and over the looks where there are some. Where looks were fixed, the
-    comparisons are of the seeds of the last look that was reached.
+    The error is divided over all comparisons that were asked, including those that a diverged arm
+    leaves without a number, and over the looks if there are any. If looks were fixed, only the
+    seeds of the last look that was reached are compared.
 
     Args:
         results: of a study.
         rule: by default the one that study.toml states.
         compared: (reference, arm) pairs, by default those of the rule.
         split, metric: what to compare.
-        images: whether to look at the noise of the finite split too (takes predictions).
+        images: whether to estimate the noise of the finite split too (needs predictions).
 
     Raises:
-        InputError: the reference is no arm of the study.
+        InputError: the reference is not an arm of the study.
     """
     rule = rule or Rule.read(results.question)
     if compared is None:

@@ -1,4 +1,4 @@
-"""What so many seeds can see, and how many would be needed.
+"""What a number of seeds can find, and how many would be needed.
 
 Everything here is for a paired difference that is normal over seeds with standard deviation
 ``sd``, judged by the t interval of the given level.
@@ -13,9 +13,9 @@ from functools import lru_cache
 from .intervals import quantile
 
 POWER = 0.8
-"""A difference counts as one that can be seen if four studies in five would see it."""
+"""A difference counts as visible if four out of five studies would find it."""
 MOST_SEEDS = 10_000
-"""Needs above this are given as None: more than anybody runs."""
+"""Numbers above this are given as None: more than anybody runs."""
 SPREAD_LEVEL = 0.95
 """Level of the interval of a standard deviation."""
 _POINTS = 1000
@@ -24,7 +24,7 @@ _POINTS = 1000
 def visible_difference(seeds: int, sd: float, level: float, power: float = POWER) -> float:
     """The smallest true difference that ``seeds`` seeds find with probability ``power``.
 
-    Found means that the interval leaves out 0. Solves ``P(|T'| > t) = power`` for the
+    Found means that the interval excludes 0. Solves ``P(|T'| > t) = power`` for the
     noncentrality of T', noncentral t with ``seeds - 1`` degrees of freedom (Cohen 1988, chapter 2).
 
     Returns:
@@ -39,7 +39,7 @@ def visible_difference(seeds: int, sd: float, level: float, power: float = POWER
 
 
 def seeds_to_see(difference: float, sd: float, level: float, power: float = POWER) -> int | None:
-    """The least number of seeds that find a true ``difference`` with probability ``power``.
+    """The smallest number of seeds that find a true ``difference`` with probability ``power``.
 
     None above ``MOST_SEEDS``. At least 2.
 
@@ -50,7 +50,7 @@ def seeds_to_see(difference: float, sd: float, level: float, power: float = POWE
 
 
 def equivalence_power(seeds: int, margin: float, sd: float, level: float) -> float:
-    """How probably two arms without any difference are found equivalent within ``margin``.
+    """The probability that two arms without any difference are found equivalent within ``margin``.
 
     The probability that ``|mean| + t s / sqrt(n) < margin``: for a given s the mean is normal,
     and s is integrated over its chi distribution.
@@ -74,7 +74,7 @@ def equivalence_power(seeds: int, margin: float, sd: float, level: float) -> flo
 def seeds_for_equivalence(
     margin: float, sd: float, level: float, power: float = POWER
 ) -> int | None:
-    """The least number of seeds with which arms without a difference are found equivalent within
+    """The smallest number of seeds with which arms without a difference are found equivalent within
     ``margin`` with probability ``power``. None above ``MOST_SEEDS``. At least 2.
 
     >>> seeds_for_equivalence(margin=0.5, sd=0.5, level=0.95)
@@ -84,7 +84,7 @@ def seeds_for_equivalence(
 
 
 def spread_range(sd: float, seeds: int, level: float = SPREAD_LEVEL) -> tuple[float, float]:
-    """Between which values the true standard deviation lies: ``s sqrt(f / chi2)``, f = seeds - 1.
+    """Between which values the true standard deviation is: ``s sqrt(f / chi2)``, f = seeds - 1.
 
     With three seeds from half to more than six times the estimate.
 
@@ -97,7 +97,7 @@ def spread_range(sd: float, seeds: int, level: float = SPREAD_LEVEL) -> tuple[fl
     from scipy.stats import chi2
 
     if seeds < 2:
-        raise ValueError(f"a spread needs two seeds, got {seeds}")
+        raise ValueError(f"A spread needs at least two seeds, got {seeds}.")
     free = seeds - 1
     tail = (1 - level) / 2
     return tuple(sd * math.sqrt(free / float(chi2.ppf(q, free))) for q in (1 - tail, tail))  # type: ignore[return-value]
@@ -125,7 +125,7 @@ def _visible(seeds: int, level: float, power: float) -> float:
 
 
 def _least(enough: Callable[[int], bool]) -> int | None:
-    """The least n >= 2 from which on ``enough`` holds."""
+    """The smallest n >= 2 from which on ``enough`` is true."""
     low, high = 1, 2
     while not enough(high):
         low, high = high, 2 * high

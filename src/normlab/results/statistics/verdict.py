@@ -8,7 +8,7 @@ from .intervals import Interval
 
 
 class Verdict(StrEnum):
-    """What the interval of a difference says about an arm beside the reference."""
+    """What the interval of a difference says about an arm compared with the reference."""
 
     EQUIVALENT = "equivalent"
     BETTER = "better"
@@ -17,8 +17,8 @@ class Verdict(StrEnum):
 
 
 def verdict(interval: Interval | None, margin: float) -> Verdict:
-    """Equivalent if the interval lies wholly within ±margin; else better or worse if it leaves
-    out 0; else inconclusive, as where there is no interval.
+    """Equivalent if the interval is entirely within ±margin; else better or worse if it excludes
+    0; else inconclusive, as when there is no interval.
 
     >>> from normlab.results.statistics import Interval
     >>> verdict(Interval(-0.003, 0.002, 0.95), margin=0.005).value

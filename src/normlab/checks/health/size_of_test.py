@@ -1,0 +1,91 @@
+"""The size of the test split: how small a difference between two networks it can show."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ...pages.findings import Finding, Level
+from ...pages.words import counted, percent
+from ...splits import SPLITS
+from ..image_set import ImageSet
+
+DISAGREEMENTS = (0.1, 0.2)
+
+_Z = 1.959964
+_POINT = 0.01
+
+
+@dataclass(frozen=True)
+class SizeOfTest:
+    """What the test images can show.
+
+    Attributes:
+        images: different ones.
+        half_widths: disagreement d of two networks, as a share of the images, to half the width of
+            the 95 % interval of the difference between their accuracies in points,
+            100 * 1.96 * sqrt(d / n): both are tested on the same images, and the difference is
+            small.
+        unpaired: the same for different images, 100 * 1.96 * sqrt(2 p (1 - p) / n), at accuracy
+            p = 0.9.
+        needed: d to the number of images that make it one point.
+    """
+
+    images: int
+    half_widths: dict[float, float]
+    unpaired: float
+    needed: dict[float, int]
+
+    def findings(self) -> list[Finding]:
+        """One."""
+        widths = " and ".join(
+            f"±{points:.1f} points if they disagree on {percent(share)} of the images"
+            for share, points in self.half_widths.items()
+        )
+        needed = " to ".join(f"{count:,}" for count in self.needed.values())
+        sentence = (
+            f"With {counted(self.images, 'different test image')}, the difference between the "
+            f"accuracies of two networks is known to {widths} (95 % interval, both tested on the "
+            f"same images). For ±1 point, {needed} images are needed."
+        )
+        if self.half_widths[DISAGREEMENTS[0]] <= 100 * _POINT:
+            return [Finding("test-size", Level.FINE, sentence)]
+        return [
+            Finding(
+                "test-size",
+                Level.LOOK,
+                sentence,
+                "Smaller differences could be chance, however many seeds are run: more seeds do "
+                "not make up for few test images. Use more test images.",
+            )
+        ]
+
+    def describe(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return {
+            "images": self.images,
+            "unpaired_points": self.unpaired,
+            "paired": [
+                {"disagreement": share, "points": points, "needed": self.needed[share]}
+                for share, points in self.half_widths.items()
+            ],
+        }
+
+
+def size_of_test(images: int) -> SizeOfTest:
+    """What this many test images can show, see :class:`SizeOfTest`."""
+    n = max(images, 1)
+    return SizeOfTest(
+        images=images,
+        half_widths={share: 100 * _Z * math.sqrt(share / n) for share in DISAGREEMENTS},
+        unpaired=100 * _Z * math.sqrt(2 * 0.9 * 0.1 / n),
+        needed={share: math.ceil(share * (_Z / _POINT) ** 2) for share in DISAGREEMENTS},
+    )
+
+
+def different_test_images(image_set: ImageSet) -> int:
+    """Test images with different pixels: copies say nothing new."""
+    return len(np.unique(image_set.digests[image_set.split == SPLITS.index("test")]))

@@ -1,0 +1,108 @@
+"""What all sections of a report share: the results and what is derived from them once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from ..results import Results, Tuning, read_tunings
+from ..results.statistics import Judgement, judge
+from .data_findings import DataFindings, data_findings
+from .numbers import spelled
+from .styles import Style, families, styles
+
+ARMS_PLACEHOLDER = "{arms}"
+_FIXED = "Seven normalizations of one residual network"
+"""The title that the preset ``norms`` gave to studies of any number of arms."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """A study on its way to being reported.
+
+    Attributes:
+        results: what was read from its folder.
+        all_pairs: whether to compare every two arms too.
+    """
+
+    results: Results
+    all_pairs: bool = False
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """Names in the order asked."""
+        return self.results.arms
+
+    @property
+    def question(self) -> Mapping[str, Any]:
+        """What study.toml says."""
+        return self.results.question
+
+    @property
+    def data(self) -> Mapping[str, Any]:
+        """What data.json says."""
+        return self.results.data
+
+    @property
+    def seeds(self) -> Sequence[int]:
+        """The seeds asked."""
+        found: Sequence[int] = self.question["seeds"]
+        return found
+
+    @cached_property
+    def title(self) -> str:
+        """The study's title, with the number of arms that were run."""
+        return title(self.results)
+
+    @property
+    def judgement(self) -> Judgement:
+        """Every arm compared with its reference; made once per results."""
+        return self.results.once("judgement", lambda: judge(self.results))
+
+    @property
+    def reference(self) -> str | None:
+        """The reference, where it is one arm."""
+        named = self.judgement.rule.reference
+        return named if named in self.arms else None
+
+    @property
+    def tunings(self) -> tuple[Tuning, ...]:
+        """The tuned settings."""
+        return read_tunings(self.results)
+
+    @cached_property
+    def findings(self) -> DataFindings | None:
+        """What the data check found; None for a study without one."""
+        return data_findings(self.results)
+
+    @cached_property
+    def styles(self) -> dict[str, Style]:
+        """How each arm is drawn."""
+        return styles(self.results)
+
+    @cached_property
+    def families(self) -> dict[str, list[str]]:
+        """Layer to its arms, where several layers vary in something else too."""
+        return families(self.results)
+
+
+def title(results: Results) -> str:
+    """The title in study.toml; ``{arms}`` in it becomes the number of arms in words.
+
+    Arms that share a normalization and differ in something else count once.
+    """
+    question = results.question
+    stated = str(question.get("title") or results.folder.name)
+    if question.get("what") == "norms" and stated == _FIXED:
+        stated = f"{ARMS_PLACEHOLDER} normalizations of one residual network"
+    if ARMS_PLACEHOLDER not in stated:
+        return stated
+    arms: Mapping[str, Mapping[str, Any]] = question["arms"]
+    number = len({str(fields.get("norm", arm)) for arm, fields in arms.items()})
+    if number == 1:
+        stated = re.sub(r"\{arms\} (\w+)s\b", r"{arms} \1", stated)
+    counted = spelled(number)
+    return stated.replace(ARMS_PLACEHOLDER, counted[0].upper() + counted[1:])

@@ -1,0 +1,159 @@
+"""What a study's numbers do not show, in plain words."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ....pages.tables import markdown_text
+from ....pages.words import listed
+from ....results import Results, read_curves, read_tunings
+from ...context import Report
+from ...section import FolderSection
+
+
+class LimitsSection(FolderSection):
+    """A list of sentences."""
+
+    def title(self, report: Report) -> str:
+        """Its heading."""
+        return "Limits"
+
+    def context(self, report: Report) -> Mapping[str, Any]:
+        """The sentences."""
+        return {"limits": limits(report.results)}
+
+    def markdown(self, report: Report) -> Sequence[str]:
+        """The same sentences."""
+        return ("\n".join(f"- {markdown_text(said)}" for said in limits(report.results)),)
+
+
+def limits(results: Results) -> list[str]:
+    """One sentence or two per limit: seeds, budget, learning rate, data."""
+    return [
+        *_seeds(results),
+        *_budget(results),
+        *_rate(results),
+        *_batch_size(results.question),
+        *_patience(results.question),
+        "The seeds change initial weights, order and augmentation. Split and images are the same "
+        "for all runs, so the spread does not include what other images would have changed.",
+        *_test_images(results),
+        "Training curves are recorded while the weights change, before the epoch is over. The "
+        "table's training numbers are measured afterwards. The two differ, and that is expected.",
+    ]
+
+
+def _seeds(results: Results) -> list[str]:
+    seeds = len(results.question["seeds"])
+    said = []
+    if seeds == 1:
+        said.append(
+            "One seed per arm. Any difference could be chance: repeat the study with more seeds."
+        )
+    elif seeds < 10:
+        said.append(
+            f"{seeds} seeds per arm. With this few seeds the spread itself is known only roughly, "
+            "so numbers of seeds are given as ranges."
+        )
+    if len(results.arms) > 1:
+        said.append(
+            "The tables list the arms in the order in which they were asked. That is not a "
+            "ranking, and neither are means that differ by less than their interval."
+        )
+    return said
+
+
+def _scaled(question: Mapping[str, Any]) -> bool:
+    """Whether the learning rate follows the batch size."""
+    rule = question.get("run", {}).get("lr_scaling", "none")
+    return "lr_scaling" in question.get("varied", ()) or rule != "none"
+
+
+def _rate(results: Results) -> list[str]:
+    question = results.question
+    if {"lr", "lr_scaling"} & set(question.get("varied", ())) or len(results.arms) == 1:
+        return []
+    rate = question.get("run", {}).get("lr")
+    named = "" if rate is None else f" ({rate:g})"
+    return [
+        f"One learning rate{named}{', scaled with the batch,' if _scaled(question) else ''} is "
+        "shared by all arms. An arm that would learn better at another rate is at a disadvantage "
+        "in the first table; the rate often matters more than the normalization."
+        + ("" if read_tunings(results) else " --tune lr gives each arm its own.")
+    ]
+
+
+def _batch_size(question: Mapping[str, Any]) -> list[str]:
+    varied, shared = question.get("varied", ()), question.get("run", {})
+    if "batch_size" not in varied:
+        return []
+    said = []
+    if not {"epochs", "budget"} & set(varied):
+        said.append(
+            "Arms of different batch size train for the same number of epochs, so a smaller batch "
+            "makes more updates: a difference may come from that rather than from the statistics. "
+            "--budget updates separates the two."
+            if shared.get("budget", "epochs") == "epochs"
+            else "Arms of different batch size make the same number of updates, so a larger batch "
+            "sees each image more often: a difference may come from that. --budget epochs "
+            "separates the two. An epoch here has as many updates as one pass in batches of "
+            f"{shared.get('reference_batch', 32)}."
+        )
+    if "lr" not in varied and not _scaled(question):
+        said.append(
+            "The learning rate is the same for every batch size. A smaller batch has noisier "
+            "gradients and usually needs a smaller rate; --lr-scaling linear scales it."
+        )
+    return said
+
+
+def _patience(question: Mapping[str, Any]) -> list[str]:
+    patience = question.get("run", {}).get("patience")
+    if not patience:
+        return []
+    return [
+        f"Runs were stopped when validation accuracy had not risen for {patience} epochs, so arms "
+        "may have had different budgets."
+    ]
+
+
+def _test_images(results: Results) -> list[str]:
+    tests = results.data.get("images", {}).get("test")
+    spreads = [results.spread(arm, "test", "accuracy") for arm in results.arms]
+    means = [spread.mean for spread in spreads if spread is not None]
+    if not tests or not means:
+        return []
+    mean = statistics.fmean(means)
+    chance = 100 * math.sqrt(mean * (1 - mean) / tests)
+    return [
+        f"The test split has {tests:,} images, so one image is {100 / tests:.2g} points. At these "
+        f"accuracies, another {tests:,} images would move a number by about ±{chance:.2g} points "
+        "(one standard error)."
+    ]
+
+
+def _budget(results: Results) -> list[str]:
+    """How long the runs trained, on how much."""
+    data = results.data
+    steps = sorted({int(run.record.get("steps_done", 0)) for run in results.runs if run.complete})
+    images = data.get("images", {}).get("train")
+    if not steps or not images:
+        return []
+    updates = f"{steps[0]:,}" if len(steps) == 1 else f"{steps[0]:,} to {steps[-1]:,}"
+    size = data.get("image_size")
+    pixels = f" of {size} × {size} pixels" if size else ""
+    rising = [
+        arm for arm in results.arms if read_curves(results, arm).trend.startswith("still improving")
+    ]
+    named = (
+        f"The arms {listed(rising)} were" if len(rising) > 1 else f"The arm {''.join(rising)} was"
+    )
+    still = f" {named} still improving at the end." if rising else ""
+    return [
+        f"The budget was {updates} updates per run on {images:,} training images{pixels}. What is "
+        "true at this budget, for this network and these images, may not be true at a larger "
+        f"one.{still}"
+    ]

@@ -1,0 +1,75 @@
+"""The data: what was read, and how many images of each class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ....pages.tables import Cell, Column, Table
+from ....splits import SPLIT_WORDS, SPLITS
+from ...context import Report
+from ...section import FolderSection
+
+MANY_CLASSES = 12
+"""Above this the table of counts is folded."""
+
+
+class ProvenanceSection(FolderSection):
+    """Facts, counts, and files that were skipped."""
+
+    def title(self, report: Report) -> str:
+        """Its heading."""
+        return "Data"
+
+    def context(self, report: Report) -> Mapping[str, Any]:
+        """What data.json says."""
+        data = report.data
+        counts = _counts_table(data)
+        return {
+            "notes": [str(note) for note in data.get("notes", ())],
+            "facts": _facts(data),
+            "counts": counts.html("dense") if counts.rows else None,
+            "classes": len(counts.rows),
+            "folded": len(counts.rows) > MANY_CLASSES,
+            "skipped": _skipped(data),
+        }
+
+
+def _facts(data: Mapping[str, Any]) -> list[tuple[str, str]]:
+    policy = data.get("split_policy", {})
+    facts = [
+        ("Source", str(data.get("source", ""))),
+        ("Kind", str(data.get("kind", ""))),
+        ("Resizing", str(data.get("resize_rule", ""))),
+        ("Splits", "; ".join(f"{split}: {said}" for split, said in policy.items())),
+        ("Seed of the split", str(data.get("split_seed", ""))),
+        ("Mean of the training pixels", _decimals(data.get("mean", ()))),
+        ("Their standard deviation", _decimals(data.get("std", ()))),
+        ("Fingerprint", str(data.get("fingerprint", ""))),
+    ]
+    return [fact for fact in facts if fact[1]]
+
+
+def _decimals(values: Any) -> str:
+    return ", ".join(f"{value:.4f}" for value in values)
+
+
+def _counts_table(data: Mapping[str, Any]) -> Table:
+    counts = data.get("counts", {})
+    return Table(
+        (Column("class", "left"), *(Column(SPLIT_WORDS[split]) for split in SPLITS)),
+        tuple(
+            (Cell(str(name), "text"),
+             *(Cell(f"{int(counts.get(split, {}).get(name, 0)):,}") for split in SPLITS))
+            for name in data.get("classes", ())
+            if counts
+        ),
+        caption="Images of each class",
+    )  # fmt: skip
+
+
+def _skipped(data: Mapping[str, Any]) -> list[tuple[str, str]]:
+    skipped = data.get("skipped", {})
+    if isinstance(skipped, Mapping):
+        return [(str(name), str(why)) for name, why in skipped.items()]
+    return [(str(name), "") for name in skipped]

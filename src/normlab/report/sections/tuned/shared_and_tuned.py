@@ -1,0 +1,151 @@
+"""A tuned setting in words and as a table: every arm at the shared value and at its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ....pages.tables import Cell, Column, Table
+from ....pages.words import NO_VALUE, counted, duration, listed, setting
+from ....results import Tuning
+from ....results.statistics import Judgement, Verdict
+from ...context import Report
+from ...numbers import with_interval
+from ...setting_chart import setting_title
+from ..answer.sentences import NO_VERDICT
+from ..scores import spread_text
+
+
+def title(tuning: Tuning) -> str:
+    """The setting as people say it: "learning rate"."""
+    return setting_title(tuning.search.field)
+
+
+def sentences(report: Report, tuning: Tuning) -> list[str]:
+    """What was tried, what it cost, what was chosen, and whether a verdict differs."""
+    search = tuning.search
+    trials = tuning.trials.runs
+    said = [
+        f"Every arm was tried at the same {len(tuning.values)} values of the {title(tuning)} "
+        f"({_listed(tuning.values)}) with the same {_seeds(search.seeds)}, which the study itself "
+        "does not use. The value with the highest mean validation accuracy was chosen. Trials do "
+        "not read the test split."
+    ]
+    added = [tried for tried in tuning.values if tried not in search.values]
+    if added:
+        said.append(
+            f"The grid started as {_listed(search.values)}. Because the best value of an arm was "
+            f"at an edge, {_listed(added)} {'was' if len(added) == 1 else 'were'} added for all "
+            "arms."
+        )
+    limit = tuning.record.limit.rstrip(".")
+    if limit:
+        said.append(f"{limit[0].upper()}{limit[1:]}.")
+    said += [
+        f"{choice.arm} diverged in every trial and is shown at the shared value."
+        for choice in tuning.choices
+        if choice.failed
+    ]
+    lost = sum(run.status.startswith("diverged") for run in trials)
+    if lost:
+        said.append(
+            f"{lost} of the {len(trials)} trials diverged. A value with a diverged trial is chosen "
+            "only if every value has one."
+        )
+    own = sum(float(run.record.get("seconds", 0)) for run in report.results.runs)
+    compared = f", {tuning.seconds / own:.1f} times that of the study's own runs" if own else ""
+    said.append(
+        f"Tuning took {counted(len(trials), 'trial')} and {duration(tuning.seconds)} of "
+        f"training{compared}."
+    )
+    said.append(changes(report, tuning))
+    return said
+
+
+def rows(report: Report, tuning: Tuning) -> list[tuple[str, ...]]:
+    """One row per arm: test accuracy, difference and verdict at the shared value; the chosen value;
+    the same three at that."""
+    shared = report.judgement
+    found: list[tuple[str, ...]] = []
+    for arm in report.arms:
+        choice = tuning.choice(arm)
+        if choice is None:
+            continue
+        found.append(
+            (
+                arm,
+                spread_text(report.results.spread(arm, "test", "accuracy")),
+                *_judged(shared, arm),
+                value(choice.value),
+                spread_text(tuning.tuned.spread(choice.name, "test", "accuracy")),
+                *_judged(tuning.judgement, choice.name),
+            )
+        )
+    return found
+
+
+def tuned_table(report: Report, tuning: Tuning) -> Table:
+    """One row per arm, in two groups of columns: shared and tuned."""
+    field, shared = tuning.search.field, value(tuning.search.shared)
+    before, after = f"shared, {field} = {shared}", "tuned"
+    return Table(
+        (
+            Column("arm", "left"),
+            Column("test accuracy", "right", before, f"test accuracy at {shared}"),
+            Column("difference", "right", before, f"difference at {shared}"),
+            Column("verdict", "left", before, f"verdict at {shared}"),
+            Column(field, "right", after, f"chosen {field}"),
+            Column("test accuracy", "right", after, "test accuracy, tuned"),
+            Column("difference", "right", after, "difference, tuned"),
+            Column("verdict", "left", after, "verdict, tuned"),
+        ),
+        tuple((Cell(arm, "name"), *map(Cell, cells)) for arm, *cells in rows(report, tuning)),
+        title=f"Shared and tuned: {title(tuning)}",
+        caption="Test accuracy in percent, mean ± sample standard deviation; difference to the "
+        "reference in points with its simultaneous interval",
+        notes=tuple(sentences(report, tuning)),
+    )
+
+
+def _judged(judgement: Judgement, arm: str) -> tuple[str, str]:
+    found = judgement.of(arm)
+    if found is None:
+        return "reference", NO_VALUE
+    if found.difference is None:
+        return NO_VALUE, NO_VERDICT
+    return with_interval(found.difference.mean, found.interval), str(found.verdict)
+
+
+def changes(report: Report, tuning: Tuning) -> str:
+    """Whether a verdict differs between the two tables."""
+    shared = report.judgement
+    changed = []
+    for before in shared.comparisons:
+        choice = tuning.choice(before.arm)
+        after = tuning.judgement.of(choice.name) if choice else None
+        if after is not None and after.verdict is not before.verdict:
+            changed.append(f"{before.arm} from {before.verdict} to {after.verdict}")
+    if not shared.comparisons:
+        return "With one arm there is no verdict that could change."
+    own = f"its own {title(tuning)}"
+    if not changed:
+        every = {comparison.verdict for comparison in shared.comparisons}
+        more = " All stay inconclusive." if every == {Verdict.INCONCLUSIVE} else ""
+        return f"With every arm at {own}, no verdict changes.{more}"
+    return f"With every arm at {own}, the verdict changes for {listed(changed)}, and for no other."
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    """ "2 seeds (1000 and 1001)"."""
+    if len(seeds) == 1:
+        return f"seed ({seeds[0]})"
+    return f"{counted(len(seeds), 'seed')} ({_listed(seeds)})"
+
+
+def _listed(values: Sequence[Any]) -> str:
+    return listed([value(one) for one in values])
+
+
+def value(of: Any) -> str:
+    """A setting's value in words: none and names in lower case."""
+    return setting(of).lower()

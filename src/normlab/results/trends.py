@@ -1,0 +1,90 @@
+"""What the curves of an arm say, in words, by fixed rules."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+
+from .reading import Results
+
+IMPROVING = 0.005
+"""Still improving: mean validation accuracy of the last quarter of the epochs is above that of
+the quarter before by more than this (half a point)."""
+GAP = 0.03
+"""A gap worth naming: training accuracy above validation accuracy by more than this."""
+OSCILLATION = 0.02
+"""Oscillating: within the last third of the epochs validation accuracy falls from one epoch to
+the next by more than this, on average over seeds of the largest fall."""
+FEWEST_EPOCHS = 4
+"""With fewer epochs no trend is reported."""
+
+
+@dataclass(frozen=True)
+class CurveReading:
+    """What an arm's curves say.
+
+    Attributes:
+        trend: whether the arm was still improving or flat at the end.
+        gap: train against validation accuracy of the chosen weights.
+        oscillation: whether validation accuracy jumps in the last epochs.
+    """
+
+    trend: str
+    gap: str
+    oscillation: str
+
+
+def read_curves(results: Results, arm: str) -> CurveReading:
+    """Read the curves of an arm."""
+    series = [
+        [row["accuracy"] for row in run.history if row["split"] == "val"]
+        for run in results.of_arm(arm)
+        if run.complete
+    ]
+    if not series:
+        return CurveReading("no run of this arm ended with a model", "", "")
+    return CurveReading(_trend(series), _gap(results, arm), _oscillation(series))
+
+
+def _trend(series: list[list[float]]) -> str:
+    epochs = min(map(len, series))
+    if epochs < FEWEST_EPOCHS:
+        return f"too few epochs ({epochs}) for a trend"
+    quarter = max(1, epochs // 4)
+    rise = statistics.fmean(
+        statistics.fmean(s[-quarter:]) - statistics.fmean(s[-2 * quarter : -quarter])
+        for s in series
+    )
+    span = "epoch" if quarter == 1 else f"{quarter} epochs"
+    if rise > IMPROVING:
+        return (
+            f"still improving at the end: validation accuracy rose by {100 * rise:.1f} points "
+            f"in the last {span}; more epochs would change this number"
+        )
+    if rise < -IMPROVING:
+        return f"falling at the end, by {100 * -rise:.1f} points in the last {span}"
+    return f"flat at the end ({round(100 * rise, 1) + 0.0:+.1f} points in the last {span})"
+
+
+def _gap(results: Results, arm: str) -> str:
+    train, val = (results.spread(arm, split, "accuracy") for split in ("train", "val"))
+    assert train is not None
+    assert val is not None
+    gap = train.mean - val.mean
+    if gap > GAP:
+        return f"it overfits: training accuracy is {100 * gap:.1f} points above validation"
+    return f"training and validation accuracy are {100 * abs(gap):.1f} points apart"
+
+
+def _oscillation(series: list[list[float]]) -> str:
+    epochs = min(map(len, series))
+    if epochs < FEWEST_EPOCHS:
+        return ""
+    tail = max(2, epochs // 3) + 1
+    falls = [
+        max(0.0, *(a - b for a, b in zip(s[-tail:], s[-tail + 1 :], strict=False))) for s in series
+    ]
+    fall = statistics.fmean(falls)
+    if fall > OSCILLATION:
+        return f"it oscillates: falls of {100 * fall:.1f} points from one epoch to the next"
+    return "steady in the last epochs"

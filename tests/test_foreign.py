@@ -1,0 +1,123 @@
+"""Code that is not ours: which files count, and that edited code is what runs."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from normlab import foreign
+from normlab.foreign import code_of, is_foreign, load
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A package in the working folder, with modules that it imports and one that it does not."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("")
+    (folder / "layers.py").write_text(
+        "import math\nimport beside\nfrom . import scale\nfrom .deep import depth\n"
+        "class Layer:\n    value = scale.FACTOR * beside.FACTOR * depth()\n"
+    )
+    (folder / "scale.py").write_text("FACTOR = 2\n")
+    (folder / "deep.py").write_text(
+        "def depth():\n    from parts.deeper import DEPTH\n    return DEPTH\n"
+    )
+    (folder / "deeper.py").write_text("import parts.layers\nDEPTH = 5\n")
+    (folder / "unused.py").write_text("UNUSED = 1\n")
+    (tmp_path / "beside.py").write_text("FACTOR = 3\n")
+    yield folder
+    for name in [name for name in sys.modules if name.split(".")[0] in ("parts", "beside")]:
+        del sys.modules[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("mine:Layer", True), ("a.b:Layer:groups=4", True), ("gn", False), ("gn:groups=4", False),
+        ("bn,lr=0.1", False), ("mine:", False),
+    ],
+)  # fmt: skip
+def test_what_is_not_ours(name: str, expected: bool) -> None:
+    assert is_foreign(name) is expected
+
+
+def test_the_files_are_those_that_the_layer_imports(package: Path) -> None:
+    found = code_of("parts.layers:Layer:a=1")
+    assert set(found) == {
+        "beside.py", "parts/__init__.py", "parts/deep.py", "parts/deeper.py", "parts/layers.py",
+        "parts/scale.py",
+    }  # fmt: skip
+    assert "parts" not in sys.modules  # nothing is run to find them
+    for name in found:
+        path = package.parent / name
+        text = path.read_text()
+        path.write_text(text + "# edited\n")
+        changed = code_of("parts.layers:Layer")
+        assert {k for k in found if changed[k] != found[k]} == {name}
+        path.write_text(text)
+    (package / "unused.py").write_text("UNUSED = 2\n")
+    assert code_of("parts.layers:Layer") == found
+
+
+def test_line_endings_are_not_code(package: Path) -> None:
+    before = code_of("parts.layers:Layer")
+    path = package / "scale.py"
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    assert code_of("parts.layers:Layer") == before
+
+
+def test_layers_of_ours_and_of_the_catalogue_have_no_code_to_count() -> None:
+    assert code_of("bn") == {}
+    assert code_of("normlab.norms:BatchNorm2d") == {}
+
+
+def test_an_installed_package_counts_by_its_version_and_file() -> None:
+    (name,) = code_of("torch.nn:BatchNorm2d")
+    assert name.startswith("torch.nn (torch 2.")
+
+
+@pytest.mark.parametrize("edited", ["layers", "scale", "deeper"])
+def test_edited_code_is_what_is_loaded(package: Path, edited: str) -> None:
+    assert load("parts.layers").Layer.value == 2 * 3 * 5
+    assert load("parts.layers") is load("parts.layers")
+    path = package / f"{edited}.py"
+    text = path.read_text()
+    # Of the same length and within the same second, so that neither size nor time tells.
+    path.write_text(text.replace("FACTOR = 2", "FACTOR = 7").replace("DEPTH = 5", "DEPTH = 7")
+                    .replace("scale.FACTOR * ", "scale.FACTOR + "))  # fmt: skip
+    assert load("parts.layers").Layer.value == {"layers": 17, "scale": 105, "deeper": 42}[edited]
+
+
+def test_code_edited_after_somebody_else_imported_it(package: Path) -> None:
+    importlib.invalidate_caches()
+    sys.path.insert(0, str(package.parent))
+    try:
+        import parts.scale  # type: ignore[import-not-found]
+
+        (package / "scale.py").write_text("FACTOR = 9\n")
+        assert parts.scale.FACTOR == 2
+        assert load("parts.layers").Layer.value == 9 * 3 * 5
+    finally:
+        sys.path.remove(str(package.parent))
+
+
+def test_a_module_that_cannot_be_imported(package: Path) -> None:
+    with pytest.raises(ImportError):
+        load("parts.nothing")
+    (package / "broken.py").write_text("class Layer(:\n")
+    with pytest.raises(SyntaxError):
+        load("parts.broken")
+    assert list(code_of("parts.broken:Layer")) == ["parts/__init__.py", "parts/broken.py"]
+
+
+def test_finding_code_needs_no_torch() -> None:
+    code = "import sys; from normlab import foreign; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+    assert foreign.code_of("gn") == {}
