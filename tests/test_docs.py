@@ -98,6 +98,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out / "site"
 
 
+@pytest.mark.xdist_group("site")
 def test_the_site_has_every_page_and_every_name(site: Path) -> None:
     pages = {path.relative_to(site).with_suffix(".md").as_posix() for path in site.rglob("*.html")}
     written = {path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md")}
@@ -113,6 +114,7 @@ def test_the_site_has_every_page_and_every_name(site: Path) -> None:
         assert name in _Links(site / f"docs/api/{page}.html").anchors
 
 
+@pytest.mark.xdist_group("site")
 def test_links_lead_somewhere_and_nothing_is_loaded_from_elsewhere(site: Path) -> None:
     known = {page: _Links(page) for page in site.rglob("*.html") if "_modules" not in page.parts}
     for page, found in known.items():
