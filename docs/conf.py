@@ -23,6 +23,8 @@ include_patterns = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/**.md"
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 myst_heading_anchors = 4
+smartquotes = False  # --seeds is an option, not a dash
+highlight_language = "none"  # what a fence does not say is not guessed
 myst_enable_extensions = ["colon_fence"]
 
 autodoc_member_order = "bysource"

@@ -16,7 +16,9 @@ def execute(path: Path) -> None:
     """Run a notebook and keep its outputs, without the times that would change every time."""
     notebook = nbformat.read(path, as_version=4)
     resources = {"metadata": {"path": str(path.parent)}}
-    NotebookClient(notebook, timeout=300, resources=resources, record_timing=False).execute()
+    NotebookClient(
+        notebook, timeout=300, startup_timeout=180, resources=resources, record_timing=False
+    ).execute()
     notebook.metadata.pop("language_info", None)
     for cell in notebook.cells:
         for output in cell.get("outputs", ()):

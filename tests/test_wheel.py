@@ -14,6 +14,8 @@ import pytest
 
 pytest.importorskip("hatchling", reason="hatchling is not installed")
 
+pytestmark = pytest.mark.xdist_group("wheel")
+
 ROOT = Path(__file__).parents[1]
 TINY = ["--n", "1", "--epochs", "1", "--seeds", "1", "--limit-per-class", "5"]
 
