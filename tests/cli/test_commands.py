@@ -190,7 +190,7 @@ def test_norms_prints_the_catalogue_and_the_docs_are_its_print(
         (["compare", "--arms", "gn:groups=5"], "must divide the 16 channels, got 5"),
         (["compare", "--arms", "gn:group=4"], "did you mean groups"),
         (["compare", "--arms", ","], "arms is empty"),
-        (["compare", "--arms", "torch.nn:Linear9"], "must be a subclass of torch.nn.Module"),
+        (["compare", "--arms", "torch.nn:Linear9"], "'torch.nn' has no 'Linear9'"),
         (["compare", "--arms", "no.such:Layer"], "cannot import 'no.such'"),
         (["compare", "norm"], "did you mean norms"),
         (["compare", "sanety"], "did you mean sanity"),

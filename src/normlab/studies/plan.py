@@ -17,7 +17,17 @@ from ..runs.rule import Rule, checked_margin, default_reference, looks_up_to, pa
 
 CHECKS = ("same-function",)
 """What a study file may ask of its arms besides training them."""
-_TABLES = ("title", "seeds", "checks", "reference", "margin", "run", "grid", "data")
+_TABLES = (
+    "title",
+    "seeds",
+    "seeds_on_digits",
+    "checks",
+    "reference",
+    "margin",
+    "run",
+    "grid",
+    "data",
+)
 
 
 @dataclass(frozen=True)
@@ -120,7 +130,10 @@ def make_plan(
         if name in grid:
             raise InputError(f"{name} cannot be varied by a grid in {what}")
     named = _arms(grid, {**stated.get("run", {}), **settings}, what)
-    count = seeds if seeds is not None else stated.get("seeds", 3)
+    asked = _data_config({**stated.get("data", {}), **data}, what)
+    # Runs on the digits are short, so more of them fit into the time of a demo.
+    own = stated.get("seeds_on_digits") if asked.source == "digits" else None
+    count = seeds if seeds is not None else own or stated.get("seeds", 3)
     if not isinstance(count, int) or isinstance(count, bool) or count < 1:
         raise InputError(f"seeds must be a whole number of at least 1, got {count!r}")
     looks = looks_up_to(seeds) if until_decided else ()
@@ -133,7 +146,7 @@ def make_plan(
         arms=named,
         varied=("norm", *(name for name in grid if name != "norm")),
         seeds=tuple(range(looks[0] if looks else count)),
-        data=_data_config({**stated.get("data", {}), **data}, what),
+        data=asked,
         rule=rule,
         stated=given,
         twins=_twins(named, _checked_checks(stated.get("checks", []), what)),
