@@ -70,7 +70,7 @@ def test_compare_from_photos_to_page(photos: Path, tmp_path: Path) -> None:
 def test_dry_run_says_what_and_how_long_and_writes_nothing(tmp_path: Path) -> None:
     done = _run("compare", "--dry-run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "21 to make (7 arms, 3 seeds)" in done.stdout
+    assert "49 to make (7 arms, 7 seeds)" in done.stdout
     assert re.search(r"Time +about \d", done.stdout)
     assert list(tmp_path.iterdir()) == []
 

@@ -34,7 +34,7 @@ class DataConfig:
         val_fraction: share of train that becomes val if the source has no val. None uses the
             source's default: 15 %.
         test_fraction: share of train that becomes test if the source has no test. None uses the
-            source's default: 15 %, or 60 % for the digits.
+            source's default: 15 %, or 55 % for the digits.
         split_seed: the seed of both, and of the draw for ``limit_per_class``.
         skip_bad: leave out files that cannot be read, instead of stopping.
         split: a split file that assigns each image, identified by its content, to a split. The

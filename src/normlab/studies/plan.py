@@ -132,8 +132,10 @@ def make_plan(
     named = _arms(grid, {**stated.get("run", {}), **settings}, what)
     asked = _data_config({**stated.get("data", {}), **data}, what)
     # Runs on the digits are short, so more of them fit into the time of a demo.
-    own = stated.get("seeds_on_digits") if asked.source == "digits" else None
-    count = seeds if seeds is not None else own or stated.get("seeds", 3)
+    count = stated.get("seeds", 3)
+    if asked.source == "digits":
+        count = stated.get("seeds_on_digits", count)
+    count = count if seeds is None else seeds
     if not isinstance(count, int) or isinstance(count, bool) or count < 1:
         raise InputError(f"seeds must be a whole number of at least 1, got {count!r}")
     looks = looks_up_to(seeds) if until_decided else ()
