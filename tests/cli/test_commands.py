@@ -69,7 +69,7 @@ def test_compare_from_photos_to_page(photos: Path, tmp_path: Path) -> None:
 def test_dry_run_says_what_and_how_long_and_writes_nothing(tmp_path: Path) -> None:
     done = _run("compare", "--dry-run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "21 to run (7 arms, 3 seeds)" in done.stdout
+    assert "49 to run (7 arms, 7 seeds)" in done.stdout
     assert re.search(r"Time +about \d", done.stdout)
     assert list(tmp_path.iterdir()) == []
 
@@ -188,7 +188,7 @@ def test_norms_prints_the_catalogue_and_the_docs_are_its_print(
         (["compare", "--arms", "gn:groups=5"], "must divide the 16 channels, got 5"),
         (["compare", "--arms", "gn:group=4"], "did you mean groups"),
         (["compare", "--arms", ","], "arms is empty"),
-        (["compare", "--arms", "torch.nn:Linear9"], "must be a subclass of torch.nn.Module"),
+        (["compare", "--arms", "torch.nn:Linear9"], "'torch.nn' has no 'Linear9'"),
         (["compare", "--arms", "no.such:Layer"], "cannot import 'no.such'"),
         (["compare", "norm"], "did you mean norms"),
         (["compare", "sanety"], "did you mean sanity"),

@@ -21,7 +21,7 @@ from normlab.keyed import key
 Make = Callable[..., Path]
 
 
-DIGITS = {"train": 0.25, "val": 0.15, "test": 0.6}
+DIGITS = {"train": 0.3, "val": 0.15, "test": 0.55}
 
 
 def shares(data: DataSet) -> dict[str, float]:
@@ -48,7 +48,7 @@ def test_digits(digits: DataSet) -> None:
         np.testing.assert_array_equal(split.images()[..., 0], expected)
     assert seen == set(range(1797))
     assert shares(digits) == pytest.approx(DIGITS, abs=0.002)
-    assert digits.split_policy["test"] == "60 % of the source, stratified, seed 0"
+    assert digits.split_policy["test"] == "55 % of the source, stratified, seed 0"
     assert "val is 15 % of the source" in digits.notes[0]
 
 
@@ -57,15 +57,15 @@ def test_fractions_that_are_given_win_over_those_of_the_source(digits: DataSet) 
         made = data.describe()["config"]
         return made["val_fraction"], made["test_fraction"]
 
-    assert record(digits) == (0.15, 0.6), "a record says what was drawn"
+    assert record(digits) == (0.15, 0.55), "a record says what was drawn"
     both = load(DataConfig(val_fraction=0.15, test_fraction=0.15))
     assert shares(both) == pytest.approx({"train": 0.7, "val": 0.15, "test": 0.15}, abs=0.002)
     assert record(both) == (0.15, 0.15)
     assert both.fingerprint != digits.fingerprint
     assert load(both.config).fingerprint == both.fingerprint
     one = load(DataConfig(val_fraction=0.1))
-    assert shares(one) == pytest.approx({"train": 0.3, "val": 0.1, "test": 0.6}, abs=0.002)
-    said = "^val_fraction 0.5 and test_fraction 0.6 leave nothing to train on"
+    assert shares(one) == pytest.approx({"train": 0.35, "val": 0.1, "test": 0.55}, abs=0.002)
+    said = "^val_fraction 0.5 and test_fraction 0.55 leave nothing to train on"
     with pytest.raises(InputError, match=said):
         load(DataConfig(val_fraction=0.5))
 

@@ -28,7 +28,8 @@ def test_any_size_from_8_and_one_site_after_every_convolution(norm: str, shortcu
     found = check_sites(model, norm)
     assert len(found) == 7 + (2 if shortcut == "B" else 0)
     convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
-    assert all((conv.bias is not None) == (norm == "none") for conv in convolutions)
+    biased = CATALOG[norm].conv_bias
+    assert all((conv.bias is not None) == biased for conv in convolutions)
     assert sum(type(m) is CATALOG[norm].layer for m in model.modules()) == len(found)
 
 

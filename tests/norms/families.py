@@ -90,7 +90,7 @@ class Family:
 
 
 def _channels(spec: NormSpec) -> int:
-    """A number that is no power of two, unless groups refuse it."""
+    """Not a power of two, unless the layer's groups refuse that."""
     try:
         spec.layer(6)
     except ValueError:

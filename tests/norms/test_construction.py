@@ -166,7 +166,7 @@ def test_affine_is_true_or_false(affine: object) -> None:
 
 
 # ---------------------------------------------------------------------------------------------
-# A layer of one's own.
+# A layer of your own.
 
 OWN = """
 from torch import nn

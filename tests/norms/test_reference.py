@@ -24,7 +24,7 @@ def test_sets_cut_the_values_into_equal_parts(axes: str, sets: int) -> None:
     assert len(everything) == len(set(everything)) == np.prod(SHAPE)
 
 
-def test_groups_are_neighbours() -> None:
+def test_groups_are_neighbors() -> None:
     found = reference.statistic_sets("(C/G)HW", (1, 4, 1, 1), groups=2)
     assert found == {(0, 0): [(0, 0, 0, 0), (0, 1, 0, 0)], (0, 1): [(0, 2, 0, 0), (0, 3, 0, 0)]}
 

@@ -185,6 +185,14 @@ def test_a_grid_from_a_file_names_arms_by_what_varies(tmp_path: Path) -> None:
     assert plan.title == "Mine"
 
 
+def test_a_file_may_ask_for_more_seeds_on_the_digits(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('seeds = 2\nseeds_on_digits = 4\n[grid]\nnorm = ["bn"]\n')
+    assert make_plan(str(path), {}).seeds == (0, 1, 2, 3)
+    assert make_plan(str(path), {"source": "photos"}).seeds == (0, 1)
+    assert make_plan(str(path), {}, seeds=1).seeds == (0,)
+
+
 def test_the_preset_of_the_course_experiment_is_its_recipe() -> None:
     plan = make_plan(Request.of("experiment"))
     assert list(plan.arms) == ["torch_bn", "bn", "in", "bin", "ln", "gn", "none"]
@@ -207,6 +215,7 @@ def test_the_preset_of_the_course_experiment_is_its_recipe() -> None:
         ("[grid\n", "is not TOML"),
         ("[data]\nsize = 3\n", r"'size' in \[data\]"),
         ("seeds = 0\n", "seeds must be a whole number of at least 1"),
+        ("seeds_on_digits = 0\n", "seeds must be a whole number of at least 1"),
     ],
 )
 def test_study_files_that_cannot_be(text: str, message: str, tmp_path: Path) -> None:

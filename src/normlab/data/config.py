@@ -50,7 +50,7 @@ class DataConfig:
     )
     test_fraction: float | None = option(
         None,
-        "Share of train that becomes test if the source has no test. [default: 0.15; digits 0.6]",
+        "Share of train that becomes test if the source has no test. [default: 0.15; digits 0.55]",
     )
     split_seed: int = option(0, "Seed of the splits that are drawn, and of the limit.")
     skip_bad: bool = option(False, "Leave out files that are not usable images, and count them.")

@@ -175,10 +175,10 @@ def _short(selection: Selection, data: DataSet) -> list[str]:
     """One sentence for all classes with fewer images than asked for."""
     if not selection.short:
         return []
-    names = ", ".join(data.classes[label] for label in selection.short)
     if len(selection.short) == len(selection.classes) > 1:
-        names = "every class"
-    return [f"The split has fewer images than asked for; all of them are shown: {names}."]
+        return ["Every class has fewer images than asked for. All of them are shown."]
+    names = ", ".join(data.classes[label] for label in selection.short)
+    return [f"Fewer images than asked for, so all of them are shown, in {names}."]
 
 
 def _draw(folder: Path, exhibit: Exhibit, progress: Progress) -> list[str]:

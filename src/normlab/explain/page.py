@@ -376,4 +376,5 @@ def _cascade(exhibit: Exhibit, checks: Checks, sources: Sequence[str]) -> Mappin
 
 
 def _signed(value: float) -> str:
-    return "no value" if value != value else f"{value:.2f}".replace("-", "−")
+    # Adding 0 turns a rounded -0 into 0.
+    return "no value" if value != value else f"{round(value, 2) + 0:.2f}".replace("-", "−")

@@ -120,10 +120,11 @@ def load_model(run: str | Path) -> ResNet:
     Pickles are refused without being opened. Weights that are not finite are loaded as they are.
 
     >>> import tempfile
-    >>> folder = Path(tempfile.mkdtemp())
     >>> info = ModelInfo(1, ("cat", "dog"), "gn", "A", 3, 32, (0.5,) * 3, (0.2,) * 3)
-    >>> save_model(folder, info, info.build(seed=0).state_dict())
-    >>> load_model(folder)(torch.zeros(4, 3, 32, 32)).shape
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_model(Path(folder), info, info.build(seed=0).state_dict())
+    ...     model = load_model(folder)
+    >>> model(torch.zeros(4, 3, 32, 32)).shape
     torch.Size([4, 2])
 
     Args:

@@ -9,8 +9,8 @@ Every family is the same three steps with other axes:
 :func:`definition` writes this in plain differentiable PyTorch and is what the layers mean.
 :class:`_Lean` computes the same values and gradients in fewer passes, keeping nothing but the
 input (in its own type) and the pooled statistics for backward; eager mode uses it. A compiler
-decides by itself what to keep, so compiled and exported graphs get the definition. The tests
-hold both against each other and against a float64 loop.
+decides by itself what to keep, so compiled and exported graphs use the definition. The tests
+compare both with each other and with a float64 loop.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Pool:
     groups: int = 1
 
     def mean(self, t: Tensor) -> Tensor:
-        """(N, C, 1, 1) -> one value a set: (1, C, 1, 1) or (N, G, 1, 1)."""
+        """(N, C, 1, 1) -> one value per set: (1, C, 1, 1) or (N, G, 1, 1)."""
         if self.batch:
             return t.mean(0, keepdim=True)
         if self.groups == t.shape[1]:
@@ -48,7 +48,7 @@ class Pool:
         return t.reshape(images, self.groups, channels // self.groups, 1, 1).mean(2)
 
     def spread(self, t: Tensor, channels: int) -> Tensor:
-        """One value a set -> a tensor that broadcasts against (N, C, 1, 1)."""
+        """One value per set -> a tensor that broadcasts against (N, C, 1, 1)."""
         if self.batch or self.groups in (1, channels):
             return t
         return t.repeat_interleave(channels // self.groups, dim=1)
@@ -86,7 +86,7 @@ def normalize(
     """Normalize ``x`` of shape (N, C, H, W).
 
     With one pool: ``weight * xhat + bias``. With two and a ``gate`` of shape (C,):
-    ``weight * (gate * xhat_0 + (1 - gate) * xhat_1) + bias``. A pool that is None stands for the
+    ``weight * (gate * xhat_0 + (1 - gate) * xhat_1) + bias``. A pool that is None uses the
     ``fixed`` mean and variance, of shape (C,), which are constants to the gradient.
 
     Returns the output, in the type and memory format of ``x``, and the detached mean and biased
@@ -291,7 +291,7 @@ def _differentiate_definition(
 def _rest(centred: Tensor) -> Tensor:
     """Mean of maps that were centred: what rounding left out of the mean that was subtracted.
 
-    For a constant map, or one far from 0, that is no trifle: it is divided by sqrt(var + eps).
+    For a constant map, or one far from 0, this matters: it is divided by sqrt(var + eps).
     """
     return centred.mean(_MAP, keepdim=True)
 

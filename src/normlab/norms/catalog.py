@@ -3,6 +3,10 @@
 It drives construction (:func:`make_norm`), ``normlab norms``, ``docs/norms.md`` and the
 conformance tests. What can be read off a layer (options, defaults, optimizer needs) is read off
 the layer and not written here a second time.
+
+A new layer is a file in this folder and a spec here; ``make docs`` then prints its entry. If
+torch.nn does not have the layer, the tests also ask for a reference, see
+``tests/norms/reference.py``.
 """
 
 from __future__ import annotations

@@ -19,7 +19,17 @@ from .request import Request, presets
 
 CHECKS = ("same-function",)
 """What a study file may ask of its arms besides training them."""
-_TABLES = ("title", "seeds", "checks", "reference", "margin", "run", "grid", "data")
+_TABLES = (
+    "title",
+    "seeds",
+    "seeds_on_digits",
+    "checks",
+    "reference",
+    "margin",
+    "run",
+    "grid",
+    "data",
+)
 
 
 @dataclass(frozen=True)
@@ -95,7 +105,12 @@ def make_plan(request: Request) -> Plan:
         if name in grid:
             raise InputError(f"{name} cannot be varied by a grid in {what}")
     named = _arms(grid, {**stated.get("run", {}), **settings}, what)
-    count = request.seeds if request.seeds is not None else stated.get("seeds", 3)
+    asked = _data_config({**stated.get("data", {}), **request.data}, what)
+    # Runs on the digits are short, so more of them fit into the time of a demo.
+    count = stated.get("seeds", 3)
+    if asked.source == "digits":
+        count = stated.get("seeds_on_digits", count)
+    count = count if request.seeds is None else request.seeds
     if not isinstance(count, int) or isinstance(count, bool) or count < 1:
         raise InputError(f"seeds must be a whole number of at least 1, got {count!r}")
     looks = looks_up_to(request.seeds) if request.until_decided else ()
@@ -108,7 +123,7 @@ def make_plan(request: Request) -> Plan:
         arms=named,
         varied=("norm", *(name for name in grid if name != "norm")),
         seeds=tuple(range(looks[0] if looks else count)),
-        data=_data_config({**stated.get("data", {}), **request.data}, what),
+        data=asked,
         rule=rule,
         stated=given,
         twins=_twins(named, _checked_checks(stated.get("checks", []), what)),

@@ -6,9 +6,9 @@ import numpy as np
 
 from .base import Images, Listing
 
-# Most of the images are for the test. With 70 % for training every arm gets nearly all of the
-# remaining images right, and no study of some seconds can tell one from another.
-FRACTIONS = {"val": 0.15, "test": 0.60}
+# More than half of the images are for the test. With 70 % for training every arm gets nearly all
+# of the others right, and no number of seeds that runs in a minute shows a difference.
+FRACTIONS = {"val": 0.15, "test": 0.55}
 
 
 def find() -> Listing:
