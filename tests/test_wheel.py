@@ -92,7 +92,7 @@ def test_the_installed_commands_work(installed: Installed) -> None:
     assert installed.run("normlab", "--version") == installed.run("python", "-c", about)
     assert "GroupNorm2d" in installed.run("normlab", "norms")
     study = ["compare", "--arms", "bn,gn", *TINY, "--out", "study"]
-    assert "2 to make" in installed.run("normlab", *study, "--dry-run")
+    assert "2 to run (2 arms, 1 seed)" in installed.run("normlab", *study, "--dry-run")
     assert not (installed.folder / "study").exists()
     installed.run("normlab", *study)
     page = (installed.folder / "study/report.html").read_text(encoding="utf-8")
