@@ -33,8 +33,8 @@ ALLOWED = {
     "checks": {"data"},
     "results": {"runs"},
     "report": {"results", "runs"},
-    "training": {"models", "norms", "data", "runs"},
-    "studies": {"training", "models", "norms", "data", "runs"},
+    "training": {"models", "data", "runs"},
+    "studies": {"training", "data", "runs"},
     "explain": {"models", "data"},
     "conversion": {"models"},
     "workflow": {
@@ -49,7 +49,7 @@ ALLOWED = {
         "studies",
         "training",
     },
-    "console": {"norms", "report", "results", "studies", "training", "workflow"},
+    "console": {"norms", "report", "results", "runs", "studies", "training", "workflow"},
 }
 MODULES = {
     "arguments": set(),

@@ -1,7 +1,7 @@
 """The laboratory for normalization layers in convolutional networks.
 
 ``normlab.check_data()`` checks images, ``normlab.compare()`` runs the comparison,
-``normlab.load_model(RUN)`` gives a trained model back, ``normlab.norms`` holds the layers.
+``normlab.load_model(RUN)`` gives a trained model back, ``normlab.norms`` has the layers.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError:
         raise InputError(f"{path} does not exist") from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"cannot read {path}: {error}") from error
+        raise InputError(f"{path} cannot be read: {error}.") from error
 
 
 def csv_writer(opened: IO[str], columns: Sequence[str]) -> csv.DictWriter[str]:
@@ -60,7 +60,7 @@ def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
 
 
 def write_with(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a file beside ``path``, then rename it into place.
+    """Let ``write`` fill a file next to ``path``, then rename it into place.
 
     A killed process leaves the old file or the new one, never half of either.
     """
@@ -102,7 +102,7 @@ def explained_disk_errors(path: Path) -> Iterator[None]:
         if reason is None:
             raise
         raise InputError(
-            f"cannot write {path}: {reason}; free space or choose another place"
+            f"{path} cannot be written: {reason}. Free some space, or choose another place."
         ) from error
 
 

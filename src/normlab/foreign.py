@@ -1,7 +1,7 @@
 """Code that is not ours: a person's own layer, found, imported and identified.
 
-Everything that imports by a name goes through :func:`load`. What a name stands for is its source:
-the file of the module and the files beside it that it imports. Edited code is other code, also in a
+Everything that imports by a name goes through :func:`load`. A name stands for source code: the file
+of the module and the files next to it that it imports. Edited code is different code, also in a
 process that imported the module before.
 """
 
@@ -35,7 +35,7 @@ def load(module: str) -> ModuleType:
     """Import a module, also from the working folder, as its files are now.
 
     A module that this process imported earlier is reloaded where its files have changed since,
-    and so are the modules beside it that it imports. Modules of installed packages are not.
+    and so are the modules next to it that it imports. Modules of installed packages are not.
 
     Raises:
         ImportError: there is no such module, or importing it fails.
@@ -65,7 +65,7 @@ def code_of(norm: str) -> dict[str, str]:
     """File to SHA-256 of the code that an arm's layer is made of; empty for layers of ours.
 
     The files are the module's own and, of the modules that it imports, those that are in its
-    package or beside it. A module of an installed package counts by its file and the package's
+    package or next to it. A module of an installed package counts by its file and the package's
     version. A module without a file (built in, or made in a session) counts as nothing.
 
     Args:

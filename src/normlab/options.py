@@ -89,20 +89,20 @@ def _coerced(name: str, value: Any, hint: Any) -> Any:
     if choices and all(isinstance(choice, str) for choice in choices):
         if value not in choices:
             hinted = did_you_mean(str(value), choices)
-            raise InputError(f"{name} must be one of {', '.join(choices)}, got {value!r}{hinted}")
+            raise InputError(f"{name} must be one of {', '.join(choices)}, got {value!r}{hinted}.")
         return value
     if type(None) in choices:
         return None if value is None else _coerced(name, value, choices[0])
     if hint == tuple[float, ...]:
         if not isinstance(value, (tuple, list)):
-            raise InputError(f"{name} must be a list of numbers, got {value!r}")
+            raise InputError(f"{name} must be a list of numbers, got {value!r}.")
         return tuple(_coerced(name, item, float) for item in value)
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
     good = isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         value, good = float(value), True
     if not good:
-        raise InputError(f"{name} must be {names[hint]}, got {value!r}")
+        raise InputError(f"{name} must be {names[hint]}, got {value!r}.")
     return value
 
 
@@ -120,4 +120,4 @@ def _check_bounds(name: str, value: Any, check: str) -> None:
         return
     for item in value if isinstance(value, tuple) else (value,):
         if not (math.isfinite(item) and _BOUNDS[check](item)):
-            raise InputError(f"{name} must be {check}, got {item!r}")
+            raise InputError(f"{name} must be {check}, got {item!r}.")

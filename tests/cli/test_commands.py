@@ -192,7 +192,7 @@ def test_norms_prints_the_catalogue_and_the_docs_are_its_print(
         (["compare", "--arms", "no.such:Layer"], "cannot import 'no.such'"),
         (["compare", "norm"], "did you mean norms"),
         (["compare", "sanety"], "did you mean sanity"),
-        (["compare", "missing.toml"], "there is no file missing.toml"),
+        (["compare", "missing.toml"], "missing.toml does not exist"),
         (["compare", "--epochs", "0"], "epochs must be >= 1, got 0"),
         (["compare", "--batch-size", "0"], "batch_size must be >= 1, got 0"),
         (["compare", "--epochs", "two"], "two"),

@@ -43,7 +43,7 @@ def test_seeds_are_added_until_all_is_decided(tmp_path: Path) -> None:
     # It goes on from there; other looks would be chosen by what was seen.
     assert _compare(tmp_path / "fine", until_decided=True, seeds=4).runs_made == 0
     assert _compare(tmp_path / "fine", until_decided=True).runs_made == 0
-    with pytest.raises(InputError, match=r"looked at with 3, 4 seeds.*with 3, 5, 6 after"):
+    with pytest.raises(InputError, match=r"fixed .*, at 3, 4 seeds.*become 3, 5, 6 after"):
         _compare(tmp_path / "fine", until_decided=True, seeds=6)
 
 
@@ -75,7 +75,7 @@ def test_a_rule_changed_after_the_runs_is_remembered(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"reference": "batchnorm"}, r"reference 'batchnorm' is no arm.*arms are bn, none"),
+        ({"reference": "batchnorm"}, r"reference 'batchnorm' is not an arm.*arms are bn, none"),
         ({"margin": 0}, "margin must be a number of points above 0"),
         ({"margin": 100}, "below 100"),
         ({"until_decided": True, "seeds": 1}, "needs at least 2 seeds"),

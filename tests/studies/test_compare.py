@@ -112,7 +112,7 @@ def test_another_question_in_the_folder_is_refused(study: Path) -> None:
 
 def test_a_folder_that_holds_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(InputError, match="is not empty and holds no study"):
+    with pytest.raises(InputError, match="is not empty and does not contain a study"):
         _compare(tmp_path, arms="bn", seeds=1)
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
 
@@ -188,9 +188,9 @@ def test_a_grid_from_a_file_names_arms_by_what_varies(tmp_path: Path) -> None:
 def test_a_file_may_ask_for_more_seeds_on_the_digits(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text('seeds = 2\nseeds_on_digits = 4\n[grid]\nnorm = ["bn"]\n')
-    assert make_plan(str(path), {}).seeds == (0, 1, 2, 3)
-    assert make_plan(str(path), {"source": "photos"}).seeds == (0, 1)
-    assert make_plan(str(path), {}, seeds=1).seeds == (0,)
+    assert make_plan(Request.of(str(path))).seeds == (0, 1, 2, 3)
+    assert make_plan(Request.of(str(path), "photos")).seeds == (0, 1)
+    assert make_plan(Request.of(str(path), seeds=1)).seeds == (0,)
 
 
 def test_the_preset_of_the_course_experiment_is_its_recipe() -> None:

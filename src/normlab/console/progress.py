@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..pages.words import counted, duration
+from ..runs.title import shown_title
 
 if TYPE_CHECKING:
     from ..studies import Plan, RunProgress
@@ -108,7 +109,7 @@ class ConsoleWatcher(StageWatcher):
             *(("Finding", f"{found['level']}: {found['sentence']}")
               for found in data["findings"] if found["level"] != "fine"),
         ]  # fmt: skip
-        self._say(plan.title)
+        self._say(shown_title(plan.title, plan.what, plan.points))
         if not self.console.is_terminal:
             for label, text in facts:
                 self._say(f"{label:<9}{text}")

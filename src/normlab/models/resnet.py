@@ -16,6 +16,19 @@ WIDTHS = (16, 32, 64)
 Shortcut = Literal["A", "B"]
 
 
+def layers_at_every_width(norm: str) -> dict[int, nn.Module]:
+    """A normalization layer for each width of the network, the narrowest first.
+
+    >>> list(layers_at_every_width("gn:groups=4"))
+    [16, 32, 64]
+
+    Raises:
+        ValueError: the layer cannot be made for one of them.
+    """
+    choice = parse_norm(norm)
+    return {width: choice.make(width) for width in WIDTHS}
+
+
 class ResNet(nn.Module):
     """Residual network of 6n+2 weight layers for small images.
 

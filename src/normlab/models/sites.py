@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from ..norms import Norm2d, parse_norm
+from ..norms import Norm2d, ParameterNeeds, parse_norm
 
 _NORMS = (Norm2d, _NormBase, nn.GroupNorm, nn.LayerNorm, nn.LocalResponseNorm, nn.RMSNorm)
 
@@ -86,3 +86,23 @@ def check_sites(model: nn.Module, norm: str) -> tuple[Site, ...]:
 
 def _within(name: str, site: str) -> bool:
     return name == site or name.startswith(site + ".")
+
+
+def needs_of(model: nn.Module) -> dict[int, ParameterNeeds]:
+    """What every parameter needs of the optimizer, by its id: as its layer declares in
+    ``optimizer_needs``, or nothing special.
+
+    Raises:
+        ValueError: a layer declares needs of a parameter that it does not have.
+    """
+    found = {id(parameter): ParameterNeeds() for parameter in model.parameters()}
+    for path, module in model.named_modules():
+        for name, need in getattr(module, "optimizer_needs", {}).items():
+            parameter = getattr(module, name, None)
+            if not isinstance(parameter, nn.Parameter):
+                raise ValueError(
+                    f"{type(module).__name__} at {path or 'the top'} declares optimizer needs of "
+                    f"{name!r}, which is not one of its parameters."
+                )
+            found[id(parameter)] = need
+    return found

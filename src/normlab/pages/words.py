@@ -8,6 +8,10 @@ from typing import Any
 MOST = 8
 """Names that a shortened list shows."""
 NO_VALUE = "–"
+_SPELLED = (
+    "no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven",
+    "twelve",
+)  # fmt: skip
 
 
 def listed(names: Iterable[str]) -> str:
@@ -96,3 +100,8 @@ def setting(value: Any) -> str:
     if value is None:
         return "none"
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def spelled(number: int) -> str:
+    """A count in words up to twelve, in digits above."""
+    return _SPELLED[number] if 0 <= number < len(_SPELLED) else f"{number:,}"

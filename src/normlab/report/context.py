@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,13 +9,9 @@ from typing import Any
 
 from ..results import Results, Tuning, read_tunings
 from ..results.statistics import Judgement, judge
+from ..runs.title import shown_title
 from .data_findings import DataFindings, data_findings
-from .numbers import spelled
 from .styles import Style, families, styles
-
-ARMS_PLACEHOLDER = "{arms}"
-_FIXED = "Seven normalizations of one residual network"
-"""The title that the preset ``norms`` gave to studies of any number of arms."""
 
 
 @dataclass(frozen=True)
@@ -90,19 +85,7 @@ class Report:
 
 
 def title(results: Results) -> str:
-    """The title in study.toml; ``{arms}`` in it becomes the number of arms in words.
-
-    Arms that share a normalization and differ in something else count once.
-    """
+    """The study's title, with the number of normalizations that were run."""
     question = results.question
     stated = str(question.get("title") or results.folder.name)
-    if question.get("what") == "norms" and stated == _FIXED:
-        stated = f"{ARMS_PLACEHOLDER} normalizations of one residual network"
-    if ARMS_PLACEHOLDER not in stated:
-        return stated
-    arms: Mapping[str, Mapping[str, Any]] = question["arms"]
-    number = len({str(fields.get("norm", arm)) for arm, fields in arms.items()})
-    if number == 1:
-        stated = re.sub(r"\{arms\} (\w+)s\b", r"{arms} \1", stated)
-    counted = spelled(number)
-    return stated.replace(ARMS_PLACEHOLDER, counted[0].upper() + counted[1:])
+    return shown_title(stated, str(question.get("what")), question["arms"])

@@ -60,14 +60,3 @@ def seeds_range(bounds: tuple[int | None, int | None]) -> str:
     if low == high:
         return f"about {low:,}"
     return f"{low:,} to {most if high is None else f'{high:,}'}"
-
-
-_SPELLED = (
-    "no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven",
-    "twelve",
-)  # fmt: skip
-
-
-def spelled(number: int) -> str:
-    """A count in words up to twelve, in digits above."""
-    return _SPELLED[number] if 0 <= number < len(_SPELLED) else f"{number:,}"

@@ -91,7 +91,7 @@ class RunConfig:
         for name, value in checked(self).items():
             object.__setattr__(self, name, value)
         if self.nesterov and (self.momentum == 0 or self.optimizer != "sgd"):
-            raise InputError("nesterov needs the optimizer sgd and a momentum above 0")
+            raise InputError("nesterov needs the optimizer sgd and a momentum above 0.")
 
     @property
     def images_per_update(self) -> int:

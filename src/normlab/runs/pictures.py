@@ -45,11 +45,11 @@ def read_pictures(study: Path) -> dict[str, npt.NDArray[np.uint8]]:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as held:
             names, pixels = held["name"], held["pixels"]
     except (KeyError, OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"cannot read {path}: {error}") from error
+        raise InputError(f"{path} cannot be read: {error}.") from error
     square = pixels.ndim == 4 and pixels.shape[1] == pixels.shape[2] and pixels.shape[3] in (1, 3)
     if not square or pixels.dtype != np.uint8 or names.shape != pixels.shape[:1]:
         raise InputError(
-            f"cannot read {path}: it contains {pixels.dtype} pixels {pixels.shape} for names "
-            f"{names.shape}, not one uint8 image (S, S, 1 or 3) per name"
+            f"{path} cannot be read: it contains {pixels.dtype} pixels {pixels.shape} for names "
+            f"{names.shape}, not one uint8 image (S, S, 1 or 3) per name."
         )
     return dict(zip(names.tolist(), pixels, strict=True))

@@ -64,7 +64,7 @@ def read_predictions(folder: Path, split: str) -> SplitPredictions:
     """
     path = folder / PREDICTIONS
     if not path.is_file():
-        raise InputError(f"{PREDICTIONS} is missing from {folder}")
+        raise InputError(f"{PREDICTIONS} is missing from {folder}.")
     try:
         # Opened here, since NumPy leaves a damaged archive open.
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as held:
@@ -72,9 +72,9 @@ def read_predictions(folder: Path, split: str) -> SplitPredictions:
             labels = held[f"{split}_label"]
             probabilities = held[f"{split}_probabilities"]
     except KeyError:
-        raise InputError(f"{path} contains nothing for the split {split}") from None
+        raise InputError(f"{path} contains nothing for the split {split}.") from None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"cannot read {path}: {error}") from error
+        raise InputError(f"{path} cannot be read: {error}.") from error
     sound = (
         images.ndim == labels.ndim == 1
         and probabilities.ndim == 2
@@ -89,7 +89,7 @@ def read_predictions(folder: Path, split: str) -> SplitPredictions:
     if not sound:
         raise InputError(
             f"{path} was not written by normlab: {split} has images {images.shape}, labels "
-            f"{labels.shape} and probabilities {probabilities.shape}"
+            f"{labels.shape} and probabilities {probabilities.shape}."
         )
     return SplitPredictions(
         images, labels.astype(np.int64, copy=False), probabilities.astype(np.float32, copy=False)

@@ -45,10 +45,10 @@ def read_record(folder: Path) -> dict[str, Any]:
         InputError: there is no run in the folder, or its record cannot be read.
     """
     if not is_run(folder):
-        raise InputError(f"{folder} does not contain a run (no {RECORD})")
+        raise InputError(f"{folder} does not contain a run (no {RECORD}).")
     record = read_json(folder / RECORD)
     if not isinstance(record, dict) or "status" not in record:
-        raise InputError(f"{folder / RECORD} was not written by normlab")
+        raise InputError(f"{folder / RECORD} was not written by normlab.")
     return record
 
 
@@ -88,4 +88,4 @@ def _rows(path: Path) -> list[Row]:
                 for row in csv.DictReader(opened)
             ]
     except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"cannot read {path}: {error}") from error
+        raise InputError(f"{path} cannot be read: {error}.") from error

@@ -22,7 +22,7 @@ class Rule:
         reference: an arm; or a layer, where several arms have it: then every other arm is compared
             with the arm of that layer whose other settings are its own.
         margin: the largest difference that does not matter, as a share of 1.
-        level: at which all intervals of the study hold together.
+        level: at which all intervals of the study hold simultaneously.
         looks: numbers of seeds fixed beforehand, for a study that adds seeds until decided; empty
             for a study that is judged once.
         before: rules stated earlier, each with the number of runs that had ended when it was
@@ -99,8 +99,8 @@ def pairs(arms: Mapping[str, Mapping[str, Any]], reference: str) -> list[tuple[s
         layers = dict.fromkeys(str(fields.get("norm", arm)) for arm, fields in arms.items())
         known = [*arms, *layers]
         raise InputError(
-            f"the reference {reference!r} is no arm of this study"
-            f"{did_you_mean(reference, known)}; arms are {', '.join(arms)}"
+            f"The reference {reference!r} is not an arm of this study"
+            f"{did_you_mean(reference, known)}. The arms are {', '.join(arms)}."
         )
     return [
         (having[_others(fields)], arm)
@@ -113,13 +113,15 @@ def checked_margin(points: Any) -> float:
     """A margin in points as a share of 1.
 
     Raises:
-        InputError: it is no number above 0 and below 100.
+        InputError: it is not a number above 0 and below 100.
 
     >>> checked_margin(0.5)
     0.005
     """
     if isinstance(points, bool) or not isinstance(points, (int, float)) or not 0 < points < 100:
-        raise InputError(f"margin must be a number of points above 0 and below 100, got {points!r}")
+        raise InputError(
+            f"margin must be a number of points above 0 and below 100, got {points!r}."
+        )
     return float(points) / 100
 
 
@@ -137,7 +139,7 @@ def looks_up_to(most: int | None) -> tuple[int, ...]:
         return LOOKS
     if most < 2:
         raise InputError(
-            f"--until-decided needs at least 2 seeds to see a spread, got --seeds {most}"
+            f"--until-decided needs at least 2 seeds to see a spread, got --seeds {most}."
         )
     return (*(look for look in LOOKS if look < most), most)
 

@@ -29,13 +29,13 @@ def read_question(folder: Path) -> dict[str, Any]:
     """
     path = folder / STUDY
     if not is_study(folder):
-        raise InputError(f"{folder} does not contain a study (no {STUDY})")
+        raise InputError(f"{folder} does not contain a study (no {STUDY}).")
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"cannot read {path}: {error}") from error
+        raise InputError(f"{path} cannot be read: {error}.") from error
     if content.get("format") != FORMAT:
-        raise InputError(f"{path} is not of the format {FORMAT!r}")
+        raise InputError(f"{path} is not of the format {FORMAT!r}.")
     return content
 
 

@@ -112,7 +112,7 @@ def read_tuning(study: Path, field: str) -> TuningRecord | None:
             str(stated["limit"]),
         )  # fmt: skip
     except (KeyError, TypeError) as error:
-        raise InputError(f"{path} was not written by normlab: {error!r}") from error
+        raise InputError(f"{path} was not written by normlab: {error!r}.") from error
 
 
 def tuned_fields(study: Path) -> list[str]:

@@ -85,7 +85,7 @@ def _time_step(config: RunConfig, data: DataSet) -> float:
             times.append(time.perf_counter() - started)
         return min(times[1:])
     except ValueError as error:
-        raise InputError(f"arm {config.norm}: {error}") from error
+        raise InputError(f"Arm {config.norm}: {error}") from error
     finally:
         torch.set_num_threads(threads)
         torch.set_rng_state(state)

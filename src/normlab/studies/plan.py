@@ -18,7 +18,7 @@ from ..runs.rule import Rule, checked_margin, default_reference, looks_up_to, pa
 from .request import Request, presets
 
 CHECKS = ("same-function",)
-"""What a study file may ask of its arms besides training them."""
+"""What a study file may ask of its arms in addition to training."""
 _TABLES = (
     "title",
     "seeds",
@@ -85,11 +85,11 @@ def make_plan(request: Request) -> Plan:
     Raises:
         InputError: an unknown preset, field, normalization, or an impossible value.
 
-    >>> plan = make_plan(Request.of("norms", arms="bn,gn", batch_size=[8, 32]))
+    >>> plan = make_plan(Request.of("norms", arms="bn,gn", batch_size=[8, 32], seeds=2))
     >>> list(plan.arms)
     ['bn,batch_size=8', 'bn,batch_size=32', 'gn,batch_size=8', 'gn,batch_size=32']
     >>> plan.seeds, plan.rule.reference
-    ((0, 1, 2), 'bn')
+    ((0, 1), 'bn')
     """
     what = request.what
     stated = read_stated(what)
@@ -103,7 +103,7 @@ def make_plan(request: Request) -> Plan:
             grid[name] = list(settings.pop(name)) if several else [settings.pop(name)]
     for name in ("seed", "device", "threads"):
         if name in grid:
-            raise InputError(f"{name} cannot be varied by a grid in {what}")
+            raise InputError(f"{name} cannot be varied by the grid of {what}.")
     named = _arms(grid, {**stated.get("run", {}), **settings}, what)
     asked = _data_config({**stated.get("data", {}), **request.data}, what)
     # Runs on the digits are short, so more of them fit into the time of a demo.
@@ -112,7 +112,7 @@ def make_plan(request: Request) -> Plan:
         count = stated.get("seeds_on_digits", count)
     count = count if request.seeds is None else request.seeds
     if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-        raise InputError(f"seeds must be a whole number of at least 1, got {count!r}")
+        raise InputError(f"seeds must be a whole number of at least 1, got {count!r}.")
     looks = looks_up_to(request.seeds) if request.until_decided else ()
     rule, given = _rule(stated, request.reference, request.margin, looks)
     if looks and request.seeds is not None:
@@ -156,7 +156,7 @@ def _rule(
     given = {name: value for name, value in asked.items() if value is not None}
     named = given.get("reference", "")
     if not isinstance(named, str):
-        raise InputError(f"reference must be the name of an arm, got {named!r}")
+        raise InputError(f"reference must be the name of an arm, got {named!r}.")
     rule = Rule(named, looks=looks)
     if "margin" in given:
         rule = replace(rule, margin=checked_margin(given["margin"]))
@@ -168,9 +168,9 @@ def _arms(
 ) -> dict[str, RunConfig]:
     for name, values in grid.items():
         if not isinstance(values, list) or not values:
-            raise InputError(f"the grid of {what} needs a list of values for {name}")
+            raise InputError(f"The grid of {what} needs a list of values for {name}.")
         if len({str(value) for value in values}) != len(values):
-            raise InputError(f"the grid of {what} names a value of {name} twice: {values}")
+            raise InputError(f"The grid of {what} has a value of {name} twice: {values}.")
     check_fields(grid)
     check_fields(shared)
     norms = [_checked_norm(norm) for norm in grid.get("norm", [shared.get("norm", "bn")])]
@@ -186,16 +186,11 @@ def _arms(
 
 def _checked_norm(norm: Any) -> str:
     """Fail before the data is read, on every width of the network."""
-    from ..models.resnet import WIDTHS
-    from ..norms import parse_norm
+    from ..training import layers_of
 
     if not isinstance(norm, str):
-        raise InputError(f"norm must be text such as 'gn:groups=4', got {norm!r}")
-    try:
-        for width in WIDTHS:
-            parse_norm(norm).make(width)
-    except ValueError as error:
-        raise InputError(f"arm {norm}: {error}") from error
+        raise InputError(f"norm must be text such as 'gn:groups=4', got {norm!r}.")
+    layers_of(norm)
     return norm
 
 
@@ -212,7 +207,7 @@ def _twins(arms: Mapping[str, RunConfig], checks: tuple[str, ...]) -> tuple[tupl
     if not pairs:
         raise InputError(
             "same-function needs a reference and a layer to compare with it, got "
-            f"{', '.join(arms)} alone; name both, the reference first: "
+            f"only {', '.join(arms)}. Name both, the reference first: "
             "--arms torch_bn,package.module:Class"
         )
     return tuple(pairs)
@@ -220,12 +215,12 @@ def _twins(arms: Mapping[str, RunConfig], checks: tuple[str, ...]) -> tuple[tupl
 
 def _checked_checks(names: Any, what: str) -> tuple[str, ...]:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise InputError(f"checks in {what} must be a list of names, got {names!r}")
+        raise InputError(f"checks in {what} must be a list of names, got {names!r}.")
     for name in names:
         if name not in CHECKS:
             raise InputError(
-                f"{what} asks for the check {name!r}{did_you_mean(name, CHECKS)}; "
-                f"there is {', '.join(CHECKS)}"
+                f"{what} asks for the check {name!r}{did_you_mean(name, CHECKS)}. "
+                f"There is {', '.join(CHECKS)}."
             )
     return tuple(names)
 
@@ -239,29 +234,29 @@ def read_stated(what: str) -> dict[str, Any]:
     if what.endswith(".toml"):
         path = Path(what)
         if not path.is_file():
-            raise InputError(f"there is no file {path}")
+            raise InputError(f"{path} does not exist.")
         text = path.read_text(encoding="utf-8")
     else:
         entry = resources.files(__package__).joinpath("presets", f"{what}.toml")
         if what not in presets():
             raise InputError(
-                f"unknown preset {what!r}{did_you_mean(what, presets())}; known are "
-                f"{', '.join(presets())}, or give a file that ends in .toml"
+                f"{what!r} is not a preset{did_you_mean(what, presets())}. The presets are "
+                f"{', '.join(presets())}; a file of your own must end in .toml."
             )
         text = entry.read_text(encoding="utf-8")
     try:
         stated = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{what} is not TOML: {error}") from error
+        raise InputError(f"{what} is not valid TOML: {error}.") from error
     for name in stated:
         if name not in _TABLES:
             raise InputError(
-                f"{what} has {name!r}{did_you_mean(name, _TABLES)}; "
-                f"a study file holds {', '.join(_TABLES)}"
+                f"{what} has {name!r}{did_you_mean(name, _TABLES)}. "
+                f"A study file can have {', '.join(_TABLES)}."
             )
     for name in ("run", "grid", "data"):
         if not isinstance(stated.get(name, {}), dict):
-            raise InputError(f"{name} in {what} must be a table, as in [{name}]")
+            raise InputError(f"{name} in {what} must be a table, as in [{name}].")
     return stated
 
 
@@ -270,7 +265,7 @@ def _data_config(values: Mapping[str, Any], what: str) -> DataConfig:
     for name in values:
         if name not in known:
             raise InputError(
-                f"{name!r} in [data] of {what} is not known{did_you_mean(name, known)}; "
-                f"known are {', '.join(known)}"
+                f"{name!r} in [data] of {what} is not known{did_you_mean(name, known)}. "
+                f"Known are {', '.join(known)}."
             )
     return DataConfig(**values)

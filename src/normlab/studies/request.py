@@ -81,9 +81,9 @@ class Request:
 
     def __post_init__(self) -> None:
         if self.arms is not None and not self.arms:
-            raise InputError("arms is empty; name at least one normalization, for example bn,gn")
+            raise InputError("arms is empty. Name at least one normalization, for example bn,gn.")
         if self.data.get("split") is not None and self.clean_split:
-            raise InputError("give --split or --clean-split, not both")
+            raise InputError("Give --split or --clean-split, not both.")
         check_names(self.settings, FIELDS, "a field of a run")
 
     @classmethod

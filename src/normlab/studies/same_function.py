@@ -24,11 +24,9 @@ from torch import Tensor, nn
 from .. import __version__
 from ..data import Augmentation, DataSet, DeviceSplit
 from ..foreign import code_of
-from ..models.resnet import WIDTHS
-from ..norms import parse_norm
 from ..runs import RunConfig, identity
 from ..runs.same_function import BOUND, QUANTITIES, Largest, SameFunction
-from ..training import build
+from ..training import build, layers_of
 from ..training.control import controlled
 from ..training.optimizer import LayerAwareOptimizer
 from ..training.schedule import highest_rate
@@ -129,9 +127,10 @@ def _in_float32(pair: tuple[RunConfig, RunConfig], data: DataSet) -> dict[str, f
 def _coarse(norm: str) -> bool:
     """Whether the layer rounds to less than float64 inside. What it puts out has mean 0 over
     everything, whatever it normalizes over; statistics in float32 leave 1e-9 and more."""
-    layer = parse_norm(norm).make(WIDTHS[0]).double().train()
+    width, layer = next(iter(layers_of(norm).items()))
+    layer = layer.double().train()
     generator = torch.Generator().manual_seed(0)
-    x = torch.rand(4, WIDTHS[0], 8, 8, generator=generator, dtype=torch.float64) + 0.1
+    x = torch.rand(4, width, 8, 8, generator=generator, dtype=torch.float64) + 0.1
     y = layer(x).detach()
     if y.dtype != torch.float64:
         raise TypeError(f"{norm} gives {y.dtype} for float64 input")
@@ -271,7 +270,7 @@ def _finite_values(values: Values) -> bool:
 
 
 def _peak(tensor: Tensor) -> float:
-    """The largest magnitude; infinite where a value is no number."""
+    """The largest magnitude; infinite if a value is NaN."""
     if tensor.numel() == 0:
         return 0.0
     peak = float(tensor.abs().max())

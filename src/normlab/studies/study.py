@@ -148,8 +148,8 @@ def prepare_study(
         search: what is tuned.
 
     Raises:
-        InputError: the folder holds another question, or something else; the reference is no arm
-            of the study.
+        InputError: the folder contains another question, or something else; the reference is not
+            an arm of the study.
     """
     folder = out if out is not None else _default_folder(plan, data)
     searches = [] if search is None else [search]
@@ -159,7 +159,7 @@ def prepare_study(
         searches = [*_other_searches(there, search), *searches]
     elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(
-            f"{folder} is not empty and holds no study; choose another folder with --out"
+            f"{folder} is not empty and does not contain a study. Choose another folder with --out."
         )
     check_reference(plan)
     return Study(folder, plan, data, call, findings, searches)
@@ -261,8 +261,8 @@ def _joined(there: dict[str, Any], asked: dict[str, Any], plan: Plan, folder: Pa
     differences = _differences(there, asked)
     if differences:
         raise InputError(
-            f"{folder} holds another question: it differs in {'; '.join(differences)}. "
-            "Choose another folder with --out"
+            f"{folder} contains another question: it differs in {'; '.join(differences)}. "
+            "Choose another folder with --out."
         )
     arms = {
         arm: RunConfig.from_dict({**there["run"], **fields})
@@ -276,14 +276,14 @@ def _joined(there: dict[str, Any], asked: dict[str, Any], plan: Plan, folder: Pa
 
 
 def _joined_rule(there: dict[str, Any], plan: Plan, folder: Path, seeds: tuple[int, ...]) -> Rule:
-    """The rule that the folder states, with what was asked anew; what was changed or looked at
+    """The rule that the folder states, with what was asked now; what was changed or looked at
     after runs had ended is kept for the report to say."""
     old, asked = Rule.read(there), plan.rule
     if "looks" in plan.stated and old.looks and old.looks != asked.looks:
         raise InputError(
-            f"{folder} is looked at with {_listed(old.looks)} seeds, fixed before its runs; it "
-            f"cannot be looked at with {_listed(asked.looks)} afterwards. Leave --seeds away, or "
-            "choose another folder with --out"
+            f"The looks of {folder} were fixed before its runs, at {_listed(old.looks)} seeds. "
+            f"They cannot become {_listed(asked.looks)} afterwards. Omit --seeds, or choose "
+            "another folder with --out."
         )
     new = replace(
         old,

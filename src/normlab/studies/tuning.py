@@ -1,7 +1,7 @@
 """Tuning one setting for every arm alike: what is tried, and the studies that try it.
 
-Every arm gets the same values and the same seeds, which are none of the study's. Validation
-chooses; the test split is not read. Where the best value of any arm lies at an edge of the grid,
+Every arm gets the same values and the same seeds, which the study does not use. Validation
+chooses; the test split is not read. Where the best value of any arm is at an edge of the grid,
 the grid grows for all arms.
 """
 
@@ -46,12 +46,12 @@ def make_search(text: str, plan: Plan, seeds: int = SEEDS) -> Search:
     name = name.strip().replace("-", "_")
     check_fields({name: None})
     if name in UNTUNABLE or name in plan.varied:
-        why = "the study varies it" if name in plan.varied else "it is no setting of training"
-        raise InputError(f"{name} cannot be tuned: {why}")
+        why = "the study varies it" if name in plan.varied else "it is not a setting of training"
+        raise InputError(f"{name} cannot be tuned: {why}.")
     if not isinstance(seeds, int) or isinstance(seeds, bool) or seeds < 1:
-        raise InputError(f"tune seeds must be a whole number of at least 1, got {seeds!r}")
+        raise InputError(f"tune seeds must be a whole number of at least 1, got {seeds!r}.")
     if len(plan.seeds) > FIRST_SEED or max(plan.seeds) >= FIRST_SEED:
-        raise InputError(f"a study that is tuned has its seeds below {FIRST_SEED}")
+        raise InputError(f"A tuned study must have seeds below {FIRST_SEED}.")
     base = next(iter(plan.arms.values()))
     shared = getattr(base, name)
     values = _listed_values(name, listed, base) if listed else _grid(name, shared, base)
@@ -99,7 +99,7 @@ def tuned_study(study: Study, search: Search, choices: Sequence[ChosenValue]) ->
 def grown(
     search: Search, values: Sequence[Any], choices: Sequence[ChosenValue], base: RunConfig
 ) -> tuple[tuple[Any, ...], str]:
-    """The grid with a value more at each end where a best one lies.
+    """The grid with one more value at each end where a best one is.
 
     Returns:
         The grid, the same if it need not or cannot grow; and why it cannot.
@@ -111,12 +111,12 @@ def grown(
     for edge in ("lowest", "highest"):
         arms = [choice.arm for choice in choices if choice.edge == edge]
         if not arms or (edge == "lowest" and found[0] == 0):
-            continue  # nothing lies beyond 0
+            continue  # there is nothing beyond 0
         added = _next(search, found, edge, base)
         if added is None:
             limits.append(
                 f"{search.field} {found[0 if edge == 'lowest' else -1]} is the {edge} value that "
-                f"was tried and the best of {', '.join(arms)}: a better one may lie beyond"
+                f"was tried, and the best for {', '.join(arms)}: a better one may be beyond it"
             )
         else:
             found.insert(0 if edge == "lowest" else len(found), added)
@@ -161,7 +161,7 @@ def _below(
 def _grid(name: str, shared: Any, base: RunConfig) -> tuple[Any, ...]:
     if not is_number(shared) or shared <= 0:
         raise InputError(
-            f"{name} is {shared!r} here, from which no logarithmic grid can be made; name its "
+            f"{name} is {shared!r} here, from which no logarithmic grid can be made. Name its "
             f"values: --tune {name}=..."
         )
     whole = isinstance(shared, int)
@@ -174,13 +174,13 @@ def _grid(name: str, shared: Any, base: RunConfig) -> tuple[Any, ...]:
 def _listed_values(name: str, listed: str, base: RunConfig) -> tuple[Any, ...]:
     values = read_values(listed)
     if len(values) < 2 or len(set(map(str, values))) < len(values):
-        raise InputError(f"--tune {name}= needs two different values at least, got {listed!r}")
+        raise InputError(f"--tune {name}= needs at least two different values, got {listed!r}.")
     made = [getattr(replace(base, **{name: value}), name) for value in values]
     return tuple(sorted(made)) if all(is_number(value) for value in made) else tuple(made)
 
 
 def _next(search: Search, values: Sequence[Any], edge: str, base: RunConfig) -> Any:
-    """The value beyond an end of the grid, in its own steps; None where there is none."""
+    """The value beyond an end of the grid, in its own steps; None if it has none."""
     first = search.values[0 if edge == "lowest" else -1]
     end, inner = (values[0], values[1]) if edge == "lowest" else (values[-1], values[-2])
     if values.index(first) >= GROWTH and edge == "lowest":

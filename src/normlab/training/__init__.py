@@ -12,7 +12,7 @@ from ..lazy import names_of
 if TYPE_CHECKING:
     from .environment import resolve_device
     from .evaluation import evaluate
-    from .network import build
+    from .network import build, layers_of
     from .run import Progress, train
     from .step import train_step
 
@@ -20,11 +20,12 @@ _LATE = {
     "Progress": "run",
     "build": "network",
     "evaluate": "evaluation",
+    "layers_of": "network",
     "resolve_device": "environment",
     "train": "run",
     "train_step": "step",
 }
 
-__all__ = ["Progress", "build", "evaluate", "resolve_device", "train", "train_step"]
+__all__ = ["Progress", "build", "evaluate", "layers_of", "resolve_device", "train", "train_step"]
 
 __getattr__, __dir__ = names_of(__name__, _LATE)

@@ -1,4 +1,4 @@
-"""Where a run stands after an epoch, in one file that is whole or not there."""
+"""What a run has reached after an epoch, in one file that is whole or not there."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def save(
 
 
 def load(folder: Path, identity: str) -> tuple[Standing, dict[str, dict[str, torch.Tensor]]] | None:
-    """The last checkpoint of this very run, or None if there is none that can be used."""
+    """The last checkpoint of this run, or None if none can be used."""
     path = folder / CHECKPOINT
     if not path.is_file():
         return None

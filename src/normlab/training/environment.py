@@ -35,17 +35,15 @@ def resolve_device(wanted: str) -> str:
     """``auto`` becomes ``cuda`` where a device is, else ``cpu``.
 
     Raises:
-        InputError: cuda is asked for and there is none, or another word is given.
+        InputError: CUDA was requested but is not available, or the device is unknown.
     """
     from ..errors import InputError
 
     if wanted not in ("auto", "cpu", "cuda"):
-        raise InputError(f"device must be auto, cpu or cuda, got {wanted!r}")
+        raise InputError(f"device must be auto, cpu or cuda, got {wanted!r}.")
     available = torch.cuda.is_available()
     if wanted == "cuda" and not available:
-        raise InputError(
-            "device cuda was asked for, but torch sees no CUDA device; use --device cpu"
-        )
+        raise InputError("torch does not see a CUDA device. Use --device cpu.")
     return "cuda" if available and wanted != "cpu" else "cpu"
 
 

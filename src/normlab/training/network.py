@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import torch
+from torch import nn
 
 from ..data import DataSet
 from ..errors import InputError
 from ..keyed import key
-from ..models import ModelInfo, ResNet, Site, check_sites
+from ..models import ModelInfo, ResNet, Site, check_sites, layers_at_every_width
 from ..runs import RunConfig
+
+
+def layers_of(norm: str) -> dict[int, nn.Module]:
+    """An arm's layer at every width of the network, the narrowest first.
+
+    Raises:
+        InputError: it cannot be made for one of them.
+    """
+    try:
+        return layers_at_every_width(norm)
+    except ValueError as error:
+        raise InputError(f"Arm {norm}: {error}") from error
 
 
 def build(config: RunConfig, data: DataSet) -> tuple[ModelInfo, ResNet, tuple[Site, ...]]:
@@ -32,7 +45,7 @@ def build(config: RunConfig, data: DataSet) -> tuple[ModelInfo, ResNet, tuple[Si
     try:
         model = info.build(config.seed)
     except ValueError as error:
-        raise InputError(f"arm {config.norm}: {error}") from error
+        raise InputError(f"Arm {config.norm}: {error}") from error
     found = check_sites(model, config.norm)
     model.to(device=config.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return info, model, found

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ..models import sites
-from ..norms import ParameterNeeds
+from ..models import needs_of, sites
 from ..runs import RunConfig
 
 
@@ -22,14 +21,14 @@ class LayerAwareOptimizer:
     def __init__(self, model: nn.Module, config: RunConfig) -> None:
         self.clip_norm = config.clip_norm
         self.parameters = list(model.parameters())
-        needs = declared_needs(model)
+        needs = needs_of(model)
         at_sites = {
             id(p) for site in sites(model) for p in model.get_submodule(site.name).parameters()
         }
         groups: dict[tuple[float, float], list[nn.Parameter]] = {}
         self.clamps: list[tuple[nn.Parameter, tuple[float, float]]] = []
         for name, parameter in model.named_parameters():
-            need = needs.get(id(parameter), ParameterNeeds())
+            need = needs[id(parameter)]
             spared = id(parameter) in at_sites or name.rsplit(".", 1)[-1] == "bias"
             decays = need.weight_decay and (config.decay_all or not spared)
             decay = config.weight_decay if decays else 0.0
@@ -81,22 +80,3 @@ class LayerAwareOptimizer:
             # AdamW keeps its step count on the CPU, whatever the device.
             target = value if key == "step" else value.to(parameter.device)
             self.inner.state[parameter][key] = target.clone()
-
-
-def declared_needs(model: nn.Module) -> dict[int, ParameterNeeds]:
-    """Needs by the id of the parameter, for every layer that declares some.
-
-    Raises:
-        ValueError: a layer declares needs of a parameter that it does not have.
-    """
-    found: dict[int, ParameterNeeds] = {}
-    for path, module in model.named_modules():
-        for name, need in getattr(module, "optimizer_needs", {}).items():
-            parameter = getattr(module, name, None)
-            if not isinstance(parameter, nn.Parameter):
-                raise ValueError(
-                    f"{type(module).__name__} at {path or 'the top'} declares optimizer needs of "
-                    f"{name!r}, which is not one of its parameters"
-                )
-            found[id(parameter)] = need
-    return found

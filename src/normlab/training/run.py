@@ -83,7 +83,7 @@ def train(
 
     A run that is complete or has diverged is not run again. An interrupted one resumes from its
     last checkpoint and ends with the same bits as one that was never stopped. ``side_by_side``,
-    how many runs share the machine at a time, is recorded beside the times that depend on it.
+    how many runs share the machine, is recorded with the times that depend on it.
 
     A ``trial`` is there to choose a setting: the chosen weights are evaluated on validation alone,
     the test split is not read, and neither predictions nor a model are kept.

@@ -146,7 +146,7 @@ def _run(
 
 
 def _keep_hardest(results: Results, dataset: DataSet) -> None:
-    """Keep the images that most arms get wrong beside the runs, for the report to show."""
+    """Keep the images that most arms get wrong with the runs, for the report to show."""
     split = dataset.splits["test"]
     row_of = {name: row for row, name in enumerate(split.names.tolist())}
     names = [image.name for image in hardest(results)]

@@ -87,7 +87,7 @@ def check_out(out: str | Path | None) -> None:
     disk = shutil.disk_usage(existing)
     if disk.total and disk.free < 1 << 20:
         raise InputError(
-            f"the disk of {existing} is full. Free some space, or choose another folder with --out."
+            f"The disk of {existing} is full. Free some space, or choose another folder with --out."
         )
 
 
@@ -98,4 +98,4 @@ def check_network(config: RunConfig, dataset: DataSet) -> None:
     except InputError:
         raise
     except ValueError as error:
-        raise InputError(f"arm {config.norm}: {error}") from error
+        raise InputError(f"Arm {config.norm}: {error}") from error

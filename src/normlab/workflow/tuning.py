@@ -15,7 +15,7 @@ from .watching import Watcher
 def choose_values(
     study: Study, dataset: DataSet, search: Search, workers: int, watcher: Watcher | None
 ) -> tuple[ChosenValue, ...]:
-    """Run the trials, let the grid grow while a best value lies at its edge, and write the choice
+    """Run the trials, let the grid grow while a best value is at its edge, and write the choice
     down."""
     values, grid = search.values, search.values
     base = next(iter(study.plan.arms.values()))
@@ -67,7 +67,7 @@ def _announced(
 ) -> str:
     added = [value for value in values if value not in before]
     what = (
-        f"the best {search.field} of an arm lies at the edge of the grid, which grows for all: "
+        f"the best {search.field} of an arm is at the edge of the grid, which grows for all arms: "
         f"{', '.join(map(str, added))}"
         if added
         else f"{search.field} over {', '.join(map(str, values))}"

@@ -15,7 +15,7 @@ class Estimate:
 
     Attributes:
         runs: runs to be made.
-        already: runs that the folder already holds.
+        already: runs that are complete already.
         seconds: an estimate of the time, trials and tuned runs included.
         workers: processes side by side.
         trials: runs that choose a setting, before the grid grows.
