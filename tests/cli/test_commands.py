@@ -214,7 +214,7 @@ def test_norms_prints_the_catalogue_and_the_docs_are_its_print(
         (["export", "nowhere"], "Choose a format: --onnx"),
         (["train", "--norm", "xn"], "unknown normalization 'xn'"),
         (["report", "nowhere"], "nowhere does not contain a study"),
-        (["inspect", "nowhere"], "nowhere is not a run's folder"),
+        (["inspect", "nowhere"], "nowhere does not exist"),
         (["compair"], "compare"),
     ],
 )

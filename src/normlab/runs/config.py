@@ -36,7 +36,7 @@ class RunConfig:
     True
     >>> RunConfig(epochs=0)
     Traceback (most recent call last):
-    normlab.errors.InputError: epochs must be >= 1, got 0
+    normlab.errors.InputError: epochs must be >= 1, got 0.
     """
 
     norm: str = option("bn", "Normalization, with options after a colon (gn:groups=4).")

@@ -50,6 +50,10 @@ class Comparison:
     report: ReportFiles
     runs_made: int
 
+    def __repr__(self) -> str:
+        made = f"{self.runs_made} new of {counted(len(self.results.runs), 'run')}"
+        return f"<Comparison in {self.folder}: {', '.join(self.results.arms)}; {made}>"
+
     def _repr_html_(self) -> str:
         return str(scores_table(self.results).html("results"))
 
