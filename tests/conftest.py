@@ -34,6 +34,19 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
+ROOT = Path(__file__).parents[1]
+TOOLS = {".pytest_cache", ".hypothesis", ".mypy_cache", ".ruff_cache", "build", "__pycache__"}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _clean_tree() -> Iterator[None]:
+    """No test leaves anything in the repository: a study with a relative folder once did."""
+    before = {path.name for path in ROOT.iterdir()}
+    yield
+    left = {path.name for path in ROOT.iterdir()} - before - TOOLS
+    assert not left, f"tests left {', '.join(sorted(left))} in {ROOT}"
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
