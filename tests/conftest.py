@@ -136,3 +136,16 @@ def write(tmp_path: Path) -> Make:
         return made
 
     return make
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Class folders of 24 real files each, told apart by colour."""
+    generator = np.random.default_rng(0)
+    for name, tint in (("Robin", 200), ("Wren", 60)):
+        folder = tmp_path / "photos" / name
+        folder.mkdir(parents=True)
+        for index in range(24):
+            pixels = generator.integers(0, 40, (20, 24, 3)) + np.array([tint, 90, 120])
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{index:02}.png")
+    return tmp_path / "photos"

@@ -19,6 +19,7 @@ GROUND = {
     "foreign",
     "keyed",
     "lazy",
+    "once",
     "options",
     "pages",
     "places",

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["InputError", "__version__", "check_data", "compare", "load_model"]
 
-_LATE = {"check_data": "workflow", "compare": "workflow", "load_model": "models"}
+_HOME = {
+    "models": ("load_model",),
+    "workflow": ("check_data", "compare"),
+}
 
-__getattr__, __dir__ = names_of(__name__, _LATE)
+__getattr__, __dir__ = names_of(__name__, _HOME)

@@ -9,9 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from normlab.cli import main
 from normlab.errors import InputError
@@ -22,19 +20,6 @@ ROOT = Path(__file__).parents[2]
 BIRDS = ROOT.parent / "shared/data/birds64"
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 QUICK = ["--n", "1", "--epochs", "1", "--seeds", "1", "--limit-per-class", "10"]
-
-
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    """Class folders of 24 real files each, told apart by colour."""
-    generator = np.random.default_rng(0)
-    for name, tint in (("Robin", 200), ("Wren", 60)):
-        folder = tmp_path / "photos" / name
-        folder.mkdir(parents=True)
-        for index in range(24):
-            pixels = generator.integers(0, 40, (20, 24, 3)) + np.array([tint, 90, 120])
-            Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{index:02}.png")
-    return tmp_path / "photos"
 
 
 def _run(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

@@ -7,26 +7,12 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from normlab.cli import main
 from normlab.runs.study_file import read_question
 
 QUICK = ["--n", "1", "--epochs", "1", "--limit-per-class", "8", "--workers", "1"]
-
-
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    generator = np.random.default_rng(0)
-    for name, tint in (("Robin", 200), ("Wren", 60)):
-        folder = tmp_path / "photos" / name
-        folder.mkdir(parents=True)
-        for index in range(30):
-            pixels = generator.integers(0, 40, (20, 24, 3)) + np.array([tint, 90, 120])
-            Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{index:02}.png")
-    return tmp_path / "photos"
 
 
 def _hashes(study: Path) -> dict[str, str]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,13 +16,12 @@ from ..data.config import DataConfig
 from ..data.dataset import DataSet, Split
 from ..data.hashes import content_hashes, listing_hash
 from ..data.loading import load
+from ..once import Once
 from ..splits import SPLITS
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
-class ImageSet:
+class ImageSet(Once):
     """All images of a data set under one numbering, in the order train, val, test.
 
     Attributes:
@@ -67,17 +65,6 @@ class ImageSet:
         if self.data.config.split is not None:
             return ()
         return tuple(name for name in SPLITS if self.data.split_policy[name] != "as found")
-
-    @cached_property
-    def _made(self) -> dict[Hashable, Any]:
-        return {}
-
-    def once(self, name: Hashable, make: Callable[[], T]) -> T:
-        """What was made of these images under this name; made when it is first asked for."""
-        if name not in self._made:
-            self._made[name] = make()
-        made: T = self._made[name]
-        return made
 
     def images(self, rows: npt.ArrayLike | slice = slice(None)) -> npt.NDArray[np.uint8]:
         """A fresh (k, S, S, C) uint8 array: the pixels the network sees, after resizing."""

@@ -25,19 +25,19 @@ if TYPE_CHECKING:
     from .progress import ConsoleWatcher, RunWatcher, StageWatcher
 
 _HOME = {
-    "ConsoleWatcher": "progress",
-    "RunWatcher": "progress",
-    "StageWatcher": "progress",
-    "print_check": "printed",
-    "print_comparison": "printed",
-    "print_explanation": "printed",
-    "print_inspection": "printed",
-    "print_line": "printed",
-    "print_mcnemar": "printed",
-    "print_norms": "printed",
-    "print_predictions": "printed",
-    "print_reports": "printed",
-    "print_run": "printed",
+    "printed": (
+        "print_check",
+        "print_comparison",
+        "print_explanation",
+        "print_inspection",
+        "print_line",
+        "print_mcnemar",
+        "print_norms",
+        "print_predictions",
+        "print_reports",
+        "print_run",
+    ),
+    "progress": ("ConsoleWatcher", "RunWatcher", "StageWatcher"),
 }
 
 __all__ = [

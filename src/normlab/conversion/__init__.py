@@ -12,7 +12,9 @@ from ..lazy import names_of
 if TYPE_CHECKING:
     from .export import ExportReport, export_onnx
 
-_HOME = {"ExportReport": "export", "export_onnx": "export"}
+_HOME = {
+    "export": ("ExportReport", "export_onnx"),
+}
 
 __all__ = ["ExportReport", "export_onnx"]
 

@@ -17,13 +17,10 @@ if TYPE_CHECKING:
     from .loading import load
 
 _HOME = {
-    "Augmentation": "batches",
-    "DataConfig": "config",
-    "DataSet": "dataset",
-    "DeviceSplit": "batches",
-    "Split": "dataset",
-    "epoch_order": "batches",
-    "load": "loading",
+    "batches": ("Augmentation", "DeviceSplit", "epoch_order"),
+    "config": ("DataConfig",),
+    "dataset": ("DataSet", "Split"),
+    "loading": ("load",),
 }
 
 __all__ = ["Augmentation", "DataConfig", "DataSet", "DeviceSplit", "Split", "epoch_order", "load"]

@@ -26,26 +26,20 @@ if TYPE_CHECKING:
     from .selection import RULE, Chosen, Selection, choose
 
 _HOME = {
-    "METHODS": "maps",
-    "explain_batch": "maps",
-    "in_logit_units": "maps",
-    "last_site": "maps",
-    "last_stage_sites": "maps",
-    "resolve_site": "maps",
-    "place": "placing",
-    "upsample": "placing",
-    "Curves": "faithfulness",
-    "Faithfulness": "faithfulness",
-    "RandomizationStep": "randomization",
-    "randomization_check": "randomization",
-    "RULE": "selection",
-    "Selection": "selection",
-    "Chosen": "selection",
-    "choose": "selection",
-    "Exhibit": "exhibit",
-    "ExplainedModel": "exhibit",
-    "Gallery": "gallery",
-    "write_gallery": "gallery",
+    "exhibit": ("Exhibit", "ExplainedModel"),
+    "faithfulness": ("Curves", "Faithfulness"),
+    "gallery": ("Gallery", "write_gallery"),
+    "maps": (
+        "METHODS",
+        "explain_batch",
+        "in_logit_units",
+        "last_site",
+        "last_stage_sites",
+        "resolve_site",
+    ),
+    "placing": ("place", "upsample"),
+    "randomization": ("RandomizationStep", "randomization_check"),
+    "selection": ("Chosen", "RULE", "Selection", "choose"),
 }
 
 __all__ = [

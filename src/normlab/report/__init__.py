@@ -16,11 +16,10 @@ if TYPE_CHECKING:
     from .sections.scores import scores_table
 
 _HOME = {
-    "Report": "context",
-    "ReportFiles": "files",
-    "scores_table": "sections.scores",
-    "terminal": "terminal",
-    "write_report": "files",
+    "context": ("Report",),
+    "files": ("ReportFiles", "write_report"),
+    "sections.scores": ("scores_table",),
+    "terminal": ("terminal",),
 }
 
 __all__ = ["Report", "ReportFiles", "scores_table", "terminal", "write_report"]

@@ -78,16 +78,22 @@ class Section(Protocol):
 
 
 class FolderSection(ABC):
-    """A section whose files are in the folder of its class. What it leaves out is empty."""
+    """A section whose files are in the folder of its class. What it leaves out is empty.
+
+    Attributes:
+        heading: above the section; one that depends on the study overrides :meth:`title`.
+    """
+
+    heading = ""
 
     @property
     def name(self) -> str:
         """The name of the folder."""
         return type(self).__module__.rpartition(".")[2]
 
-    @abstractmethod
     def title(self, report: Report) -> str:
-        """Its heading."""
+        """Its heading, which may depend on the study."""
+        return self.heading
 
     @abstractmethod
     def context(self, report: Report) -> Mapping[str, Any] | None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from ..errors import InputError
 from ..files import csv_text, write_text
+from ..once import Once
 from ..runs import (
     COMPLETE,
     INTERRUPTED,
@@ -28,7 +29,6 @@ from ..runs.same_function import SameFunction, read_same_function
 from ..runs.study_file import read_data, read_question
 from ..splits import SPLITS
 
-T = TypeVar("T")
 COLUMNS = ("arm", "seed", "split", "loss", *METRICS, "status")
 
 
@@ -100,7 +100,7 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class Results:
+class Results(Once):
     """All runs of a study.
 
     Attributes:
@@ -118,17 +118,6 @@ class Results:
     arms: tuple[str, ...]
     runs: tuple[Run, ...]
     checks: tuple[SameFunction, ...] = ()
-
-    @cached_property
-    def _made(self) -> dict[Hashable, Any]:
-        return {}
-
-    def once(self, name: Hashable, make: Callable[[], T]) -> T:
-        """What was derived from these results under this name; derived on first use."""
-        if name not in self._made:
-            self._made[name] = make()
-        made: T = self._made[name]
-        return made
 
     def only(self, arms: Sequence[str]) -> Results:
         """The results of these arms."""

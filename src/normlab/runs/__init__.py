@@ -46,7 +46,9 @@ from .record import (
 if TYPE_CHECKING:
     from .predictions import SplitPredictions, read_predictions, write_predictions
 
-_LATE = dict.fromkeys(("SplitPredictions", "read_predictions", "write_predictions"), "predictions")
+_HOME = {
+    "predictions": ("SplitPredictions", "read_predictions", "write_predictions"),
+}
 
 __all__ = [
     "CHECKPOINT",
@@ -89,4 +91,4 @@ __all__ = [
     "write_record",
 ]
 
-__getattr__, __dir__ = names_of(__name__, _LATE)
+__getattr__, __dir__ = names_of(__name__, _HOME)

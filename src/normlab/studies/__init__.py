@@ -20,20 +20,14 @@ if TYPE_CHECKING:
     from .study import Study, prepare_study, recorded_data
 
 _HOME = {
-    "Plan": "plan",
-    "Reporter": "progress",
-    "Request": "request",
-    "RunProgress": "progress",
-    "Study": "study",
-    "carry_out": "runner",
-    "compare_functions": "same_function",
-    "default_workers": "runner",
-    "estimate_seconds": "estimate",
-    "keep_memory": "allocator",
-    "make_plan": "plan",
-    "prepare_study": "study",
-    "presets": "request",
-    "recorded_data": "study",
+    "allocator": ("keep_memory",),
+    "estimate": ("estimate_seconds",),
+    "plan": ("Plan", "make_plan"),
+    "progress": ("Reporter", "RunProgress"),
+    "request": ("Request", "presets"),
+    "runner": ("carry_out", "default_workers"),
+    "same_function": ("compare_functions",),
+    "study": ("Study", "prepare_study", "recorded_data"),
 }
 
 __all__ = [

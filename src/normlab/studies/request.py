@@ -55,7 +55,9 @@ class Request:
         "Normalizations, separated by commas: bn,gn:groups=4,package.module:Class. [default: the "
         "preset's]",
     )
-    seeds: int | None = option(None, "Number of seeds, the same for every arm. [default: the preset's]")
+    seeds: int | None = option(
+        None, "Number of seeds, the same for every arm. [default: the preset's]"
+    )
     clean_split: bool = option(
         False, "Search for copies first, and keep all images of one photograph in one split."
     )

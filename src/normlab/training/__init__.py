@@ -16,16 +16,14 @@ if TYPE_CHECKING:
     from .run import Progress, train
     from .step import train_step
 
-_LATE = {
-    "Progress": "run",
-    "build": "network",
-    "evaluate": "evaluation",
-    "layers_of": "network",
-    "resolve_device": "environment",
-    "train": "run",
-    "train_step": "step",
+_HOME = {
+    "environment": ("resolve_device",),
+    "evaluation": ("evaluate",),
+    "network": ("build", "layers_of"),
+    "run": ("Progress", "train"),
+    "step": ("train_step",),
 }
 
 __all__ = ["Progress", "build", "evaluate", "layers_of", "resolve_device", "train", "train_step"]
 
-__getattr__, __dir__ = names_of(__name__, _LATE)
+__getattr__, __dir__ = names_of(__name__, _HOME)

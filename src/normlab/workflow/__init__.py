@@ -21,23 +21,15 @@ if TYPE_CHECKING:
     from .watching import Estimate, Watcher
 
 _HOME = {
-    "Comparison": "comparison",
-    "DataReport": "checking",
-    "Estimate": "watching",
-    "Explanation": "explanation",
-    "Inspection": "inspection",
-    "PredictionReport": "prediction",
-    "TrainedRun": "running",
-    "Watcher": "watching",
-    "check_data": "checking",
-    "compare": "comparison",
-    "compare_models": "reporting",
-    "explain": "explanation",
-    "export": "exporting",
-    "inspect": "inspection",
-    "predict": "prediction",
-    "report": "reporting",
-    "train_one": "running",
+    "checking": ("DataReport", "check_data"),
+    "comparison": ("Comparison", "compare"),
+    "explanation": ("Explanation", "explain"),
+    "exporting": ("export",),
+    "inspection": ("Inspection", "inspect"),
+    "prediction": ("PredictionReport", "predict"),
+    "reporting": ("compare_models", "report"),
+    "running": ("TrainedRun", "train_one"),
+    "watching": ("Estimate", "Watcher"),
 }
 
 __all__ = [

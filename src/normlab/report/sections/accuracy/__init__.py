@@ -28,9 +28,7 @@ NO_MODEL = "no run ended with a model"
 class AccuracySection(FolderSection):
     """A point per run, a bar per arm."""
 
-    def title(self, report: Report) -> str:
-        """Its heading."""
-        return "Test accuracy, run by run"
+    heading = "Test accuracy, run by run"
 
     def context(self, report: Report) -> Mapping[str, Any]:
         """The chart in words, for those who do not see it."""

@@ -15,9 +15,7 @@ from .sentences import Answer, answer
 class AnswerSection(FolderSection):
     """The headline, a sentence per comparison, and how far to trust them."""
 
-    def title(self, report: Report) -> str:
-        """Its heading."""
-        return "The answer"
+    heading = "The answer"
 
     def context(self, report: Report) -> Mapping[str, Any]:
         """The sentences."""

@@ -31,9 +31,7 @@ LATEX = "f1-by-class.tex"
 class ClassesSection(FolderSection):
     """A matrix to choose, a table of F1, and a gallery."""
 
-    def title(self, report: Report) -> str:
-        """Its heading."""
-        return "What each arm gets wrong"
+    heading = "What each arm gets wrong"
 
     def context(self, report: Report) -> Mapping[str, Any]:
         """Sentences, tables and images; without predictions only which runs left none."""

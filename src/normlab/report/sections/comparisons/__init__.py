@@ -41,7 +41,7 @@ class ComparisonsSection(FolderSection):
         if _reference(report):
             table = table.only([i for i in range(len(table.columns)) if i != 1])
         return {
-            "table": table.html("sure"),
+            "table": table.html("sure many"),
             "reference": _reference(report) or "its reference",
             "explained": EXPLAINED,
             "margin": margin(judgement.rule.margin),

@@ -18,9 +18,7 @@ LATEX = "cost.tex"
 class CostSection(FolderSection):
     """The table, and the chart where runs recorded their time."""
 
-    def title(self, report: Report) -> str:
-        """Its heading."""
-        return "Cost and accuracy"
+    heading = "Cost and accuracy"
 
     def context(self, report: Report) -> Mapping[str, Any]:
         """The table, and the chart in words."""

@@ -28,9 +28,7 @@ from .curve_chart import (
 class CurvesSection(FolderSection):
     """Eight charts, and a few sentences per arm."""
 
-    def title(self, report: Report) -> str:
-        """Its heading."""
-        return "Curves"
+    heading = "Curves"
 
     def context(self, report: Report) -> Mapping[str, Any]:
         """The charts in words, and the readings."""

@@ -13,9 +13,7 @@ from ...section import FolderSection
 class DataCheckSection(FolderSection):
     """The findings, worst first."""
 
-    def title(self, report: Report) -> str:
-        """Its heading."""
-        return "Data check"
+    heading = "Data check"
 
     def context(self, report: Report) -> Mapping[str, Any] | None:
         """The findings; None for a study without a check."""

@@ -17,9 +17,7 @@ from ...section import FolderSection
 class LimitsSection(FolderSection):
     """A list of sentences."""
 
-    def title(self, report: Report) -> str:
-        """Its heading."""
-        return "Limits"
+    heading = "Limits"
 
     def context(self, report: Report) -> Mapping[str, Any]:
         """The sentences."""

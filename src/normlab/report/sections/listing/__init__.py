@@ -20,9 +20,7 @@ ALWAYS = (
 class ListingSection(FolderSection):
     """A link to every file."""
 
-    def title(self, report: Report) -> str:
-        """Its heading."""
-        return "Files next to this page"
+    heading = "Files next to this page"
 
     def context(self, report: Report) -> Mapping[str, Any]:
         """What every section says it wrote, then what is always there."""

@@ -21,9 +21,7 @@ FIGURE = "features"
 class PercentilesSection(FolderSection):
     """A small chart per arm."""
 
-    def title(self, report: Report) -> str:
-        """Its heading."""
-        return "Evolution of the features"
+    heading = "Evolution of the features"
 
     def context(self, report: Report) -> Mapping[str, Any] | None:
         """The charts in words; None where no run recorded features."""

@@ -17,9 +17,7 @@ MANY_CLASSES = 12
 class ProvenanceSection(FolderSection):
     """Facts, counts, and files that were skipped."""
 
-    def title(self, report: Report) -> str:
-        """Its heading."""
-        return "Data"
+    heading = "Data"
 
     def context(self, report: Report) -> Mapping[str, Any]:
         """What data.json says."""

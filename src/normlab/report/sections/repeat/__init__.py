@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 class RepeatSection(FolderSection):
     """What to type, and what it ran with."""
 
-    def title(self, report: Report) -> str:
-        """Its heading."""
-        return "How to repeat it"
+    heading = "How to repeat it"
 
     def context(self, report: Report) -> Mapping[str, Any]:
         """What study.toml and the run records say."""

@@ -14,9 +14,7 @@ from .conclusions import Conclusion, conclusions
 class SanitySection(FolderSection):
     """A conclusion per arm, with the evidence."""
 
-    def title(self, report: Report) -> str:
-        """Its heading."""
-        return "Bug or noise?"
+    heading = "Bug or noise?"
 
     def context(self, report: Report) -> Mapping[str, Any] | None:
         """The conclusions; None where nothing was checked."""

@@ -29,9 +29,7 @@ LATEX = "results.tex"
 class ScoresSection(FolderSection):
     """The table, and what its numbers are."""
 
-    def title(self, report: Report) -> str:
-        """Its heading."""
-        return "Results"
+    heading = "Results"
 
     def context(self, report: Report) -> Mapping[str, Any]:
         """The table twice, for wide and for narrow screens."""

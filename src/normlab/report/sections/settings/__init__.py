@@ -15,9 +15,7 @@ from ...vega import Figure, render
 class SettingsSection(FolderSection):
     """One chart per varied setting."""
 
-    def title(self, report: Report) -> str:
-        """Its heading."""
-        return "Test accuracy against what varies"
+    heading = "Test accuracy against what varies"
 
     def context(self, report: Report) -> Mapping[str, Any] | None:
         """The charts in words; None where the arms vary in nothing but the layer."""

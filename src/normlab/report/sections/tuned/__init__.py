@@ -78,7 +78,7 @@ def _context(report: Report, tuning: Tuning) -> dict[str, Any]:
         "title": title(tuning),
         "changes": says[-1],
         "says": says[:-1],
-        "table": tuned_table(report, tuning).html("tuned"),
+        "table": tuned_table(report, tuning).html("tuned many"),
         "name": _name(tuning),
         "chart": charted(tuning),
         "label": chart_label(tuning),
