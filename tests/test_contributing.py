@@ -329,7 +329,7 @@ def _command(house: House) -> None:
         "    if number < 0:\n        raise InputError(f'{number} is below 0.')\n"
         "    return f'counted to {number}'\n",
     )
-    house.add_item("src/normlab/workflow/__init__.py", "_HOME", '"count": "dummy"')
+    house.add_item("src/normlab/workflow/__init__.py", "_HOME", '"dummy": ("count",)')
     house.replace(
         "src/normlab/cli.py",
         "\ndef main(",

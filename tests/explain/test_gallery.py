@@ -355,7 +355,7 @@ def test_what_is_no_run_is_refused(disc_study: Study, disc_run: Path, tmp_path: 
 
 def test_a_source_that_can_no_longer_be_read_is_named(disc_study: Study, tmp_path: Path) -> None:
     data = replace(disc_study.data, source=str(tmp_path))
-    with pytest.raises(InputError, match=r"00\.png is gone.*--data"):
+    with pytest.raises(InputError, match=r"00\.png does not exist.*--data"):
         pictures.source_picture(data, "val", 0)
 
 

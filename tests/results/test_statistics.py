@@ -190,7 +190,7 @@ def test_what_is_compared_with_what() -> None:
     only = {f"bn,n={n}": {"norm": "bn", "n": n} for n in (1, 2, 3)}
     assert default_reference(only) == "bn,n=1"
     assert pairs(only, "bn,n=1") == [("bn,n=1", "bn,n=2"), ("bn,n=1", "bn,n=3")]
-    with pytest.raises(InputError, match=r"reference 'gm' is no arm.*did you mean gn"):
+    with pytest.raises(InputError, match=r"reference 'gm' is not an arm.*did you mean gn"):
         pairs(plain, "gm")
 
 

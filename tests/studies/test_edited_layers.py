@@ -14,7 +14,7 @@ import normlab
 from normlab.data import DataConfig, load
 from normlab.errors import InputError
 from normlab.foreign import load as load_code
-from normlab.results import read_results
+from normlab.results import read_results, read_tunings
 from normlab.runs import RunConfig
 from normlab.runs.same_function import read_same_function
 from normlab.training import train
@@ -111,12 +111,10 @@ def test_tuned_runs_follow_the_code_too(here: Path) -> None:
     (here / "factors.py").write_text("EPS = 1e-5\n")
     again = _compare(**asked)
     assert again.runs_made >= 1
-    code = {
-        json.dumps(json.loads(path.read_text())["code"])
-        for path in (here / "s").rglob("run.json")
-        if "superseded" not in path.parts
-    }
-    assert len(code) == 1
+    (tuning,) = read_tunings(again.results)
+    runs = [*again.results.runs, *tuning.trials.runs, *tuning.tuned.runs]
+    assert len({json.dumps(run.record["code"]) for run in runs}) == 1
+    assert runs[0].record["code"] != first.results.runs[0].record["code"]
     assert first.folder == again.folder
 
 

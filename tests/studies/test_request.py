@@ -79,7 +79,7 @@ def test_the_recorded_command_asks_the_same(
         ({"seed": 3}, "'seed' is not an option of compare"),
         ({"norm": "gn"}, "'norm' is not an option of compare"),
         ({"arms": []}, "arms is empty"),
-        ({"split": "s.json", "clean_split": True}, "give --split or --clean-split, not both"),
+        ({"split": "s.json", "clean_split": True}, "Give --split or --clean-split, not both"),
     ],
 )
 def test_requests_that_cannot_be(options: dict[str, Any], message: str) -> None:

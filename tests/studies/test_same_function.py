@@ -176,12 +176,14 @@ def test_a_right_layer_of_ones_own_is_not_called_a_bug(digits: DataSet) -> None:
     assert (half.outcome, "float32 for float64 input" in half.mismatch) == ("undecided", True)
 
 
+@pytest.mark.parametrize("test_fraction", [0.15, 0.55])
 @pytest.mark.parametrize("fields", [{"lr": 1e8}, {"lr": 10.0}, {"precision": "bfloat16"}])
 def test_wild_settings_do_not_make_a_right_layer_a_bug(
-    fields: dict[str, Any], digits: DataSet
+    fields: dict[str, Any], test_fraction: float
 ) -> None:
+    data = load(DataConfig(limit_per_class=16, test_fraction=test_fraction))
     reference, arm = (RunConfig(norm=name, n=1, **fields) for name in ("torch_bn", "bn"))
-    found = compare_functions(("torch_bn", reference), ("bn", arm), digits, steps=8)
+    found = compare_functions(("torch_bn", reference), ("bn", arm), data, steps=8)
     assert found.outcome == "same"
 
 

@@ -108,8 +108,8 @@ def test_the_grid_grows_at_the_edge_until_its_limit() -> None:
     stopped, said = grown(LR, values, [inside, high], base)
     assert stopped == values
     assert said == (
-        "lr 0.32 is the highest value that was tried and the best of gn: a better one may lie "
-        "beyond"
+        "lr 0.32 is the highest value that was tried, and the best for gn: a better one may be "
+        "beyond it"
     )
     # A bound of the field, and values without an order.
     momentum = Search("momentum", 0.9, (0.5, 0.9), (1000,))
@@ -205,7 +205,13 @@ def test_again_runs_nothing_and_another_grid_is_refused(study: Path) -> None:
 
 def test_a_value_that_is_the_shared_one_costs_no_run_twice(tmp_path: Path) -> None:
     done = normlab.compare(
-        **SMALL, arms="bn", seeds=1, tune="lr=1e-7,0.02", tune_seeds=1, out=tmp_path / "s"
+        **SMALL,
+        arms="bn",
+        seeds=1,
+        tune="lr=1e-7,0.02",
+        tune_seeds=1,
+        out=tmp_path / "s",
+        test_fraction=0.15,
     )
     assert isinstance(done, Comparison)
     (tuning,) = read_tunings(done.results)

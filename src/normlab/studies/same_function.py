@@ -181,26 +181,37 @@ def _walk(
                     if p.grad is not None
                 }
                 optimizer.step()
-                found.append(_values(model, held, (loss, kept)))
+                reference = models[0] if dtype is torch.float32 else None
+                found.append(_values(model, held, (loss, kept), reference))
             step += 1
             yield found[0], found[1]
 
 
 @torch.no_grad()
 def _values(
-    model: nn.Module, held: Tensor, trained: tuple[Tensor, dict[str, Tensor]] | None
+    model: nn.Module,
+    held: Tensor,
+    trained: tuple[Tensor, dict[str, Tensor]] | None,
+    state_of: nn.Module | None = None,
 ) -> Values:
+    """Loss, gradients, weights, buffers, and the logits of ``held``; these with the weights and
+    buffers of ``state_of`` where it is given.
+
+    In float32 rounding moves weights by more than the bound of logits allows, so logits are
+    compared from the same weights there."""
     model.eval()
     loss, grads = trained or (None, {})
-    return {
+    found = {
         "loss": {} if loss is None else {"loss": loss},
         "gradients": grads,
         "weights": {name: p.detach().clone() for name, p in model.named_parameters()},
         "buffers": {
             name: b.detach().clone() for name, b in model.named_buffers() if b.is_floating_point()
         },
-        "evaluation logits": {"logits": model(held)},
     }
+    if state_of is not None:
+        _copy(state_of, model)
+    return {**found, "evaluation logits": {"logits": model(held)}}
 
 
 @torch.no_grad()
