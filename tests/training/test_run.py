@@ -208,7 +208,7 @@ def test_a_run_with_another_layer_at_a_site_does_not_start(
             self.stages[2][0].norm1 = torch.nn.BatchNorm2d(64)
 
     monkeypatch.setattr(bundle, "ResNet", Mixed)
-    with pytest.raises(ValueError, match=r"stages\.2\.0\.norm1 carries BatchNorm2d"):
+    with pytest.raises(ValueError, match=r"stages\.2\.0\.norm1 has BatchNorm2d"):
         train(RunConfig(**SMALL, norm="gn"), digits, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
