@@ -60,6 +60,11 @@ def decided(found: dict[str, list[float]], seeds: int) -> dict[str, float]:
     return shares
 
 
+def _mean(found: dict[str, list[float]], arm: str) -> str:
+    values = 100 * np.array(found[arm])
+    return f"{arm} {values.mean():.1f} ± {values.std(ddof=1):.1f}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=10)
@@ -73,7 +78,8 @@ def main() -> None:
             lowest = min(value for values in found.values() for value in values)
             print(
                 f"val {val:.0%}, test {test:.0%}: {sum(shares.values()):.2f} of "
-                f"{len(shares)} comparisons decided, lowest accuracy {100 * lowest:.1f} %; "
+                f"{len(shares)} comparisons decided; {_mean(found, 'bn')}, "
+                f"{_mean(found, 'none')}; lowest {100 * lowest:.1f} %; "
                 + ", ".join(f"{arm} {share:.2f}" for arm, share in shares.items()),
                 flush=True,
             )
