@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +26,7 @@ from ..data.cache_files import cache_folder
 from ..errors import InputError
 from ..files import read_json, write_json, write_text
 from ..pages.findings import Finding, Level, worst
+from ..places import CHECKS, dated
 
 RECORD, PAGE = "data.json", "index.html"
 
@@ -166,7 +166,7 @@ def known_findings(
 
 def _default_folder(config: DataConfig) -> Path:
     name = Path(config.source).name or "data"
-    return Path("checks") / f"{date.today().isoformat()}-{name}"
+    return dated(CHECKS, name)
 
 
 def _check_target(folder: Path) -> None:

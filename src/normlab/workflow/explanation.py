@@ -16,6 +16,7 @@ from ..explain.exhibit import ExplainedModel
 from ..explain.gallery import check_target, write_gallery
 from ..explain.selection import choose
 from ..models import ModelInfo, load_info, load_model
+from ..places import EXPLANATION
 from ..results import Results, read_results
 from ..runs import (
     COMPLETE,
@@ -107,7 +108,7 @@ def explain(
     """
     where = Path(run)
     sources, notes = _find(where, arms, seed)
-    folder = Path(out) if out is not None else where / "explain"
+    folder = Path(out) if out is not None else where / EXPLANATION
     check_target(folder)
     infos = [load_info(source.folder) for source in sources]
     dataset = _load(sources, infos, data, progress)
