@@ -54,7 +54,7 @@ class WrongGradient(BatchNorm2d):
 
 @pytest.fixture(scope="module")
 def digits() -> DataSet:
-    return load(DataConfig(limit_per_class=16))
+    return load(DataConfig(limit_per_class=16, test_fraction=0.15))
 
 
 def _compared(norm: str, digits: DataSet, steps: int = STEPS) -> SameFunction:
