@@ -182,8 +182,8 @@ def test_says_where_the_evidence_is_and_where_there_is_none() -> None:
     assert Seen(0, cells, 1.0).note == "no positive evidence"
     assert Seen(0, np.zeros((8, 8), np.float32), 1.0).note == "no positive evidence"
     for (y, x), words in {
-        (0, 0): "top left", (0, 4): "top center", (4, 7): "center right",
-        (4, 4): "center", (7, 0): "bottom left", (7, 7): "bottom right",
+        (0, 0): "top left", (0, 4): "top centre", (4, 7): "centre right",
+        (4, 4): "centre", (7, 0): "bottom left", (7, 7): "bottom right",
     }.items():  # fmt: skip
         planted = cells.copy()
         planted[y, x] = 1

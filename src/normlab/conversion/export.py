@@ -199,7 +199,7 @@ def _graph(
         "std": json.dumps(list(info.std)),
         "norm": info.norm,
         "input": f"{INPUT}: uint8 (batch, {channels}, {side}, {side}), values 0 to 255, "
-        f"{'RGB' if channels == 3 else 'gray' if channels == 1 else 'planes'}; the graph "
+        f"{'RGB' if channels == 3 else 'grey' if channels == 1 else 'planes'}; the graph "
         f"normalizes them itself. {OUTPUT}: softmax over the classes gives probabilities.",
         **notes,
     }

@@ -22,14 +22,14 @@ Values = npt.NDArray[np.float32]
 Progress = Callable[[str, int, int], None]
 
 QUANTILE = 0.995
-"""Of the absolute values of all cells: the value that full color stands for."""
+"""Of the absolute values of all cells: the value that full colour stands for."""
 NEXT_TO_NONE = 0.02
-"""A map that stays below this share of the scale is never stretched to full color."""
+"""A map that stays below this share of the scale is never stretched to full colour."""
 LOGITS = "logits per cell"
 _BATCH = 64
-_PLACES = (("top left", "top center", "top right"),
-           ("center left", "center", "center right"),
-           ("bottom left", "bottom center", "bottom right"))  # fmt: skip
+_PLACES = (("top left", "top centre", "top right"),
+           ("centre left", "centre", "centre right"),
+           ("bottom left", "bottom centre", "bottom right"))  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +60,7 @@ class Seen:
     Attributes:
         target: index of the class whose evidence it shows.
         cells: (h, w), signed: evidence for the class is above 0, evidence against it below.
-        scale: the value of full color, above 0.
+        scale: the value of full colour, above 0.
     """
 
     target: int
@@ -120,7 +120,7 @@ class Exhibit:
         sites: for each model, the modules at whose outputs the maps were taken.
         logits: whether a map's cells sum to the class's logit minus its bias.
         looked: by image, then by model.
-        scales: value of full color for each model; the same for all if the maps are in logits.
+        scales: value of full colour for each model; the same for all if the maps are in logits.
     """
 
     models: tuple[ExplainedModel, ...]
@@ -159,7 +159,7 @@ def look(
 ) -> Exhibit:
     """Compute all maps of a gallery.
 
-    Full color stands for one value on the whole page: the :data:`QUANTILE` of the absolute values
+    Full colour stands for one value on the whole page: the :data:`QUANTILE` of the absolute values
     of all cells. If the maps are in logits it is taken over all models together, otherwise over
     each model separately, because the values of two models then have no common unit.
 

@@ -84,7 +84,7 @@ def faithfulness(
 
         map       highest value of the map first
         random    keyed by (seed, image's place in the batch)
-        centre    a Gaussian around the center: the nearest pixels first
+        centre    a Gaussian around the centre: the nearest pixels first
         contrast  highest local contrast first, the standard deviation of the image under a
                   Gaussian window of size / 16 pixels, root of the sum of squares over channels:
                   it depends on the image and not on the network

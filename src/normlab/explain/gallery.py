@@ -229,7 +229,7 @@ def _panels(
         rows.append([first])
         for seen, picture in zip(looked.maps, drawn, strict=True):
             probability = f"{classes[seen.target]} {looked.probabilities[seen.target]:.2f}"
-            own = f"full color: ±{seen.scale:.2g} {exhibit.unit}"
+            own = f"full colour: ±{seen.scale:.2g} {exhibit.unit}"
             rows[-1].append(Panel(picture, (f"for {probability}", seen.note or own)))
     return rows
 
@@ -250,14 +250,14 @@ def _sheet_legend(exhibit: Exhibit) -> str:
 
 
 def scale_words(exhibit: Exhibit) -> str:
-    """The value that full color stands for."""
+    """The value that full colour stands for."""
     if exhibit.logits or len(exhibit.models) == 1:
-        return f"full color: ±{exhibit.scales[0]:.2g} {exhibit.unit}"
+        return f"full colour: ±{exhibit.scales[0]:.2g} {exhibit.unit}"
     each = ", ".join(
         f"{explained.name} ±{scale:.2g}"
         for explained, scale in zip(exhibit.models, exhibit.scales, strict=True)
     )
-    return f"full color, {exhibit.unit}: {each}"
+    return f"full colour, {exhibit.unit}: {each}"
 
 
 def _record(exhibit: Exhibit, checks: Checks, files: Sequence[str]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ CASCADE_IMAGES = 3
 RANKING_WORDS = {
     "map": "the map",
     "random": "random",
-    "centre": "distance to the center",
+    "centre": "distance to the centre",
     "contrast": "local contrast of the image",
 }
 _METHOD_WORDS = {
@@ -227,7 +227,7 @@ def _result(exhibit: Exhibit, name: str, chosen: Chosen, looked: Looked) -> dict
 
 
 def _map(exhibit: Exhibit, cells: Values, scale: float, own: float) -> dict[str, Any]:
-    """A map and the two values that full color can stand for: the page's and the image's."""
+    """A map and the two values that full colour can stand for: the page's and the image's."""
     size = exhibit.data.image_size
     side = min(LARGEST_MAP, size * -(-LEAST_MAP // size) if size < LEAST_MAP else size)
     values = place(cells, size, side)
@@ -247,8 +247,8 @@ def _explained(exhibit: Exhibit) -> list[str]:
     first = exhibit.models[0].name
     said = [
         "Orange marks evidence for the class named under the map, blue evidence against it. The "
-        "more opaque, the stronger. Where there is no color there is no evidence either way. "
-        "Pictures under a map are gray, so that color always means evidence.",
+        "more opaque, the stronger. Where there is no colour there is no evidence either way. "
+        "Pictures under a map are grey, so that colour always means evidence.",
     ]
     if exhibit.logits:
         said.append(
@@ -268,7 +268,7 @@ def _explained(exhibit: Exhibit) -> list[str]:
         )
     together = "" if exhibit.logits or len(exhibit.models) == 1 else " of that model"
     said.append(
-        f"Full color stands for the same value on the whole page: {100 * QUANTILE:g} % of all "
+        f"Full colour stands for the same value on the whole page: {100 * QUANTILE:g} % of all "
         f"cells{together} are below it. With “each image”, it stands for the largest value in the "
         f"maps of that image instead, except in maps that stay below {100 * NEXT_TO_NONE:g} % of "
         "the page's value."
@@ -284,7 +284,7 @@ def _limits(exhibit: Exhibit) -> list[str]:
         "A map shows where in the image the score of a class comes from at the chosen site. It "
         "does not show why, or whether the model would fail without what is there.",
         f"A map has {height} × {width} cells; all finer detail is interpolation. Each cell sees a "
-        "wide neighborhood, so evidence next to an object may come from the object.",
+        "wide neighbourhood, so evidence next to an object may come from the object.",
         "Probabilities compare classes: one can be high because there is evidence against all "
         "others. Some evidence for classes that are not predicted is normal.",
         "A few images, selected for extreme confidence, do not measure how good the model is.",

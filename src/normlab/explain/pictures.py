@@ -1,6 +1,6 @@
 """Images at their source's resolution, maps drawn over them, PNG files of both.
 
-Pillow alone draws. Color always means evidence: the picture under a map is gray.
+Pillow alone draws. Colour always means evidence: the picture under a map is grey.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ STRENGTH = 0.85
 """Opacity of a map where its value reaches the scale."""
 FOR = ((255, 170, 44), (222, 56, 8))
 AGAINST = ((96, 182, 255), (8, 70, 190))
-"""Color of the weakest and of the strongest evidence for and against a class. Orange and blue
-are distinguishable with all common kinds of color blindness."""
+"""Colour of the weakest and of the strongest evidence for and against a class. Orange and blue
+are distinguishable with all common kinds of colour blindness."""
 
 SMALLEST, LARGEST = 224, 1024
 """Side in pixels of a panel of a PNG file."""
@@ -43,7 +43,7 @@ _COMPRESSION = 4  # a third of the default's time for a few percent more bytes
 def source_picture(data: DataSet, split: str, row: int, largest: int = LARGEST) -> Image.Image:
     """The square that the network saw, at the source's resolution: mode RGB.
 
-    A file is decoded again, its center square at most ``largest`` pixels wide. Sources without
+    A file is decoded again, its centre square at most ``largest`` pixels wide. Sources without
     files give their cached pixels.
 
     Raises:
@@ -71,16 +71,16 @@ def enlarged(picture: Image.Image, smallest: int = SMALLEST) -> Image.Image:
 
 
 def overlay(picture: Image.Image, values: Values, scale: float) -> Image.Image:
-    """A signed map over the picture in gray.
+    """A signed map over the picture in grey.
 
-    With t = min(1, \\|v\\| / scale) the color goes from the first to the second of :data:`FOR`
+    With t = min(1, \\|v\\| / scale) the colour goes from the first to the second of :data:`FOR`
     (v > 0) or :data:`AGAINST` (v < 0) and its opacity is :data:`STRENGTH` * sqrt(t), so that weak
-    evidence is still visible. A value of 0 leaves the gray picture.
+    evidence is still visible. A value of 0 leaves the grey picture.
 
     Args:
         picture: (side, side), RGB.
         values: (side, side), as placed by :func:`.placing.place`.
-        scale: the value of full color, above 0.
+        scale: the value of full colour, above 0.
     """
     grey = np.asarray(picture.convert("L"), dtype=np.float32)[..., None]
     grey = grey * _GREY_WEIGHT + _GREY_LIFT
@@ -186,7 +186,7 @@ def embedded_picture(picture: Image.Image, largest: int) -> str:
 
 
 def embedded_map(values: Values, largest: float) -> str:
-    """A signed map as the data URI of an 8-bit gray PNG.
+    """A signed map as the data URI of an 8-bit grey PNG.
 
     The byte b stands for the value (b - 128) / 127 * ``largest``, where ``largest`` is at least
     the map's largest absolute value, so 0 stays exactly 0.

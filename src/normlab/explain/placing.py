@@ -1,7 +1,7 @@
 """Where the cells of a map are on the image.
 
 The network halves its maps by 3x3 convolutions of stride 2 with padding 1, 1x1 convolutions of
-stride 2, and by taking every second pixel. All of these center cell i of the half on cell 2i of
+stride 2, and by taking every second pixel. All of these centre cell i of the half on cell 2i of
 the whole. So cell i of a map of stride s is centered on PIXEL s i of the image, and not on
 s i + (s - 1) / 2, where plain bilinear interpolation (``align_corners=False``) puts it: that is
 1.5 pixels further down and to the right for the last stage, whose stride is 4.
@@ -25,7 +25,7 @@ _STRIDES = (1, 2, 4)
 def upsample(maps: npt.NDArray[Any] | Tensor, size: int) -> npt.NDArray[np.float32]:
     """Maps at the size of the network's input, each cell where it belongs.
 
-    Bilinear between the centers of cells, and the edge's value beyond the last center. Cell
+    Bilinear between the centres of cells, and the edge's value beyond the last centre. Cell
     (i, j) is centered on pixel (s i, s j), which has its exact value.
 
     Args:

@@ -269,7 +269,7 @@ def _load(
     for one in infos:
         if (one.in_channels, one.image_size) != (dataset.channels, dataset.image_size):
             raise InputError(
-                f"{other} has {dataset.channels} color channels, but the model takes "
+                f"{other} has {dataset.channels} colour channels, but the model takes "
                 f"{one.in_channels} at {one.image_size} pixels. Give images of the same kind."
             )
     return replace(dataset, mean=info.mean, std=info.std)

@@ -6,7 +6,7 @@
   const colour = (name) => style.getPropertyValue(`--${name}`).trim().split(/\s+/).map(Number);
   const sides = { for: [colour("for0"), colour("for1")], against: [colour("against0"), colour("against1")] };
 
-  // A map arrives as gray bytes: b stands for (b - 128) / 127 of its largest absolute value.
+  // A map arrives as grey bytes: b stands for (b - 128) / 127 of its largest absolute value.
   const read = async (canvas) => {
     const image = new Image();
     image.src = canvas.dataset.map;
