@@ -63,7 +63,7 @@ def check_sites(model: nn.Module, norm: str) -> tuple[Site, ...]:
     if len(found) != convolutions:
         raise ValueError(
             f"the network has {convolutions} convolutions but {len(found)} sites of "
-            "normalization; each convolution must be followed by one"
+            "normalization. Each convolution must be followed by one."
         )
     for site in found:
         expected = choice.make(site.channels)
@@ -71,7 +71,7 @@ def check_sites(model: nn.Module, norm: str) -> tuple[Site, ...]:
         if type(layer) is not type(expected) or repr(layer) != repr(expected):
             raise ValueError(
                 f"site {site.name} has {site.detail}, but the arm {norm!r} asks for "
-                f"{expected!r}; the run would not compare what its name says"
+                f"{expected!r}. The run would not compare what its name says."
             )
     names = {site.name for site in found}
     strays = [

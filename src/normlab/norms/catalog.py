@@ -220,11 +220,11 @@ def parse_norm(text: str) -> NormChoice:
         key, equals, value = part.partition("=")
         if not equals or not key or not value:
             raise ValueError(
-                f"cannot read {part!r} in the normalization {text!r}; "
-                "write options as name:option=value, for example gn:groups=4"
+                f"cannot read {part!r} in the normalization {text!r}. "
+                "Write options as name:option=value, for example gn:groups=4."
             )
         if key in options:
-            raise ValueError(f"option {key!r} is given twice in {text!r}")
+            raise ValueError(f"option {key!r} is given twice in {text!r}.")
         options[key] = read_value(value)
     return NormChoice(head, MappingProxyType(options))
 
@@ -255,12 +255,12 @@ def make_norm(name: str, channels: int, **options: Any) -> nn.Module:
     for option, value in options.items():
         if option not in known and not _takes_any_option(layer):
             raise ValueError(
-                f"{name} has no option {option!r}{did_you_mean(option, known)}; "
-                + (f"its options are {', '.join(known)}" if known else "it has none")
+                f"{name} has no option {option!r}{did_you_mean(option, known)}. "
+                + (f"Its options are {', '.join(known)}." if known else "It has none.")
             )
         # Text such as "no" would count as true.
         if name in CATALOG and isinstance(known[option], bool) and not isinstance(value, bool):
-            raise ValueError(f"{option} of {name} must be true or false, got {value!r}")
+            raise ValueError(f"{option} of {name} must be true or false, got {value!r}.")
     try:
         return layer(channels, **options)
     except TypeError as error:
@@ -293,19 +293,19 @@ def _layer_class(name: str) -> type[nn.Module]:
     module_name, colon, class_name = name.partition(":")
     if not colon:
         raise ValueError(
-            f"unknown normalization {name!r}{did_you_mean(name, CATALOG)}; known are "
-            f"{', '.join(CATALOG)}, or package.module:Class for a layer of your own"
+            f"unknown normalization {name!r}{did_you_mean(name, CATALOG)}. Known are "
+            f"{', '.join(CATALOG)}, or package.module:Class for a layer of your own."
         )
     try:
         module = foreign.load(module_name)
     except ImportError as error:
-        raise ValueError(f"cannot import {module_name!r} for the arm {name!r}: {error}") from error
+        raise ValueError(f"cannot import {module_name!r} for the arm {name!r}: {error}.") from error
     found = getattr(module, class_name, None)
     if found is None:
-        raise ValueError(f"{module_name!r} has no {class_name!r}, which the arm {name!r} names")
+        raise ValueError(f"{module_name!r} has no {class_name!r}, which the arm {name!r} names.")
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
         raise ValueError(
             f"{class_name!r} in {module_name!r} must be a subclass of torch.nn.Module, "
-            f"got {found!r}"
+            f"got {found!r}."
         )
     return found

@@ -54,7 +54,7 @@ class GroupNorm2d(Norm2d):
         super().__init__(channels, eps, affine)
         if groups is not None and channels_per_group is not None:
             raise ValueError(
-                f"give groups or channels_per_group, not both (got {groups} and "
+                f"Give groups or channels_per_group, not both (got {groups} and "
                 f"{channels_per_group})"
             )
         if channels_per_group is not None:
@@ -79,6 +79,6 @@ def _divides(channels: int, name: str, value: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1 or channels % value:
         divisors = [d for d in range(1, channels + 1) if channels % d == 0]
         raise ValueError(
-            f"{name} must divide the {channels} channels, got {value!r}; "
-            f"possible here: {', '.join(map(str, divisors))}"
+            f"{name} must divide the {channels} channels, got {value!r}. "
+            f"Possible here: {', '.join(map(str, divisors))}."
         )
