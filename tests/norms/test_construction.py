@@ -104,7 +104,7 @@ def test_options_reach_the_layer() -> None:
     [
         ("gm", "unknown normalization 'gm' (did you mean gn?)"),
         ("BN", "(did you mean bn?)"),
-        ("batchnorm", f"known are {', '.join(CATALOG)}, or package.module:Class"),
+        ("batchnorm", f"Known are {', '.join(CATALOG)}, or package.module:Class"),
         ("", "unknown normalization ''"),
         ("gm:groups=4", "unknown normalization 'gm' (did you mean gn?)"),
         ("gn:group=4", "gn has no option 'group' (did you mean groups?)"),
