@@ -23,6 +23,7 @@ GROUND = {
     "options",
     "pages",
     "places",
+    "processes",
     "splits",
     "values",
 }

@@ -28,6 +28,7 @@ import PIL
 from PIL import Image
 
 from ..errors import InputError
+from ..processes import expect_replaced_processes
 from .cache_files import cache_folder
 from .dataset import Pixels
 from .decode import RESIZE_RULE, BadImageError, decode, square
@@ -280,6 +281,7 @@ def _fill_files(
     workers = workers or joblib.cpu_count()
     # At the end a process may wait for another's last chunk: at most a sixteenth of its work.
     chunk = max(1, min(_CHUNK, len(names) // (16 * workers)))
+    expect_replaced_processes()
     parallel = joblib.Parallel(
         n_jobs=workers, backend="loky", return_as="generator_unordered", batch_size=1
     )

@@ -7,13 +7,13 @@ import os
 import signal
 import tempfile
 import traceback
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..data import DataSet
 from ..errors import InputError
+from ..processes import expect_replaced_processes
 from ..runs import RunConfig
 from ..runs.same_function import answered, write_same_function
 from ..training import Progress, train
@@ -82,6 +82,7 @@ def carry_out(
         notes = Path(notes_folder)
         done: dict[str, int] = {}
         with watching(notes, sizes, done, reporter):
+            expect_replaced_processes()
             parallel = joblib.Parallel(
                 n_jobs=workers, backend="loky", return_as="generator_unordered", batch_size=1
             )
@@ -102,7 +103,6 @@ def carry_out(
                 ),
             )
             try:
-                _expect_other_processes()
                 for arm, config, record in parallel(tasks):
                     if isinstance(record, str):
                         raise InputError(record)
@@ -183,14 +183,6 @@ def _settle(parent: int, here: Path) -> None:
         # Processes live on and may have started in another folder; layers are found from this one.
         os.chdir(here)
     keep_memory()
-
-
-def _expect_other_processes() -> None:
-    """joblib replaces a process that has grown, where psutil is installed. Our processes keep the
-    memory that they used, on purpose, so that is neither news to a person nor, where warnings
-    are errors, a reason to end the thread that hands out the runs."""
-    message = "A worker stopped while some jobs were given to the executor"
-    warnings.filterwarnings("ignore", message, UserWarning)
 
 
 def _stop_workers() -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...data.cache import Progress
+from ...processes import expect_replaced_processes
 from ..image_set import ImageSet
 
 Floats = npt.NDArray[np.float32]
@@ -89,6 +90,7 @@ def _headers(root: Path, names: Sequence[str], progress: Progress | None) -> Hea
     else:
         import joblib
 
+        expect_replaced_processes()
         parallel = joblib.Parallel(n_jobs=-1, backend="loky", return_as="generator")
         parts = parallel(joblib.delayed(_chunk)(*job) for job in jobs)
     rows: list[tuple[Any, ...]] = []
