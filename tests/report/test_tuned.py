@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from normlab.report import Report, ReportFiles, write_report
+from normlab.report import ReportFiles, write_report
 from normlab.report.sections.tuned import shared_and_tuned, tuning_chart
 from normlab.results import Results, read_results, read_tunings
 from normlab.results.statistics import Verdict, judge
@@ -56,7 +56,7 @@ def report(study: Results) -> ReportFiles:
 
 def test_sentences_say_what_was_tried_and_what_it_cost(study: Results) -> None:
     (tuning,) = read_tunings(study)
-    said = " ".join(shared_and_tuned.sentences(Report(study), tuning))
+    said = " ".join(shared_and_tuned.sentences(tuning))
     assert "the same 4 values of the learning rate (0.002, 0.02, 0.2 and 2)" in said
     assert "the same 2 seeds (1000 and 1001), which the study itself does not use" in said
     assert "The grid started as 0.002, 0.02 and 0.2." in said
@@ -73,12 +73,12 @@ def test_sentences_say_what_was_tried_and_what_it_cost(study: Results) -> None:
 def test_it_says_whether_a_verdict_differs(study: Results) -> None:
     (tuning,) = read_tunings(study)
     shared, own = judge(study), tuning.judgement
-    assert shared_and_tuned.sentences(Report(study), tuning)[-1].endswith(
-        "no verdict changes."
-    ) == ([c.verdict for c in shared.comparisons] == [c.verdict for c in own.comparisons])
+    assert shared_and_tuned.sentences(tuning)[-1].endswith("no verdict changes.") == (
+        [c.verdict for c in shared.comparisons] == [c.verdict for c in own.comparisons]
+    )
     # With a margin that nothing exceeds every tuned arm is equivalent.
     wide = replace(tuning, rule=replace(tuning.rule, margin=0.9))
-    (last,) = shared_and_tuned.sentences(Report(study), wide)[-1:]
+    (last,) = shared_and_tuned.sentences(wide)[-1:]
     changed = [c for c in shared.comparisons if c.verdict is not Verdict.EQUIVALENT]
     assert changed
     for comparison in changed:
@@ -88,7 +88,7 @@ def test_it_says_whether_a_verdict_differs(study: Results) -> None:
 
 def test_the_table_has_both(study: Results) -> None:
     (tuning,) = read_tunings(study)
-    rows = {row[0]: row[1:] for row in shared_and_tuned.rows(Report(study), tuning)}
+    rows = {row[0]: row[1:] for row in shared_and_tuned.rows(tuning)}
     assert list(rows) == list(ARMS)
     assert rows["bn"][1] == rows["bn"][5] == "reference"
     assert [row[3] for row in rows.values()] == ["0.02", "0.2", "2"]

@@ -115,7 +115,7 @@ def print_inspection(console: Console, found: Inspection) -> None:
     for site in found.sites:
         table.add_row(site.name, str(site.channels), site.detail)
     console.print(table)
-    for name, value in _card_lines(found.card):
+    for name, value in _card_lines(found.card, found.command):
         print_line(console, f"{name:<13}{value}")
     print_line(
         console,
@@ -174,7 +174,7 @@ def _print_paths(console: Console, **paths: Path) -> None:
         print_line(console, f"{name:<9}{path}")
 
 
-def _card_lines(card: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _card_lines(card: Mapping[str, Any], command: str) -> list[tuple[str, str]]:
     """A model's card, one line each; what the card lacks is left out."""
     data, metrics = card.get("data", {}), card.get("metrics", {})
     images = ", ".join(f"{count:,} {split}" for split, count in data.get("images", {}).items())
@@ -186,6 +186,6 @@ def _card_lines(card: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Data", f"{data.get('name')}: {images}; fingerprint {data.get('fingerprint')}"
                  if data else ""),
         ("Accuracy", f"{reached} (epoch {card.get('chosen_epoch')})" if metrics else ""),
-        ("Made by", str(card.get("command", ""))),
+        ("Repeat it", command),
     ]  # fmt: skip
     return [(name, value) for name, value in lines if value]

@@ -17,6 +17,7 @@ from ..runs import (
     INTERRUPTED,
     METRICS,
     SplitPredictions,
+    ended_record,
     is_run,
     read_features,
     read_history,
@@ -55,6 +56,11 @@ class Run:
     def status(self) -> str:
         """complete, "diverged at step k" or interrupted."""
         return str(self.record["status"])
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run is complete or diverged."""
+        return self.status != INTERRUPTED
 
     @property
     def complete(self) -> bool:
@@ -119,10 +125,12 @@ class Results(Once):
     runs: tuple[Run, ...]
     checks: tuple[SameFunction, ...] = ()
 
-    def only(self, arms: Sequence[str]) -> Results:
-        """The results of these arms."""
-        runs = tuple(run for run in self.runs if run.arm in arms)
-        return replace(self, arms=tuple(arms), runs=runs, checks=())
+    def only(self, arms: Sequence[str], seeds: Sequence[int] | None = None) -> Results:
+        """The results of these arms, and of these seeds if any are named."""
+        kept = self.question["seeds"] if seeds is None else seeds
+        runs = tuple(run for run in self.runs if run.arm in arms and run.seed in kept)
+        question = {**self.question, "seeds": list(kept)}
+        return replace(self, question=question, arms=tuple(arms), runs=runs, checks=())
 
     def of_arm(self, arm: str) -> list[Run]:
         """The runs of an arm."""
@@ -171,11 +179,24 @@ def read_results(folder: str | Path) -> Results:
     places = [(arm, seed, run_folder(folder, arm, seed)) for arm in arms
               for seed in question["seeds"]]  # fmt: skip
     runs = tuple(_run(arm, seed, where) for arm, seed, where in places if is_run(where))
-    if not any(run.status != INTERRUPTED for run in runs):
+    if not any(run.ended for run in runs):
         raise InputError(f"No run of {folder} has ended yet. Run the study first.")
     checks = (read_same_function(folder, arm) for arm in arms)
     found = tuple(check for check in checks if check is not None)
     return Results(folder, question, read_data(folder), arms, runs, found)
+
+
+def ended_runs(folder: Path) -> tuple[int, int]:
+    """How many runs of a study have ended, and how many it has; also while it is under way.
+
+    Raises:
+        InputError: no study there, or a file that cannot be read.
+    """
+    question = read_question(folder)
+    places = [
+        run_folder(folder, arm, seed) for arm in question["arms"] for seed in question["seeds"]
+    ]
+    return sum(ended_record(place) is not None for place in places), len(places)
 
 
 def read_run(folder: str | Path) -> Run:

@@ -143,6 +143,6 @@ def _card(run: Described, found: Mapping[str, Evaluation], chosen_epoch: int) ->
         "metrics_note": "evaluation mode, no augmentation, weights that validation chose; "
         "the test split was read once, after that choice",
         "chosen_epoch": chosen_epoch,
-        "command": train_command(run.config, data),
+        "command": train_command(run.config, data.config, data.name),
         "versions": versions(),
     }

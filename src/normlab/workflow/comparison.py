@@ -167,7 +167,7 @@ def _until_decided(
     """Make the runs of a study; where looks are fixed, look by look until all is decided."""
     made = carry_out(study, dataset, workers, watcher)
     looks = study.plan.rule.looks
-    while looks:
+    while study.plan.until_decided:
         found = judge(read_results(study.folder), compared=compared, images=False)
         further = [look for look in looks if look > len(study.plan.seeds)]
         if watcher:

@@ -11,7 +11,6 @@ from ....results.statistics import Judgement
 from ...context import Report
 from ...numbers import bracket, signed
 from ...vega import NEAR, Bounds, Spec, chart, colour, parameters
-from ..answer.sentences import label
 
 
 def rows(report: Report) -> list[dict[str, Any]]:
@@ -61,7 +60,7 @@ def spec(report: Report) -> Spec:
     judgement = report.judgement
     compared = [found for found in judgement.comparisons if found.difference is not None]
     names = {
-        found.arm: found.arm if found.interval is None else f"{found.arm}: {label(found)}"
+        found.arm: found.arm if found.interval is None else f"{found.arm}: {found.verdict}"
         for found in compared
     }
     least = 100 * judgement.rule.margin

@@ -75,12 +75,13 @@ def _rate(results: Results) -> list[str]:
     if {"lr", "lr_scaling"} & set(question.get("varied", ())) or len(results.arms) == 1:
         return []
     rate = question.get("run", {}).get("lr")
+    tuned = {tuning.search.field for tuning in read_tunings(results)}
     named = "" if rate is None else f" ({rate:g})"
     return [
         f"One learning rate{named}{', scaled with the batch,' if _scaled(question) else ''} is "
         "shared by all arms. An arm that would learn better at another rate is at a disadvantage "
         "in the first table; the rate often matters more than the normalization."
-        + ("" if read_tunings(results) else " --tune lr gives each arm its own.")
+        + ("" if "lr" in tuned else " --tune lr gives each arm its own.")
     ]
 
 
