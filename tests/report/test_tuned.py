@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from dataclasses import replace
@@ -77,13 +78,35 @@ def test_it_says_whether_a_verdict_differs(study: Results) -> None:
         [c.verdict for c in shared.comparisons] == [c.verdict for c in own.comparisons]
     )
     # With a margin that nothing exceeds every tuned arm is equivalent.
-    wide = replace(tuning, rule=replace(tuning.rule, margin=0.9))
+    wide = replace(tuning)
+    wide.__dict__["judgement"] = judge(
+        tuning.tuned, replace(tuning.rule, margin=0.9), compared=tuning.compared
+    )
     (last,) = shared_and_tuned.sentences(wide)[-1:]
     changed = [c for c in shared.comparisons if c.verdict is not Verdict.EQUIVALENT]
     assert changed
     for comparison in changed:
         said = f"{comparison.arm} from {comparison.verdict} to equivalent"
         assert re.search(rf"changes for .*{said}", last)
+
+
+def test_an_arm_that_diverged_has_no_verdict_in_both_halves(tmp_path: Path) -> None:
+    folder = make_tuned(tmp_path / "s")
+    for path in folder.rglob("run.json"):
+        if "/trials/" in str(path) or "none" not in str(path.relative_to(folder)):
+            continue
+        record = json.loads(path.read_text())
+        path.write_text(json.dumps({**record, "status": "diverged at step 3", "metrics": None}))
+    results = read_results(folder)
+    (tuning,) = read_tunings(results)
+    rows = {row[0]: row for row in shared_and_tuned.rows(tuning)}
+    assert (rows["none"][3], rows["none"][7]) == ("no verdict", "no verdict")
+    assert "none from" not in shared_and_tuned.changes(tuning)
+    report = write_report(results)
+    assert "none from" not in report.markdown.read_text()
+    with (folder / "comparisons.csv").open() as opened:
+        verdicts = {row["arm"]: row["verdict"] for row in csv.DictReader(opened)}
+    assert verdicts["none"] == "no verdict"
 
 
 def test_the_table_has_both(study: Results) -> None:

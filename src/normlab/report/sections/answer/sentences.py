@@ -394,8 +394,8 @@ def _beyond(report: Report, comparisons: Sequence[PairedComparison]) -> list[str
     if seeds:
         each = [f"{found.arm} (about {found.seeds_to_hold:,} seeds)" for found in seeds]
         said.append(
-            f"More seeds could also decide it for other images of the same kind: {listed(each)}, "
-            "if difference and spread stay as they are."
+            f"More seeds could make a verdict hold for other images of the same kind too: "
+            f"{listed(each)}, if difference and spread stay as they are."
         )
     return said
 

@@ -159,10 +159,18 @@ def _cells(found: PairedComparison) -> list[Cell]:
         seeds(found.seeds_for_equivalence),
     ]
     return [
-        Cell(with_interval(found.difference.mean, found.interval)),
+        _unbroken(with_interval(found.difference.mean, found.interval)),
         Cell(found.verdict, "mark"),
-        *map(Cell, numbers),
+        *map(_unbroken, numbers),
     ]
+
+
+def _unbroken(text: str) -> Cell:
+    """On a narrow page an interval may stand below its difference, but stays whole."""
+    from markupsafe import Markup
+
+    whole = text.replace(", ", ",\N{NO-BREAK SPACE}")
+    return Cell(text, html=None if whole == text else Markup("{}").format(whole))
 
 
 def _visible(size: float, digits: int) -> str:
