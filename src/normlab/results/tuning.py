@@ -17,7 +17,7 @@ from ..runs.tuning import (
     searched_fields,
     tuned_fields,
 )
-from .reading import Results, Spread, ended_runs, read_results
+from .reading import Results, Run, Spread, ended_runs, read_results
 from .statistics import Judgement, judge
 
 
@@ -89,18 +89,21 @@ class Tuning:
 
 @dataclass(frozen=True)
 class UnfinishedTuning:
-    """A tuning that is under way or was stopped, and has nothing to show yet.
+    """A tuning that is under way or was stopped, and has nothing to show yet; or one that is out of
+    date.
 
     Attributes:
         field: what is tuned.
         stage: "trials", or "tuned" once the values are chosen.
         ended, runs: of that stage.
+        edited: arms whose layer's code has changed since they were tuned.
     """
 
     field: str
     stage: str
     ended: int
     runs: int
+    edited: tuple[str, ...] = ()
 
 
 def unfinished_tunings(results: Results) -> tuple[UnfinishedTuning, ...]:
@@ -112,11 +115,13 @@ def unfinished_tunings(results: Results) -> tuple[UnfinishedTuning, ...]:
     found = []
     for name in searched_fields(results.folder):
         below = tuning_folder(results.folder, name)
-        chosen = read_tuning(results.folder, name) is not None and is_study(below / "tuned")
+        record = read_tuning(results.folder, name)
+        chosen = record is not None and is_study(below / "tuned")
         stage = "tuned" if chosen else "trials"
         ended, runs = ended_runs(below / stage)
-        if not chosen or not ended:
-            found.append(UnfinishedTuning(name, stage, ended, runs))
+        edited = _edited(results, record) if record is not None and chosen and ended else ()
+        if not chosen or not ended or edited:
+            found.append(UnfinishedTuning(name, stage, ended, runs, edited))
     return tuple(found)
 
 
@@ -158,6 +163,8 @@ def _all(results: Results) -> list[Tuning]:
         below = tuning_folder(results.folder, name)
         if record is None or not is_study(below / "tuned") or not ended_runs(below / "tuned")[0]:
             continue
+        if _edited(results, record):
+            continue
         rule = Rule.read(results.question)
         tried = [
             record.search.trial(choice.arm, value)
@@ -180,6 +187,25 @@ def _all(results: Results) -> list[Tuning]:
             )
         )
     return found
+
+
+def _edited(results: Results, record: TuningRecord) -> tuple[str, ...]:
+    """The arms whose own runs were made with other code of their layer than the trials or the tuned
+    runs."""
+    below = tuning_folder(results.folder, record.search.field)
+    parts = [read_results(below / name) for name in ("trials", "tuned")]
+
+    def code(runs: Sequence[Run]) -> set[str]:
+        return {str(run.record.get("code") or {}) for run in runs if run.ended}
+
+    found = []
+    for choice in record.choices:
+        tuned = {record.search.trial(choice.arm, value) for value in record.values}
+        then = set().union(*(code([r for r in part.runs if r.arm in tuned]) for part in parts))
+        now = code(results.of_arm(choice.arm))
+        if now and then and now != then:
+            found.append(choice.arm)
+    return tuple(found)
 
 
 def _choice(trials: Results, arm: str, search: Search, values: list[Any]) -> ChosenValue:

@@ -33,6 +33,7 @@ from ..runs import (
     study_of,
     superseded_folder,
 )
+from ..runs.layout import same_function_file
 from ..runs.rule import LEAST_SEEDS, Rule, pairs
 from ..runs.study_file import keep_split, read_question, write_data, write_question
 from ..runs.tuning import Search
@@ -138,8 +139,16 @@ class Study:
         ]
 
     def set_superseded_aside(self) -> None:
-        """Move superseded runs out of the way. They are kept, and no table has them."""
-        for arm, config, folder in self.superseded():
+        """Move superseded runs out of the way, and the checks of their layers. They are kept, and
+        no table has them."""
+        found = self.superseded()
+        for reference, arm in self.plan.twins:
+            check = same_function_file(self.folder, arm)
+            if {reference, arm} & {arm for arm, _, _ in found} and check.is_file():
+                place = superseded_folder(self.folder, arm, 0, "").parent
+                place.mkdir(parents=True, exist_ok=True)
+                check.replace(place / "same-function.json")
+        for arm, config, folder in found:
             known = str(read_record(folder)["identity"])
             place = superseded_folder(self.folder, arm, config.seed, known)
             place.parent.mkdir(parents=True, exist_ok=True)

@@ -90,7 +90,12 @@ def _rests_on(tuning: Tuning) -> list[str]:
 
 
 def unfinished(found: UnfinishedTuning) -> str:
-    """What became of a tuning that has nothing to show yet."""
+    """What became of a tuning that has nothing to show."""
+    if found.edited:
+        return (
+            f"Tuning of the {setting_title(found.field)} is out of date: the code of "
+            f"{listed(found.edited)} has changed since. Call --tune {found.field} again."
+        )
     what = "trials" if found.stage == "trials" else "runs at the chosen values"
     return (
         f"Tuning of the {setting_title(found.field)} has not finished: {found.ended} of "
