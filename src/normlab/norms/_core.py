@@ -120,11 +120,16 @@ def _has_tangent(t: Tensor) -> bool:
 
 
 def _in_torch_func() -> bool:
-    """Whether ``torch.func`` transforms what runs: vmap, grad, jvp. Batched gradients count too.
+    """Whether ``torch.func`` transforms what runs: vmap, grad, jvp.
 
     ``torch.autograd.Function`` itself asks this; there is no public name.
     """
     return bool(torch._C._are_functorch_transforms_active())
+
+
+def _is_batch_of_gradients(g: Tensor) -> bool:
+    """Whether several gradients come as one (``is_grads_batched``, ``vectorize`` of autograd)."""
+    return bool(torch._C._functorch.is_legacy_batchedtensor(g))
 
 
 def definition(
@@ -251,7 +256,7 @@ class _Lean(torch.autograd.Function):
             return (None,) * 4 + nothing
         x, weight, gate, *saved = ctx.saved_tensors
         pairs = list(zip(ctx.pools, saved[::2], saved[1::2], strict=True))
-        if torch.is_grad_enabled() or _in_torch_func():
+        if torch.is_grad_enabled() or _in_torch_func() or _is_batch_of_gradients(g):
             fixed = next(((m.flatten(), v.flatten()) for pool, m, v in pairs if pool is None), None)
             return *_differentiate_definition(ctx, x, weight, gate, fixed, g), *nothing
         channels, dtype = x.shape[1], statistics_dtype(x)
