@@ -88,24 +88,25 @@ class BatchStatistics(Norm2d, _NormBase):  # type: ignore[misc]  # weight may be
         values = x.shape[0] * x.shape[2] * x.shape[3]
         self._check_values(x, values, "per channel when training")
 
-    @torch.no_grad()
     def _track(self, x: Tensor, mean: Tensor, var: Tensor) -> None:
-        """Move the running statistics towards this batch's mean and UNBIASED variance."""
+        """In training, count the batch and move the running statistics towards its own."""
         if not self.training or not self.track_running_stats:
             return
-        if self.num_batches_tracked is not None:
-            self.num_batches_tracked.add_(1)
-        if self.running_mean is None or self.running_var is None:
-            return
-        count = x.shape[0] * x.shape[2] * x.shape[3]
-        unbiased = var * (count / (count - 1))
-        for running, new in ((self.running_mean, mean), (self.running_var, unbiased)):
-            # At least float32: the batch's variance may not fit 16 bits where its share does.
-            wide = torch.promote_types(running.dtype, new.dtype)
-            old = running.to(wide)
-            moved = old.lerp(new.flatten().to(wide), self._share_of_new(wide))
-            # An average that holds an infinity is infinite; the difference would be NaN.
-            running.copy_(torch.where(old.isinf(), old, moved))
+        with torch.no_grad():
+            if self.num_batches_tracked is not None:
+                self.num_batches_tracked.add_(1)
+            if self.running_mean is not None and self.running_var is not None:
+                count = x.shape[0] * x.shape[2] * x.shape[3]
+                self._move(self.running_mean, mean)
+                self._move(self.running_var, var * (count / (count - 1)))  # the UNBIASED variance
+
+    def _move(self, running: Tensor, new: Tensor) -> None:
+        # At least float32: the batch's variance may not fit 16 bits where its share does.
+        wide = torch.promote_types(running.dtype, new.dtype)
+        old = running.to(wide)
+        moved = old.lerp(new.flatten().to(wide), self._share_of_new(wide))
+        # An average that holds an infinity is infinite; the difference would be NaN.
+        running.copy_(torch.where(old.isinf(), old, moved))
 
     def _share_of_new(self, dtype: torch.dtype) -> Tensor | float:
         if self.momentum is not None:
