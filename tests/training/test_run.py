@@ -181,6 +181,39 @@ def test_validation_chooses_by_accuracy_then_loss_then_epoch(
     assert one.standing.best_epoch == 3
 
 
+@pytest.mark.parametrize("stopped", [False, True], ids=["at once", "stopped and resumed"])
+def test_numbers_and_weights_are_those_of_the_chosen_epoch(
+    stopped: bool, digits: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Validation chooses the first of three epochs; a run of one epoch has its weights."""
+    choose = run._Run._choose
+
+    def the_first(one: run._Run, epoch: int, val: run.Metrics) -> None:
+        choose(one, epoch, dataclasses.replace(val, accuracy=1 / epoch))
+
+    def stop(at: run.Progress) -> None:
+        if stopped and at.epoch == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(run._Run, "_choose", the_first)
+    monkeypatch.setattr(run, "CHECKPOINT_SECONDS", 0.0)
+    fields = {"n": 1, "schedule": "constant", "warmup": 0.0}
+    first = train(RunConfig(epochs=1, **fields), digits, tmp_path / "first")  # type: ignore[arg-type]
+    config = RunConfig(epochs=3, **fields)  # type: ignore[arg-type]
+    if stopped:
+        with pytest.raises(KeyboardInterrupt):
+            train(config, digits, tmp_path / "all", stop)
+    record = train(config, digits, tmp_path / "all")
+    assert (record["chosen_epoch"], record["epochs_done"]) == (1, 3)
+    assert _sha(tmp_path / "all") == _sha(tmp_path / "first")
+    assert record["metrics"] == first["metrics"]
+    kept, of_first = (
+        np.load(tmp_path / name / "predictions.npz")["test_probabilities"]
+        for name in ("all", "first")
+    )
+    assert np.array_equal(kept, of_first)
+
+
 def test_the_test_split_is_read_after_the_last_epoch_alone(
     digits: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
