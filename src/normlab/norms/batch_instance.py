@@ -59,7 +59,8 @@ class BatchInstanceNorm2d(BatchStatistics):
     ``convert_sync_batchnorm`` would otherwise put plain batch norm in its place, without the
     gate. It leaves this layer alone, so that every process keeps statistics of its own batch, and
     ``update_bn`` passes it over. To estimate the statistics anew, call ``reset_running_stats()``,
-    set ``momentum = None`` and pass the images through in training mode.
+    set ``momentum = None`` and pass the images through in training mode. It cannot be fused with
+    the convolution before it, since the instance part depends on the image.
     """
 
     optimizer_needs: ClassVar[Mapping[str, ParameterNeeds]] = {
