@@ -329,6 +329,29 @@ def test_equal_updates_go_through_the_images_pass_after_pass(
     assert len(seen[128]) == 8 * 128 + 7 * 32
 
 
+def _history(folder: Path, split: str) -> list[dict[str, str]]:
+    with (folder / "history.csv").open() as opened:
+        return [row for row in csv.DictReader(opened) if row["split"] == split]
+
+
+def test_the_schedule_goes_on_from_epoch_to_epoch(digits: DataSet, tmp_path: Path) -> None:
+    config = RunConfig(n=1, epochs=3, batch_size=80, warmup=0.0, schedule="cosine")
+    train(config, digits, tmp_path)
+    found = [float(row["lr"]) for row in _history(tmp_path, "train_running")]
+    # Two updates an epoch; the row has the rate of the second.
+    assert found == pytest.approx([learning_rate(config, step, 2) for step in (1, 3, 5)])
+    assert len(set(found)) == 3
+
+
+def test_the_running_loss_is_the_mean_over_images(digits: DataSet, tmp_path: Path) -> None:
+    """Weights that hardly move, no batch statistics, and 160 images in 60, 60 and 40."""
+    fields = {"norm": "ln", "n": 1, "epochs": 1, "lr": 1e-9, "weight_decay": 0.0}
+    record = train(RunConfig(batch_size=60, **fields), digits, tmp_path)
+    (row,) = _history(tmp_path, "train_running")
+    assert float(row["loss"]) == pytest.approx(record["metrics"]["train"]["loss"], rel=1e-6)
+    assert float(row["accuracy"]) == pytest.approx(record["metrics"]["train"]["accuracy"])
+
+
 @pytest.mark.parametrize(
     ("scaling", "expected"), [("none", 0.02), ("linear", 0.04), ("sqrt", 0.02 * 2**0.5)]
 )
