@@ -181,6 +181,39 @@ def test_validation_chooses_by_accuracy_then_loss_then_epoch(
     assert one.standing.best_epoch == 3
 
 
+@pytest.mark.parametrize("stopped", [False, True], ids=["at once", "stopped and resumed"])
+def test_numbers_and_weights_are_those_of_the_chosen_epoch(
+    stopped: bool, digits: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Validation chooses the first of three epochs; a run of one epoch has its weights."""
+    choose = run._Run._choose
+
+    def the_first(one: run._Run, epoch: int, val: run.Metrics) -> None:
+        choose(one, epoch, dataclasses.replace(val, accuracy=1 / epoch))
+
+    def stop(at: run.Progress) -> None:
+        if stopped and at.epoch == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(run._Run, "_choose", the_first)
+    monkeypatch.setattr(run, "CHECKPOINT_SECONDS", 0.0)
+    fields = {"n": 1, "schedule": "constant", "warmup": 0.0}
+    first = train(RunConfig(epochs=1, **fields), digits, tmp_path / "first")  # type: ignore[arg-type]
+    config = RunConfig(epochs=3, **fields)  # type: ignore[arg-type]
+    if stopped:
+        with pytest.raises(KeyboardInterrupt):
+            train(config, digits, tmp_path / "all", stop)
+    record = train(config, digits, tmp_path / "all")
+    assert (record["chosen_epoch"], record["epochs_done"]) == (1, 3)
+    assert _sha(tmp_path / "all") == _sha(tmp_path / "first")
+    assert record["metrics"] == first["metrics"]
+    kept, of_first = (
+        np.load(tmp_path / name / "predictions.npz")["test_probabilities"]
+        for name in ("all", "first")
+    )
+    assert np.array_equal(kept, of_first)
+
+
 def test_the_test_split_is_read_after_the_last_epoch_alone(
     digits: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -294,6 +327,29 @@ def test_equal_updates_go_through_the_images_pass_after_pass(
     assert len(seen[8]) == 15 * 8
     # 160 images are a batch of 128 and one of 32.
     assert len(seen[128]) == 8 * 128 + 7 * 32
+
+
+def _history(folder: Path, split: str) -> list[dict[str, str]]:
+    with (folder / "history.csv").open() as opened:
+        return [row for row in csv.DictReader(opened) if row["split"] == split]
+
+
+def test_the_schedule_goes_on_from_epoch_to_epoch(digits: DataSet, tmp_path: Path) -> None:
+    config = RunConfig(n=1, epochs=3, batch_size=80, warmup=0.0, schedule="cosine")
+    train(config, digits, tmp_path)
+    found = [float(row["lr"]) for row in _history(tmp_path, "train_running")]
+    # Two updates an epoch; the row has the rate of the second.
+    assert found == pytest.approx([learning_rate(config, step, 2) for step in (1, 3, 5)])
+    assert len(set(found)) == 3
+
+
+def test_the_running_loss_is_the_mean_over_images(digits: DataSet, tmp_path: Path) -> None:
+    """Weights that hardly move, no batch statistics, and 160 images in 60, 60 and 40."""
+    fields = {"norm": "ln", "n": 1, "epochs": 1, "lr": 1e-9, "weight_decay": 0.0}
+    record = train(RunConfig(batch_size=60, **fields), digits, tmp_path)
+    (row,) = _history(tmp_path, "train_running")
+    assert float(row["loss"]) == pytest.approx(record["metrics"]["train"]["loss"], rel=1e-6)
+    assert float(row["accuracy"]) == pytest.approx(record["metrics"]["train"]["accuracy"])
 
 
 @pytest.mark.parametrize(

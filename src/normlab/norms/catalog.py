@@ -273,7 +273,8 @@ def options_of(layer: type[nn.Module]) -> Mapping[str, Any]:
     >>> dict(options_of(LayerNormCHW))
     {'eps': 1e-05, 'affine': True}
     """
-    skip = {"device", "dtype", "track_running_stats"} if layer is nn.BatchNorm2d else set()
+    listed = any(spec.layer is layer for spec in _SPECS)
+    skip = {"device", "dtype", "track_running_stats"} if listed else set()
     parameters = list(inspect.signature(layer).parameters.values())[1:]
     return MappingProxyType(
         {
