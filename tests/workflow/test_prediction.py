@@ -184,7 +184,7 @@ def test_an_image_is_never_overwritten(run: Path, photos: Path, tmp_path: Path) 
     before = (tmp_path / "a.png").read_bytes()
     with pytest.raises(InputError, match="is one of the images"):
         predict(run, [str(tmp_path)], tmp_path / "a.png")
-    with pytest.raises(InputError, match=r"is a folder\. Name a CSV file"):
+    with pytest.raises(InputError, match=r"is a folder\. Name a file"):
         predict(run, [str(tmp_path)], tmp_path)
     assert (tmp_path / "a.png").read_bytes() == before
 

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import __version__
+from ..destinations import check_file
 from ..errors import InputError
 from ..files import write_bytes
 from ..models import ModelInfo
@@ -111,8 +112,7 @@ def export_onnx(
     """
     _check_packages()
     path = Path(path)
-    if path.is_dir():
-        raise InputError(f"{path} is a folder. Give a file, for example {path / 'model.onnx'}.")
+    check_file(path)
     sample = np.ascontiguousarray(sample)
     shape = (info.in_channels, info.image_size, info.image_size)
     if sample.dtype != np.uint8 or sample.ndim != 4 or sample.shape[1:] != shape or not len(sample):

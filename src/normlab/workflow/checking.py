@@ -23,6 +23,7 @@ from ..checks import (
 from ..data import DataConfig, DataSet
 from ..data.cache import Progress as DataProgress
 from ..data.cache_files import cache_folder
+from ..destinations import check_file, check_folder
 from ..errors import InputError
 from ..files import read_json, write_json, write_text
 from ..pages.findings import Finding, Level, worst
@@ -96,8 +97,8 @@ def check_data(
         raise InputError(
             "--test and --drop-conflicts only apply to a written split: add --write-split."
         )
-    if write_split is not None and Path(write_split).is_dir():
-        raise InputError(f"{write_split} is a folder. Give --write-split a file.")
+    if write_split is not None:
+        check_file(write_split, "--write-split")
     config = DataConfig(
         source=data,
         image_size=image_size,
@@ -171,6 +172,7 @@ def _default_folder(config: DataConfig) -> Path:
 
 def _check_target(folder: Path) -> None:
     """Fail before any work if the report cannot be written."""
+    check_folder(folder, "--out")
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     known: Any = None

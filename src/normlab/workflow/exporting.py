@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..destinations import check_file
 from ..errors import InputError
 from ..runs import is_run, read_record
 from .prediction import find_images
@@ -49,11 +50,13 @@ def export(
 
     folder = Path(run)
     model, info = load_model(folder), load_info(folder)
+    target = folder / "model.onnx" if onnx is None else onnx
+    check_file(target, "--output")
     sample = _own_images(folder, info) if images is None else _given_images(images, info)
     return export_onnx(
         model,
         info,
-        folder / "model.onnx" if onnx is None else onnx,
+        target,
         sample.transpose(0, 3, 1, 2),
         notes={"resize_rule": RESIZE_RULE.format(size=info.image_size)},
     )

@@ -10,6 +10,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from ..data.cache import Progress as DataProgress
+from ..destinations import check_file
 from ..errors import InputError
 from ..files import csv_writer, write_with
 
@@ -200,7 +201,6 @@ def _looks_like_image(name: str) -> bool:
 
 def _check_output(output: Path, paths: Sequence[str]) -> None:
     """Fail before any work if the file cannot be written, or would replace an image."""
-    if output.is_dir():
-        raise InputError(f"{output} is a folder. Name a CSV file to write.")
+    check_file(output, "--output")
     if output.exists() and any(Path(path).exists() and output.samefile(path) for path in paths):
         raise InputError(f"{output} is one of the images. Name another file to write.")

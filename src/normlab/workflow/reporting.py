@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from ..destinations import check_folder
 from ..errors import InputError
 from ..report import ReportFiles, write_report
 from ..results import Results, read_results, read_run
@@ -29,6 +30,8 @@ def report(
     if not studies:
         raise InputError("Name the folder of a study: normlab report STUDY")
     found = [read_results(study) for study in studies]
+    for study in studies:
+        check_folder(study)
     return [(results, write_report(results, all_pairs=all_pairs)) for results in found]
 
 
