@@ -24,7 +24,7 @@ from .. import __version__
 from ..destinations import check_file
 from ..errors import InputError
 from ..files import write_bytes
-from ..models import ModelInfo
+from ..models import ModelInfo, not_finite
 
 OPSET = 18
 """The default of torch's exporter. Higher opsets (20, 21 and 23 were tried) give the same graph and
@@ -124,7 +124,10 @@ def export_onnx(
     with torch.no_grad():
         expected = whole(torch.from_numpy(sample)).numpy()
     if not np.isfinite(expected).all():
-        raise InputError("The model's logits are not finite, so its export cannot be checked.")
+        raise InputError(
+            "The model's logits are not finite, so its export cannot be checked. "
+            f"{not_finite(model)}".rstrip()
+        )
     content = _graph(whole, info, sample, notes or {})
     difference = _largest_difference(content, sample, expected)
     scale = max(1.0, float(np.abs(expected).max()))

@@ -26,8 +26,10 @@ from ..data.cache_files import cache_folder
 from ..destinations import check_file, check_folder
 from ..errors import InputError
 from ..files import read_json, write_json, write_text
+from ..options import whole
 from ..pages.findings import Finding, Level, worst
 from ..places import CHECKS, dated
+from ..values import plain
 
 RECORD, PAGE = "data.json", "index.html"
 
@@ -59,7 +61,7 @@ class DataReport:
 
 
 def check_data(
-    data: str = "digits",
+    data: str | Path = "digits",
     *,
     image_size: int | None = None,
     split: str | Path | None = None,
@@ -91,6 +93,9 @@ def check_data(
     Raises:
         InputError: bad input, with what to do about it.
     """
+    data = str(plain(data))
+    if workers is not None:
+        workers = whole("workers", workers)
     if test not in ("auto", "keep", "redraw"):
         raise InputError(f"test must be auto, keep or redraw, not {test!r}.")
     if write_split is None and (test != "auto" or drop_conflicts):

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..data import DataSet, load
 from ..destinations import check_folder
-from ..errors import InputError
+from ..options import whole
 from ..pages.words import counted, listed
 from ..places import STUDIES
 from ..report import ReportFiles, scores_table, write_report
@@ -96,8 +96,8 @@ def compare(
     Raises:
         InputError: bad input, with what to do about it.
     """
-    if workers is not None and (not isinstance(workers, int) or workers < 1):
-        raise InputError(f"workers must be a whole number of at least 1, got {workers!r}")
+    if workers is not None:
+        workers = whole("workers", workers)
     asked = Request.of(what, data, **options)
     call = call or asked.command(None if out is None else str(out))
     request = replace(asked, settings={**asked.settings, "device": resolve_device(device)})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +26,7 @@ def export(
     run: str | Path,
     *,
     onnx: str | Path | None = None,
-    images: Sequence[str] | None = None,
+    images: str | Path | Iterable[str | Path] | None = None,
 ) -> ExportReport:
     """Write a run's model as an ONNX file that takes uint8 pixels, checked on real images.
 
@@ -62,7 +62,9 @@ def export(
     )
 
 
-def _given_images(images: Sequence[str], info: ModelInfo) -> npt.NDArray[np.uint8]:
+def _given_images(
+    images: str | Path | Iterable[str | Path], info: ModelInfo
+) -> npt.NDArray[np.uint8]:
     import numpy as np
 
     from ..data.decode import BadImageError, decode

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..models import Site, check_sites, load_card, load_model
+from ..models import Site, check_sites, load_card, load_model, not_finite
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class Inspection:
         parameters: how many it has.
         sites: the normalization sites, each with the layer that it carries.
         card: what was saved with the model.
+        not_finite: names the weights that are not finite; empty if all are.
     """
 
     folder: Path
@@ -30,6 +31,7 @@ class Inspection:
     parameters: int
     sites: Sequence[Site]
     card: Mapping[str, Any]
+    not_finite: str
 
 
 def inspect(run: str | Path) -> Inspection:
@@ -46,5 +48,11 @@ def inspect(run: str | Path) -> Inspection:
         raise InputError(f"{folder}: {error}") from error
     parameters = sum(p.numel() for p in model.parameters())
     return Inspection(
-        folder, str(model.norm), 6 * model.n + 2, parameters, found, load_card(folder)
+        folder,
+        str(model.norm),
+        6 * model.n + 2,
+        parameters,
+        found,
+        load_card(folder),
+        not_finite(model),
     )
