@@ -1,10 +1,25 @@
-"""Settings written as text: on a command line, in an arm's options, in a grid to tune over."""
+"""Settings as Python's own values, and as text: on a command line, in an arm's options."""
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 _WORDS: dict[str, Any] = {"true": True, "yes": True, "false": False, "no": False, "none": None}
+
+
+def plain(value: Any) -> Any:
+    """A value as Python's own: a path as text, a number of NumPy or torch as a number.
+
+    >>> from pathlib import Path
+    >>> plain(Path("photos")), plain(3), plain([1])
+    ('photos', 3, [1])
+    """
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
+        return value.item()
+    return value
 
 
 def read_value(text: str) -> Any:

@@ -122,6 +122,8 @@ def print_inspection(console: Console, found: Inspection) -> None:
         f"{found.layers} layers, {found.parameters:,} parameters. All {len(found.sites)} sites "
         f"carry {found.norm}; there is no other normalization in the network.",
     )
+    if found.not_finite:
+        print_line(console, f"{found.not_finite} Its answers mean nothing.", "red")
 
 
 def print_norms(console: Console) -> None:

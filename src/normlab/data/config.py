@@ -9,6 +9,7 @@ from numbers import Real
 
 from ..errors import InputError
 from ..options import option
+from ..values import plain
 
 MIN_SIZE = 8
 MAX_SIZE = 1024
@@ -61,6 +62,8 @@ class DataConfig:
     )
 
     def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            object.__setattr__(self, name, plain(value))
         if not isinstance(self.source, str) or not self.source.strip():
             raise InputError(f"source must be a folder or the word digits, got {self.source!r}.")
         if self.image_size is not None:

@@ -149,6 +149,19 @@ def load_model(run: str | Path) -> ResNet:
     return model.eval()
 
 
+def not_finite(model: torch.nn.Module) -> str:
+    """A sentence that names weights and buffers with values that are not finite, or nothing."""
+    found = [
+        name
+        for name, tensor in model.state_dict().items()
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all())
+    ]
+    if not found:
+        return ""
+    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    return f"Not finite in the model: {', '.join(found[:_SHOWN])}{more}."
+
+
 def _described(folder: Path) -> dict[str, Any]:
     """The content of model.json, without the format, not checked any further."""
     _check_folder(folder)

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from ..keyed import key
 from ..norms import NormChoice, parse_norm
+from ..values import plain
 
 WIDTHS = (16, 32, 64)
 Shortcut = Literal["A", "B"]
@@ -79,6 +80,7 @@ class ResNet(nn.Module):
         seed: int | None = None,
     ) -> None:
         super().__init__()
+        n, classes, in_channels = map(plain, (n, classes, in_channels))
         for name, value, least in (
             ("n", n, 1),
             ("classes", classes, 2),

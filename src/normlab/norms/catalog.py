@@ -21,7 +21,7 @@ from torch import nn
 
 from .. import foreign
 from ..errors import did_you_mean
-from ..values import read_value
+from ..values import plain, read_value
 from ._base import ParameterNeeds
 from .batch import BatchNorm2d
 from .batch_instance import BatchInstanceNorm2d
@@ -229,7 +229,7 @@ def parse_norm(text: str) -> NormChoice:
     return NormChoice(head, MappingProxyType(options))
 
 
-def make_norm(name: str, channels: int, **options: Any) -> nn.Module:
+def make_norm(name: str | type[nn.Module], channels: int, **options: Any) -> nn.Module:
     """Make a normalization layer.
 
     >>> make_norm("gn", 16, groups=4)
@@ -239,7 +239,7 @@ def make_norm(name: str, channels: int, **options: Any) -> nn.Module:
 
     Args:
         name: a name of :data:`CATALOG` (options may follow, as in ``"gn:groups=4"``), or
-            ``"package.module:Class"`` for a layer of your own.
+            ``"package.module:Class"`` for a layer of your own, or that class.
         channels: number of channels it will see.
         options: keyword arguments of the layer.
 
@@ -247,6 +247,9 @@ def make_norm(name: str, channels: int, **options: Any) -> nn.Module:
         ValueError: an unknown name or option (the known ones are listed), or a value that the
             layer refuses.
     """
+    if isinstance(name, type):
+        name = name_of_layer(name)
+    channels, options = plain(channels), {key: plain(value) for key, value in options.items()}
     choice = parse_norm(name)
     if choice.options:
         return make_norm(choice.name, channels, **{**choice.options, **options})
@@ -265,6 +268,39 @@ def make_norm(name: str, channels: int, **options: Any) -> nn.Module:
         return layer(channels, **options)
     except TypeError as error:
         raise ValueError(f"{name} could not be made: {error}") from error
+
+
+def name_of_layer(layer: type) -> str:
+    """The name by which a class is an arm.
+
+    >>> name_of_layer(GroupNorm2d), name_of_layer(nn.BatchNorm2d)
+    ('gn', 'torch_bn')
+
+    Raises:
+        ValueError: not a layer, or one that other processes cannot import by a name.
+    """
+    for spec in CATALOG.values():
+        if layer is spec.layer:
+            return spec.name
+    if not issubclass(layer, nn.Module):
+        raise ValueError(f"{layer!r} must be a subclass of torch.nn.Module.")
+    name = f"{layer.__module__}:{layer.__qualname__}"
+    if not foreign.is_foreign(name):
+        raise ValueError(
+            f"the class {layer.__qualname__} is defined inside a function or another class. "
+            "Define it at the top level of its module, where it can be imported."
+        )
+    _check_importable(layer.__module__, layer.__qualname__)
+    return name
+
+
+def _check_importable(module: str, class_name: str) -> None:
+    if module == "__main__":
+        raise ValueError(
+            f"the class {class_name} is defined in __main__ (a cell of a notebook, or the script "
+            "that was started), which the processes that make runs cannot import. Put it into a "
+            f"file next to it, for example layers.py, and name the arm layers:{class_name}."
+        )
 
 
 def options_of(layer: type[nn.Module]) -> Mapping[str, Any]:
@@ -297,6 +333,7 @@ def _layer_class(name: str) -> type[nn.Module]:
             f"unknown normalization {name!r}{did_you_mean(name, CATALOG)}. Known are "
             f"{', '.join(CATALOG)}, or package.module:Class for a layer of your own."
         )
+    _check_importable(module_name, class_name)
     try:
         module = foreign.load(module_name)
     except ImportError as error:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..data import DataConfig
 from ..errors import InputError, did_you_mean
-from ..options import takes_several
+from ..options import takes_several, whole
 from ..runs import FIELDS, RunConfig, check_fields
 from ..runs.rule import Rule, checked_margin, default_reference, looks_up_to, pairs
 from .request import Request, presets
@@ -113,8 +113,7 @@ def make_plan(request: Request) -> Plan:
     if asked.source == "digits":
         count = stated.get("seeds_on_digits", count)
     count = count if request.seeds is None else request.seeds
-    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-        raise InputError(f"seeds must be a whole number of at least 1, got {count!r}.")
+    count = whole("seeds", count)
     looks = looks_up_to(request.seeds) if request.until_decided else ()
     rule, given = _rule(stated, request.reference, request.margin, looks)
     if looks and request.seeds is not None:

@@ -12,18 +12,27 @@ from ..lazy import names_of
 if TYPE_CHECKING:
     from .environment import resolve_device
     from .evaluation import evaluate
-    from .network import build, layers_of
+    from .network import build, layers_of, name_of_layer
     from .run import Progress, train
     from .step import train_step
 
 _HOME = {
     "environment": ("resolve_device",),
     "evaluation": ("evaluate",),
-    "network": ("build", "layers_of"),
+    "network": ("build", "layers_of", "name_of_layer"),
     "run": ("Progress", "train"),
     "step": ("train_step",),
 }
 
-__all__ = ["Progress", "build", "evaluate", "layers_of", "resolve_device", "train", "train_step"]
+__all__ = [
+    "Progress",
+    "build",
+    "evaluate",
+    "layers_of",
+    "name_of_layer",
+    "resolve_device",
+    "train",
+    "train_step",
+]
 
 __getattr__, __dir__ = names_of(__name__, _HOME)

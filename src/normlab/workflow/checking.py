@@ -23,10 +23,13 @@ from ..checks import (
 from ..data import DataConfig, DataSet
 from ..data.cache import Progress as DataProgress
 from ..data.cache_files import cache_folder
+from ..destinations import check_file, check_folder
 from ..errors import InputError
 from ..files import read_json, write_json, write_text
+from ..options import whole
 from ..pages.findings import Finding, Level, worst
 from ..places import CHECKS, dated
+from ..values import plain
 
 RECORD, PAGE = "data.json", "index.html"
 
@@ -58,7 +61,7 @@ class DataReport:
 
 
 def check_data(
-    data: str = "digits",
+    data: str | Path = "digits",
     *,
     image_size: int | None = None,
     split: str | Path | None = None,
@@ -90,14 +93,17 @@ def check_data(
     Raises:
         InputError: bad input, with what to do about it.
     """
+    data = str(plain(data))
+    if workers is not None:
+        workers = whole("workers", workers)
     if test not in ("auto", "keep", "redraw"):
         raise InputError(f"test must be auto, keep or redraw, not {test!r}.")
     if write_split is None and (test != "auto" or drop_conflicts):
         raise InputError(
             "--test and --drop-conflicts only apply to a written split: add --write-split."
         )
-    if write_split is not None and Path(write_split).is_dir():
-        raise InputError(f"{write_split} is a folder. Give --write-split a file.")
+    if write_split is not None:
+        check_file(write_split, "--write-split")
     config = DataConfig(
         source=data,
         image_size=image_size,
@@ -171,6 +177,7 @@ def _default_folder(config: DataConfig) -> Path:
 
 def _check_target(folder: Path) -> None:
     """Fail before any work if the report cannot be written."""
+    check_folder(folder, "--out")
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     known: Any = None

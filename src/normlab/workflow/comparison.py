@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ..data import DataSet, load
-from ..errors import InputError
+from ..destinations import check_folder
+from ..options import whole
 from ..pages.words import counted, listed
+from ..places import STUDIES
 from ..report import ReportFiles, scores_table, write_report
 from ..results import Results, hardest, read_results
 from ..results.statistics import judge
@@ -29,7 +31,7 @@ from ..studies.request import DATA_FIELDS, REQUEST_FIELDS, SETTINGS
 from ..studies.tuning import check_same_search, make_search, trials_study
 from ..training import resolve_device
 from .checking import known_findings, with_clean_split
-from .running import check_network, check_out
+from .running import check_network
 from .tuning import tune
 from .watching import Estimate, Watcher
 
@@ -94,8 +96,8 @@ def compare(
     Raises:
         InputError: bad input, with what to do about it.
     """
-    if workers is not None and (not isinstance(workers, int) or workers < 1):
-        raise InputError(f"workers must be a whole number of at least 1, got {workers!r}")
+    if workers is not None:
+        workers = whole("workers", workers)
     asked = Request.of(what, data, **options)
     call = call or asked.command(None if out is None else str(out))
     request = replace(asked, settings={**asked.settings, "device": resolve_device(device)})
@@ -103,7 +105,7 @@ def compare(
     search = None
     if request.tune is not None:
         search = make_search(request.tune, plan, request.tune_seeds)
-    check_out(out)
+    check_folder(STUDIES if out is None else out, "--out")
     reading = watcher.reading if watcher else None
     if request.clean_split:
         plan = replace(plan, data=with_clean_split(plan.data, progress=reading, workers=workers))

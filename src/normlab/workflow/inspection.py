@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..models import Site, check_sites, load_card, load_model
+from ..models import Site, check_sites, load_card, load_model, not_finite
 from ..runs import RunConfig, is_run, read_record
 from ..studies import recorded_data
 from ..training.command import train_command
@@ -27,6 +27,7 @@ class Inspection:
         card: what was saved with the model.
         command: makes the run again. The card's command names the data, which is what can be
             handed on; where the run's own record is with the model, this one says where they are.
+        not_finite: names the weights that are not finite; empty if all are.
     """
 
     folder: Path
@@ -36,6 +37,7 @@ class Inspection:
     sites: Sequence[Site]
     card: Mapping[str, Any]
     command: str
+    not_finite: str
 
 
 def inspect(run: str | Path) -> Inspection:
@@ -60,6 +62,7 @@ def inspect(run: str | Path) -> Inspection:
         found,
         card,
         _command(folder) or str(card.get("command", "")),
+        not_finite(model),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from ..data import DataConfig, DataSet, load
 from ..data.cache import Progress as DataProgress
+from ..destinations import check_folder
 from ..errors import InputError
 from ..foreign import code_of
 from ..places import RUNS, dated
@@ -57,7 +57,7 @@ def train_one(
     config = RunConfig.from_dict({**settings, "device": resolve_device(device)})
     asked = DataConfig(**data)
     folder = Path(out) if out is not None else _default_folder(asked, config)
-    check_out(folder)
+    check_folder(folder, "--out")
     if folder.exists() and any(folder.iterdir()) and not is_run(folder):
         raise InputError(
             f"{folder} is not empty and does not contain a run. Choose another folder with --out."
@@ -72,23 +72,6 @@ def _default_folder(data: DataConfig, config: RunConfig) -> Path:
     named = identity(config, repr(data), code_of(config.norm))[:6]
     name = Path(data.source).name
     return dated(RUNS, name, file_name(config.norm), f"seed-{config.seed}", named)
-
-
-def check_out(out: str | Path | None) -> None:
-    """Fail before any work if the folder cannot be one."""
-    if out is None:
-        return
-    path = Path(out)
-    if path.exists() and not path.is_dir():
-        raise InputError(f"{path} is a file. Choose a folder with --out.")
-    existing = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
-    if not existing.is_dir():
-        raise InputError(f"{existing} is a file, so {path} cannot be created below it.")
-    disk = shutil.disk_usage(existing)
-    if disk.total and disk.free < 1 << 20:
-        raise InputError(
-            f"The disk of {existing} is full. Free some space, or choose another folder with --out."
-        )
 
 
 def check_network(config: RunConfig, dataset: DataSet) -> None:
