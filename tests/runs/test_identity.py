@@ -78,7 +78,9 @@ epoch with them."""
 
 @pytest.fixture(scope="module")
 def few_digits() -> DataSet:
-    return load(DataConfig(limit_per_class=8, val_fraction=0.15, test_fraction=0.15))
+    return load(
+        DataConfig(limit_per_class=8, limit_all_splits=True, val_fraction=0.15, test_fraction=0.15)
+    )
 
 
 def test_a_changed_default_needs_another_recipe() -> None:

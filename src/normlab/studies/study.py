@@ -199,7 +199,11 @@ def recorded_data(run: Path, config: Mapping[str, Any]) -> DataConfig:
 
     Where the split file has gone, the copy in the run's study stands in for it.
     """
-    asked = DataConfig(**config)
+    known = dict(config)
+    if known.get("limit_per_class") is not None:
+        # Before there was a choice, the limit was one on every split.
+        known.setdefault("limit_all_splits", True)
+    asked = DataConfig(**known)
     copy = study_of(run) / SPLIT
     if asked.split is not None and not Path(asked.split).is_file() and copy.is_file():
         return replace(asked, split=str(copy))
@@ -271,7 +275,7 @@ def _differences(there: dict[str, Any], asked: dict[str, Any]) -> list[str]:
     if there["data"]["fingerprint"] != asked["data"]["fingerprint"]:
         differences.append(
             f"the data ({there['data']['source']} there, {asked['data']['source']} asked; "
-            "or its images, size, limit or split differ)"
+            f"or its images, size, limit or split differ{_earlier_rules(there['data'])})"
         )
     if there["varied"] != asked["varied"]:
         differences.append(
@@ -283,6 +287,21 @@ def _differences(there: dict[str, Any], asked: dict[str, Any]) -> list[str]:
         if old != new:
             differences.append(f"{name} ({old} there, {new} asked)")
     return differences
+
+
+def _earlier_rules(data: Mapping[str, Any]) -> str:
+    """What has changed since a study whose record does not know today's settings of data."""
+    if "limit_all_splits" in data:
+        return ""
+    if data.get("limit_per_class") is not None:
+        return (
+            "; when that study was made, limit_per_class limited val and test too, which "
+            "--limit-all-splits still does"
+        )
+    return (
+        "; when that study was made, a split that was drawn could separate copies of an image, "
+        "which now stay together"
+    )
 
 
 def _joined(there: dict[str, Any], asked: dict[str, Any], plan: Plan, folder: Path) -> Plan:
