@@ -12,6 +12,7 @@ from ..lazy import names_of
 if TYPE_CHECKING:
     from .environment import resolve_device
     from .evaluation import evaluate
+    from .layer_check import LayerTraits, check_layer
     from .network import build, layers_of
     from .run import Progress, train
     from .step import train_step
@@ -19,11 +20,22 @@ if TYPE_CHECKING:
 _HOME = {
     "environment": ("resolve_device",),
     "evaluation": ("evaluate",),
+    "layer_check": ("LayerTraits", "check_layer"),
     "network": ("build", "layers_of"),
     "run": ("Progress", "train"),
     "step": ("train_step",),
 }
 
-__all__ = ["Progress", "build", "evaluate", "layers_of", "resolve_device", "train", "train_step"]
+__all__ = [
+    "LayerTraits",
+    "Progress",
+    "build",
+    "check_layer",
+    "evaluate",
+    "layers_of",
+    "resolve_device",
+    "train",
+    "train_step",
+]
 
 __getattr__, __dir__ = names_of(__name__, _HOME)

@@ -32,6 +32,7 @@ class Described:
         sites: its normalization sites.
         parameters: how many it has.
         side_by_side: how many runs shared the machine at a time.
+        notes: what is to be known of a layer that is not ours.
     """
 
     config: RunConfig
@@ -42,6 +43,7 @@ class Described:
     sites: Sequence[Site]
     parameters: int
     side_by_side: int
+    notes: Sequence[str] = ()
 
     @classmethod
     def of(
@@ -52,11 +54,12 @@ class Described:
         code: Mapping[str, str],
         built: tuple[ModelInfo, nn.Module, Sequence[Site]],
         side_by_side: int,
+        notes: Sequence[str] = (),
     ) -> Described:
         """From what :func:`.network.build` made."""
         info, model, sites = built
         parameters = sum(p.numel() for p in model.parameters())
-        return cls(config, data, identity, code, info, sites, parameters, side_by_side)
+        return cls(config, data, identity, code, info, sites, parameters, side_by_side, notes)
 
     @property
     def site_records(self) -> list[dict[str, str]]:
@@ -108,6 +111,7 @@ def write_run(
         "hardware": hardware(config.device),
         "parameters": run.parameters,
         "sites": run.site_records,
+        **({"notes": list(run.notes)} if run.notes else {}),
         "batch": {"statistics": config.batch_size, "gradient": config.images_per_update},
         "highest_lr": highest_rate(config),
         "epochs_done": standing.epoch,

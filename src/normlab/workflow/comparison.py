@@ -137,8 +137,9 @@ def _run(
     if watcher and edited:
         arms = listed(dict.fromkeys(arm for arm, _, _ in edited))
         watcher.stage(
-            f"The code of {arms} has changed since {counted(len(edited), 'run')} completed. They "
-            f"are run again; the earlier results are kept in {study.folder / 'superseded'}."
+            f"The code of {arms}, or how it is run, has changed since "
+            f"{counted(len(edited), 'run')} completed. They are run again; the earlier results "
+            f"are kept in {study.folder / 'superseded'}."
         )
     study.write()
     made = run(study)

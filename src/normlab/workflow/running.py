@@ -16,7 +16,7 @@ from ..places import RUNS, dated
 from ..runs import RunConfig, identity, is_run
 from ..runs.layout import file_name
 from ..studies import keep_memory
-from ..training import Progress, build, resolve_device, train
+from ..training import Progress, build, check_layer, resolve_device, train
 
 
 @dataclass(frozen=True)
@@ -92,9 +92,11 @@ def check_out(out: str | Path | None) -> None:
 
 
 def check_network(config: RunConfig, dataset: DataSet) -> None:
-    """Build the network once: a site without the arm's layer stops the study before it starts."""
+    """Build the network once, and try a layer that is not ours: what is wrong stops the study
+    before it starts."""
     try:
         build(config, dataset)
+        check_layer(config, dataset)
     except InputError:
         raise
     except ValueError as error:
