@@ -633,3 +633,18 @@ def test_a_dry_run_tries_the_layers(
     said = " ".join(capsys.readouterr().err.split())
     assert "after it is saved and loaded" in said
     assert not (tmp_path / "s").exists()
+
+
+def test_what_is_to_be_known_of_a_layer_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["compare", "--arms", f"{HERE}:Viewed", "--limit-per-class", "8", "--epochs", "1",
+             "--n", "1", "--seeds", "1", "--workers", "1"]  # fmt: skip
+    asked += ["--out", str(tmp_path / "s")]
+    said = "gets contiguous input, where the network works in channels_last"
+    assert main([*asked, "--dry-run"]) == 0
+    captured = capsys.readouterr()
+    assert said in " ".join((captured.out + captured.err).split())
+    assert main(asked) == 0
+    for name in ("report.html", "results.md"):
+        assert said.split(",")[0] in (tmp_path / "s" / name).read_text()

@@ -14,7 +14,8 @@ from typing import Any
 from .config import FIELDS, RunConfig
 
 RECIPE = 1
-"""Raised whenever a default of ``RunConfig`` or the meaning of a setting changes."""
+"""Raised whenever a default of ``RunConfig`` or the meaning of a setting changes. Rounding is no
+meaning: as hardware and the versions of packages do, it may move the last digits of a number."""
 
 CUSTOM = 2
 """Likewise of layers that are not ours: raised whenever the same code of a layer gives other runs.

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from ..files import read_json, write_json
+from ..values import json_numbers, read_numbers
 from .layout import same_function_file
 
 BOUND = 1e-8
@@ -95,7 +96,7 @@ class SameFunction:
 
 def write_same_function(study: Path, found: SameFunction, question: str) -> None:
     """Keep what was found, with the hash of what was asked."""
-    content = {"question": question, **_finite(asdict(found))}
+    content = {"question": question, **json_numbers(asdict(found))}
     write_json(same_function_file(study, found.arm), content)
 
 
@@ -110,22 +111,6 @@ def read_same_function(study: Path, arm: str) -> SameFunction | None:
     path = same_function_file(study, arm)
     if not path.is_file():
         return None
-    content = {k: v for k, v in read_json(path).items() if k != "question"}
-    largest = {name: Largest(**_floats(value)) for name, value in content["largest"].items()}
-    return SameFunction(**{**content, "largest": largest, "float32": _floats(content["float32"])})
-
-
-def _finite(content: Any) -> Any:
-    """JSON has no infinity; a difference that is not finite is written as text."""
-    if isinstance(content, Mapping):
-        return {name: _finite(value) for name, value in content.items()}
-    if isinstance(content, float) and not abs(content) < float("inf"):
-        return str(content)
-    return content
-
-
-def _floats(content: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: float(value) if value in ("inf", "nan", "-inf") else value
-        for name, value in content.items()
-    }
+    content = {k: read_numbers(v) for k, v in read_json(path).items() if k != "question"}
+    largest = {name: Largest(**value) for name, value in content["largest"].items()}
+    return SameFunction(**{**content, "largest": largest})

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..data import DataSet
 from ..models import ModelInfo, Site, save_model
 from ..runs import COMPLETE, RunConfig, SplitPredictions, write_predictions, write_record
+from ..values import json_numbers
 from .checkpoint import Standing
 from .command import train_command
 from .environment import hardware, versions
@@ -143,7 +144,7 @@ def _card(run: Described, found: Mapping[str, Evaluation], chosen_epoch: int) ->
             "images": {name: len(split) for name, split in data.splits.items()},
             "resize_rule": data.resize_rule,
         },
-        "metrics": {name: asdict(one.metrics) for name, one in found.items()},
+        "metrics": json_numbers({name: asdict(one.metrics) for name, one in found.items()}),
         "metrics_note": "evaluation mode, no augmentation, weights that validation chose; "
         "the test split was read once, after that choice",
         "chosen_epoch": chosen_epoch,

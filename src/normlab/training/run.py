@@ -107,11 +107,10 @@ def train(
         run = _Run(config, data, folder, code, on_progress, side_by_side, traits)
         try:
             run.fit()
+            found = run.evaluate_chosen(("val",) if trial else SPLITS)
         except DivergedError as diverged:
             return run.end(str(diverged))
-        if trial:
-            return run.end(COMPLETE, run.evaluate_chosen(("val",)))
-        return run.end(COMPLETE, run.evaluate_chosen(SPLITS), keep_model=True)
+        return run.end(COMPLETE, found, keep_model=not trial)
 
 
 @contextmanager
@@ -248,12 +247,19 @@ class _Run:
         """These splits through one evaluation pass with the chosen weights.
 
         This is the only place that reads the test split.
+
+        Raises:
+            DivergedError: an image's probabilities are not numbers, so it has no predicted class. A
+                loss that is infinite is a result.
         """
         self.model.load_state_dict(unpacked(self.best))
-        return {
+        found = {
             name: self._evaluate(DeviceSplit(self.data, name, self.config.device))
             for name in splits
         }
+        if not all(np.isfinite(one.probabilities).all() for one in found.values()):
+            raise DivergedError(self.standing.epoch * self.updates.per_epoch)
+        return found
 
     def end(
         self, status: str, found: dict[str, Evaluation] | None = None, *, keep_model: bool = False

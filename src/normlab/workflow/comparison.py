@@ -109,8 +109,7 @@ def compare(
         plan = replace(plan, data=with_clean_split(plan.data, progress=reading, workers=workers))
     dataset = load(plan.data, progress=reading, workers=workers)
     findings = known_findings(plan.data, dataset, progress=reading)
-    for config in plan.arms.values():
-        check_network(config, dataset)
+    notes = [note for config in plan.arms.values() for note in check_network(config, dataset)]
     folder = None if out is None else Path(out)
     study = prepare_study(folder, plan, dataset, call, findings, search)
     if search is not None:
@@ -120,6 +119,8 @@ def compare(
     estimate = _estimate(study, dataset, wanted, search)
     if watcher:
         watcher.planned(study.plan, study.data_record(), study.folder, estimate)
+        for note in dict.fromkeys(notes):
+            watcher.stage(note)
     if dry_run:
         return estimate
     return _run(study, dataset, search, wanted, watcher)

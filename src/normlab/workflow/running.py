@@ -91,12 +91,12 @@ def check_out(out: str | Path | None) -> None:
         )
 
 
-def check_network(config: RunConfig, dataset: DataSet) -> None:
+def check_network(config: RunConfig, dataset: DataSet) -> tuple[str, ...]:
     """Build the network once, and try a layer that is not ours: what is wrong stops the study
-    before it starts."""
+    before it starts. Returns what is to be known of such a layer."""
     try:
         build(config, dataset)
-        check_layer(config, dataset)
+        return check_layer(config, dataset).notes
     except InputError:
         raise
     except ValueError as error:

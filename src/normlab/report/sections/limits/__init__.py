@@ -39,6 +39,7 @@ def limits(results: Results) -> list[str]:
         "The seeds change initial weights, order and augmentation. Split and images are the same "
         "for all runs, so the spread does not include what other images would have changed.",
         *_test_images(results),
+        *dict.fromkeys(note for run in results.runs for note in run.record.get("notes", ())),
         "Training curves are recorded while the weights change, before the epoch is over. The "
         "table's training numbers are measured afterwards. The two differ, and that is expected.",
     ]
