@@ -33,6 +33,7 @@ from ..runs import (
 )
 from ..splits import SPLITS
 from . import checkpoint
+from .balance import class_weights
 from .control import controlled
 from .evaluation import Evaluation, evaluate, probabilities
 from .features import feature_row, inputs_of
@@ -156,6 +157,10 @@ class _Run:
         self.train_split = DeviceSplit(data, "train", config.device)
         self.val_split = DeviceSplit(data, "val", config.device)
         self.updates = Updates(config, self.train_split)
+        self.weights: Tensor | None = None
+        if config.balance == "loss":
+            weights = class_weights(self.train_split.split.labels, len(data.classes))
+            self.weights = torch.from_numpy(weights).float().to(config.device)
         self.standing = checkpoint.Standing()
         self.best: dict[str, Tensor] = {}
         self.memory: dict[str, int] = {}
@@ -209,7 +214,7 @@ class _Run:
             step = (epoch - 1) * self.updates.per_epoch + index
             lr = learning_rate(config, step, self.updates.per_epoch)
             self.optimizer.set_lr(lr)
-            loss, guess = train_step(self.model, self.optimizer, batches, config)
+            loss, guess = train_step(self.model, self.optimizer, batches, config, self.weights)
             losses.append(loss)
             predicted.append(guess)
             labels.append(torch.cat([y for _, y in batches]))
@@ -300,7 +305,7 @@ class _Run:
         x, y = self.train_split.batch(rows)
         model = build(self.config, self.data)[1].train()
         self.memory["kept_for_backward"] = kept_for_backward(
-            model, lambda: forward(model, x, y, self.config)[0]
+            model, lambda: forward(model, x, y, self.config, self.weights)[0]
         )
 
     def _record(self, epoch: int, split: str, metrics: Metrics, lr: float, seconds: float) -> None:
