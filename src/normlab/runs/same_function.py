@@ -7,7 +7,7 @@ the reference where that is above 1.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -27,6 +27,11 @@ BOUND_FLOAT32 = {
 """Likewise in one step in float32. Among millions of values some are so near 0 that rounding
 decides whether a ReLU lets their gradient through, which moves gradients and weights far more than
 rounding itself; the forward pass has no such jumps."""
+BOUND_BFLOAT16, COARSE_BFLOAT16 = 3.0, 5.0
+"""Largest error of a layer in bfloat16 that is called rounding, and that can be: in units of the
+reference's own error or of bfloat16's rounding (2**-9), whichever is larger. Layers with
+statistics in float32 are at 1 and below. One that rounds after every operation reached 4.1; a
+factor of 1.01 in the output gives 5.2."""
 QUANTITIES = ("loss", "gradients", "weights", "buffers", "evaluation logits")
 
 Outcome = Literal["same", "different", "undecided"]
@@ -58,6 +63,8 @@ class SameFunction:
             comparison ended.
         coarse: whether the arm's layer computes in less than float64 for float64 input, so that
             float64 cannot decide.
+        bfloat16: of what a site's layer computes, to its largest error (see ``BOUND_BFLOAT16``);
+            empty where the study does not train in bfloat16.
     """
 
     reference: str
@@ -68,6 +75,7 @@ class SameFunction:
     mismatch: str = ""
     diverged: bool = False
     coarse: bool = False
+    bfloat16: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def differing(self) -> list[str]:
@@ -82,16 +90,27 @@ class SameFunction:
         return [n for n, value in self.float32.items() if not value <= BOUND_FLOAT32[n]]
 
     @property
+    def differing_bfloat16(self) -> list[str]:
+        """What a layer computes otherwise in bfloat16."""
+        return [n for n, value in self.bfloat16.items() if not value <= COARSE_BFLOAT16]
+
+    @property
+    def coarse_bfloat16(self) -> list[str]:
+        """What is further from exact in bfloat16 than in a layer with statistics in float32."""
+        return [n for n, value in self.bfloat16.items() if not value <= BOUND_BFLOAT16]
+
+    @property
     def outcome(self) -> Outcome:
         """``same``: nothing but rounding was found. ``different``: more than rounding was.
-        ``undecided``: the two could not be compared, or not in float64 where float32 agrees."""
+        ``undecided``: the two could not be compared, or not in float64 where float32 agrees, or
+        the arm is so coarse in bfloat16 that it may be rounding or not."""
         if self.mismatch:
             return "undecided"
-        if self.differing_float32:
+        if self.differing_float32 or self.differing_bfloat16:
             return "different"
         if self.differing:
             return "undecided" if self.coarse else "different"
-        return "same"
+        return "undecided" if self.coarse_bfloat16 else "same"
 
 
 def write_same_function(study: Path, found: SameFunction, question: str) -> None:
