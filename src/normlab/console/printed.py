@@ -61,6 +61,8 @@ def print_run(console: Console, made: TrainedRun) -> None:
     """How a single run ended."""
     record = made.record
     print_line(console, f"{record['status']}, {duration(record['seconds'])}")
+    for note in record.get("notes", ()):
+        print_line(console, note)
     for split, metrics in (record["metrics"] or {}).items():
         print_line(
             console,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -90,7 +91,8 @@ class Run:
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean and sample standard deviation over seeds (None with fewer than two)."""
+    """Mean and sample standard deviation over seeds (None with fewer than two, or where a value
+    is infinite)."""
 
     mean: float
     sd: float | None
@@ -101,7 +103,8 @@ class Spread:
         """None where there is no value."""
         if not values:
             return None
-        sd = statistics.stdev(values) if len(values) > 1 else None
+        finite = all(map(math.isfinite, values))  # a loss need not be
+        sd = statistics.stdev(values) if finite and len(values) > 1 else None
         return cls(statistics.fmean(values), sd, len(values))
 
 

@@ -39,9 +39,32 @@ def limits(results: Results) -> list[str]:
         "The seeds change initial weights, order and augmentation. Split and images are the same "
         "for all runs, so the spread does not include what other images would have changed.",
         *_test_images(results),
+        *_balance(results),
+        *dict.fromkeys(note for run in results.runs for note in run.record.get("notes", ())),
         "Training curves are recorded while the weights change, before the epoch is over. The "
         "table's training numbers are measured afterwards. The two differ, and that is expected.",
     ]
+
+
+def _balance(results: Results) -> list[str]:
+    used = {
+        arm.get("balance", results.question.get("run", {}).get("balance", "none"))
+        for arm in results.question["arms"].values()
+    }
+    said = []
+    if "loss" in used:
+        said.append(
+            "Where balance is loss, the training loss in the curves is the weighted one: an image "
+            "counts inversely to the size of its class."
+        )
+    if "sampling" in used:
+        said.append(
+            "Where balance is sampling, training curves are over the images drawn, in which "
+            "classes are equally frequent."
+        )
+    if said:
+        said.append("Validation and test numbers are unweighted, over the images as they are.")
+    return said
 
 
 def _seeds(results: Results) -> list[str]:
