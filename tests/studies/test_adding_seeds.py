@@ -15,7 +15,9 @@ from normlab.results.statistics import judge
 from normlab.studies import Request, make_plan
 from normlab.workflow import Comparison
 
-SMALL: dict[str, Any] = {"limit_per_class": 12, "n": 1, "epochs": 1, "workers": 2}
+SMALL: dict[str, Any] = {
+    "limit_per_class": 12, "limit_all_splits": True, "n": 1, "epochs": 1, "workers": 2,
+}  # fmt: skip
 
 
 def _compare(out: Path, **options: Any) -> Comparison:

@@ -40,6 +40,9 @@ def build(config: RunConfig, data: DataSet) -> tuple[ModelInfo, ResNet, tuple[Si
         image_size=data.image_size,
         mean=data.mean,
         std=data.std,
+        resize=data.config.resize,
+        grey_range=data.levels.whole,
+        float_range=data.levels.real,
     )
     torch.manual_seed(key(config.seed, "layers"))  # for layers of one's own that draw when made
     try:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ from ..files import csv_writer, write_with
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+
+    from ..models import ModelInfo
 
 COLUMNS = ("path", "class", "probability")
 _STAGE = "Predicting"
@@ -73,7 +76,7 @@ def predict(
         raise InputError(f"batch_size must be a whole number of at least 1, got {batch_size!r}.")
     import torch
 
-    from ..data.decode import BadImageError, decode
+    from ..data.decode import BadImageError
     from ..models import load_info, load_model
     from ..training import resolve_device
 
@@ -90,6 +93,7 @@ def predict(
         torch.tensor(values, dtype=torch.float64).mul(255).float().to(device)
         for values in (info.mean, info.std)
     )
+    decode = decoder_of(info)
     unreadable: dict[str, str] = {}
     rows = 0
 
@@ -97,7 +101,7 @@ def predict(
         for path in batch:
             try:
                 path.encode()
-                yield path, decode(path, info.image_size, info.in_channels)
+                yield path, decode(path)
             except UnicodeEncodeError:
                 shown = path.encode("utf-8", "backslashreplace").decode()
                 unreadable[shown] = "has a name that is not valid Unicode: rename it"
@@ -125,6 +129,20 @@ def predict(
 
     write_with(output, write)
     return PredictionReport(rows, unreadable, output)
+
+
+def decoder_of(info: ModelInfo) -> Callable[[str], npt.NDArray[np.uint8]]:
+    """Reads a file as the images that a model was trained on were read: (S, S, C) uint8."""
+    from ..data.decode import decode
+    from ..data.levels import Levels
+
+    return partial(
+        decode,
+        size=info.image_size,
+        channels=info.in_channels,
+        resize=info.resize,
+        levels=Levels(info.grey_range, info.float_range),
+    )
 
 
 def find_images(images: Sequence[str]) -> list[str]:
