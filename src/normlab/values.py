@@ -1,5 +1,5 @@
-"""Settings as Python's own values, and as text (on a command line, in an arm's options, in a grid to
-tune over); numbers that JSON does not have."""
+"""Settings as values of Python, and as text (on a command line, in an arm, in a grid to tune over);
+numbers that JSON does not have."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Real
+from typing import Literal, get_args
 
 from ..errors import InputError
 from ..options import option
@@ -14,6 +15,8 @@ from ..values import plain
 
 MIN_SIZE = 8
 MAX_SIZE = 1024
+Resize = Literal["crop", "letterbox"]
+"""How an image becomes a square."""
 
 
 def _whole(name: str, value: object, least: int, most: int | None = None) -> None:
@@ -43,6 +46,11 @@ class DataConfig:
     image_size: int | None = option(
         None,
         "Side of the square images in pixels. [default: native size, capped at 64]",
+    )
+    resize: Resize = option(
+        "crop",
+        "How an image becomes a square: crop takes the centre square; letterbox keeps everything "
+        "and pads the shorter side with grey.",
     )
     limit_per_class: int | None = option(
         None, "At most this many training images per class; val and test keep all of theirs."
@@ -78,6 +86,10 @@ class DataConfig:
             raise InputError(f"source must be a folder or the word digits, got {self.source!r}.")
         if self.image_size is not None:
             _whole("image_size", self.image_size, MIN_SIZE, MAX_SIZE)
+        if self.resize not in get_args(Resize):
+            raise InputError(
+                f"resize must be {' or '.join(get_args(Resize))}, got {self.resize!r}."
+            )
         if self.limit_per_class is not None:
             _whole("limit_per_class", self.limit_per_class, 1)
         if not isinstance(self.limit_all_splits, bool):

@@ -17,11 +17,12 @@ from ..pages.words import counted
 from ..splits import SPLITS
 from . import cache, sources, splitting
 from .cache import Progress
-from .config import MIN_SIZE, DataConfig
+from .config import MIN_SIZE, DataConfig, Resize
 from .dataset import DataSet, Split
-from .decode import RESIZE_RULE, BadImageError, decode, shorter_side
+from .decode import RESIZE_RULES, BadImageError, read, side_of, square_side
 from .grouping import Together, group_names
 from .hashes import content_hashes
+from .levels import Levels
 from .sources import Listing
 from .splitfile import LEFT_OUT, UNKNOWN, SplitFile
 
@@ -33,7 +34,11 @@ _SHOWN = 10
 
 
 def load(
-    config: DataConfig, *, progress: Progress | None = None, workers: int | None = None
+    config: DataConfig,
+    *,
+    progress: Progress | None = None,
+    workers: int | None = None,
+    levels: Levels | None = None,
 ) -> DataSet:
     """The data set that ``config`` asks for; decoded on first use, from the cache afterwards.
 
@@ -41,6 +46,8 @@ def load(
         config: which images.
         progress: called with a stage, and how many of how many images are done.
         workers: processes that decode; None uses all cores, or no processes if there are few files.
+        levels: black and white of grey values of more than 8 bits, where a model was trained with
+            some; None takes what the images show.
 
     Raises:
         InputError: when the source or any of its files cannot be used.
@@ -49,7 +56,10 @@ def load(
         raise InputError(f"workers must be a whole number of at least 1, not {workers!r}.")
     listing = sources.find(config.source)
     ids = np.array([key(name) for name in listing.names], dtype=np.uint64)
-    size = config.image_size or _own_size(listing)
+    wanted = cache.Wanted(
+        config.image_size or _own_size(listing, config.resize), config.resize, levels
+    )
+    size = wanted.size
     groups: Sequence[str] = ()
     if config.group_by is not None:
         groups = group_names(listing.names, config.group_by, listing.source)
@@ -67,7 +77,7 @@ def load(
     # A draw depends on every image: on which can be read, and on which are copies of which.
     rows = _rows_of(found if fractions else _limited_to(found, listing, ids, config))
     while True:
-        entry = cache.obtain(listing, rows, size, progress=progress, workers=workers)
+        entry = cache.obtain(listing, rows, wanted, progress=progress, workers=workers)
         skipped = {listing.names[rows[row]]: why for row, why in sorted(entry.bad.items())}
         if skipped and not config.skip_bad:
             raise InputError(_refusal(listing, skipped, len(rows)))
@@ -93,6 +103,7 @@ def load(
     drawn = splits
     splits = _limited_to(splits, listing, ids, config)
     notes += _limited(drawn, splits, config)
+    notes += [*entry.said, *_several_frames(entry)]
 
     places = {name: np.searchsorted(rows, part) for name, part in splits.items()}
     made = {
@@ -108,7 +119,7 @@ def load(
     }
     trained = places["train"]
     mean, std = _moments(entry.sums[trained], entry.squares[trained], size * size)
-    rule = RESIZE_RULE.format(size=size)
+    rule = RESIZE_RULES[config.resize].format(size=size)
     return DataSet(
         config=replace(
             config,
@@ -134,6 +145,7 @@ def load(
         split_seed=config.split_seed,
         limit_per_class=config.limit_per_class,
         skipped=skipped,
+        levels=entry.levels,
     )
 
 
@@ -212,27 +224,38 @@ def _from_file(
     return splits, notes
 
 
+def _several_frames(entry: cache.Entry) -> list[str]:
+    count = len(entry.frames)
+    if not count:
+        return []
+    files = "1 file has" if count == 1 else f"{count:,} files have"
+    least, most = min(entry.frames.values()), max(entry.frames.values())
+    number = f"{most:,}" if least == most else f"{least:,} to {most:,}"
+    return [f"{files} several frames ({number}), of which the first is used."]
+
+
 def _unreadable(listing: Listing, row: int) -> bool:
     if listing.root is None:
         return False
     try:
-        decode(listing.root / listing.names[row], MIN_SIZE, listing.channels)
+        read(listing.root / listing.names[row], MIN_SIZE, listing.channels, levels=None)
     except BadImageError:
         return True
     return False
 
 
-def _own_size(listing: Listing) -> int:
-    """The shorter side of the images, the median where they differ, between 8 and 64."""
-    if listing.side is not None:
-        side = listing.side
+def _own_size(listing: Listing, resize: Resize) -> int:
+    """The side of the squares at the images' own resolution, the median where they differ, between
+    8 and 64."""
+    if listing.sides is not None:
+        side = side_of(listing.sides, resize)
     else:
         assert listing.root is not None
         count = len(listing.names)
         sides: list[int] = []
         for row in np.linspace(0, count - 1, min(count, _HEADERS)).round().astype(int):
             try:
-                sides.append(shorter_side(listing.root / listing.names[row]))
+                sides.append(square_side(listing.root / listing.names[row], resize))
             except BadImageError:
                 continue
         side = int(np.median(sides)) if sides else _LARGEST_OWN

@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import safetensors.torch
 import torch
@@ -31,6 +31,9 @@ _GIVE_A_RUN = "Give STUDY/runs/ARM/seed-K."
 _SHOWN = 3
 
 
+Resize = Literal["crop", "letterbox"]
+
+
 @dataclass(frozen=True)
 class ModelInfo:
     """Everything needed to rebuild a model and prepare an image for it, except the weights.
@@ -40,6 +43,10 @@ class ModelInfo:
             names in the order of the logits.
         image_size: side in pixels of the images it was trained on.
         mean, std: per channel on the scale 0 to 1; a pixel enters as (value / 255 - mean) / std.
+        resize: how an image becomes a square, ``crop`` or ``letterbox``.
+        grey_range: black and white of files whose grey values are whole numbers of more than 8
+            bits; None if the model was trained on none.
+        float_range: likewise of floating-point grey values.
     """
 
     n: int
@@ -50,12 +57,19 @@ class ModelInfo:
     image_size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    # Models of before there was a choice: the defaults are what they were trained with.
+    resize: Resize = "crop"
+    grey_range: tuple[float, float] | None = (0, 65535)
+    float_range: tuple[float, float] | None = None
 
     def build(self, seed: int | None = None) -> ResNet:
         """A network of this architecture with fresh weights."""
         return ResNet(
             self.n, len(self.classes), self.norm, self.shortcut, self.in_channels, seed=seed
         )
+
+
+_DEFAULTS = {f.name: f.default for f in fields(ModelInfo) if f.default is not MISSING}
 
 
 def save_model(
@@ -259,6 +273,7 @@ def _checked(content: dict[str, Any], path: Path) -> ModelInfo:
     for name in content:
         if name not in known:
             raise InputError(f"{path} has an unknown field {name!r}{did_you_mean(name, known)}.")
+    content = {**_DEFAULTS, **content}
     missing = [name for name in known if name not in content]
     if missing:
         raise InputError(f"{path} lacks {', '.join(missing)}.")
@@ -285,10 +300,19 @@ def _checked(content: dict[str, Any], path: Path) -> ModelInfo:
         "std",
         f"a list of {channels} numbers above 0",
     )
+    must(content["resize"] in get_args(Resize), "resize", "'crop' or 'letterbox'")
+    for name in ("grey_range", "float_range"):
+        ends = content[name]
+        increasing = _numbers(list(ends), 2) and ends[0] < ends[1] if _is_list(ends) else False
+        must(ends is None or increasing, name, "two increasing numbers or null")
     values: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in content.items()
     }
     return ModelInfo(**values)
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, (list, tuple))
 
 
 def _whole(value: object) -> bool:

@@ -52,6 +52,9 @@ def build(config: RunConfig, data: DataSet) -> tuple[ModelInfo, ResNet, tuple[Si
         image_size=data.image_size,
         mean=data.mean,
         std=data.std,
+        resize=data.config.resize,
+        grey_range=data.levels.whole,
+        float_range=data.levels.real,
     )
     try:
         model = info.build(config.seed)
