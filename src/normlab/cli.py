@@ -17,10 +17,10 @@ from rich.console import Console
 
 from . import __version__
 from .arguments import DATA, RECIPE, VERDICT, given, options_class, options_of
-from .data.cache_files import cache_folder
 from .data.config import DataConfig
 from .destinations import is_standard_output
 from .errors import InputError
+from .places import cache_folder
 from .runs import FIELDS, RunConfig
 from .studies.request import DATA_FIELDS, REQUEST_FIELDS, SETTINGS, Request
 

@@ -21,8 +21,8 @@ from PIL import Image
 
 import normlab
 from normlab.cli import main
-from normlab.data.cache_files import cache_folder
 from normlab.errors import InputError
+from normlab.places import cache_folder
 
 SOURCE = Path(normlab.__file__).parents[1]
 TINY = ("--n", "1", "--epochs", "1", "--seeds", "1", "--arms", "bn,none")

@@ -18,6 +18,7 @@ import uuid
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,18 +29,22 @@ import PIL
 from PIL import Image
 
 from ..errors import InputError
+from ..places import cache_folder
 from ..processes import expect_replaced_processes
-from .cache_files import cache_folder
+from . import sources
 from .dataset import Pixels
 from .decode import RESIZE_RULE, BadImageError, decode, square
+from .hashes import content_hashes, listing_hash
 from .sources import Listing
 
 Progress = Callable[[str, int, int], None]
 Rows = npt.NDArray[np.int64]
 
-FORMAT = 1
+FORMAT = 2
 _STAGE = "Reading images"
 _CHUNK = 64
+_ATTEMPTS = 3
+"""How often to build an entry that is deleted meanwhile, or whose files change."""
 _FEW_FILES = 500
 _STALE_SECONDS = 24 * 3600
 _DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
@@ -74,6 +79,36 @@ class _Index:
     bad: dict[int, str] = field(default_factory=dict)
 
 
+class _Kept(Pixels):
+    """Cached pixels that are made again from their source if the cache has been deleted.
+
+    A process that has opened them keeps them: a file that is deleted while it is mapped stays until
+    it is unmapped.
+    """
+
+    def __init__(self, path: Path, source: str, rows: Rows, size: int) -> None:
+        super().__init__(path)
+        self._source, self._rows, self._size = source, rows, size
+
+    @property
+    def map(self) -> npt.NDArray[np.uint8]:
+        with suppress(InputError):
+            return super().map
+        made = obtain(sources.find(self._source), self._rows, self._size, workers=1)
+        if made.pixels.path != self.path:
+            raise InputError(
+                f"The cache in {self.path.parent.parent} was deleted, and {self._source} now has "
+                "other images than when they were cached. Run the same command again."
+            )
+        return super().map
+
+    def __getstate__(self) -> Any:
+        return self.path, self._source, self._rows, self._size
+
+    def __setstate__(self, state: Any) -> None:
+        self.__init__(*state)  # type: ignore[misc]
+
+
 def obtain(
     listing: Listing,
     rows: Rows,
@@ -82,10 +117,42 @@ def obtain(
     progress: Progress | None = None,
     workers: int | None = None,
 ) -> Entry:
-    """These rows of the source as squares of ``size``, from the cache or newly built."""
-    place = cache_folder("images") / _name(listing, rows, size)
+    """These rows of the source as squares of ``size``, from the cache or newly built.
+
+    An entry is known by the contents of its files, so a changed file is never served as it was, and
+    a file that only has another time is not decoded again.
+
+    Raises:
+        InputError: the source or the cache cannot be used.
+    """
+    for _ in range(_ATTEMPTS):
+        state = listing_hash(listing, rows)
+        contents = content_hashes(listing, progress, rows)
+        place = cache_folder("images") / _name(listing, rows, contents, size)
+        entry = _found_or_built(place, listing, rows, size, progress, workers)
+        if entry is None:
+            continue
+        if listing_hash(listing, rows) == state:
+            return entry
+        # A file changed while it was read: what was built may not be what its name says.
+        _clear(place)
+    raise InputError(
+        f"The images in {listing.source}, or the image cache in {place.parent}, changed while they "
+        "were being read. Try again, or set the variable NORMLAB_CACHE to a folder of your own."
+    )
+
+
+def _found_or_built(
+    place: Path,
+    listing: Listing,
+    rows: Rows,
+    size: int,
+    progress: Progress | None,
+    workers: int | None,
+) -> Entry | None:
+    """The entry at its place; None if that was deleted meanwhile."""
     shape = (len(rows), size, size, listing.channels)
-    entry = _read(place, shape)
+    entry = _read(place, shape, listing.source, rows)
     outdated = entry is not None and _readable_again(listing, rows, size, entry)
     if entry is not None and not outdated:
         return entry
@@ -118,24 +185,20 @@ def obtain(
             _write_index(work, index, listing)
             if outdated:
                 _clear(place)
-            _publish(work, place, shape)
+            _publish(work, place, shape, listing.source, rows)
         finally:
             shutil.rmtree(work, ignore_errors=True)
+    except FileNotFoundError:
+        return None
     except OSError as error:
         raise InputError(
             f"The image cache in {place.parent} cannot be written: {error.strerror or error}. "
             "Free some space, or set the variable NORMLAB_CACHE to a folder on another disk."
         ) from error
-    entry = _read(place, shape)
-    if entry is None:
-        raise InputError(
-            f"The image cache in {place.parent} changed while it was being written. Try again, or "
-            "set the variable NORMLAB_CACHE to a folder of your own."
-        )
-    return entry
+    return _read(place, shape, listing.source, rows)
 
 
-def _name(listing: Listing, rows: Rows, size: int) -> str:
+def _name(listing: Listing, rows: Rows, contents: npt.NDArray[np.uint64], size: int) -> str:
     """The entry's name: readable, then a hash of everything that decides the pixels."""
     head = [
         FORMAT,
@@ -149,8 +212,7 @@ def _name(listing: Listing, rows: Rows, size: int) -> str:
     ]
     hashed = hashlib.blake2b(json.dumps(head).encode(), digest_size=10)
     hashed.update("\0".join([listing.names[row] for row in rows.tolist()]).encode())
-    stamp = listing.stamp if listing.arrays else listing.stamp[rows]
-    hashed.update(np.ascontiguousarray(stamp).tobytes())
+    hashed.update(np.ascontiguousarray(contents).tobytes())
     plain = re.sub(r"[^A-Za-z0-9_-]+", "-", listing.name)[:40].strip("-") or "images"
     return f"{plain}-{size}px-{hashed.hexdigest()}"
 
@@ -306,7 +368,7 @@ def _write_index(work: Path, index: _Index, listing: Listing) -> None:
         os.fsync(text.fileno())
 
 
-def _publish(work: Path, place: Path, shape: tuple[int, ...]) -> None:
+def _publish(work: Path, place: Path, shape: tuple[int, ...], source: str, rows: Rows) -> None:
     for _ in range(3):
         try:
             work.rename(place)
@@ -315,7 +377,7 @@ def _publish(work: Path, place: Path, shape: tuple[int, ...]) -> None:
                 raise
         else:
             return
-        if _read(place, shape) is not None:
+        if _read(place, shape, source, rows) is not None:
             return
         _clear(place)
 
@@ -333,7 +395,7 @@ def _clear(place: Path) -> None:
         away.unlink(missing_ok=True)
 
 
-def _read(place: Path, shape: tuple[int, ...]) -> Entry | None:
+def _read(place: Path, shape: tuple[int, ...], source: str, rows: Rows) -> Entry | None:
     """The entry, or None if it is absent or not exactly as it was written."""
     count, channels = shape[0], shape[-1]
     try:
@@ -356,7 +418,8 @@ def _read(place: Path, shape: tuple[int, ...]) -> Entry | None:
             return None
     except _DAMAGE:
         return None
-    return Entry(Pixels(place / "images.npy"), digests, sums, squares, bad)
+    kept = _Kept(place / "images.npy", source, rows, shape[1])
+    return Entry(kept, digests, sums, squares, bad)
 
 
 def _readable_again(listing: Listing, rows: Rows, size: int, entry: Entry) -> bool:

@@ -56,8 +56,15 @@ def read_data(folder: Path) -> dict[str, Any]:
 
 def keep_split(folder: Path, split: Path) -> None:
     """Copy the split file that a study uses into its folder."""
-    if split.absolute() != (folder / SPLIT).absolute():
-        write_bytes(folder / SPLIT, split.read_bytes())
+    if split.absolute() == (folder / SPLIT).absolute():
+        return
+    try:
+        content = split.read_bytes()
+    except FileNotFoundError:
+        if not (folder / SPLIT).is_file():
+            raise
+        return  # a split in the cache, which was deleted since the study began
+    write_bytes(folder / SPLIT, content)
 
 
 def _without_none(values: Any) -> Any:
