@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import shutil
 import signal
 import statistics
 import tomllib
@@ -245,3 +246,32 @@ def test_the_curves_are_read_by_the_written_rules(study: Path) -> None:
     assert flat.trend == "flat at the end (+0.0 points in the last 2 epochs)"
     jumping = reading([0.9, 0.9, 0.9, 0.9, 0.9, 0.8, 0.9, 0.8])
     assert "falls of 10.0 points" in jumping.oscillation
+
+
+class _Deletes:
+    """Deletes the whole cache whenever it is told anything about runs."""
+
+    def __init__(self, cache: Path) -> None:
+        self.cache, self.deleted = cache, 0
+
+    def reading(self, *_: object) -> None:
+        """What is deleted again and again while it is written cannot be read."""
+
+    def __getattr__(self, _: str) -> Any:
+        def delete(*_: object) -> None:
+            self.deleted += self.cache.exists()
+            shutil.rmtree(self.cache, ignore_errors=True)
+
+        return delete
+
+
+def test_the_cache_may_be_deleted_while_a_study_runs(
+    photos: Path, cache: Path, tmp_path: Path
+) -> None:
+    watcher = _Deletes(cache.parent)
+    options = {"data": photos, "arms": "bn,none", "seeds": 1, "limit_per_class": None}
+    made = _compare(tmp_path / "study", clean_split=True, watcher=watcher, **options)
+    assert watcher.deleted > 2
+    assert [run.status for run in made.results.runs] == ["complete", "complete"]
+    assert made.report.html.is_file()
+    assert (tmp_path / "study/split.json").is_file()

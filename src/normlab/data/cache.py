@@ -34,7 +34,7 @@ from ..processes import expect_replaced_processes
 from . import sources
 from .dataset import Pixels
 from .decode import RESIZE_RULE, BadImageError, decode, square
-from .hashes import content_hashes, listing_hash
+from .hashes import listing_hash, state_and_hashes
 from .sources import Listing
 
 Progress = Callable[[str, int, int], None]
@@ -126,10 +126,15 @@ def obtain(
         InputError: the source or the cache cannot be used.
     """
     for _ in range(_ATTEMPTS):
-        state = listing_hash(listing, rows)
-        contents = content_hashes(listing, progress, rows)
+        state, contents = state_and_hashes(listing, progress, rows)
         place = cache_folder("images") / _name(listing, rows, contents, size)
-        entry = _found_or_built(place, listing, rows, size, progress, workers)
+        entry = _read(place, (len(rows), size, size, listing.channels), listing.source, rows)
+        outdated = entry is not None and _readable_again(listing, rows, size, entry)
+        if entry is not None and not outdated:
+            return entry
+        if outdated:
+            _clear(place)
+        entry = _built(place, listing, rows, size, progress, workers)
         if entry is None:
             continue
         if listing_hash(listing, rows) == state:
@@ -142,7 +147,7 @@ def obtain(
     )
 
 
-def _found_or_built(
+def _built(
     place: Path,
     listing: Listing,
     rows: Rows,
@@ -150,12 +155,8 @@ def _found_or_built(
     progress: Progress | None,
     workers: int | None,
 ) -> Entry | None:
-    """The entry at its place; None if that was deleted meanwhile."""
+    """A new entry at its place; None if it was deleted meanwhile."""
     shape = (len(rows), size, size, listing.channels)
-    entry = _read(place, shape, listing.source, rows)
-    outdated = entry is not None and _readable_again(listing, rows, size, entry)
-    if entry is not None and not outdated:
-        return entry
     # Report what is wrong with the source before writing anything.
     arrays = listing.arrays() if listing.arrays else None
     try:
@@ -183,8 +184,6 @@ def _found_or_built(
                     progress(_STAGE, done, len(rows))
             images.flush()
             _write_index(work, index, listing)
-            if outdated:
-                _clear(place)
             _publish(work, place, shape, listing.source, rows)
         finally:
             shutil.rmtree(work, ignore_errors=True)

@@ -40,11 +40,20 @@ def content_hashes(
     time of change differs. The last is set by the system at every change, also where the other two
     are put back, so that a file cannot be replaced unnoticed. Copied files are hashed again.
     """
+    return state_and_hashes(listing, progress, rows)[1]
+
+
+def state_and_hashes(
+    listing: Listing,
+    progress: Progress | None = None,
+    rows: npt.NDArray[np.int64] | None = None,
+) -> tuple[str, Hashes]:
+    """What :func:`listing_hash` said before the files were hashed, and their hashes."""
     rows = np.arange(len(listing.names)) if rows is None else rows
     name = listing_hash(listing, rows)
     kept = kept_arrays("contents", name)
     if kept is not None and "hashes" in kept and kept["hashes"].shape == (len(rows),):
-        return np.asarray(kept["hashes"], dtype=np.uint64)
+        return name, np.asarray(kept["hashes"], dtype=np.uint64)
     tell = progress or (lambda stage, done, total: None)
     total = len(rows)
     hashes = np.empty(total, np.uint64)
@@ -60,7 +69,7 @@ def content_hashes(
             tell(_STAGE, place, total)
     tell(_STAGE, total, total)
     keep_arrays("contents", name, {"hashes": hashes})
-    return hashes
+    return name, hashes
 
 
 def _hash(content: bytes) -> int:

@@ -54,16 +54,8 @@ def read_data(folder: Path) -> dict[str, Any]:
     return content
 
 
-def keep_split(folder: Path, split: Path) -> None:
-    """Copy the split file that a study uses into its folder."""
-    if split.absolute() == (folder / SPLIT).absolute():
-        return
-    try:
-        content = split.read_bytes()
-    except FileNotFoundError:
-        if not (folder / SPLIT).is_file():
-            raise
-        return  # a split in the cache, which was deleted since the study began
+def keep_split(folder: Path, content: bytes) -> None:
+    """Keep a copy of the split file that a study uses in its folder."""
     write_bytes(folder / SPLIT, content)
 
 
