@@ -72,7 +72,7 @@ def test_shortcut_a_is_subsampling_with_zeros() -> None:
 
 
 def test_convolutions_pad_with_zeros() -> None:
-    """On an image of ones a sum over 3x3 pixels has 9, at the edge 6 and in the corner 4 of them."""
+    """Of an image of ones a sum over 3x3 pixels has 9, at the edge 6, in the corner 4."""
     model = ResNet(1, 3, in_channels=1, seed=0)
     for name, module in model.named_modules():
         if isinstance(module, nn.Conv2d):
