@@ -22,8 +22,8 @@ from normlab.models.bundle import load_card
 from normlab.results import read_run
 from normlab.results.reading import Spread
 from normlab.runs import CHECKPOINT, HISTORY_COLUMNS, RunConfig, identity
-from normlab.training import evaluate, run, train
-from normlab.training.evaluation import Evaluation
+from normlab.training import checkpoint, run, train
+from normlab.training.evaluation import Evaluation, evaluate
 from normlab.training.schedule import highest_rate, learning_rate
 
 SMALL = {"n": 1, "epochs": 2, "batch_size": 32}
@@ -145,6 +145,25 @@ def test_a_damaged_checkpoint_costs_time_and_not_truth(
     (place / "state.safetensors").write_bytes(b"half of a checkpoint")
     train(RunConfig(**SMALL), digits, tmp_path / "run")
     assert _sha(tmp_path / "run") == _sha(finished)
+
+
+def test_a_checkpoint_of_another_run_is_not_used(tmp_path: Path) -> None:
+    standing = checkpoint.Standing(epoch=2)
+    checkpoint.save(tmp_path, "this", standing, {"model": {"weight": torch.ones(2)}})
+    assert checkpoint.load(tmp_path, "another") is None
+    found = checkpoint.load(tmp_path, "this")
+    assert found is not None
+    assert found[0] == standing
+    assert found[1]["model"]["weight"].tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_evaluation_puts_the_mode_back_and_moves_nothing(training: bool, digits: DataSet) -> None:
+    model = ResNet(1, 10, "bn", in_channels=1, seed=0).train(training)
+    before = {name: t.clone() for name, t in model.state_dict().items()}
+    evaluate(model, DeviceSplit(digits, "val"), 10, "float32")
+    assert all(module.training is training for module in model.modules())
+    assert all(torch.equal(t, before[name]) for name, t in model.state_dict().items())
 
 
 def test_a_finished_run_is_not_run_again(finished: Path, digits: DataSet) -> None:

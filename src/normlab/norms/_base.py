@@ -157,8 +157,8 @@ class Norm2d(nn.Module):
         For tools that go by a layer's exact type, and for TorchScript, which uses it by itself.
 
         >>> from normlab.norms import GroupNorm2d
-        >>> GroupNorm2d(16, groups=4).twin()
-        GroupNorm(4, 16, eps=1e-05, affine=True)
+        >>> type(GroupNorm2d(16, groups=4).twin())
+        <class 'torch.nn.modules.normalization.GroupNorm'>
 
         Raises:
             NotImplementedError: torch.nn has no such layer.
