@@ -314,12 +314,8 @@ def test_mcnemar_pairs_images_by_name(tmp_path: Path) -> None:
     generator = np.random.default_rng(5)
     labels = generator.integers(0, 3, 60)
     right = {arm: generator.random(60) < share for arm, share in (("bn", 0.9), ("gn", 0.6))}
-    results = simulated(
-        {arm: [found.mean()] for arm, found in right.items()}, folder=tmp_path, images=60
-    )
+    results = answering({arm: found[None] for arm, found in right.items()}, labels, tmp_path)
     one, two = results.runs
-    for run in (one, two):
-        _write_predictions(run, labels, right[run.arm])
     with np.load(two.folder / "predictions.npz") as held:
         turned = {name: array[::-1] for name, array in held.items()}
     np.savez(two.folder / "predictions.npz", **turned)
