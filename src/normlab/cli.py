@@ -16,6 +16,7 @@ from rich.console import Console
 from . import __version__
 from .arguments import DATA, RECIPE, VERDICT, given, options_class, options_of
 from .data.config import DataConfig
+from .destinations import is_standard_output
 from .errors import InputError
 from .runs import FIELDS, RunConfig
 from .studies.request import DATA_FIELDS, REQUEST_FIELDS, SETTINGS, Request
@@ -33,7 +34,7 @@ app = App(
 
 _SOURCE_HELP = f"{DATA_FIELDS['source'].metadata['help']} [default: digits]"
 _OF_DATA = {name: f for name, f in DATA_FIELDS.items() if name != "source"}
-_CHECKED = {name: DATA_FIELDS[name] for name in ("image_size", "split", "split_seed")}
+_CHECKED = {name: DATA_FIELDS[name] for name in ("image_size", "split", "split_seed", "group_by")}
 _OF_RUN = {name: f for name, f in FIELDS.items() if name != "device"}
 _JUDGED = ("reference", "margin", "until_decided", "tune", "tune_seeds")
 
@@ -191,7 +192,13 @@ def explain(
         Literal["train", "val", "test"], Parameter(help="Which images to choose from.")
     ] = "val",
     classes: Annotated[
-        str | None, Parameter(help="Class names, separated by commas. [default: all]")
+        list[str] | None,
+        Parameter(
+            help="Class names, separated by commas. A name may have commas itself, and the option "
+            "may be repeated. [default: all]",
+            allow_leading_hyphen=True,
+            negative="",
+        ),
     ] = None,
     right: Annotated[int, Parameter(help="Correctly classified images per class.")] = 5,
     wrong: Annotated[int, Parameter(help="Misclassified images per class.")] = 5,
@@ -207,8 +214,8 @@ def explain(
         ),
     ] = "last",
     arms: Annotated[
-        str | None,
-        Parameter(help="Of a study: arms, separated by semicolons. [default: all]"),
+        list[str] | None,
+        Parameter(help="Of a study: arms, in the same way. [default: all]", negative=""),
     ] = None,
     seed: Annotated[int | None, Parameter(help="Of a study: the seed. [default: first]")] = None,
     faithfulness: Annotated[
@@ -231,12 +238,12 @@ def explain(
             run,
             data=data,
             split=split,
-            classes=_listed(classes, ","),
+            classes=classes,
             right=right,
             wrong=wrong,
             method=method,
             site=site,
-            arms=_listed(arms, ";"),
+            arms=arms,
             seed=seed,
             faithfulness=faithfulness,
             randomization=randomization,
@@ -303,16 +310,33 @@ def predict(
         list[str], Parameter(help="Image files, folders, or patterns in quotes.", negative="")
     ],
     *,
-    output: Annotated[Path, Parameter(help="CSV file: path, class, probability.")],
+    output: Annotated[
+        Path, Parameter(help="CSV file: path, class, probability. /dev/stdout prints it.")
+    ],
+    probabilities: Annotated[
+        bool,
+        Parameter(negative="", help="Add a column with the probability of every class."),
+    ] = False,
     device: DeviceName = "auto",
 ) -> int:
-    """Predict the class of every image, in the order given."""
+    """Predict the class of every image, in the order given.
+
+    Images that cannot be read or predicted are named and left out; the status is then 3.
+    """
     from .console import StageWatcher, print_predictions
     from .workflow import predict as run_prediction
 
-    console = Console()
+    # The rows and words about them do not mix.
+    console = Console(stderr=is_standard_output(output))
     with StageWatcher(console) as watcher:
-        made = run_prediction(run, images, output, device=device, progress=watcher.reading)
+        made = run_prediction(
+            run,
+            images,
+            output,
+            probabilities=probabilities,
+            device=device,
+            progress=watcher.reading,
+        )
     print_predictions(console, Console(stderr=True), made)
     return PARTLY if made.unreadable else OK
 
@@ -401,12 +425,6 @@ def _guarded(call: Callable[[], Any], errors: Console) -> int:
         errors.print("normlab: Stopped. Run the same command to resume.", highlight=False)
         return INTERRUPTED
     return status if isinstance(status, int) else OK
-
-
-def _listed(text: str | None, separator: str) -> list[str] | None:
-    if text is None:
-        return None
-    return [part for part in (piece.strip() for piece in text.split(separator)) if part]
 
 
 def _command_line() -> str:

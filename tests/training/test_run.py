@@ -6,7 +6,9 @@ import csv
 import dataclasses
 import hashlib
 import json
+import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,9 +18,12 @@ from sklearn.metrics import f1_score
 from normlab.data import DataConfig, DataSet, DeviceSplit, load
 from normlab.errors import InputError
 from normlab.models import ResNet, load_model
+from normlab.models.bundle import load_card
+from normlab.results import read_run
+from normlab.results.reading import Spread
 from normlab.runs import CHECKPOINT, HISTORY_COLUMNS, RunConfig, identity
-from normlab.training import checkpoint, run, train
-from normlab.training.evaluation import evaluate
+from normlab.training import checkpoint, evaluate, run, train
+from normlab.training.evaluation import Evaluation
 from normlab.training.schedule import highest_rate, learning_rate
 
 SMALL = {"n": 1, "epochs": 2, "batch_size": 32}
@@ -428,3 +433,69 @@ def test_the_smallest_batches_train(norm: str, size: int, digits: DataSet, tmp_p
     record = train(config, digits, tmp_path)
     assert record["status"] == "complete"
     assert record["steps_done"] == 5
+
+
+def _with_test(change: Any, monkeypatch: pytest.MonkeyPatch, digits: DataSet) -> None:
+    real = run.evaluate
+
+    def changed(model, split, classes, precision):  # type: ignore[no-untyped-def]
+        found = real(model, split, classes, precision)
+        return change(found) if split.split is digits.splits["test"] else found
+
+    monkeypatch.setattr(run, "evaluate", changed)
+
+
+def test_an_infinite_loss_on_a_split_is_a_result(
+    digits: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As a logit of 1e38 against one of -3e38 gives it, which validation need not meet.
+    def infinite(found: Evaluation) -> Evaluation:
+        return dataclasses.replace(
+            found, metrics=dataclasses.replace(found.metrics, loss=float("inf"))
+        )
+
+    _with_test(infinite, monkeypatch, digits)
+    record = train(RunConfig(**SMALL), digits, tmp_path)
+    assert record["status"] == "complete"
+    again = train(RunConfig(**SMALL), digits, tmp_path)
+    assert again["metrics"] == record["metrics"]
+    read = read_run(tmp_path)
+    assert read.metric("test", "loss") == float("inf")
+    assert read.metric("test", "accuracy") == record["metrics"]["test"]["accuracy"]
+    assert load_card(tmp_path)["metrics"]["test"]["loss"] == "inf"
+    spread = Spread.of([float("inf"), 1.0])
+    assert spread is not None
+    assert (spread.mean, spread.sd) == (float("inf"), None)
+
+
+def test_a_model_without_predictions_has_diverged(
+    digits: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def undefined(found: Evaluation) -> Evaluation:
+        probabilities = found.probabilities.copy()
+        probabilities[3] = np.nan
+        return dataclasses.replace(found, probabilities=probabilities)
+
+    _with_test(undefined, monkeypatch, digits)
+    record = train(RunConfig(**SMALL), digits, tmp_path)
+    assert record["status"] == f"diverged at step {record['steps_done']}"
+    assert record["metrics"] is None
+
+
+def test_the_loss_is_summed_in_float64(digits: DataSet) -> None:
+    # One image in 256 is wrong by far: in float32 the others' small losses would be lost.
+    class Fixed(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            logits = torch.zeros(len(x), 10)
+            logits[:, 0] = 12.0
+            logits[0, 0] = -3e7
+            return logits
+
+    split = DeviceSplit(digits, "test")
+    found = evaluate(Fixed(), split, 10, "float32")
+    answers = torch.cat([Fixed()(x) for x, _ in split.sequential(256)])
+    each = torch.nn.functional.cross_entropy(answers, split.labels, reduction="none")
+    expected = math.fsum(each.tolist()) / len(each)
+    assert found.metrics.loss == pytest.approx(expected, rel=1e-14)
+    whole = float(each.sum()) / len(each)
+    assert found.metrics.loss != pytest.approx(whole, rel=1e-10)

@@ -21,9 +21,10 @@ import torch
 from torch import Tensor, nn
 
 from .. import __version__
+from ..destinations import check_file
 from ..errors import InputError
 from ..files import write_bytes
-from ..models import ModelInfo
+from ..models import ModelInfo, not_finite
 
 OPSET = 18
 """The default of torch's exporter. Higher opsets (20, 21 and 23 were tried) give the same graph and
@@ -111,8 +112,7 @@ def export_onnx(
     """
     _check_packages()
     path = Path(path)
-    if path.is_dir():
-        raise InputError(f"{path} is a folder. Give a file, for example {path / 'model.onnx'}.")
+    check_file(path)
     sample = np.ascontiguousarray(sample)
     shape = (info.in_channels, info.image_size, info.image_size)
     if sample.dtype != np.uint8 or sample.ndim != 4 or sample.shape[1:] != shape or not len(sample):
@@ -124,7 +124,10 @@ def export_onnx(
     with torch.no_grad():
         expected = whole(torch.from_numpy(sample)).numpy()
     if not np.isfinite(expected).all():
-        raise InputError("The model's logits are not finite, so its export cannot be checked.")
+        raise InputError(
+            "The model's logits are not finite, so its export cannot be checked. "
+            f"{not_finite(model)}".rstrip()
+        )
     content = _graph(whole, info, sample, notes or {})
     difference = _largest_difference(content, sample, expected)
     scale = max(1.0, float(np.abs(expected).max()))

@@ -26,11 +26,34 @@ class ParameterNeeds:
         lr_scale: factor on the learning rate.
         weight_decay: False exempts the parameter from weight decay, whatever the run says.
         clamp: closed interval to which the values are clamped after each optimizer step.
+
+    Raises:
+        ValueError: a scale that is negative or not finite, a ``weight_decay`` that is not a bool,
+            or a clamp that is not a pair ``(low, high)`` with ``low <= high``.
     """
 
     lr_scale: float = 1.0
     weight_decay: bool = True
     clamp: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if not _is_number(self.lr_scale) or not 0 <= self.lr_scale < math.inf:
+            raise ValueError(
+                f"lr_scale must be a finite number of at least 0, got {self.lr_scale!r}."
+            )
+        if not isinstance(self.weight_decay, bool):
+            raise ValueError(f"weight_decay must be True or False, got {self.weight_decay!r}.")
+        pair = self.clamp
+        if pair is None:
+            return
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2 or not all(map(_is_number, pair)):
+            raise ValueError(f"clamp must be a pair of numbers (low, high), got {pair!r}.")
+        if not pair[0] <= pair[1]:
+            raise ValueError(f"clamp must be (low, high) with low <= high, got {pair!r}.")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def another_name_for(name: str) -> Any:

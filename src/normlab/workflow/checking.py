@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from ..checks import (
     FORMAT,
     NEAR,
@@ -23,10 +25,14 @@ from ..checks import (
 from ..data import DataConfig, DataSet
 from ..data.cache import Progress as DataProgress
 from ..data.cache_files import cache_folder
+from ..destinations import check_file, check_folder
 from ..errors import InputError
 from ..files import read_json, write_json, write_text
+from ..keyed import key
+from ..options import whole
 from ..pages.findings import Finding, Level, worst
 from ..places import CHECKS, dated
+from ..values import plain
 
 RECORD, PAGE = "data.json", "index.html"
 
@@ -58,7 +64,7 @@ class DataReport:
 
 
 def check_data(
-    data: str = "digits",
+    data: str | Path = "digits",
     *,
     image_size: int | None = None,
     split: str | Path | None = None,
@@ -66,6 +72,7 @@ def check_data(
     test: Literal["auto", "keep", "redraw"] = "auto",
     drop_conflicts: bool = False,
     split_seed: int = 0,
+    group_by: str | None = None,
     out: str | Path | None = None,
     workers: int | None = None,
     command: str | None = None,
@@ -82,6 +89,8 @@ def check_data(
             :func:`normlab.checks.clean_split`.
         drop_conflicts: omit images with two labels from the clean split.
         split_seed: seed of the clean split, and of splits that the source lacks.
+        group_by: a regular expression searched in each image's path; what it captures names a
+            group that no split should separate.
         out: the folder of the report; by default a dated one under ``checks/``.
         workers: processes that decode.
         command: how to repeat it, for the report.
@@ -90,19 +99,23 @@ def check_data(
     Raises:
         InputError: bad input, with what to do about it.
     """
+    data = str(plain(data))
+    if workers is not None:
+        workers = whole("workers", workers)
     if test not in ("auto", "keep", "redraw"):
         raise InputError(f"test must be auto, keep or redraw, not {test!r}.")
     if write_split is None and (test != "auto" or drop_conflicts):
         raise InputError(
             "--test and --drop-conflicts only apply to a written split: add --write-split."
         )
-    if write_split is not None and Path(write_split).is_dir():
-        raise InputError(f"{write_split} is a folder. Give --write-split a file.")
+    if write_split is not None:
+        check_file(write_split, "--write-split")
     config = DataConfig(
         source=data,
         image_size=image_size,
         split=None if split is None else str(split),
         split_seed=split_seed,
+        group_by=group_by,
         skip_bad=True,
     )
     folder = Path(out) if out is not None else _default_folder(config)
@@ -144,8 +157,15 @@ def with_clean_split(
     """
     own = replace(config, split=None, image_size=None)
     image_set = read_image_set(own, progress=progress, workers=workers)
-    clean = clean_split(find_copies(image_set, progress=progress), seed=config.split_seed)
-    place = cache_folder("splits") / f"{image_set.data.fingerprint}-{config.split_seed}.json"
+    # Images that differ at their own size may be equal at the size of the network.
+    seen = read_image_set(replace(config, split=None), progress=progress, workers=workers)
+    digest = dict(zip(seen.names.tolist(), seen.digests.tolist(), strict=True))
+    digests = np.array([digest[name] for name in image_set.names.tolist()], dtype=np.uint64)
+    copies = find_copies(image_set, progress=progress)
+    clean = clean_split(copies, seed=config.split_seed, also=[digests])
+    parts = (image_set.data.fingerprint, seen.data.fingerprint, str(config.group_by))
+    named = f"{image_set.data.fingerprint}-{config.split_seed}-{key(*parts):016x}"
+    place = cache_folder("splits") / f"{named}.json"
     clean.file().write(place)
     return replace(config, split=str(place))
 
@@ -171,6 +191,7 @@ def _default_folder(config: DataConfig) -> Path:
 
 def _check_target(folder: Path) -> None:
     """Fail before any work if the report cannot be written."""
+    check_folder(folder, "--out")
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     known: Any = None

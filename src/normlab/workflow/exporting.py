@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..destinations import check_file
 from ..errors import InputError
 from ..runs import is_run, read_record
-from .prediction import find_images
+from .prediction import decoder_of, find_images
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,12 +26,13 @@ def export(
     run: str | Path,
     *,
     onnx: str | Path | None = None,
-    images: Sequence[str] | None = None,
+    images: str | Path | Iterable[str | Path] | None = None,
 ) -> ExportReport:
     """Write a run's model as an ONNX file that takes uint8 pixels, checked on real images.
 
     See ``normlab.conversion.export_onnx`` for the file's input and output and for the check. The
-    file's metadata says how an image is resized to a square of pixels (``resize_rule``).
+    file's metadata says how an image is resized to a square of pixels (``resize_rule``), and which
+    grey values of more than 8 bits are black and white (``grey_range``, ``float_range``).
 
     Args:
         run: a run's folder, or any folder with ``model.json`` and ``weights.safetensors``.
@@ -44,30 +46,43 @@ def export(
             an export that ``export_onnx`` refuses.
     """
     from ..conversion import export_onnx
-    from ..data.decode import RESIZE_RULE
+    from ..data.decode import RESIZE_RULES
     from ..models import load_info, load_model
 
     folder = Path(run)
     model, info = load_model(folder), load_info(folder)
+    target = folder / "model.onnx" if onnx is None else onnx
+    check_file(target, "--output")
     sample = _own_images(folder, info) if images is None else _given_images(images, info)
     return export_onnx(
         model,
         info,
-        folder / "model.onnx" if onnx is None else onnx,
+        target,
         sample.transpose(0, 3, 1, 2),
-        notes={"resize_rule": RESIZE_RULE.format(size=info.image_size)},
+        notes={
+            "resize_rule": RESIZE_RULES[info.resize].format(size=info.image_size),
+            **({} if info.grey_range is None else {"grey_range": _ends(info.grey_range)}),
+            **({} if info.float_range is None else {"float_range": _ends(info.float_range)}),
+        },
     )
 
 
-def _given_images(images: Sequence[str], info: ModelInfo) -> npt.NDArray[np.uint8]:
+def _ends(values: tuple[float, float]) -> str:
+    return f"{values[0]:g} to {values[1]:g}"
+
+
+def _given_images(
+    images: str | Path | Iterable[str | Path], info: ModelInfo
+) -> npt.NDArray[np.uint8]:
     import numpy as np
 
-    from ..data.decode import BadImageError, decode
+    from ..data.decode import BadImageError
 
+    decode = decoder_of(info)
     decoded = []
     for path in find_images(images)[:PROOF_IMAGES]:
         try:
-            decoded.append(decode(path, info.image_size, info.in_channels))
+            decoded.append(decode(path))
         except BadImageError as error:
             raise InputError(f"{path} {error}. Give other images.") from error
     return np.stack(decoded)

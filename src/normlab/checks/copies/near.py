@@ -25,7 +25,7 @@ from torch import Tensor
 
 from ...data.cache import Progress, reserve
 from ...data.cache_files import cache_folder, keep_arrays, kept_arrays
-from ...files import explained_disk_errors
+from ...destinations import explained_disk_errors
 from ...keyed import rng
 from ..image_set import ImageSet
 from . import alignment, descriptors, thumbnails
