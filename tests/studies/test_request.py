@@ -14,6 +14,7 @@ import torch
 import normlab
 from normlab.cli import app
 from normlab.data import DataConfig
+from normlab.data.decode import FORMATS
 from normlab.errors import InputError
 from normlab.norms import BatchNorm2d, GroupNorm2d, make_norm
 from normlab.options import fields_of, names_in
@@ -182,3 +183,28 @@ def test_names_with_commas_are_found_among_the_known() -> None:
         (" , ", []),
     ):
         assert names_in(asked, known) == found
+
+
+def test_a_folder_in_the_first_place_is_the_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "norms").mkdir()
+    for what in ("photos", Path("photos"), f"{tmp_path}/photos", "./norms", "digits"):
+        asked = Request.of(what)
+        assert (asked.what, asked.data) == ("norms", {"source": str(what)})
+        assert shlex.split(asked.command())[2:] == ["--data", str(what)]
+    assert Request.of("norms").data == {}, "the name of a preset is the preset"
+    with pytest.raises(InputError, match=r"photos is data, and --data digits was given too"):
+        Request.of("photos", "digits")
+    (tmp_path / "photos/study.toml").write_text("")
+    with pytest.raises(InputError, match=r"is a study, not data.*normlab report photos"):
+        Request.of("photos")
+    with pytest.raises(InputError, match=r"not a preset.*--data"):
+        make_plan(Request.of("fotos"))
+
+
+def test_the_help_names_the_formats_that_are_read() -> None:
+    said = DATA_FIELDS["source"].metadata["help"]
+    assert all(name in said for name in FORMATS if name != "MPO")
