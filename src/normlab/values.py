@@ -1,8 +1,11 @@
-"""Settings as Python's own values, and as text: on a command line, in an arm's options."""
+"""Settings as values of Python, and as text (on a command line, in an arm, in a grid to tune over);
+numbers that JSON does not have."""
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Mapping
 from typing import Any
 
 _WORDS: dict[str, Any] = {"true": True, "yes": True, "false": False, "no": False, "none": None}
@@ -45,3 +48,23 @@ def write_value(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return "none" if value is None else str(value)
+
+
+def json_numbers(content: Any) -> Any:
+    """Content for a JSON file, which has no infinity: such a number is written as text.
+
+    >>> json_numbers({"loss": float("inf"), "accuracy": 0.5})
+    {'loss': 'inf', 'accuracy': 0.5}
+    """
+    if isinstance(content, Mapping):
+        return {name: json_numbers(value) for name, value in content.items()}
+    if isinstance(content, float) and not math.isfinite(content):
+        return str(content)
+    return content
+
+
+def read_numbers(content: Any) -> Any:
+    """The reverse of :func:`json_numbers`."""
+    if isinstance(content, Mapping):
+        return {name: read_numbers(value) for name, value in content.items()}
+    return float(content) if content in ("inf", "-inf", "nan") else content

@@ -122,6 +122,15 @@ def test_idx_labels_need_not_start_at_zero(mnist: Path) -> None:
     np.testing.assert_array_equal(data.splits["test"].labels, np.arange(8) % 4)
 
 
+def test_corrected_labels_are_other_data(mnist: Path) -> None:
+    """Names and pixels are the same, so the fingerprint has to know the labels."""
+    before = read(mnist).fingerprint
+    labels = np.arange(40) % 4
+    labels[[0, 1]] = labels[[1, 0]]
+    (mnist / "train-labels-idx1-ubyte").write_bytes(idx(labels))
+    assert read(mnist).fingerprint != before
+
+
 def test_a_changed_idx_file_is_read_again(mnist: Path) -> None:
     first = read(mnist)
     (mnist / "train-images-idx3-ubyte").write_bytes(idx(images(40, seed=9)))
@@ -184,7 +193,7 @@ FASHION = Path("/usr/share/datasets/fashion-mnist")
 
 @pytest.mark.skipif(not FASHION.is_dir(), reason="Debian's dataset-fashion-mnist is not installed")
 def test_fashion_mnist() -> None:
-    data = read(FASHION, limit_per_class=20)
+    data = read(FASHION, limit_per_class=20, limit_all_splits=True)
     assert data.classes == tuple("0123456789")
     assert (data.image_size, data.channels, data.name) == (28, 1, "fashion-mnist")
     assert {name: len(split) for name, split in data.splits.items()} == {

@@ -15,6 +15,8 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from normlab.data import DataConfig, DataSet, load
+from normlab.data.hashes import content_hashes
+from normlab.data.sources import find
 from normlab.errors import InputError
 from normlab.keyed import key
 
@@ -110,12 +112,25 @@ def test_statistics_come_from_train_alone(write: Make) -> None:
 
 
 def test_images_that_are_all_the_same_have_a_std_of_one(write: Make) -> None:
-    root = write({"a": 3, "b": 3})
+    root = write({f"{split}/{name}": 1 for split in ("train", "val", "test") for name in "ab"})
     for path in root.rglob("*.png"):
         Image.new("RGB", (12, 12), (255, 51, 0)).save(path)
     data = load(DataConfig(str(root)))
     assert data.mean == pytest.approx((1, 0.2, 0))
     assert data.std == (1.0, 1.0, 1.0)
+
+
+def test_an_image_is_known_by_all_its_bytes(write: Make) -> None:
+    """Two large files that differ in their last pixel alone are two images."""
+    root = write({"a": 3, "b": 3})
+    pixels = np.zeros((96, 96, 3), np.uint8)
+    for name, value in (("a/one.bmp", 0), ("a/two.bmp", 1), ("b/one.bmp", 0)):
+        pixels[0, -1] = value  # a BMP begins with the last row
+        Image.fromarray(pixels).save(root / name)
+    listing = find(str(root))
+    hashes = dict(zip(listing.names, content_hashes(listing).tolist(), strict=True))
+    assert hashes["a/one.bmp"] == hashes["b/one.bmp"]
+    assert hashes["a/one.bmp"] != hashes["a/two.bmp"]
 
 
 def test_the_fingerprint_is_of_the_content(write: Make, tmp_path: Path) -> None:
@@ -214,7 +229,7 @@ BIRDS = Path(__file__).parents[3] / "shared" / "data" / "birds64"
 
 @pytest.mark.skipif(not BIRDS.is_dir(), reason="the birds are not on this machine")
 def test_photographs() -> None:
-    data = load(DataConfig(str(BIRDS), limit_per_class=4))
+    data = load(DataConfig(str(BIRDS), limit_per_class=4, limit_all_splits=True))
     assert len(data.classes) == 25
     assert (data.image_size, data.channels) == (64, 3)
     assert {name: len(split) for name, split in data.splits.items()} == {

@@ -439,11 +439,35 @@ def test_a_bad_file_does_not_move_the_others(write: Make) -> None:
     }
 
 
-def test_only_the_selected_files_are_tried(write: Make) -> None:
-    root = write({"a": 30, "b": 30})
+def test_where_nothing_is_drawn_only_the_selected_files_are_tried(write: Make) -> None:
+    root = write({"train/a": 30, "train/b": 30, "val/a": 2, "val/b": 2, "test/a": 2, "test/b": 2})
     chosen = read(root, limit_per_class=2)
-    names = np.concatenate([split.names for split in chosen.splits.values()]).tolist()
-    other = next(path for path in sorted((root / "a").iterdir()) if f"a/{path.name}" not in names)
+    names = chosen.splits["train"].names.tolist()
+    files = sorted((root / "train/a").iterdir())
+    other = next(path for path in files if f"train/a/{path.name}" not in names)
     other.write_bytes(b"")
     assert read(root, limit_per_class=2).fingerprint == chosen.fingerprint
-    assert "1 of 60 files" in refusal(root)
+    assert "1 of 68 files" in refusal(root)
+
+
+def test_files_that_cannot_be_used_take_no_place_in_the_limit(write: Make) -> None:
+    root = write({"train/a": 9, "train/b": 9, "val/a": 2, "val/b": 2, "test/a": 2, "test/b": 2})
+    chosen = read(root, limit_per_class=3)
+    for name in chosen.splits["train"].names[:2]:
+        (root / name).write_bytes(b"")
+    data = read(root, limit_per_class=3, skip_bad=True)
+    assert np.bincount(data.splits["train"].labels).tolist() == [3, 3]
+    assert len(data.skipped) == 2
+
+
+def test_files_that_cannot_be_used_take_no_place_in_the_splits(write: Make) -> None:
+    root = write({"a": 40, "b": 40})
+    before = read(root)
+    for split in ("val", "test"):
+        for name in before.splits[split].names[:4]:
+            (root / name).write_bytes(b"")
+    data = read(root, skip_bad=True)
+    # 15 % of the 32 images of class a that can be used, and of the 40 of class b.
+    assert {name: np.bincount(part.labels).tolist() for name, part in data.splits.items()} == {
+        "train": [22, 28], "val": [5, 6], "test": [5, 6],
+    }  # fmt: skip

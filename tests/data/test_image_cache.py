@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,8 @@ from PIL import Image
 
 from normlab.data import DataConfig, DataSet, load
 from normlab.data import cache as cache_module
-from normlab.data.decode import decode
+from normlab.data.decode import Decoded, decode
+from normlab.data.decode import read as read_file
 from normlab.errors import InputError
 
 Make = Callable[..., Path]
@@ -73,6 +75,7 @@ def test_other_splits_of_the_same_images_share_an_entry(write: Make, cache: Path
     read(root)
     assert not built(root, split_seed=3)
     assert not built(root, val_fraction=0.3)
+    assert not built(root, limit_per_class=3)
     assert len(entries(cache)) == 1
 
 
@@ -81,7 +84,6 @@ def test_whatever_changes_the_pixels_changes_the_entry(write: Make, cache: Path)
     assert built(root)
     assert not built(root)
     assert built(root, image_size=9)
-    assert built(root, limit_per_class=1)
     path = root / "a" / "000.png"
     Image.new("RGB", (13, 13)).save(path)
     assert built(root)
@@ -258,12 +260,12 @@ def test_a_file_that_was_mended_in_place_is_tried_again(
     """A change of permissions touches neither size nor time."""
     root = write({"a": 20, "b": 20})
 
-    def refuse(path: Path, size: int, channels: int = 3) -> np.ndarray:
+    def refuse(path: Path, *how: int, **more: Any) -> Decoded:
         if path.name == "003.png":
             raise cache_module.BadImageError("may not be read (permission denied)")
-        return decode(path, size, channels)
+        return read_file(path, *how, **more)
 
-    monkeypatch.setattr(cache_module, "decode", refuse)
+    monkeypatch.setattr(cache_module, "read", refuse)
     with pytest.raises(InputError, match="permission denied"):
         read(root)
     assert len(read(root, skip_bad=True).skipped) == 2
@@ -277,6 +279,7 @@ def test_a_file_that_was_mended_in_place_is_tried_again(
 BUILD = """
 import sys, time
 from pathlib import Path
+from typing import Any
 from normlab.data import DataConfig, cache, load
 root, gate = Path(sys.argv[1]), Path(sys.argv[2])
 

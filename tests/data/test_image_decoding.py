@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from normlab.data.decode import BadImageError, decode, shorter_side, square
+from normlab.data import DataConfig, load
+from normlab.data.decode import BadImageError, decode, square, square_side
 
 SIDE = 16
 
@@ -78,6 +79,21 @@ def test_of_many_frames_the_first_is_taken(tmp_path: Path) -> None:
         options = {"lossless": True} if name == "a.webp" else {}
         path = saved(tmp_path, red, name, save_all=True, append_images=[blue], **options)
         assert (decode(path, SIDE) == [255, 0, 0]).all(), name
+
+
+def test_files_of_several_frames_are_said_once_with_their_count(tmp_path: Path) -> None:
+    pictures = iter(np.random.default_rng(0).integers(0, 256, (80, SIDE, SIDE, 3), np.uint8))
+    for name in "ab":
+        (tmp_path / "set" / name).mkdir(parents=True)
+        for index in range(8):
+            first = Image.fromarray(next(pictures))
+            suffix = (".gif", ".tif", ".png", ".webp", ".bmp", ".jpg", ".png", ".png")[index]
+            more = [Image.fromarray(next(pictures)) for _ in range(1 + index % 2)]
+            options = {"save_all": True, "append_images": more} if index < 4 else {}
+            saved(tmp_path / "set" / name, first, f"{index}{suffix}", **options)
+    data = load(DataConfig(str(tmp_path / "set")))
+    said = [note for note in data.notes if "frames" in note]
+    assert said == ["8 files have several frames (2 to 3), of which the first is used."]
 
 
 def test_grey_and_bilevel(tmp_path: Path) -> None:
@@ -184,9 +200,10 @@ def test_thirty_two_bits_in_the_range_of_sixteen(tmp_path: Path) -> None:
 
 def test_values_without_a_white_are_refused(tmp_path: Path) -> None:
     big = saved(tmp_path, Image.fromarray(np.full((SIDE, SIDE), 70000, np.int32)), "i.tif")
-    assert "32-bit grey" in reason(big)
+    assert "grey values of more than 8 bits from 70,000 to 70,000" in reason(big)
+    assert "here 0 is black and 65,535 is white" in reason(big)
     real = saved(tmp_path, Image.fromarray(np.ones((SIDE, SIDE), np.float32)), "f.tif")
-    assert "floating-point" in reason(real)
+    assert "floating-point grey values, and which of them is white is not known" in reason(real)
 
 
 # ------------------------------------------------------------------ orientation
@@ -328,7 +345,7 @@ def test_the_name_must_agree_with_the_content(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content)
         assert says in reason(tmp_path / name)
         with pytest.raises(BadImageError, match="wrongly named"):
-            shorter_side(tmp_path / name)
+            square_side(tmp_path / name)
 
 
 @pytest.mark.parametrize("side", [9_600, 20_000])
@@ -362,6 +379,7 @@ def test_things_that_cannot_be_opened(tmp_path: Path, monkeypatch: pytest.Monkey
     assert "permission denied" in reason(tmp_path / "secret.png")
 
 
-def test_header_alone_gives_the_shorter_side(tmp_path: Path) -> None:
+def test_header_alone_gives_the_square_side(tmp_path: Path) -> None:
     path = saved(tmp_path, Image.fromarray(smooth(20, 30)), "a.png")
-    assert shorter_side(path) == 20
+    assert square_side(path) == 20
+    assert square_side(path, "letterbox") == 30

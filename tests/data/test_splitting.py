@@ -91,7 +91,7 @@ def test_found_splits_stay_as_they_are() -> None:
 def test_the_limit_is_in_proportion_and_drawn() -> None:
     labels, ids, classes = made([100, 300, 9])
     splits = carve({"train": np.arange(409)}, labels, ids, classes, FRACTIONS, 0)
-    kept = limit(splits, labels, ids, classes, 20, 0)
+    kept = limit(splits, labels, ids, classes, 20, 0, all_splits=True)
     of = {name: np.bincount(labels[rows]) for name, rows in splits.items()}
     got = {name: np.bincount(labels[rows]) for name, rows in kept.items()}
     assert got["train"].tolist() == [20, 20, of["train"][2]]
@@ -110,18 +110,33 @@ def test_the_limit_is_in_proportion_and_drawn() -> None:
     assert set(other["train"]) != set(kept["train"])
 
 
+def test_a_limit_on_training_leaves_the_evaluation_whole() -> None:
+    whole = load(DataConfig("digits"))
+    limited = load(DataConfig("digits", limit_per_class=4))
+    assert np.bincount(limited.splits["train"].labels).tolist() == [4] * 10
+    for name in ("val", "test"):
+        np.testing.assert_array_equal(limited.splits[name].names, whole.splits[name].names)
+    assert "val and test whole" in limited.notes[1]
+    assert "40 of 539 in train, 269 of 269 in val, 989 of 989 in test" in limited.notes[1]
+    everywhere = load(DataConfig("digits", limit_per_class=4, limit_all_splits=True))
+    np.testing.assert_array_equal(everywhere.splits["train"].names, limited.splits["train"].names)
+    assert len(everywhere.splits["test"]) < len(limited.splits["test"])
+    assert len({whole.fingerprint, limited.fingerprint, everywhere.fingerprint}) == 3
+
+
 def test_a_larger_limit_keeps_what_a_smaller_one_kept() -> None:
     """Learning curves over the number of images compare nested sets."""
     labels, ids, classes = made([100, 100])
     splits = carve({"train": np.arange(200)}, labels, ids, classes, FRACTIONS, 0)
-    small = limit(splits, labels, ids, classes, 10, 0)
-    large = limit(splits, labels, ids, classes, 20, 0)
+    small = limit(splits, labels, ids, classes, 10, 0, all_splits=True)
+    large = limit(splits, labels, ids, classes, 20, 0, all_splits=True)
     for name in splits:
         assert set(small[name]) <= set(large[name])
 
 
 def test_at_least_one_image_of_each_class_stays() -> None:
-    data = load(DataConfig("digits", test_fraction=0.15, limit_per_class=1))
+    config = DataConfig("digits", test_fraction=0.15, limit_per_class=1, limit_all_splits=True)
+    data = load(config)
     assert {name: len(split) for name, split in data.splits.items()} == {
         "train": 10,
         "val": 10,

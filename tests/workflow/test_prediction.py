@@ -221,6 +221,18 @@ def test_gray_and_color_work_both_ways(run: Path, tmp_path: Path) -> None:
         assert rows[0]["probability"] == rows[1]["probability"]
 
 
+def test_classes_that_are_not_in_the_order_of_the_alphabet(photos: Path, tmp_path: Path) -> None:
+    """As those of CIFAR-10 and of IDX files with ten classes and more."""
+    info = ModelInfo(1, ("zebra", "ant", "moth"), "gn", "A", 3, 16, (0.4,) * 3, (0.3,) * 3)
+    weights = info.build(seed=0).state_dict()
+    for answer in range(3):
+        weights["fc.weight"].zero_()
+        weights["fc.bias"].copy_(torch.eye(3)[answer])
+        save_model(tmp_path / str(answer), info, weights)
+        report = predict(tmp_path / str(answer), [str(photos / "test/ash/00.png")], tmp_path / "p")
+        assert [row["class"] for row in _rows(report.output)] == [info.classes[answer]]
+
+
 def test_nothing_is_written_when_a_thing_asked_is_bad(
     run: Path, photos: Path, tmp_path: Path
 ) -> None:

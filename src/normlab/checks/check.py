@@ -12,6 +12,7 @@ import numpy as np
 
 from .. import __version__
 from ..data.cache import Progress
+from ..keyed import key
 from ..pages.findings import Finding, worst
 from .image_set import ImageSet
 from .protocol import Check, PagePart, R, Results
@@ -113,7 +114,9 @@ def quick_name(image_set: ImageSet) -> str:
     full check lets a check say more.
     """
     states = [f"{check.version}{'+' * check.remembers(image_set)}" for check in CHECKS]
-    return "-".join([image_set.data.fingerprint, *states])
+    pattern = image_set.data.config.group_by
+    groups = [] if pattern is None else [f"{key(pattern):016x}"]
+    return "-".join([image_set.data.fingerprint, *states, *groups])
 
 
 def spoken(check: Check[Any]) -> str:

@@ -14,6 +14,7 @@ from ..data import sources
 from ..data.cache import Progress
 from ..data.config import DataConfig
 from ..data.dataset import DataSet, Split
+from ..data.grouping import group_names
 from ..data.hashes import content_hashes, listing_hash
 from ..data.loading import load
 from ..once import Once
@@ -66,6 +67,14 @@ class ImageSet(Once):
             return ()
         return tuple(name for name in SPLITS if self.data.split_policy[name] != "as found")
 
+    @cached_property
+    def group_names(self) -> tuple[str, ...]:
+        """The name of each image's group by the pattern that was given; empty without one."""
+        if self.data.config.group_by is None:
+            return ()
+        names = self.names.tolist()
+        return tuple(group_names(names, self.data.config.group_by, self.data.source))
+
     def images(self, rows: npt.ArrayLike | slice = slice(None)) -> npt.NDArray[np.uint8]:
         """A fresh (k, S, S, C) uint8 array: the pixels the network sees, after resizing."""
         if isinstance(rows, slice):
@@ -99,7 +108,7 @@ def read_image_set(
     Raises:
         InputError: when the source cannot be used at all.
     """
-    whole = replace(config, limit_per_class=None, skip_bad=True)
+    whole = replace(config, limit_per_class=None, limit_all_splits=False, skip_bad=True)
     data = data or load(whole, progress=progress, workers=workers)
     listing = sources.find(whole.source)
     content = dict(zip(listing.names, content_hashes(listing, progress=progress), strict=True))

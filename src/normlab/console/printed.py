@@ -63,6 +63,8 @@ def print_run(console: Console, made: TrainedRun) -> None:
     """How a single run ended."""
     record = made.record
     print_line(console, f"{record['status']}, {duration(record['seconds'])}")
+    for note in record.get("notes", ()):
+        print_line(console, note)
     for split, metrics in (record["metrics"] or {}).items():
         print_line(
             console,
@@ -117,7 +119,7 @@ def print_inspection(console: Console, found: Inspection) -> None:
     for site in found.sites:
         table.add_row(site.name, str(site.channels), site.detail)
     console.print(table)
-    for name, value in _card_lines(found.card):
+    for name, value in _card_lines(found.card, found.command):
         print_line(console, f"{name:<13}{value}")
     print_line(
         console,
@@ -178,7 +180,7 @@ def _print_paths(console: Console, **paths: Path) -> None:
         print_line(console, f"{name:<9}{path}")
 
 
-def _card_lines(card: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _card_lines(card: Mapping[str, Any], command: str) -> list[tuple[str, str]]:
     """A model's card, one line each; what the card lacks is left out."""
     data, metrics = card.get("data", {}), card.get("metrics", {})
     images = ", ".join(f"{count:,} {split}" for split, count in data.get("images", {}).items())
@@ -190,6 +192,6 @@ def _card_lines(card: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Data", f"{data.get('name')}: {images}; fingerprint {data.get('fingerprint')}"
                  if data else ""),
         ("Accuracy", f"{reached} (epoch {card.get('chosen_epoch')})" if metrics else ""),
-        ("Made by", str(card.get("command", ""))),
+        ("Repeat it", command),
     ]  # fmt: skip
     return [(name, value) for name, value in lines if value]

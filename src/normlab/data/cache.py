@@ -17,9 +17,9 @@ import time
 import uuid
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +32,11 @@ from ..errors import InputError
 from ..places import cache_folder
 from ..processes import expect_replaced_processes
 from . import sources
+from .config import Resize
 from .dataset import Pixels
-from .decode import RESIZE_RULE, BadImageError, decode, square
+from .decode import RESIZE_RULES, BadImageError, read, square
 from .hashes import listing_hash, state_and_hashes
+from .levels import NO_LEVELS, Levels, Shown, assumed
 from .sources import Listing
 
 Progress = Callable[[str, int, int], None]
@@ -42,7 +44,9 @@ Rows = npt.NDArray[np.int64]
 
 FORMAT = 2
 _STAGE = "Reading images"
+_STAGE_AGAIN = "Reading grey values"
 _CHUNK = 64
+_FEW_LEVELS = 32
 _ATTEMPTS = 3
 """How often to build an entry that is deleted meanwhile, or whose files change."""
 _FEW_FILES = 500
@@ -53,6 +57,22 @@ _TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
 
 
 @dataclass(frozen=True)
+class Wanted:
+    """What decides the pixels of a file.
+
+    Attributes:
+        size: side of the squares.
+        resize: how an image becomes one.
+        levels: black and white of grey values of more than 8 bits; None takes those that the
+            images show.
+    """
+
+    size: int
+    resize: Resize = "crop"
+    levels: Levels | None = None
+
+
+@dataclass(frozen=True)
 class Entry:
     """Cached images and what was measured when they were written, one row per image.
 
@@ -60,6 +80,9 @@ class Entry:
         digests: 64-bit hash of the pixels.
         sums: per channel, of the pixel values; ``squares`` of their squares.
         bad: row to the reason why there is no image; its pixels are 0.
+        levels: black and white of grey values of more than 8 bits.
+        frames: row to the number of frames, where there are several.
+        said: sentences about values: what was taken for black and white, and what was lost.
     """
 
     pixels: Pixels
@@ -67,16 +90,51 @@ class Entry:
     sums: npt.NDArray[np.int64]
     squares: npt.NDArray[np.int64]
     bad: dict[int, str]
+    levels: Levels
+    frames: dict[int, int]
+    said: tuple[str, ...]
 
 
 @dataclass
-class _Index:
-    """Measured while the pixels are written."""
+class _Part:
+    """What was measured of some rows.
 
+    Attributes:
+        rows: which.
+        shown: row to the range of its values, where they have more than 8 bits.
+        upper_half: how many have colours of 16 bits, of which 8 were read.
+        used: (256,) whether a level occurs.
+        others: see :class:`Entry`.
+    """
+
+    rows: Rows
     digests: npt.NDArray[np.uint64]
     sums: npt.NDArray[np.int64]
     squares: npt.NDArray[np.int64]
     bad: dict[int, str] = field(default_factory=dict)
+    frames: dict[int, int] = field(default_factory=dict)
+    shown: dict[int, Shown] = field(default_factory=dict)
+    upper_half: int = 0
+    used: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(256, np.bool_))
+
+    @classmethod
+    def empty(cls, count: int, channels: int) -> _Part:
+        return cls(
+            np.arange(count),
+            np.zeros(count, np.uint64),
+            np.zeros((count, channels), np.int64),
+            np.zeros((count, channels), np.int64),
+        )
+
+    def add(self, part: _Part) -> None:
+        """Take in what was measured of some of these rows."""
+        self.digests[part.rows] = part.digests
+        self.sums[part.rows], self.squares[part.rows] = part.sums, part.squares
+        self.bad |= part.bad
+        self.frames |= part.frames
+        self.shown |= part.shown
+        self.upper_half += part.upper_half
+        self.used |= part.used
 
 
 class _Kept(Pixels):
@@ -86,15 +144,15 @@ class _Kept(Pixels):
     it is unmapped.
     """
 
-    def __init__(self, path: Path, source: str, rows: Rows, size: int) -> None:
+    def __init__(self, path: Path, source: str, rows: Rows, wanted: Wanted) -> None:
         super().__init__(path)
-        self._source, self._rows, self._size = source, rows, size
+        self._source, self._rows, self._wanted = source, rows, wanted
 
     @property
     def map(self) -> npt.NDArray[np.uint8]:
         with suppress(InputError):
             return super().map
-        made = obtain(sources.find(self._source), self._rows, self._size, workers=1)
+        made = obtain(sources.find(self._source), self._rows, self._wanted, workers=1)
         if made.pixels.path != self.path:
             raise InputError(
                 f"The cache in {self.path.parent.parent} was deleted, and {self._source} now has "
@@ -103,7 +161,7 @@ class _Kept(Pixels):
         return super().map
 
     def __getstate__(self) -> Any:
-        return self.path, self._source, self._rows, self._size
+        return self.path, self._source, self._rows, self._wanted
 
     def __setstate__(self, state: Any) -> None:
         self.__init__(*state)  # type: ignore[misc]
@@ -112,12 +170,12 @@ class _Kept(Pixels):
 def obtain(
     listing: Listing,
     rows: Rows,
-    size: int,
+    wanted: Wanted,
     *,
     progress: Progress | None = None,
     workers: int | None = None,
 ) -> Entry:
-    """These rows of the source as squares of ``size``, from the cache or newly built.
+    """These rows of the source as squares, from the cache or newly built.
 
     An entry is known by the contents of its files, so a changed file is never served as it was, and
     a file that only has another time is not decoded again.
@@ -125,16 +183,17 @@ def obtain(
     Raises:
         InputError: the source or the cache cannot be used.
     """
+    shape = (len(rows), wanted.size, wanted.size, listing.channels)
     for _ in range(_ATTEMPTS):
         state, contents = state_and_hashes(listing, progress, rows)
-        place = cache_folder("images") / _name(listing, rows, contents, size)
-        entry = _read(place, (len(rows), size, size, listing.channels), listing.source, rows)
-        outdated = entry is not None and _readable_again(listing, rows, size, entry)
+        place = cache_folder("images") / _name(listing, rows, contents, wanted)
+        entry = _read(place, shape, listing.source, rows, wanted)
+        outdated = entry is not None and _readable_again(listing, rows, wanted, entry)
         if entry is not None and not outdated:
             return entry
         if outdated:
             _clear(place)
-        entry = _built(place, listing, rows, size, progress, workers)
+        entry = _built(place, listing, rows, wanted, progress, workers)
         if entry is None:
             continue
         if listing_hash(listing, rows) == state:
@@ -151,12 +210,12 @@ def _built(
     place: Path,
     listing: Listing,
     rows: Rows,
-    size: int,
+    wanted: Wanted,
     progress: Progress | None,
     workers: int | None,
 ) -> Entry | None:
     """A new entry at its place; None if it was deleted meanwhile."""
-    shape = (len(rows), size, size, listing.channels)
+    shape = (len(rows), wanted.size, wanted.size, listing.channels)
     # Report what is wrong with the source before writing anything.
     arrays = listing.arrays() if listing.arrays else None
     try:
@@ -166,25 +225,31 @@ def _built(
         work.mkdir()
         try:
             images = reserve(work / "images.npy", shape)
-            index = _Index(
-                np.zeros(len(rows), np.uint64),
-                np.zeros((len(rows), listing.channels), np.int64),
-                np.zeros((len(rows), listing.channels), np.int64),
-            )
+            index = _Part.empty(len(rows), listing.channels)
+
+            def fill(stage: str, parts: Iterator[_Part], total: int) -> None:
+                done = 0
+                for part in parts:
+                    index.add(part)
+                    done += len(part.rows)
+                    if progress:
+                        progress(stage, done, total)
+
+            levels = wanted.levels or NO_LEVELS
             if arrays is not None:
-                filled = _fill_arrays(images, arrays, rows, size)
+                fill(_STAGE, _fill_arrays(images, arrays, rows, wanted), len(rows))
             else:
-                filled = _fill_files(work / "images.npy", listing, rows, size, workers)
-            done = 0
-            for part, digests, sums, squares, bad in filled:
-                index.digests[part], index.sums[part], index.squares[part] = digests, sums, squares
-                index.bad |= bad
-                done += len(digests)
-                if progress:
-                    progress(_STAGE, done, len(rows))
+                source = _Files(work / "images.npy", listing, rows, workers)
+                fill(_STAGE, source.filled(index.rows, wanted), len(rows))
+                if index.shown and wanted.levels is None:
+                    # The range belongs to the set, so it is known once every file was looked at.
+                    levels = Levels.of(index.shown.values())
+                    again = np.array(sorted(index.shown))
+                    known = replace(wanted, levels=levels)
+                    fill(_STAGE_AGAIN, source.filled(again, known), len(again))
             images.flush()
-            _write_index(work, index, listing)
-            _publish(work, place, shape, listing.source, rows)
+            _write_index(work, index, levels, wanted, listing)
+            _publish(work, place, shape, listing.source, rows, wanted)
         finally:
             shutil.rmtree(work, ignore_errors=True)
     except FileNotFoundError:
@@ -194,26 +259,27 @@ def _built(
             f"The image cache in {place.parent} cannot be written: {error.strerror or error}. "
             "Free some space, or set the variable NORMLAB_CACHE to a folder on another disk."
         ) from error
-    return _read(place, shape, listing.source, rows)
+    return _read(place, shape, listing.source, rows, wanted)
 
 
-def _name(listing: Listing, rows: Rows, contents: npt.NDArray[np.uint64], size: int) -> str:
+def _name(listing: Listing, rows: Rows, contents: npt.NDArray[np.uint64], wanted: Wanted) -> str:
     """The entry's name: readable, then a hash of everything that decides the pixels."""
     head = [
         FORMAT,
         listing.kind,
         listing.source,
-        RESIZE_RULE,
-        size,
+        RESIZE_RULES[wanted.resize],
+        wanted.size,
         listing.channels,
         PIL.__version__,
         np.__version__,
+        None if wanted.levels is None else asdict(wanted.levels),
     ]
     hashed = hashlib.blake2b(json.dumps(head).encode(), digest_size=10)
     hashed.update("\0".join([listing.names[row] for row in rows.tolist()]).encode())
     hashed.update(np.ascontiguousarray(contents).tobytes())
     plain = re.sub(r"[^A-Za-z0-9_-]+", "-", listing.name)[:40].strip("-") or "images"
-    return f"{plain}-{size}px-{hashed.hexdigest()}"
+    return f"{plain}-{wanted.size}px-{hashed.hexdigest()}"
 
 
 def _next_to(place: Path) -> Path:
@@ -254,28 +320,20 @@ def reserve(
     return images
 
 
-_Part = tuple[
-    slice,
-    npt.NDArray[np.uint64],
-    npt.NDArray[np.int64],
-    npt.NDArray[np.int64],
-    dict[int, str],
-]
-
-
-def _measure(start: int, pixels: npt.NDArray[np.uint8], bad: dict[int, str]) -> _Part:
-    digests = [
-        int.from_bytes(hashlib.blake2b(image.tobytes(), digest_size=8).digest(), "little")
-        for image in pixels
-    ]
+def _measure(rows: Rows, pixels: npt.NDArray[np.uint8]) -> _Part:
     # 255 squared still fits 16 bits.
     squares = np.multiply(pixels, pixels, dtype=np.uint16)
-    return (
-        slice(start, start + len(pixels)),
-        np.array(digests, dtype=np.uint64),
+    return _Part(
+        rows,
+        np.array(
+            [
+                int.from_bytes(hashlib.blake2b(image.tobytes(), digest_size=8).digest(), "little")
+                for image in pixels
+            ],
+            dtype=np.uint64,
+        ),
         _sums(pixels),
         _sums(squares),
-        bad,
     )
 
 
@@ -289,73 +347,143 @@ def _sums(values: npt.NDArray[np.unsignedinteger[Any]]) -> npt.NDArray[np.int64]
 
 
 def _fill_arrays(
-    images: npt.NDArray[np.uint8], source: npt.NDArray[np.uint8], rows: Rows, size: int
+    images: npt.NDArray[np.uint8], source: npt.NDArray[np.uint8], rows: Rows, wanted: Wanted
 ) -> Iterator[_Part]:
+    size = wanted.size
     for start in range(0, len(rows), 16 * _CHUNK):
         pixels = source[rows[start : start + 16 * _CHUNK]]
         if pixels.shape[1:3] != (size, size):
             pixels = np.stack(
                 [
                     square(
-                        Image.fromarray(image.squeeze(2) if image.shape[2] == 1 else image), size
+                        Image.fromarray(image.squeeze(2) if image.shape[2] == 1 else image),
+                        size,
+                        wanted.resize,
                     )
                     for image in pixels
                 ]
             )
         images[start : start + len(pixels)] = pixels
-        yield _measure(start, pixels, {})
+        yield _measure(np.arange(start, start + len(pixels)), pixels)
 
 
 def _fill_chunk(
-    images: Path, start: int, root: Path, names: Sequence[str], size: int, channels: int
+    images: Path, rows: Rows, root: Path, names: list[str], wanted: Wanted, channels: int
 ) -> _Part:
     """Decode some files straight into the memory map; runs in a worker process."""
+    size = wanted.size
     pixels = np.zeros((len(names), size, size, channels), dtype=np.uint8)
     bad: dict[int, str] = {}
-    for row, name in enumerate(names):
+    frames: dict[int, int] = {}
+    shown: dict[int, Shown] = {}
+    upper_half = 0
+    there = np.zeros(len(names), np.bool_)
+    for place, (row, name) in enumerate(zip(rows.tolist(), names, strict=True)):
         try:
-            pixels[row] = decode(root / name, size, channels)
+            image = read(root / name, size, channels, resize=wanted.resize, levels=wanted.levels)
         except BadImageError as error:
-            bad[start + row] = str(error)
+            bad[row] = str(error)
+            continue
+        if image.pixels is not None:
+            pixels[place], there[place] = image.pixels, True
+        if image.shown is not None:
+            shown[row] = image.shown
+        if image.frames > 1:
+            frames[row] = image.frames
+        upper_half += image.upper_half
     # The file must exist: a worker that outlives its builder must not create it again.
     written = np.load(images, mmap_mode="r+")
-    written[start : start + len(names)] = pixels
-    return _measure(start, pixels, bad)
-
-
-def _fill_files(
-    images: Path, listing: Listing, rows: Rows, size: int, workers: int | None
-) -> Iterator[_Part]:
-    names = [listing.names[row] for row in rows.tolist()]
-
-    def jobs(chunk: int) -> Iterator[tuple[Path, int, Path, Sequence[str], int, int]]:
-        assert listing.root is not None
-        for start in range(0, len(names), chunk):
-            some = names[start : start + chunk]
-            yield images, start, listing.root, some, size, listing.channels
-
-    # Processes take a second to start, in which one decodes some hundred files.
-    if workers == 1 or (workers is None and len(names) < _FEW_FILES):
-        return (_fill_chunk(*job) for job in jobs(_CHUNK))
-    import joblib
-
-    workers = workers or joblib.cpu_count()
-    # At the end a process may wait for another's last chunk: at most a sixteenth of its work.
-    chunk = max(1, min(_CHUNK, len(names) // (16 * workers)))
-    expect_replaced_processes()
-    parallel = joblib.Parallel(
-        n_jobs=workers, backend="loky", return_as="generator_unordered", batch_size=1
+    written[rows] = pixels
+    used = np.zeros(256, np.bool_)
+    used[pixels[there].ravel()] = True
+    return replace(
+        _measure(rows, pixels),
+        bad=bad,
+        frames=frames,
+        shown=shown,
+        upper_half=upper_half,
+        used=used,
     )
-    return parallel(joblib.delayed(_fill_chunk)(*job) for job in jobs(chunk))  # type: ignore[no-any-return]
 
 
-def _write_index(work: Path, index: _Index, listing: Listing) -> None:
+@dataclass(frozen=True)
+class _Files:
+    """Files that are decoded into a memory map.
+
+    Attributes:
+        images: the map's file.
+        listing: of the source.
+        rows: of the listing, one for each row of the map.
+        workers: processes; None uses all cores, or none for few files.
+    """
+
+    images: Path
+    listing: Listing
+    rows: Rows
+    workers: int | None
+
+    def filled(self, places: Rows, wanted: Wanted) -> Iterator[_Part]:
+        """Decode the files of these rows of the map."""
+        workers = self.workers
+        # Processes take a second to start, in which one decodes some hundred files.
+        if workers == 1 or (workers is None and len(places) < _FEW_FILES):
+            return (_fill_chunk(*job) for job in self._jobs(places, wanted, _CHUNK))
+        import joblib
+
+        workers = workers or joblib.cpu_count()
+        # At the end a process may wait for another's last chunk: at most a sixteenth of its work.
+        chunk = max(1, min(_CHUNK, len(places) // (16 * workers)))
+        expect_replaced_processes()
+        parallel = joblib.Parallel(
+            n_jobs=workers, backend="loky", return_as="generator_unordered", batch_size=1
+        )
+        jobs = self._jobs(places, wanted, chunk)
+        return parallel(joblib.delayed(_fill_chunk)(*job) for job in jobs)  # type: ignore[no-any-return]
+
+    def _jobs(
+        self, places: Rows, wanted: Wanted, chunk: int
+    ) -> Iterator[tuple[Path, Rows, Path, list[str], Wanted, int]]:
+        root = self.listing.root
+        assert root is not None
+        for start in range(0, len(places), chunk):
+            some = places[start : start + chunk]
+            names = [self.listing.names[row] for row in self.rows[some].tolist()]
+            yield self.images, some, root, names, wanted, self.listing.channels
+
+
+def _said(index: _Part, levels: Levels, wanted: Wanted, listing: Listing) -> list[str]:
+    """What a person should know of the values of the files."""
+    if listing.root is None:
+        return []
+    said = assumed(index.shown.values(), levels) if wanted.levels is None else []
+    if index.upper_half:
+        one = index.upper_half == 1
+        said.append(
+            f"{index.upper_half:,} file{'s' * (not one)} {'has' if one else 'have'} 16 bits per "
+            "colour, of which the upper 8 are read."
+        )
+    levels_used = int(index.used.sum())
+    if 0 < levels_used < _FEW_LEVELS:
+        said.append(
+            f"All images together have only {levels_used} of 256 levels of brightness. If they "
+            "should have more, their values use a small part of the range that the files allow: "
+            "save them with 8 bits, black as 0 and white as 255."
+        )
+    return said
+
+
+def _write_index(
+    work: Path, index: _Part, levels: Levels, wanted: Wanted, listing: Listing
+) -> None:
     about = {
         "format": FORMAT,
         "kind": listing.kind,
         "source": listing.source,
         "images": len(index.digests),
         "bad": {str(row): reason for row, reason in sorted(index.bad.items())},
+        "levels": asdict(levels),
+        "frames": {str(row): count for row, count in sorted(index.frames.items())},
+        "said": _said(index, levels, wanted, listing),
     }
     with (work / "index.npz").open("wb") as file:
         np.savez(file, digests=index.digests, sums=index.sums, squares=index.squares)
@@ -367,7 +495,9 @@ def _write_index(work: Path, index: _Index, listing: Listing) -> None:
         os.fsync(text.fileno())
 
 
-def _publish(work: Path, place: Path, shape: tuple[int, ...], source: str, rows: Rows) -> None:
+def _publish(
+    work: Path, place: Path, shape: tuple[int, ...], source: str, rows: Rows, wanted: Wanted
+) -> None:
     for _ in range(3):
         try:
             work.rename(place)
@@ -376,7 +506,7 @@ def _publish(work: Path, place: Path, shape: tuple[int, ...], source: str, rows:
                 raise
         else:
             return
-        if _read(place, shape, source, rows) is not None:
+        if _read(place, shape, source, rows, wanted) is not None:
             return
         _clear(place)
 
@@ -394,7 +524,9 @@ def _clear(place: Path) -> None:
         away.unlink(missing_ok=True)
 
 
-def _read(place: Path, shape: tuple[int, ...], source: str, rows: Rows) -> Entry | None:
+def _read(
+    place: Path, shape: tuple[int, ...], source: str, rows: Rows, wanted: Wanted
+) -> Entry | None:
     """The entry, or None if it is absent or not exactly as it was written."""
     count, channels = shape[0], shape[-1]
     try:
@@ -413,21 +545,24 @@ def _read(place: Path, shape: tuple[int, ...], source: str, rows: Rows) -> Entry
             and (squares.shape, squares.dtype) == ((count, channels), np.int64)
         )
         bad = {int(row): str(reason) for row, reason in about["bad"].items()}
-        if not good or not all(0 <= row < count for row in bad):
+        frames = {int(row): int(number) for row, number in about["frames"].items()}
+        if not good or not all(0 <= row < count for row in (*bad, *frames)):
             return None
+        levels, said = Levels.read(about["levels"]), tuple(map(str, about["said"]))
     except _DAMAGE:
         return None
-    kept = _Kept(place / "images.npy", source, rows, shape[1])
-    return Entry(kept, digests, sums, squares, bad)
+    kept = _Kept(place / "images.npy", source, rows, wanted)
+    return Entry(kept, digests, sums, squares, bad, levels, frames, said)
 
 
-def _readable_again(listing: Listing, rows: Rows, size: int, entry: Entry) -> bool:
+def _readable_again(listing: Listing, rows: Rows, wanted: Wanted, entry: Entry) -> bool:
     """Whether a bad file can be read now: permissions change without touching the file."""
     if listing.root is None:
         return False
     for row in entry.bad:
+        path = listing.root / listing.names[int(rows[row])]
         try:
-            decode(listing.root / listing.names[int(rows[row])], size, listing.channels)
+            read(path, wanted.size, listing.channels, levels=wanted.levels)
         except BadImageError:
             continue
         return True

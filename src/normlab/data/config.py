@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
+from typing import Literal, get_args
 
 from ..errors import InputError
 from ..options import option
@@ -14,6 +16,8 @@ from ..values import plain
 
 MIN_SIZE = 8
 MAX_SIZE = 1024
+Resize = Literal["crop", "letterbox"]
+"""How an image becomes a square."""
 
 
 def _whole(name: str, value: object, least: int, most: int | None = None) -> None:
@@ -38,15 +42,23 @@ class DataConfig:
     source: str = option(
         "digits",
         "digits (1,797 real 8x8 images that come with scikit-learn), or a folder: class folders "
-        "(with or without train, val and test above them) of JPEG, PNG, BMP, GIF, WEBP, TIFF or "
-        "PPM files, IDX files, or CIFAR-10 batches.",
+        "(with or without train, val and test above them) of JPEG, PNG, BMP, GIF, WEBP, TIFF, PPM, "
+        "AVIF or JPEG 2000 files, IDX files, or CIFAR-10 batches.",
     )
     image_size: int | None = option(
         None,
         "Side of the square images in pixels. [default: native size, capped at 64]",
     )
+    resize: Resize = option(
+        "crop",
+        "How an image becomes a square: crop takes the centre square; letterbox keeps everything "
+        "and pads the shorter side with grey.",
+    )
     limit_per_class: int | None = option(
-        None, "At most this many training images per class; val and test in proportion."
+        None, "At most this many training images per class; val and test keep all of theirs."
+    )
+    limit_all_splits: bool = option(
+        False, "Limit val and test as well, in proportion to limit_per_class."
     )
     val_fraction: float | None = option(
         None, "Share of train that becomes val if the source has no val. [default: 0.15]"
@@ -56,6 +68,12 @@ class DataConfig:
         "Share of train that becomes test if the source has no test. [default: 0.15; digits 0.55]",
     )
     split_seed: int = option(0, "Seed of the splits that are drawn, and of the limit.")
+    group_by: str | None = option(
+        None,
+        "A regular expression searched in each image's path inside the source. What it captures "
+        "(without brackets: what it matches) names the image's group, such as a patient, a session "
+        "or a photographer. A split that is drawn never separates a group.",
+    )
     skip_bad: bool = option(False, "Leave out files that are not usable images, and count them.")
     split: str | None = option(
         None,
@@ -73,8 +91,24 @@ class DataConfig:
                 _check_path(path)
         if self.image_size is not None:
             _whole("image_size", self.image_size, MIN_SIZE, MAX_SIZE)
+        if self.resize not in get_args(Resize):
+            raise InputError(
+                f"resize must be {' or '.join(get_args(Resize))}, got {self.resize!r}."
+            )
         if self.limit_per_class is not None:
             _whole("limit_per_class", self.limit_per_class, 1)
+        if not isinstance(self.limit_all_splits, bool):
+            raise InputError(
+                f"limit_all_splits must be true or false, got {self.limit_all_splits!r}."
+            )
+        if self.limit_all_splits and self.limit_per_class is None:
+            raise InputError(
+                "limit_all_splits needs limit_per_class, the number of training images per class."
+            )
+        if self.group_by is not None:
+            if not isinstance(self.group_by, str) or not self.group_by:
+                raise InputError(f"group_by must be a regular expression, got {self.group_by!r}.")
+            compiled(self.group_by)
         given = {"val": self.val_fraction, "test": self.test_fraction}
         for name, value in given.items():
             real = isinstance(value, Real) and not isinstance(value, bool)
@@ -118,3 +152,18 @@ def _leave_some(fractions: Mapping[str, float]) -> None:
     if sum(fractions.values()) >= 1:
         both = " and ".join(f"{name}_fraction {value}" for name, value in fractions.items())
         raise InputError(f"{both} leave nothing to train on. Their sum must be below 1.")
+
+
+def compiled(pattern: str) -> re.Pattern[str]:
+    """The pattern of ``--group-by``.
+
+    Raises:
+        InputError: it is not a regular expression.
+    """
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise InputError(
+            f"group_by {pattern!r} is not a regular expression: {error}. For example, "
+            r"'patient(\d+)' groups images by the number after the word patient in their paths."
+        ) from None

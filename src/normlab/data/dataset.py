@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from ..errors import InputError
 from .config import DataConfig
+from .levels import NO_LEVELS, Levels
 
 _SHARE_OF_MEMORY = 0.5
 
@@ -124,6 +125,7 @@ class DataSet:
         fingerprint: hash of classes, resize rule, and each split's names, labels and pixels.
         notes: plain sentences about what was drawn, limited or skipped.
         skipped: file to the reason why it was left out.
+        levels: black and white of grey values of more than 8 bits.
     """
 
     config: DataConfig
@@ -143,6 +145,7 @@ class DataSet:
     split_seed: int
     limit_per_class: int | None
     skipped: Mapping[str, str]
+    levels: Levels = NO_LEVELS
 
     def describe(self) -> dict[str, Any]:
         """Everything but the images, ready for JSON."""
@@ -173,6 +176,7 @@ class DataSet:
             "mean": list(self.mean),
             "std": list(self.std),
             "skipped": dict(self.skipped),
+            "levels": asdict(self.levels),
             "notes": list(self.notes),
             "config": asdict(self.config),
         }

@@ -7,15 +7,31 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
+import struct
 import warnings
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError, features
 
-RESIZE_RULE = "shorter side to {size} px (Pillow, bicubic, antialiased), then the centre square"
+from .config import Resize
+from .levels import SIXTEEN, Kind, Levels, Range, Shown, UnknownRangeError
+
+RESIZE_RULES: Mapping[Resize, str] = MappingProxyType(
+    {
+        "crop": "shorter side to {size} px (Pillow, bicubic, antialiased), then the centre square",
+        "letterbox": "longer side to {size} px (Pillow, bicubic, antialiased), centred on a grey "
+        "square (128)",
+    }
+)
+_PADDING = 128
 
 MAX_PIXELS = 100_000_000
 
@@ -30,12 +46,49 @@ FORMATS = {
     "TIFF": (".tif", ".tiff"),
     "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
 }
+if features.check_codec("jpg_2000"):
+    from PIL import Jpeg2KImagePlugin  # noqa: F401 - registers the format
+
+    FORMATS["JPEG2000"] = (".jp2", ".j2k", ".jpx", ".jpf", ".j2c", ".jpc")
+try:
+    from PIL import AvifImagePlugin
+except ImportError:  # before Pillow 11.3
+    pass
+else:
+    if AvifImagePlugin.SUPPORTED:
+        FORMATS["AVIF"] = (".avif",)
 EXTENSIONS = frozenset(extension for group in FORMATS.values() for extension in group)
 # Pillow reads MPO, several JPEGs in one file, by way of JPEG.
 _FORMATS_ASKED = tuple(format for format in FORMATS if format != "MPO")
-_READ = "JPEG, PNG, BMP, GIF, WEBP, TIFF and PPM are read"
+_READ = f"{', '.join(_FORMATS_ASKED[:-1])} and {_FORMATS_ASKED[-1]} are read"
+_NOT_READ = {
+    ".heic", ".heif", ".hif", ".avif", ".jp2", ".j2k", ".jpx", ".jpf", ".j2c", ".jpc", ".jxl",
+    ".svg", ".psd", ".tga", ".exr", ".dcm", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf",
+    ".rw2",
+}  # fmt: skip
+_CLAIMS = EXTENSIONS | _NOT_READ
+"""Extensions of images, whether they are read or not."""
+_SIGNATURES = (
+    (re.compile(rb"\xff\xd8\xff"), "JPEG"),
+    (re.compile(rb"\x89PNG\r\n\x1a\n"), "PNG"),
+    (re.compile(rb"GIF8[79]a"), "GIF"),
+    (re.compile(rb"RIFF....WEBP", re.DOTALL), "WEBP"),
+    (re.compile(rb"II[*+]\0|MM\0[*+]"), "TIFF"),
+    (re.compile(rb"BM.{4}\0{4}.{4}[\x0c\x28\x34\x38\x6c\x7c]\0{3}", re.DOTALL), "BMP"),
+    (re.compile(rb"P[1-6]\s+(#|\d)"), "PPM"),
+    (re.compile(rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51"), "JPEG 2000"),
+    (re.compile(rb".{4}ftypavi[fs]", re.DOTALL), "AVIF"),
+    (re.compile(rb".{4}ftyp(hei|hev|mif1|msf1)", re.DOTALL), "HEIC"),
+    (re.compile(rb"\xff\x0a|\0\0\0\x0cJXL "), "JPEG XL"),
+    (re.compile(rb"8BPS"), "Photoshop"),
+)
+"""How the contents of images begin, and what they are called."""
 
+_SIXTEEN_EACH = re.compile(r"\b(RGB[AXa]?|LA|CMYK);16")
+"""Pillow's name of 16 bits for each of several channels, of which it keeps the upper 8."""
 _ORIENTATION = 0x0112
+_BITS, _SIGN, _LEAST_AND_MOST = 258, 339, (340, 341)
+"""Tags of TIFF: BitsPerSample, SampleFormat, SMinSampleValue and SMaxSampleValue."""
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -58,20 +111,95 @@ class BadImageError(Exception):
     """Why a file cannot be used as an image; the message continues after the file's name."""
 
 
-def decode(path: str | os.PathLike[str], size: int, channels: int = 3) -> npt.NDArray[np.uint8]:
-    """The image as (size, size, channels) uint8.
+def claims_image(path: str | os.PathLike[str]) -> bool:
+    """Whether a file says that it is an image: by its extension, or by how its content begins."""
+    return PurePath(path).suffix.lower() in _CLAIMS or _signature(Path(path)) is not None
+
+
+def _signature(path: Path) -> str | None:
+    """What the content of a file says it is, if that is an image."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return None
+        with path.open("rb") as opened:
+            head = opened.read(32)
+    except OSError:
+        return None
+    return next((kind for begins, kind in _SIGNATURES if begins.match(head)), None)
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """An image, and what its file says.
+
+    Attributes:
+        pixels: (size, size, channels) uint8; None if the levels of its values are still asked for.
+        frames: images in the file, of which this is the first.
+        shown: the range of its grey values, if these have more than 8 bits.
+        upper_half: whether it has 16 bits per colour, of which the upper 8 were read.
+    """
+
+    pixels: npt.NDArray[np.uint8] | None
+    frames: int = 1
+    shown: Shown | None = None
+    upper_half: bool = False
+
+
+def decode(
+    path: str | os.PathLike[str],
+    size: int,
+    channels: int = 3,
+    *,
+    resize: Resize = "crop",
+    levels: Levels = Levels(),  # noqa: B008 - frozen
+    like: int | None = None,
+) -> npt.NDArray[np.uint8]:
+    """The image as (size, size, channels) uint8; of several frames the first.
+
+    Args:
+        path: the file.
+        size: side of the square in pixels.
+        channels: 1 or 3.
+        resize: how it becomes a square.
+        levels: black and white of grey values of more than 8 bits.
+        like: see :func:`square`.
+
+    Raises:
+        BadImageError: with the reason.
+    """
+    pixels = read(path, size, channels, resize=resize, levels=levels, like=like).pixels
+    assert pixels is not None
+    return pixels
+
+
+def read(
+    path: str | os.PathLike[str],
+    size: int,
+    channels: int = 3,
+    *,
+    resize: Resize = "crop",
+    levels: Levels | None,
+    like: int | None = None,
+) -> Decoded:
+    """Likewise, with what the file says. Without levels, grey values of more than 8 bits are only
+    looked at.
 
     Raises:
         BadImageError: with the reason.
     """
     with warnings.catch_warnings():
         _quiet()
-        image = _pixels(_open(Path(path)))
-    return square(image if channels == 3 else image.convert("L"), size)
+        opened = _open(Path(path))
+        image, decoded = _pixels(opened, Path(path), levels)
+    if image is None:
+        return decoded
+    flat = image if channels == 3 else image.convert("L")
+    pixels = square(flat, size, resize, like)
+    return Decoded(pixels, decoded.frames, decoded.shown, decoded.upper_half)
 
 
-def shorter_side(path: str | os.PathLike[str]) -> int:
-    """Read from the header alone.
+def square_side(path: str | os.PathLike[str], resize: Resize = "crop") -> int:
+    """Side of the square at the image's own resolution; read from the header alone.
 
     Raises:
         BadImageError: with the reason.
@@ -79,11 +207,32 @@ def shorter_side(path: str | os.PathLike[str]) -> int:
     with warnings.catch_warnings():
         _quiet()
         with _open(Path(path)) as image:
-            return min(image.size)
+            return side_of(image.size, resize)
 
 
-def square(image: Image.Image, size: int) -> npt.NDArray[np.uint8]:
-    """The resize rule, for an image of mode L or RGB: (size, size, 1 or 3) uint8."""
+def side_of(sides: tuple[int, int], resize: Resize) -> int:
+    """The side that becomes the side of the square.
+
+    >>> side_of((640, 480), "crop"), side_of((640, 480), "letterbox")
+    (480, 640)
+    """
+    return min(sides) if resize == "crop" else max(sides)
+
+
+def square(
+    image: Image.Image, size: int, resize: Resize = "crop", like: int | None = None
+) -> npt.NDArray[np.uint8]:
+    """The resize rule, for an image of mode L or RGB: (size, size, 1 or 3) uint8.
+
+    Args:
+        image: any width and height.
+        size: side of the square.
+        resize: ``crop`` takes the centre square, ``letterbox`` pads the shorter side.
+        like: for a letterbox that shows what a square of this side showed: the image is in the
+            same place, to half a pixel of ``size``.
+    """
+    if resize == "letterbox":
+        return _letterbox(image, size, like or size)
     width, height = image.size
     short = min(width, height)
     if short == size:
@@ -96,6 +245,24 @@ def square(image: Image.Image, size: int) -> npt.NDArray[np.uint8]:
             (size, size), Image.Resampling.BICUBIC, box=(x, y, x + short, y + short)
         )
     return np.asarray(image).reshape(size, size, -1)
+
+
+def _letterbox(image: Image.Image, size: int, like: int) -> npt.NDArray[np.uint8]:
+    """The whole image in the middle of a grey square."""
+    scale = like / max(image.size)
+    edges = []
+    for side in image.size:
+        inner = max(1, round(side * scale))
+        before = (like - inner) // 2
+        edges.append((round(before * size / like), round((before + inner) * size / like)))
+    (left, right), (top, bottom) = edges
+    inside = (max(1, right - left), max(1, bottom - top))
+    if image.size != inside:
+        image = image.resize(inside, Image.Resampling.BICUBIC)
+    grey = _PADDING if image.mode == "L" else (_PADDING,) * 3
+    whole = Image.new(image.mode, (size, size), grey)
+    whole.paste(image, (left, top))
+    return np.asarray(whole).reshape(size, size, -1)
 
 
 def _quiet() -> None:
@@ -114,7 +281,7 @@ def _open(path: Path) -> Image.Image:
             raise BadImageError("is empty (0 bytes)")
         image = Image.open(path, formats=_FORMATS_ASKED)
     except UnidentifiedImageError:
-        raise BadImageError(f"is not an image, or its beginning is damaged ({_READ})") from None
+        raise BadImageError(_unidentified(path)) from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise BadImageError("has too many pixels to be decoded safely") from None
     except OSError as error:
@@ -145,19 +312,46 @@ def _open(path: Path) -> Image.Image:
     return image
 
 
-def _pixels(image: Image.Image) -> Image.Image:
+def _unidentified(path: Path) -> str:
+    kind = _signature(path)
+    suffix = path.suffix.lower()
+    if kind is None and suffix in _CLAIMS - EXTENSIONS:
+        kind = suffix[1:].upper()
+    if kind is None or kind.replace(" ", "") in FORMATS:
+        return f"is not an image, or its beginning is damaged ({_READ})"
+    return f"is a {kind} file, which is not read: convert it to JPEG or PNG"
+
+
+def _pixels(
+    image: Image.Image, path: Path, levels: Levels | None
+) -> tuple[Image.Image | None, Decoded]:
     """Decoded, upright, RGB; a transparent image is put on white."""
     with image:
         try:
+            upper_half = bool(_SIXTEEN_EACH.search(str(getattr(image, "tile", ""))))
             image.load()
             upright = _UPRIGHT.get(_orientation(image))
-            flat = _flat(image)
+            if image.mode.startswith(("I", "F")):
+                values, shown = _values(image, path)
+                flat = None if levels is None else _grey(values, shown, levels)
+                upper_half = False
+            else:
+                shown, flat = None, _flat(image)
         except BadImageError:
             raise
         except Exception as error:
             # Decoders raise OSError, SyntaxError, ValueError, struct.error, EOFError and more.
             raise BadImageError(f"is damaged or cut short ({_short(error)})") from None
-    return flat.transpose(upright) if upright is not None else flat
+        said = Decoded(None, _frames(image), shown, upper_half)
+    return (flat.transpose(upright) if flat and upright is not None else flat), said
+
+
+def _frames(image: Image.Image) -> int:
+    try:
+        return int(getattr(image, "n_frames", 1))
+    except Exception:
+        # A damaged frame after the first, which is good.
+        return 2
 
 
 def _orientation(image: Image.Image) -> int:
@@ -168,20 +362,61 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
+def _values(image: Image.Image, path: Path) -> tuple[npt.NDArray[Any], Shown]:
+    """Grey values of more than 8 bits, and their range."""
+    values = np.asarray(image)
+    tags = getattr(image, "tag_v2", {})
+    if image.mode == "F":
+        if not np.isfinite(values).all():
+            raise BadImageError("has values that are not numbers (NaN or infinity)")
+    elif image.mode == "I" and tags.get(_BITS) == (32,) and tags.get(_SIGN, (1,)) == (1,):
+        values = values.view(np.uint32)  # Pillow has no mode for them
+    kind: Kind = "real" if image.mode == "F" else "whole"
+    low, high = float(values.min()), float(values.max())
+    return values, Shown(kind, low, high, _declared(image, tags, path))
+
+
+def _grey(values: npt.NDArray[Any], shown: Shown, levels: Levels) -> Image.Image:
+    try:
+        return Image.fromarray(levels.applied(values, shown)).convert("RGB")
+    except UnknownRangeError as error:
+        raise BadImageError(str(error)) from None
+
+
+def _declared(image: Image.Image, tags: Mapping[int, Any], path: Path) -> Range | None:
+    """The range that a file says its values have."""
+    if image.format in ("PPM", "JPEG2000"):
+        return SIXTEEN  # Pillow has scaled them already
+    if image.format == "PNG":
+        bits = _significant_bits(path)
+        return None if bits is None else (0, 2**bits - 1)
+    try:
+        ends = [float(np.ravel(tags[tag])[0]) for tag in _LEAST_AND_MOST if tag in tags]
+        if len(ends) == 2 and ends[0] < ends[1]:
+            return ends[0], ends[1]
+        bits = int(np.ravel(tags.get(_BITS, 16))[0])
+    except (TypeError, ValueError, IndexError):
+        return None
+    return (0, 2**bits - 1) if 8 < bits < 16 else None
+
+
+def _significant_bits(path: Path) -> int | None:
+    """Of a grey PNG file: its chunk sBIT."""
+    with path.open("rb") as opened:
+        opened.seek(8)
+        while len(head := opened.read(8)) == 8:
+            length, name = struct.unpack(">I4s", head)
+            if name == b"sBIT":
+                bits = opened.read(1)
+                return bits[0] if bits and 0 < bits[0] <= 16 else None
+            if name in (b"IDAT", b"IEND"):
+                return None
+            opened.seek(length + 4, os.SEEK_CUR)
+    return None
+
+
 def _flat(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):
-        # Pillow's own conversion clips at 255 and turns most 16-bit images white.
-        values = np.asarray(image).astype(np.int64)
-        if values.min() < 0 or values.max() > 65535:
-            raise BadImageError(
-                "has 32-bit grey values, which have no fixed white; save it with 8 bits"
-            )
-        image = Image.fromarray(((values + 128) // 257).astype(np.uint8))
-    elif image.mode == "F":
-        raise BadImageError(
-            "has floating-point values, which have no fixed white; save it with 8 bits"
-        )
-    elif image.has_transparency_data:
+    if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image)

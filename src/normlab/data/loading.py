@@ -13,13 +13,16 @@ import numpy.typing as npt
 
 from ..errors import InputError
 from ..keyed import key
+from ..pages.words import counted
 from ..splits import SPLITS
 from . import cache, sources, splitting
 from .cache import Progress
-from .config import MIN_SIZE, DataConfig
+from .config import MIN_SIZE, DataConfig, Resize
 from .dataset import DataSet, Split
-from .decode import RESIZE_RULE, BadImageError, decode, shorter_side
+from .decode import RESIZE_RULES, BadImageError, read, side_of, square_side
+from .grouping import Together, group_names
 from .hashes import content_hashes
+from .levels import Levels
 from .sources import Listing
 from .splitfile import LEFT_OUT, UNKNOWN, SplitFile
 
@@ -31,7 +34,11 @@ _SHOWN = 10
 
 
 def load(
-    config: DataConfig, *, progress: Progress | None = None, workers: int | None = None
+    config: DataConfig,
+    *,
+    progress: Progress | None = None,
+    workers: int | None = None,
+    levels: Levels | None = None,
 ) -> DataSet:
     """The data set that ``config`` asks for; decoded on first use, from the cache afterwards.
 
@@ -39,6 +46,8 @@ def load(
         config: which images.
         progress: called with a stage, and how many of how many images are done.
         workers: processes that decode; None uses all cores, or no processes if there are few files.
+        levels: black and white of grey values of more than 8 bits, where a model was trained with
+            some; None takes what the images show.
 
     Raises:
         InputError: when the source or any of its files cannot be used.
@@ -47,44 +56,54 @@ def load(
         raise InputError(f"workers must be a whole number of at least 1, not {workers!r}.")
     listing = sources.find(config.source)
     ids = np.array([key(name) for name in listing.names], dtype=np.uint64)
-    size = config.image_size or _own_size(listing)
+    wanted = cache.Wanted(
+        config.image_size or _own_size(listing, config.resize), config.resize, levels
+    )
+    size = wanted.size
+    groups: Sequence[str] = ()
+    if config.group_by is not None:
+        groups = group_names(listing.names, config.group_by, listing.source)
     fractions: dict[str, float] = {}
-    if config.split is not None:
-        splits, notes = _from_file(listing, config, progress)
-    else:
-        missing = [name for name in ("val", "test") if name not in listing.found]
+    if config.split is None:
+        found, notes = dict(listing.found), [*listing.notes, *_ignored(listing, config)]
+        missing = [name for name in ("val", "test") if name not in found]
         fractions = config.fractions({name: listing.fractions[name] for name in missing})
-        splits = splitting.carve(
-            listing.found,
-            listing.labels,
-            ids,
-            listing.classes,
-            fractions,
-            config.split_seed,
-        )
-        _whole(listing, splits, "It has none in the source.")
-        notes = [
-            *listing.notes,
-            *_carved(listing, splits, _policy(listing, config, fractions)),
-            *_ignored(listing, config),
-        ]
-    if config.limit_per_class is not None:
-        all_of = splits
-        splits = splitting.limit(
-            splits, listing.labels, ids, listing.classes, config.limit_per_class, config.split_seed
-        )
-        notes += _limited(all_of, splits, config.limit_per_class)
+        whole = {name: part for name, part in found.items() if name != "train" or not missing}
+        _whole(listing, whole, "It has none in the source.")
+    else:
+        found, notes = _from_file(listing, config, progress)
 
-    rows = np.sort(np.concatenate(list(splits.values())))
-    entry = cache.obtain(listing, rows, size, progress=progress, workers=workers)
-    skipped = {listing.names[rows[row]]: reason for row, reason in sorted(entry.bad.items())}
-    if skipped and not config.skip_bad:
-        raise InputError(_refusal(listing, skipped, len(rows)))
+    bad = np.zeros(len(listing.names), np.bool_)
+    # A draw depends on every image: on which can be read, and on which are copies of which.
+    rows = _rows_of(found if fractions else _limited_to(found, listing, ids, config))
+    while True:
+        entry = cache.obtain(listing, rows, wanted, progress=progress, workers=workers)
+        skipped = {listing.names[rows[row]]: why for row, why in sorted(entry.bad.items())}
+        if skipped and not config.skip_bad:
+            raise InputError(_refusal(listing, skipped, len(rows)))
+        bad[rows[list(entry.bad)]] = True
+        splits = {name: part[~bad[part]] for name, part in found.items()}
+        if fractions or _all_in(_limited_to(splits, listing, ids, config), rows):
+            break
+        # Files that cannot be used take no place in the limit: others move up.
+        rows = np.union1d(_rows_of(_limited_to(splits, listing, ids, config)), np.flatnonzero(bad))
     if skipped:
-        bad = rows[sorted(entry.bad)]
-        splits = {name: part[~np.isin(part, bad)] for name, part in splits.items()}
-        _whole(listing, splits, "None of its files there can be used.")
         notes.append(_left_out(skipped))
+        _whole(listing, splits, "None of its files there can be used.")
+    if fractions:
+        digests = ids.copy()  # of what cannot be used: equal to no other
+        digests[rows[~bad[rows]]] = entry.digests[~bad[rows]]
+        together = Together.of(digests, groups)
+        splits = splitting.carve(
+            splits, listing.labels, ids, listing.classes, fractions, config.split_seed,
+            together.number, together.told,
+        )  # fmt: skip
+        notes += _carved(listing, splits, _policy(listing, config, fractions))
+        notes += _kept_together(listing.found["train"][~bad[listing.found["train"]]], together)
+    drawn = splits
+    splits = _limited_to(splits, listing, ids, config)
+    notes += _limited(drawn, splits, config)
+    notes += [*entry.said, *_several_frames(entry)]
 
     places = {name: np.searchsorted(rows, part) for name, part in splits.items()}
     made = {
@@ -100,7 +119,7 @@ def load(
     }
     trained = places["train"]
     mean, std = _moments(entry.sums[trained], entry.squares[trained], size * size)
-    rule = RESIZE_RULE.format(size=size)
+    rule = RESIZE_RULES[config.resize].format(size=size)
     return DataSet(
         config=replace(
             config,
@@ -126,7 +145,50 @@ def load(
         split_seed=config.split_seed,
         limit_per_class=config.limit_per_class,
         skipped=skipped,
+        levels=entry.levels,
     )
+
+
+def _limited_to(
+    splits: Mapping[str, Rows], listing: Listing, ids: npt.NDArray[np.uint64], config: DataConfig
+) -> dict[str, Rows]:
+    """The splits within the limit per class, if there is one."""
+    if config.limit_per_class is None:
+        return dict(splits)
+    return splitting.limit(
+        splits,
+        listing.labels,
+        ids,
+        listing.classes,
+        config.limit_per_class,
+        config.split_seed,
+        all_splits=config.limit_all_splits,
+    )
+
+
+def _rows_of(splits: Mapping[str, Rows]) -> Rows:
+    return np.sort(np.concatenate(list(splits.values())))
+
+
+def _all_in(splits: Mapping[str, Rows], rows: Rows) -> bool:
+    return bool(np.isin(_rows_of(splits), rows).all())
+
+
+def _kept_together(pool: Rows, together: Together) -> list[str]:
+    """What was kept in one split, among the images that the splits were drawn from."""
+    said = []
+    if copies := together.copied(pool):
+        said.append(
+            f"{copies:,} of {len(pool):,} images are exact copies of one another. All copies of an "
+            "image are in one split."
+        )
+    if together.names:
+        _, sizes = np.unique(np.array(together.names)[pool], return_counts=True)
+        said.append(
+            f"group_by puts {len(pool):,} images in {counted(len(sizes), 'group')}, the largest "
+            f"with {sizes.max():,}. Every group is in one split."
+        )
+    return said
 
 
 def _from_file(
@@ -162,27 +224,38 @@ def _from_file(
     return splits, notes
 
 
+def _several_frames(entry: cache.Entry) -> list[str]:
+    count = len(entry.frames)
+    if not count:
+        return []
+    files = "1 file has" if count == 1 else f"{count:,} files have"
+    least, most = min(entry.frames.values()), max(entry.frames.values())
+    number = f"{most:,}" if least == most else f"{least:,} to {most:,}"
+    return [f"{files} several frames ({number}), of which the first is used."]
+
+
 def _unreadable(listing: Listing, row: int) -> bool:
     if listing.root is None:
         return False
     try:
-        decode(listing.root / listing.names[row], MIN_SIZE, listing.channels)
+        read(listing.root / listing.names[row], MIN_SIZE, listing.channels, levels=None)
     except BadImageError:
         return True
     return False
 
 
-def _own_size(listing: Listing) -> int:
-    """The shorter side of the images, the median where they differ, between 8 and 64."""
-    if listing.side is not None:
-        side = listing.side
+def _own_size(listing: Listing, resize: Resize) -> int:
+    """The side of the squares at the images' own resolution, the median where they differ, between
+    8 and 64."""
+    if listing.sides is not None:
+        side = side_of(listing.sides, resize)
     else:
         assert listing.root is not None
         count = len(listing.names)
         sides: list[int] = []
         for row in np.linspace(0, count - 1, min(count, _HEADERS)).round().astype(int):
             try:
-                sides.append(shorter_side(listing.root / listing.names[row]))
+                sides.append(square_side(listing.root / listing.names[row], resize))
             except BadImageError:
                 continue
         side = int(np.median(sides)) if sides else _LARGEST_OWN
@@ -210,8 +283,9 @@ def _policy(listing: Listing, config: DataConfig, fractions: Mapping[str, float]
     if config.split is not None:
         return dict.fromkeys(SPLITS, f"as written in {Path(config.split).name}")
     whole = "train" if listing.has_splits else "the source"
+    how = "stratified" if config.group_by is None else "whole groups, stratified"
     drawn = {
-        name: f"{_percent(share)} of {whole}, stratified, seed {config.split_seed}"
+        name: f"{_percent(share)} of {whole}, {how}, seed {config.split_seed}"
         for name, share in fractions.items()
     }
     rest = "what remains" if drawn else "as found"
@@ -245,13 +319,17 @@ def _ignored(listing: Listing, config: DataConfig) -> list[str]:
     ]
 
 
-def _limited(before: Mapping[str, Rows], after: Mapping[str, Rows], most: int) -> list[str]:
-    if all(len(before[name]) == len(after[name]) for name in before):
+def _limited(
+    before: Mapping[str, Rows], after: Mapping[str, Rows], config: DataConfig
+) -> list[str]:
+    most = config.limit_per_class
+    if most is None or all(len(before[name]) == len(after[name]) for name in before):
         return []
+    others = "with val and test in proportion" if config.limit_all_splits else "val and test whole"
     kept = ", ".join(f"{len(after[name]):,} of {len(before[name]):,} in {name}" for name in before)
     return [
-        f"Limited to {most:,} training image{'s' * (most != 1)} per class, with val and test in "
-        f"proportion, drawn with the split seed: {kept}."
+        f"Limited to {most:,} training image{'s' * (most != 1)} per class, {others}, "
+        f"drawn with the split seed: {kept}."
     ]
 
 

@@ -2,12 +2,14 @@
 
 Both draws are keyed by the split seed and the image's name. They do not depend on the order in
 which files are listed, and adding or removing a file moves few others. Unlike with a plain
-stratified shuffle, even a small class is in every split.
+stratified shuffle, even a small class is in every split, and images that belong together are never
+separated.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +19,7 @@ from ..keyed import hash_each, key
 from ..splits import SPLITS
 
 Rows = npt.NDArray[np.int64]
+Told = Callable[[int], str]
 
 
 def _by_draw(rows: Rows, ids: npt.NDArray[np.uint64], *parts: int | str) -> Rows:
@@ -31,10 +34,13 @@ def carve(
     classes: Sequence[str],
     fractions: Mapping[str, float],
     seed: int,
+    together: Rows | None = None,
+    told: Told = lambda row: "copies of one image",
 ) -> dict[str, Rows]:
     """Take the splits that were not found out of train, class by class.
 
-    Fractions are of train as found; each class gives at least one image to each split.
+    Fractions are of train as found; each class gives at least one image to each split. Images that
+    belong together go as one, where their classes come closest to their shares.
 
     >>> labels = np.repeat([0, 1], 20)
     >>> ids = np.arange(40, dtype=np.uint64)
@@ -42,30 +48,172 @@ def carve(
     >>> splits = carve({"train": np.arange(40)}, labels, ids, ["ant", "bee"], shares, seed=0)
     >>> {name: np.bincount(labels[rows]).tolist() for name, rows in splits.items()}
     {'train': [14, 14], 'val': [3, 3], 'test': [3, 3]}
+
+    Args:
+        found: rows of the splits there are.
+        labels, ids: of every row.
+        classes: their names.
+        fractions: share of train that becomes each missing split.
+        seed: of the draw.
+        together: rows with the same number stay together; None where each is alone.
+        told: what keeps a row's group together, for errors.
+
+    Raises:
+        InputError: a class has too few images, or too few groups of them, to be in every split.
     """
     missing = [name for name in ("test", "val") if name not in found]
     splits = dict(found)
     if not missing:
         return splits
-    parts: dict[str, list[Rows]] = {name: [] for name in ("train", *missing)}
+    pool = _Pool.of(found["train"], labels, ids, len(classes), together)
+    _check(pool, classes, missing, told)
+    totals = pool.images.copy()
+    for rest, split in reversed(list(enumerate(reversed(missing)))):
+        share = fractions[split]
+        wanted = [
+            min(max(1, round(total * share)), left - 1 - rest)
+            for total, left in zip(totals.tolist(), pool.images.tolist(), strict=True)
+        ]
+        order = _by_draw(pool.first, ids, seed, "carve", split)
+        splits[split] = pool.take(order, wanted, totals.tolist(), rest + 1)
+    splits["train"] = pool.remaining()
+    for name in ("train", *missing):
+        counts = np.bincount(labels[splits[name]], minlength=len(classes))
+        for index in np.flatnonzero(counts == 0).tolist():
+            raise InputError(
+                f"Class {classes[index]} would have no images in {name}: too many of its images "
+                "belong together with images of other classes. Add images, or remove the class."
+            )
+    return {name: splits[name] for name in SPLITS}
+
+
+@dataclass
+class _Pool:
+    """Images that have no split yet, by units: images that stay together, or one alone.
+
+    Attributes:
+        first: a row of each free unit: the one with the smallest id, which the draw goes by.
+        rows: first row to all rows of the unit.
+        classes: first row to how many images of which class the unit has.
+        images: free images by class; ``units`` free units that have the class.
+    """
+
+    first: Rows
+    rows: Mapping[int, Rows]
+    classes: Mapping[int, Mapping[int, int]]
+    images: npt.NDArray[np.int64]
+    units: list[int]
+    taken: set[int] = field(default_factory=set)
+
+    @classmethod
+    def of(
+        cls,
+        rows: Rows,
+        labels: npt.NDArray[np.int64],
+        ids: npt.NDArray[np.uint64],
+        classes: int,
+        together: Rows | None,
+    ) -> _Pool:
+        number = np.arange(len(labels)) if together is None else together
+        order = rows[np.lexsort((rows, ids[rows], number[rows]))]
+        starts = np.flatnonzero(np.diff(number[order], prepend=-1))
+        members = dict(zip(order[starts].tolist(), np.split(order, starts[1:]), strict=True))
+        counted: dict[int, dict[int, int]] = {}
+        units = [0] * classes
+        for first, unit in members.items():
+            kinds = counted.setdefault(first, {})
+            for label in labels[unit].tolist():
+                kinds[label] = kinds.get(label, 0) + 1
+            for label in kinds:
+                units[label] += 1
+        return cls(
+            first=order[starts],
+            rows=members,
+            classes=counted,
+            images=np.bincount(labels[rows], minlength=classes),
+            units=units,
+        )
+
+    def take(self, order: Rows, wanted: list[int], totals: list[int], needed: int) -> Rows:
+        """Units for one split, in this order; each class of the rest keeps ``needed`` units.
+
+        A unit is taken if that brings the split closer to what is wanted: the sum over classes of
+        (images - wanted)^2 / total falls.
+        """
+        have = [0] * len(wanted)
+        chosen: list[int] = []
+        free = [unit for unit in order.tolist() if unit not in self.taken]
+        of_class: list[list[int]] = [[] for _ in wanted]
+        for unit in free:
+            for label in self.classes[unit]:
+                of_class[label].append(unit)
+
+        def cost(unit: int) -> float:
+            """How much further from what is wanted the split is with this unit."""
+            return sum(
+                count * (count + 2 * (have[label] - wanted[label])) / totals[label]
+                for label, count in self.classes[unit].items()
+            )
+
+        def spared(unit: int) -> bool:
+            return unit not in self.taken and all(
+                self.units[label] > needed for label in self.classes[unit]
+            )
+
+        def add(unit: int) -> None:
+            self.taken.add(unit)
+            chosen.append(unit)
+            for label, count in self.classes[unit].items():
+                have[label] += count
+                self.images[label] -= count
+                self.units[label] -= 1
+
+        # Where units have several classes, those with the least choice come first.
+        for label in sorted(range(len(wanted)), key=lambda label: len(of_class[label])):
+            for unit in of_class[label]:
+                if have[label] >= wanted[label]:
+                    break
+                if spared(unit) and cost(unit) < 0:
+                    add(unit)
+            if not have[label]:
+                # Every unit is more than twice what is wanted.
+                rest = [unit for unit in of_class[label] if spared(unit)]
+                if rest:
+                    add(min(rest, key=cost))
+        return self._rows(chosen)
+
+    def remaining(self) -> Rows:
+        """The rows of all units that are free."""
+        return self._rows([unit for unit in self.first.tolist() if unit not in self.taken])
+
+    def _rows(self, units: Sequence[int]) -> Rows:
+        parts = [np.empty(0, np.int64), *(self.rows[unit] for unit in units)]
+        return np.sort(np.concatenate(parts))
+
+
+def _check(pool: _Pool, classes: Sequence[str], missing: Sequence[str], told: Told) -> None:
+    """Refuse classes that cannot be in every split."""
+    into = " and ".join(["train", *missing]) if len(missing) == 1 else "train, val and test"
     for index, name in enumerate(classes):
-        rows = found["train"][labels[found["train"]] == index]
-        total, rest = len(rows), len(missing)
-        if total <= rest:
-            into = " and ".join(["train", *missing[::-1]]) if rest == 1 else "train, val and test"
+        total, units = int(pool.images[index]), pool.units[index]
+        if total <= len(missing):
             raise InputError(
                 f"Class {name} has {total} image{'s' * (total != 1)} to split into {into}: at "
-                f"least {rest + 1} are needed. Add images, or remove the class."
+                f"least {len(missing) + 1} are needed. Add images, or remove the class."
             )
-        for split in missing:
-            rest -= 1
-            take = min(max(1, round(total * fractions[split])), len(rows) - 1 - rest)
-            order = _by_draw(rows, ids, seed, "carve", split)
-            parts[split].append(order[:take])
-            rows = order[take:]
-        parts["train"].append(rows)
-    splits |= {name: np.sort(np.concatenate(rows)) for name, rows in parts.items()}
-    return {name: splits[name] for name in SPLITS}
+        if units <= len(missing):
+            largest = max(
+                (unit for unit in pool.classes if index in pool.classes[unit]),
+                key=lambda unit: pool.classes[unit][index],
+            )
+            count = pool.classes[largest][index]
+            most = "All" if count == total else f"{count} of the"
+            raise InputError(
+                f"Class {name} cannot be split into {into}: images that belong together stay in "
+                f"one split, and its {total} images are only {units} "
+                f"group{'s' * (units != 1)}, where {len(missing) + 1} are needed. {most} {total} "
+                f"are {told(largest)}. Add other images, or remove the class."
+            )
 
 
 def limit(
@@ -75,14 +223,25 @@ def limit(
     classes: Sequence[str],
     most: int,
     seed: int,
+    *,
+    all_splits: bool = False,
 ) -> dict[str, Rows]:
-    """At most ``most`` training images of each class, the other splits in proportion."""
+    """At most ``most`` training images of each class.
+
+    Args:
+        splits: rows of each split.
+        labels, ids: of every row.
+        classes: their names.
+        most: the limit.
+        seed: of the draw.
+        all_splits: limit the other splits too, in proportion; otherwise they stay whole.
+    """
     kept: dict[str, list[Rows]] = {name: [] for name in splits}
     for index in range(len(classes)):
         of_class = {name: rows[labels[rows] == index] for name, rows in splits.items()}
         trained = len(of_class["train"])
         for name, rows in of_class.items():
-            if trained > most:
+            if trained > most and (all_splits or name == "train"):
                 take = most if name == "train" else max(1, round(len(rows) * most / trained))
                 rows = _by_draw(rows, ids, seed, "limit", name)[:take]
             kept[name].append(rows)

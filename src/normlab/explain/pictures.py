@@ -16,7 +16,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from ..data import DataSet
-from ..data.decode import BadImageError, decode, shorter_side
+from ..data.decode import BadImageError, decode, square_side
 from ..errors import InputError
 from ..files import write_with
 from ..pages.words import visible
@@ -44,8 +44,9 @@ _COMPRESSION = 4  # a third of the default's time for a few percent more bytes
 def source_picture(data: DataSet, split: str, row: int, largest: int = LARGEST) -> Image.Image:
     """The square that the network saw, at the source's resolution: mode RGB.
 
-    A file is decoded again, its centre square at most ``largest`` pixels wide. Sources without
-    files give their cached pixels.
+    A file is decoded again by the data's resize rule and levels, at most ``largest`` pixels wide,
+    so that a map of the network's square fits the picture. Sources without files give their cached
+    pixels.
 
     Raises:
         InputError: the file can no longer be read.
@@ -55,8 +56,17 @@ def source_picture(data: DataSet, split: str, row: int, largest: int = LARGEST) 
         return _as_image(part.images([row])[0])
     path = Path(data.source) / str(part.names[row])
     try:
-        side = min(shorter_side(path), largest)
-        return _as_image(decode(path, side, data.channels))
+        side = min(square_side(path, data.config.resize), largest)
+        return _as_image(
+            decode(
+                path,
+                side,
+                data.channels,
+                resize=data.config.resize,
+                levels=data.levels,
+                like=data.image_size,
+            )
+        )
     except BadImageError as error:
         raise InputError(
             f"{path} {error}. It was readable before. Restore it, or give the data's new place "

@@ -45,11 +45,12 @@ def upsample(maps: npt.NDArray[Any] | Tensor, size: int) -> npt.NDArray[np.float
 def place(maps: npt.NDArray[Any] | Tensor, image_size: int, side: int) -> npt.NDArray[np.float32]:
     """Maps at the size of a picture of any resolution: :func:`upsample` for the source.
 
-    The resize rule takes the square of R x R pixels from the source and scales it to
-    ``image_size``, so that pixel p of the network's input covers [p R / image_size,
-    (p + 1) R / image_size) of the square. Pixel q of a picture of ``side`` pixels therefore looks
-    at position (q + 1/2) image_size / side - 1/2 among the network's pixels, and the map is
-    evaluated there. Nothing is averaged where ``side`` is smaller than ``image_size``.
+    The resize rule takes a square of R x R pixels from the source, of which a letterbox has some
+    beside the image, and scales it to ``image_size``, so that pixel p of the network's input covers
+    [p R / image_size, (p + 1) R / image_size) of the square. Pixel q of a picture of ``side``
+    pixels therefore looks at position (q + 1/2) image_size / side - 1/2 among the network's pixels,
+    and the map is evaluated there. Nothing is averaged where ``side`` is smaller than
+    ``image_size``.
 
     Args:
         maps: (..., h, h).

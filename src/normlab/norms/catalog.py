@@ -20,7 +20,7 @@ from typing import Any
 from torch import nn
 
 from .. import foreign
-from ..errors import did_you_mean
+from ..errors import did_you_mean, told
 from ..values import plain, read_value
 from ._base import ParameterNeeds
 from .batch import BatchNorm2d
@@ -187,6 +187,11 @@ class NormChoice:
     options: Mapping[str, Any]
 
     @property
+    def custom(self) -> bool:
+        """Whether the layer is one of your own."""
+        return foreign.is_custom(self.name)
+
+    @property
     def conv_bias(self) -> bool:
         """Whether the convolution before it needs a bias. A layer of your own can say so in a
         class attribute ``conv_bias``; the default is False."""
@@ -264,6 +269,8 @@ def make_norm(name: str | type[nn.Module], channels: int, **options: Any) -> nn.
         # Text such as "no" would count as true.
         if name in CATALOG and isinstance(known[option], bool) and not isinstance(value, bool):
             raise ValueError(f"{option} of {name} must be true or false, got {value!r}.")
+    if foreign.is_custom(name):
+        return _made(name, layer, channels, options)
     try:
         return layer(channels, **options)
     except TypeError as error:
@@ -309,7 +316,8 @@ def options_of(layer: type[nn.Module]) -> Mapping[str, Any]:
     >>> dict(options_of(LayerNormCHW))
     {'eps': 1e-05, 'affine': True}
     """
-    skip = {"device", "dtype", "track_running_stats"} if layer is nn.BatchNorm2d else set()
+    listed = any(spec.layer is layer for spec in _SPECS)
+    skip = {"device", "dtype", "track_running_stats"} if listed else set()
     parameters = list(inspect.signature(layer).parameters.values())[1:]
     return MappingProxyType(
         {
@@ -318,6 +326,31 @@ def options_of(layer: type[nn.Module]) -> Mapping[str, Any]:
             if p.name not in skip and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
         }
     )
+
+
+def _made(
+    name: str, layer: type[nn.Module], channels: int, options: Mapping[str, Any]
+) -> nn.Module:
+    """A layer of a person's own, whose constructor may do anything."""
+    first = next(iter(inspect.signature(layer).parameters.values()), None)
+    if first is not None and isinstance(first.default, (bool, float)):
+        raise ValueError(
+            f"the first argument of {name} is {first.name}={first.default}, so it would take the "
+            f"number of channels for its {first.name}. Make the channels the first argument: "
+            "Class(channels, **options)."
+        )
+    try:
+        made = layer(channels, **options)
+    except Exception as error:
+        raise ValueError(
+            f"{name} could not be made for {channels} channels: {told(error)}. It is called as "
+            "Class(channels, **options)."
+        ) from error
+    if not isinstance(getattr(made, "_parameters", None), dict):
+        raise ValueError(
+            f"{name} does not call super().__init__(), which a torch.nn.Module must do first."
+        )
+    return made
 
 
 def _takes_any_option(layer: type[nn.Module]) -> bool:
@@ -335,8 +368,10 @@ def _layer_class(name: str) -> type[nn.Module]:
     _check_importable(module_name, class_name)
     try:
         module = foreign.load(module_name)
-    except ImportError as error:
-        raise ValueError(f"cannot import {module_name!r} for the arm {name!r}: {error}.") from error
+    except (Exception, SystemExit) as error:
+        raise ValueError(
+            f"cannot import {module_name!r} for the arm {name!r}: {told(error)}."
+        ) from error
     found = getattr(module, class_name, None)
     if found is None:
         raise ValueError(f"{module_name!r} has no {class_name!r}, which the arm {name!r} names.")

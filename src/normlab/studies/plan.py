@@ -46,6 +46,7 @@ class Plan:
         twins: pairs (reference, arm) of which the check ``same-function`` asks whether their
             layers are the same function: every arm, and the first one with the same other fields.
         rule: how the study is judged.
+        until_decided: whether seeds are to be added, look by look, until all is decided.
         stated: which of ``reference``, ``margin`` and ``looks`` the rule has from whoever asked,
             and not by default.
     """
@@ -57,6 +58,7 @@ class Plan:
     seeds: tuple[int, ...]
     data: DataConfig
     rule: Rule
+    until_decided: bool = False
     stated: frozenset[str] = frozenset()
     twins: tuple[tuple[str, str], ...] = ()
 
@@ -124,6 +126,7 @@ def make_plan(request: Request) -> Plan:
         seeds=tuple(range(looks[0] if looks else count)),
         data=asked,
         rule=rule,
+        until_decided=request.until_decided,
         stated=given,
         twins=_twins(named, _checked_checks(stated.get("checks", []), what)),
     )

@@ -12,6 +12,7 @@ from ..lazy import names_of
 if TYPE_CHECKING:
     from .environment import resolve_device
     from .evaluation import evaluate
+    from .layer_check import LayerTraits, check_layer
     from .network import build, layers_of, name_of_layer
     from .run import Progress, train
     from .step import train_step
@@ -19,14 +20,17 @@ if TYPE_CHECKING:
 _HOME = {
     "environment": ("resolve_device",),
     "evaluation": ("evaluate",),
+    "layer_check": ("LayerTraits", "check_layer"),
     "network": ("build", "layers_of", "name_of_layer"),
     "run": ("Progress", "train"),
     "step": ("train_step",),
 }
 
 __all__ = [
+    "LayerTraits",
     "Progress",
     "build",
+    "check_layer",
     "evaluate",
     "layers_of",
     "name_of_layer",

@@ -8,7 +8,6 @@ from torch import nn
 from .. import models
 from ..data import DataSet
 from ..errors import InputError
-from ..keyed import key
 from ..models import ModelInfo, ResNet, Site, check_sites, layers_at_every_width
 from ..runs import RunConfig
 
@@ -53,8 +52,10 @@ def build(config: RunConfig, data: DataSet) -> tuple[ModelInfo, ResNet, tuple[Si
         image_size=data.image_size,
         mean=data.mean,
         std=data.std,
+        resize=data.config.resize,
+        grey_range=data.levels.whole,
+        float_range=data.levels.real,
     )
-    torch.manual_seed(key(config.seed, "layers"))  # for layers of one's own that draw when made
     try:
         model = info.build(config.seed)
     except ValueError as error:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from ..checks import (
     FORMAT,
     NEAR,
@@ -25,6 +27,7 @@ from ..data.cache import Progress as DataProgress
 from ..destinations import check_file, check_folder
 from ..errors import InputError
 from ..files import read_json, write_json, write_text
+from ..keyed import key
 from ..options import whole
 from ..pages.findings import Finding, Level, worst
 from ..places import CHECKS, cache_folder, dated
@@ -68,6 +71,7 @@ def check_data(
     test: Literal["auto", "keep", "redraw"] = "auto",
     drop_conflicts: bool = False,
     split_seed: int = 0,
+    group_by: str | None = None,
     out: str | Path | None = None,
     workers: int | None = None,
     command: str | None = None,
@@ -84,6 +88,8 @@ def check_data(
             :func:`normlab.checks.clean_split`.
         drop_conflicts: omit images with two labels from the clean split.
         split_seed: seed of the clean split, and of splits that the source lacks.
+        group_by: a regular expression searched in each image's path; what it captures names a
+            group that no split should separate.
         out: the folder of the report; by default a dated one under ``checks/``.
         workers: processes that decode.
         command: how to repeat it, for the report.
@@ -108,6 +114,7 @@ def check_data(
         image_size=image_size,
         split=None if split is None else str(split),
         split_seed=split_seed,
+        group_by=group_by,
         skip_bad=True,
     )
     folder = Path(out) if out is not None else _default_folder(config)
@@ -149,8 +156,15 @@ def with_clean_split(
     """
     own = replace(config, split=None, image_size=None)
     image_set = read_image_set(own, progress=progress, workers=workers)
-    clean = clean_split(find_copies(image_set, progress=progress), seed=config.split_seed)
-    place = cache_folder("splits") / f"{image_set.data.fingerprint}-{config.split_seed}.json"
+    # Images that differ at their own size may be equal at the size of the network.
+    seen = read_image_set(replace(config, split=None), progress=progress, workers=workers)
+    digest = dict(zip(seen.names.tolist(), seen.digests.tolist(), strict=True))
+    digests = np.array([digest[name] for name in image_set.names.tolist()], dtype=np.uint64)
+    copies = find_copies(image_set, progress=progress)
+    clean = clean_split(copies, seed=config.split_seed, also=[digests])
+    parts = (image_set.data.fingerprint, seen.data.fingerprint, str(config.group_by))
+    named = f"{image_set.data.fingerprint}-{config.split_seed}-{key(*parts):016x}"
+    place = cache_folder("splits") / f"{named}.json"
     clean.file().write(place)
     return replace(config, split=str(place))
 

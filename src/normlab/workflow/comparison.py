@@ -112,8 +112,7 @@ def compare(
         plan = replace(plan, data=with_clean_split(plan.data, progress=reading, workers=workers))
     dataset = load(plan.data, progress=reading, workers=workers)
     findings = known_findings(plan.data, dataset, progress=reading)
-    for config in plan.arms.values():
-        check_network(config, dataset)
+    notes = [note for config in plan.arms.values() for note in check_network(config, dataset)]
     folder = None if out is None else Path(out)
     study = prepare_study(folder, plan, dataset, call, findings, search)
     if search is not None:
@@ -123,6 +122,8 @@ def compare(
     estimate = _estimate(study, dataset, wanted, search)
     if watcher:
         watcher.planned(study.plan, study.data_record(), study.folder, estimate)
+        for note in dict.fromkeys(notes):
+            watcher.stage(note)
     if dry_run:
         return estimate
     return _run(study, dataset, search, wanted, watcher)
@@ -140,8 +141,9 @@ def _run(
     if watcher and edited:
         arms = listed(dict.fromkeys(arm for arm, _, _ in edited))
         watcher.stage(
-            f"The code of {arms} has changed since {counted(len(edited), 'run')} completed. They "
-            f"are run again; the earlier results are kept in {study.folder / 'superseded'}."
+            f"The code of {arms}, or how it is run, has changed since "
+            f"{counted(len(edited), 'run')} completed. They are run again; the earlier results "
+            f"are kept in {study.folder / 'superseded'}."
         )
     study.write()
     made = run(study)
@@ -170,7 +172,7 @@ def _until_decided(
     """Make the runs of a study; where looks are fixed, look by look until all is decided."""
     made = carry_out(study, dataset, workers, watcher)
     looks = study.plan.rule.looks
-    while looks:
+    while study.plan.until_decided:
         found = judge(read_results(study.folder), compared=compared, images=False)
         further = [look for look in looks if look > len(study.plan.seeds)]
         if watcher:

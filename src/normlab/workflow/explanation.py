@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..data import DataSet, DeviceSplit, load
+from ..data.levels import Levels
 from ..errors import InputError, did_you_mean
 from ..explain.exhibit import ExplainedModel
 from ..explain.gallery import check_target, write_gallery
@@ -271,7 +272,9 @@ def _load(
                     "place with --data. To use what is there now, give that with --data."
                 )
         return dataset
-    dataset = load(replace(config, source=other, image_size=info.image_size), progress=progress)
+    asked = replace(config, source=other, image_size=info.image_size, resize=info.resize)
+    levels = Levels(info.grey_range, info.float_range)
+    dataset = load(asked, progress=progress, levels=levels)
     if dataset.classes != info.classes:
         raise InputError(
             f"The classes of {other} are not the model's: {_differences(info, dataset)}."

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..destinations import check_file
 from ..errors import InputError
 from ..runs import is_run, read_record
-from .prediction import find_images
+from .prediction import decoder_of, find_images
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,7 +31,8 @@ def export(
     """Write a run's model as an ONNX file that takes uint8 pixels, checked on real images.
 
     See ``normlab.conversion.export_onnx`` for the file's input and output and for the check. The
-    file's metadata says how an image is resized to a square of pixels (``resize_rule``).
+    file's metadata says how an image is resized to a square of pixels (``resize_rule``), and which
+    grey values of more than 8 bits are black and white (``grey_range``, ``float_range``).
 
     Args:
         run: a run's folder, or any folder with ``model.json`` and ``weights.safetensors``.
@@ -45,7 +46,7 @@ def export(
             an export that ``export_onnx`` refuses.
     """
     from ..conversion import export_onnx
-    from ..data.decode import RESIZE_RULE
+    from ..data.decode import RESIZE_RULES
     from ..models import load_info, load_model
 
     folder = Path(run)
@@ -58,8 +59,16 @@ def export(
         info,
         target,
         sample.transpose(0, 3, 1, 2),
-        notes={"resize_rule": RESIZE_RULE.format(size=info.image_size)},
+        notes={
+            "resize_rule": RESIZE_RULES[info.resize].format(size=info.image_size),
+            **({} if info.grey_range is None else {"grey_range": _ends(info.grey_range)}),
+            **({} if info.float_range is None else {"float_range": _ends(info.float_range)}),
+        },
     )
+
+
+def _ends(values: tuple[float, float]) -> str:
+    return f"{values[0]:g} to {values[1]:g}"
 
 
 def _given_images(
@@ -67,12 +76,13 @@ def _given_images(
 ) -> npt.NDArray[np.uint8]:
     import numpy as np
 
-    from ..data.decode import BadImageError, decode
+    from ..data.decode import BadImageError
 
+    decode = decoder_of(info)
     decoded = []
     for path in find_images(images)[:PROOF_IMAGES]:
         try:
-            decoded.append(decode(path, info.image_size, info.in_channels))
+            decoded.append(decode(path))
         except BadImageError as error:
             raise InputError(f"{path} {error}. Give other images.") from error
     return np.stack(decoded)

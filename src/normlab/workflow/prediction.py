@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,8 @@ from ..options import whole
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+
+    from ..models import ModelInfo
 
 COLUMNS = ("path", "class", "probability")
 _STAGE = "Predicting"
@@ -84,7 +87,7 @@ def predict(
     batch_size = whole("batch_size", batch_size)
     import torch
 
-    from ..data.decode import BadImageError, decode
+    from ..data.decode import BadImageError
     from ..models import load_info, load_model, not_finite
     from ..training import resolve_device
 
@@ -104,13 +107,14 @@ def predict(
         torch.tensor(values, dtype=torch.float64).mul(255).float().to(device)
         for values in (info.mean, info.std)
     )
+    decode = decoder_of(info)
     rows = strange = 0
 
     def decoded(batch: Sequence[str]) -> Iterator[tuple[str, npt.NDArray[np.uint8]]]:
         for path in batch:
             try:
                 path.encode()
-                yield path, decode(path, info.image_size, info.in_channels)
+                yield path, decode(path)
             except UnicodeEncodeError:
                 shown = path.encode("utf-8", "backslashreplace").decode()
                 unreadable[shown] = "has a name that is not valid Unicode: rename it"
@@ -164,6 +168,20 @@ class _NoImagesError(Exception):
     def __init__(self, name: str, reason: str, advice: str) -> None:
         super().__init__(f"{name} {reason}. {advice}")
         self.name, self.reason = name, reason
+
+
+def decoder_of(info: ModelInfo) -> Callable[[str], npt.NDArray[np.uint8]]:
+    """Reads a file as the images that a model was trained on were read: (S, S, C) uint8."""
+    from ..data.decode import decode
+    from ..data.levels import Levels
+
+    return partial(
+        decode,
+        size=info.image_size,
+        channels=info.in_channels,
+        resize=info.resize,
+        levels=Levels(info.grey_range, info.float_range),
+    )
 
 
 def find_images(images: str | Path | Iterable[str | Path]) -> list[str]:

@@ -17,7 +17,7 @@ from ..places import RUNS, dated
 from ..runs import RunConfig, identity, is_run
 from ..runs.layout import file_name
 from ..studies import keep_memory
-from ..training import Progress, build, resolve_device, train
+from ..training import Progress, build, check_layer, resolve_device, train
 
 
 @dataclass(frozen=True)
@@ -79,10 +79,12 @@ def _default_folder(data: DataConfig, config: RunConfig) -> Path:
     return earlier[-1] if earlier else folder
 
 
-def check_network(config: RunConfig, dataset: DataSet) -> None:
-    """Build the network once: a site without the arm's layer stops the study before it starts."""
+def check_network(config: RunConfig, dataset: DataSet) -> tuple[str, ...]:
+    """Build the network once, and try a layer that is not ours: what is wrong stops the study
+    before it starts. Returns what is to be known of such a layer."""
     try:
         build(config, dataset)
+        return check_layer(config, dataset).notes
     except InputError:
         raise
     except ValueError as error:

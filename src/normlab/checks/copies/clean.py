@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from ...data.grouping import joined, same
 from ...data.splitfile import LEFT_OUT, SplitFile
 from ...errors import InputError
 from ...keyed import key
 from ...pages.words import counted, shortened
 from ...splits import SPLIT_WORDS, SPLITS
+from ..image_set import ImageSet
 from .groups import Copies
 
 Rows = npt.NDArray[np.int64]
@@ -120,8 +123,12 @@ def clean_split(
     seed: int = 0,
     test: TestPolicy = "auto",
     drop_conflicts: bool = False,
+    also: Sequence[npt.NDArray[np.generic]] = (),
 ) -> CleanSplit:
     """Assign whole groups to one split, stratified by class.
+
+    A group is all images of one photograph and, where the data has a pattern that names groups,
+    all images whose group has the same name.
 
     A group that is in one split stays there. A group that is in several goes, as a whole, to the
     one of them that lacks most images of its class, so that every class keeps about as many images
@@ -135,11 +142,20 @@ def clean_split(
             leaves it as it is, and omits its copies from train and val. ``"redraw"`` draws all
             splits again.
         drop_conflicts: omit exact copies that have two labels.
+        also: (n,) values; images with an equal value are in one group too.
 
     Raises:
         InputError: a class would be missing from a split.
     """
     image_set = copies.image_set
+    named = image_set.group_names
+    group = joined(
+        len(image_set),
+        *(same(values) for values in (copies.group, *also, *([np.array(named)] if named else []))),
+    )
+    one, many = "photograph", "photographs"
+    if named:
+        one, many = f"{one} or group", f"{many} or groups"
     split = image_set.split.astype(np.int8)
     if set(image_set.drawn) == {"train", "val", "test"} and test == "auto":
         test = "redraw"
@@ -149,67 +165,73 @@ def clean_split(
             split[rows] = LEFT_OUT
             for row in rows.tolist():
                 reasons[row] = "has more than one label"
-    in_split = np.zeros((len(copies.sizes), len(SPLITS)), bool)
+    in_split = np.zeros((group.max(initial=-1) + 1, len(SPLITS)), bool)
     free = split != LEFT_OUT
-    in_split[copies.group[free], split[free]] = True
+    in_split[group[free], split[free]] = True
     spread = in_split.sum(1) > 1
     touched = bool((spread & in_split[:, _TEST]).any())
     if test == "keep":
-        policy = "The test split is unchanged; its copies were left out of training and validation."
-        copied = in_split[:, _TEST][copies.group] & (split != _TEST) & (split != LEFT_OUT)
+        policy = (
+            "The test split is unchanged; other images of its "
+            f"{many} were left out of training and validation."
+            if named
+            else "The test split is unchanged; its copies were left out of training and validation."
+        )
+        copied = in_split[:, _TEST][group] & (split != _TEST) & (split != LEFT_OUT)
         for row in np.flatnonzero(copied).tolist():
-            reasons[row] = "copy of a test image"
+            reasons[row] = f"of the same {one} as a test image" if named else "copy of a test image"
         split[copied] = LEFT_OUT
         spread &= ~in_split[:, _TEST]
     elif test == "redraw":
-        policy = "All splits were drawn again, with all images of a photograph in one split."
+        policy = f"All splits were drawn again, with all images of a {one} in one split."
         spread[:] = True
         in_split[:] = True
     elif touched:
         policy = (
-            "The test split shared photographs with the other splits. All images of such a "
-            "photograph were moved to one split."
+            f"The test split shared {many} with the other splits. All images of such a "
+            f"{one} were moved to one split."
         )
     else:
-        policy = "The test split shared no photograph with the others and is unchanged."
-    _assign(copies, split, spread, in_split, seed)
-    _check(copies, split)
+        policy = f"The test split shared no {one} with the others and is unchanged."
+    _assign(image_set, group, split, spread, in_split, seed)
+    _check(image_set, split, many)
     return CleanSplit(copies, split, reasons, policy, seed)
 
 
 def _assign(
-    copies: Copies,
+    image_set: ImageSet,
+    group: Rows,
     split: npt.NDArray[np.int8],
     spread: npt.NDArray[np.bool_],
     allowed: npt.NDArray[np.bool_],
     seed: int,
 ) -> None:
     """Put groups that are spread where their class lacks most, largest first; in place."""
-    image_set = copies.image_set
     classes = len(image_set.classes)
-    loose = spread[copies.group] & (split != LEFT_OUT)
+    loose = spread[group] & (split != LEFT_OUT)
     wanted = np.zeros((classes, len(SPLITS)))
     np.add.at(wanted, (image_set.labels, image_set.split), 1)
     have = np.zeros_like(wanted)
     fixed = ~loose & (split != LEFT_OUT)
     np.add.at(have, (image_set.labels[fixed], split[fixed].astype(np.int64)), 1)
     rows = np.flatnonzero(loose)
-    rows = rows[np.argsort(copies.group[rows], kind="stable")]
-    groups = np.split(rows, np.flatnonzero(np.diff(copies.group[rows])) + 1) if len(rows) else []
+    rows = rows[np.argsort(group[rows], kind="stable")]
+    groups = np.split(rows, np.flatnonzero(np.diff(group[rows])) + 1) if len(rows) else []
     # The order must not depend on how groups happen to be numbered.
-    ties = [key(seed, "clean split", min(image_set.contents[group].tolist())) for group in groups]
+    ties = [
+        key(seed, "clean split", min(image_set.contents[members].tolist())) for members in groups
+    ]
     for index in sorted(range(len(groups)), key=lambda at: (-len(groups[at]), ties[at])):
-        group = groups[index]
-        counts = np.bincount(image_set.labels[group], minlength=classes)
+        members = groups[index]
+        counts = np.bincount(image_set.labels[members], minlength=classes)
         lacking = (wanted - have)[counts > 0].sum(0) / np.maximum(wanted[counts > 0].sum(0), 1)
-        options = allowed[copies.group[group[0]]]
+        options = allowed[group[members[0]]]
         best = int(np.argmax(np.where(options, lacking, -np.inf)))
-        split[group] = best
+        split[members] = best
         have[:, best] += counts
 
 
-def _check(copies: Copies, split: npt.NDArray[np.int8]) -> None:
-    image_set = copies.image_set
+def _check(image_set: ImageSet, split: npt.NDArray[np.int8], many: str) -> None:
     for index, name in enumerate(SPLITS):
         counts = np.bincount(image_set.labels[split == index], minlength=len(image_set.classes))
         empty = shortened(
@@ -218,5 +240,5 @@ def _check(copies: Copies, split: npt.NDArray[np.int8]) -> None:
         if empty:
             raise InputError(
                 f"A clean split would leave {empty} without images in {name}, because the images "
-                "come from too few photographs. Add images of other photographs, or omit the class."
+                f"come from too few {many}. Add images of other {many}, or omit the class."
             )

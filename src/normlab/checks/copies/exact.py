@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ...data.grouping import joined, same
 from ...pages.findings import Finding, Level
 from ...pages.words import counted, percent, shortened
 from ...splits import SPLIT_WORDS, SPLITS
@@ -184,7 +185,7 @@ def exact_copies(image_set: ImageSet) -> ExactCopies:
     Equal bytes with equal pixels are the usual case. Equal pixels with different bytes are files
     saved again without loss, or with other metadata.
     """
-    group = joined(len(image_set), _same(image_set.contents), _same(image_set.digests))
+    group = joined(len(image_set), same(image_set.contents), same(image_set.digests))
     conflicts = []
     order = np.argsort(group, kind="stable")
     for rows in np.split(order, np.flatnonzero(np.diff(group[order])) + 1):
@@ -216,19 +217,3 @@ def shared_between(image_set: ImageSet, group: Rows) -> tuple[Shared, ...]:
         files = int(np.isin(group[here], common).sum())
         made.append(Shared(split, others, len(common), files, int(here.sum())))
     return tuple(made)
-
-
-def joined(count: int, *links: Rows) -> Rows:
-    """Numbers of the connected components of ``count`` rows under (k, 2) links, in order."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    ends = np.concatenate([np.empty((0, 2), np.int64), *links])
-    graph = coo_array((np.ones(len(ends), np.int8), (ends[:, 0], ends[:, 1])), (count, count))
-    return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)
-
-
-def _same(values: npt.NDArray[np.uint64]) -> Rows:
-    """Links from each row to the first with the same value."""
-    _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
-    return np.stack([first[inverse], np.arange(len(values))], axis=1).astype(np.int64)

@@ -11,11 +11,12 @@ import numpy.typing as npt
 
 from ...data.cache import Progress
 from ...data.cache_files import keep_arrays, kept_arrays
+from ...data.grouping import joined
 from ...pages.findings import Finding, Level
 from ...pages.words import counted, percent
 from ...splits import SPLIT_WORDS
 from ..image_set import ImageSet
-from .exact import CLEAN_SPLIT, ExactCopies, Shared, exact_copies, joined, shared_between
+from .exact import CLEAN_SPLIT, ExactCopies, Shared, exact_copies, shared_between
 from .near import METHOD, NearCopies, near_copies
 
 Rows = npt.NDArray[np.int64]

@@ -31,7 +31,7 @@ class Listing:
         stamp: what distinguishes one version of the files from another, one row per image or file.
         root: the folder below which the names are paths of files; None for arrays.
         arrays: for array sources, all images as (n, H, W, C), read when first needed.
-        side: for array sources, the shorter side of the images.
+        sides: for array sources, height and width of the images.
         has_splits: whether the source itself has a train split.
         fractions: shares of train that become val and test where the source lacks them and
             nobody asks for others.
@@ -48,7 +48,7 @@ class Listing:
     stamp: npt.NDArray[np.int64]
     root: Path | None = None
     arrays: Callable[[], Images] | None = None
-    side: int | None = None
+    sides: tuple[int, int] | None = None
     has_splits: bool = True
     fractions: Mapping[str, float] = field(default_factory=lambda: FRACTIONS)
     notes: list[str] = field(default_factory=list)

@@ -96,7 +96,7 @@ def find(root: Path) -> Listing:
         found=found,
         stamp=np.array([(s.st_size, s.st_mtime_ns) for s in status], dtype=np.int64),
         arrays=arrays,
-        side=min(headers["train"].shape[1:]),
+        sides=(headers["train"].shape[1], headers["train"].shape[2]),
     )
 
 

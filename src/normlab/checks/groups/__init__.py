@@ -1,0 +1,1 @@
+"""Groups that a person knows: whether the splits separate them."""

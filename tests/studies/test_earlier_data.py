@@ -1,0 +1,49 @@
+"""Studies whose data was recorded before there was a choice of what is limited."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from normlab import compare
+from normlab.data import load
+from normlab.errors import InputError
+from normlab.files import write_text
+from normlab.runs import read_record
+from normlab.studies import Request, recorded_data
+
+SMALL: dict[str, Any] = {"arms": "none", "seeds": 1, "n": 1, "epochs": 1, "workers": 1}
+
+
+def test_a_limited_study_of_before_is_read_as_it_was_and_not_mixed(tmp_path: Path) -> None:
+    study = tmp_path / "study"
+    compare(out=study, limit_per_class=6, limit_all_splits=True, **SMALL)
+    run = study / "runs/none/seed-0"
+    recorded = read_record(run)["data"]
+    config = {k: v for k, v in recorded["config"].items() if k != "limit_all_splits"}
+    assert load(recorded_data(run, config)).fingerprint == recorded["fingerprint"]
+    toml = (study / "study.toml").read_text()
+    earlier = [line for line in toml.splitlines() if not line.startswith("limit_all_splits")]
+    assert len(earlier) == len(toml.splitlines()) - 1
+    write_text(study / "study.toml", "\n".join(earlier))
+    with pytest.raises(InputError, match="limited val and test too, which --limit-all-splits"):
+        compare(out=study, limit_per_class=6, **SMALL)
+    again = compare(out=study, limit_per_class=6, limit_all_splits=True, **SMALL)
+    assert again.runs_made == 0
+
+
+def test_settings_of_the_split_are_recorded_and_repeated(photos: Path, tmp_path: Path) -> None:
+    asked = Request.of(
+        data=str(photos), group_by=r"/(\d)", limit_per_class=9, limit_all_splits=True
+    )
+    assert r"--limit-all-splits --group-by '/(\d)'" in asked.command()
+    made = compare(data=photos, out=tmp_path / "study", group_by=r"/(\d\d)", **SMALL)
+    text = (made.folder / "study.toml").read_text()
+    assert r"group_by = '/(\d\d)'" in text or r'group_by = "/(\\d\\d)"' in text
+    assert r"--group-by '/(\d\d)'" in "\n".join(made.results.question["commands"])
+    described = (made.folder / "data.json").read_text()
+    assert r'"group_by": "/(\\d\\d)"' in described
+    assert "group_by puts 48 images in 24 groups" in described
+    assert '"groups"' in described
