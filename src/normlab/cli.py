@@ -304,7 +304,7 @@ def check_data(
     from .console import StageWatcher, print_check
     from .workflow import check_data as run_check
 
-    console = Console()
+    console = _console_beside(write_split)
     with StageWatcher(console) as watcher:
         made = run_check(
             source,
@@ -344,8 +344,7 @@ def predict(
     from .console import StageWatcher, print_predictions
     from .workflow import predict as run_prediction
 
-    # The rows and words about them do not mix.
-    console = Console(stderr=is_standard_output(output))
+    console = _console_beside(output)
     with StageWatcher(console) as watcher:
         made = run_prediction(
             run,
@@ -379,7 +378,7 @@ def export(
 
     if not onnx:
         raise InputError("Choose a format: --onnx")
-    print_line(Console(), str(run_export(run, onnx=output, images=images)))
+    print_line(_console_beside(output), str(run_export(run, onnx=output, images=images)))
     return OK
 
 
@@ -462,6 +461,11 @@ def _guarded(call: Callable[[], Any], errors: Console) -> int:
         _say(errors, "Stopped. Run the same command to resume.")
         return INTERRUPTED
     return status if isinstance(status, int) else OK
+
+
+def _console_beside(output: str | Path | None) -> Console:
+    """Where words go: a file that goes to standard output is not mixed with them."""
+    return Console(stderr=output is not None and is_standard_output(output))
 
 
 def _say(errors: Console, text: str) -> None:

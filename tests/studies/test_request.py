@@ -151,6 +151,8 @@ def test_a_class_is_an_arm() -> None:
     assert list(make_plan(asked).arms) == [f"{__name__}:Shift", "bn"]
     assert isinstance(make_norm(Shift, np.int64(16)), Shift)
     assert make_norm("gn", np.int64(16), groups=np.int64(4)).groups == 4
+    assert GroupNorm2d(np.int64(16), np.int64(4), eps=np.float32(0.5)).eps == 0.5
+    assert BatchNorm2d(np.int64(16), momentum=np.float64(0.5)).momentum == 0.5
 
 
 def test_a_class_that_other_processes_cannot_import_is_said(
