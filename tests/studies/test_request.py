@@ -207,6 +207,11 @@ def test_a_folder_in_the_first_place_is_the_data(
         make_plan(Request.of("fotos"))
 
 
+def test_what_no_record_could_say_is_refused() -> None:
+    with pytest.raises(InputError, match=r"title is not valid Unicode: 'B\\udcc3ume'"):
+        Request.of(title="B\udcc3ume")
+
+
 def test_the_help_names_the_formats_that_are_read() -> None:
     said = DATA_FIELDS["source"].metadata["help"]
     known = {name.replace("JPEG2000", "JPEG 2000") for name in FORMATS if name != "MPO"}

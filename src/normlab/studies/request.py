@@ -115,6 +115,8 @@ class Request:
         known = {**REQUEST_FIELDS, **DATA_FIELDS, **SETTINGS, "device": FIELDS["device"]}
         check_names(given, known, "an option of compare")
         for name, value in given.items():
+            if isinstance(value, str) and not _is_text(value):
+                raise InputError(f"{name} is not valid Unicode: {value!a}.")
             if name in SETTINGS and _is_many(value):
                 given[name] = several(name, value)
         if "arms" in given:
@@ -167,6 +169,15 @@ def _meant(what: str, data: Any) -> tuple[str, Any]:
             f"preset ({', '.join(presets())}) or a TOML file in the first place."
         )
     return "norms", what
+
+
+def _is_text(value: str) -> bool:
+    """Whether the record, which is text, can say it."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_many(value: Any) -> bool:
