@@ -118,6 +118,7 @@ def _function(found: SameFunction) -> str:
             f"{how} differ by {_largest(found):.1e}. But {found.arm} computes in less than float64 "
             "whatever its input, so this may be its rounding, and float64 cannot decide. In "
             f"float32 the two agree after one step to {max(found.float32.values()):.1e}."
+            + (f" {_in_bfloat16(found)}" if found.bfloat16 else "")
         )
     if found.differing:
         named = found.differing[0]
