@@ -259,7 +259,8 @@ def _load(
                 raise InputError(
                     f"The data of {source.folder} has changed since the run: {dataset.source} now "
                     f"has other images, labels or splits{_drawn_otherwise(source)}. If the old "
-                    "data is elsewhere, give its place with --data. To use what is there now, give that with --data."
+                    "data is elsewhere, give its place with --data. To use what is there now, "
+                    "give that with --data."
                 )
         return dataset
     asked = replace(
