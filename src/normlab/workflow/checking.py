@@ -25,6 +25,7 @@ from ..checks import (
 from ..data import DataConfig, DataSet
 from ..data.cache import Progress as DataProgress
 from ..data.cache_files import cache_folder
+from ..data.config import Resize
 from ..errors import InputError
 from ..files import read_json, write_json, write_text
 from ..keyed import key
@@ -64,6 +65,7 @@ def check_data(
     data: str = "digits",
     *,
     image_size: int | None = None,
+    resize: Resize = "crop",
     split: str | Path | None = None,
     write_split: str | Path | None = None,
     test: Literal["auto", "keep", "redraw"] = "auto",
@@ -80,6 +82,7 @@ def check_data(
     Args:
         data: ``"digits"`` or a folder.
         image_size: side of the images in pixels, as the network will see them.
+        resize: how an image becomes a square.
         split: a split file to check instead of the source's own splits.
         write_split: where to write a clean split.
         test: what the clean split does with the test split, see
@@ -107,6 +110,7 @@ def check_data(
     config = DataConfig(
         source=data,
         image_size=image_size,
+        resize=resize,
         split=None if split is None else str(split),
         split_seed=split_seed,
         group_by=group_by,

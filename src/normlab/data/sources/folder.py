@@ -273,10 +273,10 @@ class _Reader:
     def _images(self, folder: _Folder) -> Iterator[_File]:
         """The files that claim to be images, by their paths below the root; others are counted."""
         self.hidden += folder.hidden
+        above = folder.path.relative_to(self.root).as_posix()
         for file in folder.files:
-            path = folder.path / file.name
-            if file.looks_like_image or claims_image(path):
-                yield _File(path.relative_to(self.root).as_posix(), file.size, file.mtime_ns)
+            if file.looks_like_image or claims_image(folder.path / file.name):
+                yield _File(f"{above}/{file.name}", file.size, file.mtime_ns)
             else:
                 suffix = PurePath(file.name).suffix.lower()
                 self.passed[suffix or "without an extension"] += 1
