@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ....pages.tables import Cell, Column, Table
-from ....pages.words import NO_VALUE, listed
+from ....pages.words import NO_VALUE, listed, spelled
 from ....results import Results
 from ....results.statistics import Difference, paired_difference
+from ....runs.rule import LEAST_SEEDS
 from ....runs.same_function import BOUND, BOUND_BFLOAT16, QUANTITIES, SameFunction
 
 SURE = 0.95
@@ -207,7 +208,8 @@ def _trained(found: SameFunction, split: str, difference: Difference) -> str:
     )
     interval = difference.interval(SURE)
     if interval is None:
-        return f"{start} in the only seed, which says nothing about other seeds."
+        over = "in the only seed" if seeds == 1 else f"on average over {seeds} seeds"
+        return f"{start} {over}. {spelled(LEAST_SEEDS).capitalize()} seeds would give an interval."
     told = "this could be chance" if 0 in interval else "the interval excludes 0"
     return (
         f"{start} on average over {seeds} seeds, {100 * SURE:.0f} % t interval "
