@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check format docs notebook clean
+.PHONY: demo test check format docs notebook mutants clean
 
 demo: $(VENV)/.installed
 	$(BIN)/normlab compare
@@ -32,6 +32,10 @@ docs: $(VENV)/.installed-dev
 # Runs the notebook again, so that its outputs are those of the code as it is.
 notebook: $(VENV)/.installed-dev
 	$(BIN)/python examples/execute.py examples/*.ipynb
+
+# Plants mistakes in a copy and sees whether tests notice; about half an hour.
+mutants: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/mutants.py
 
 $(VENV)/.made:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "normlab needs Python 3.11 or newer")'

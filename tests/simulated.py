@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from normlab.results import Results, Run
 
 
@@ -40,6 +43,31 @@ def simulated(
     ]
     data: dict[str, Any] = {"images": {"test": images}} if images else {}
     return Results(folder, question, data, tuple(accuracy), tuple(runs))
+
+
+def answering(right: Mapping[str, npt.NDArray[np.bool_]], labels: Any, folder: Path) -> Results:
+    """Results whose runs left predictions.
+
+    Args:
+        right: of every arm, per seed which of the test images it gets right: (seeds, images).
+        labels: the true classes, 0 to 2.
+        folder: of the study; its runs' folders are made.
+    """
+    results = simulated(
+        {arm: found.mean(1).tolist() for arm, found in right.items()},
+        folder=folder,
+        images=len(labels),
+    )
+    for run in results.runs:
+        given = np.where(right[run.arm][run.seed], labels, (labels + 1) % 3)
+        run.folder.mkdir(parents=True)
+        np.savez(
+            run.folder / "predictions.npz",
+            test_image=np.array([f"i{k}" for k in range(len(labels))]),
+            test_label=labels,
+            test_probabilities=np.eye(3, dtype=np.float32)[given],
+        )
+    return results
 
 
 def _record(value: float | None) -> dict[str, Any]:

@@ -117,6 +117,84 @@ def test_a_module_that_cannot_be_imported(package: Path) -> None:
     assert list(code_of("parts.broken:Layer")) == ["parts/__init__.py", "parts/broken.py"]
 
 
+def test_modules_imported_by_a_call_count(package: Path) -> None:
+    (package / "layers.py").write_text(
+        "import importlib\n"
+        "SCALE = importlib.import_module('.scale', __package__)\n"
+        "def late():\n    return __import__('beside').FACTOR\n"
+        "class Layer:\n    value = SCALE.FACTOR * late()\n"
+    )
+    assert set(code_of("parts.layers:Layer")) == {
+        "beside.py", "parts/__init__.py", "parts/layers.py", "parts/scale.py"
+    }  # fmt: skip
+    assert load("parts.layers").Layer.value == 6
+    (package / "scale.py").write_text("FACTOR = 5\n")
+    assert load("parts.layers").Layer.value == 15
+
+
+def test_modules_of_another_folder_count(
+    package: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As PYTHONPATH and editable installations have them.
+    elsewhere = tmp_path_factory.mktemp("library")
+    (elsewhere / "parts_base.py").write_text("FACTOR = 11\n")
+    monkeypatch.syspath_prepend(elsewhere)
+    (package / "scale.py").write_text("from parts_base import FACTOR\n")
+    before = code_of("parts.layers:Layer")
+    assert "parts_base.py" in before
+    assert load("parts.layers").Layer.value == 11 * 3 * 5
+    (elsewhere / "parts_base.py").write_text("FACTOR = 12\n")
+    assert {k for k, v in code_of("parts.layers:Layer").items() if before[k] != v} == {
+        "parts_base.py"
+    }
+    assert load("parts.layers").Layer.value == 12 * 3 * 5
+    del sys.modules["parts_base"]
+
+
+def test_a_namespace_package_has_no_file_of_its_own(package: Path) -> None:
+    (package / "__init__.py").unlink()
+    assert "parts/__init__.py" not in code_of("parts.layers:Layer")
+    assert {"parts/layers.py", "parts/deeper.py"} <= set(code_of("parts.layers:Layer"))
+    assert load("parts.layers").Layer.value == 30
+
+
+def test_an_installed_package_that_is_imported_counts_by_its_version(
+    package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (package / "scale.py").write_text("import torch, scipy.special\nFACTOR = 2\n")
+    found = code_of("parts.layers:Layer")
+    (name,) = [name for name in found if not name.endswith(".py")]
+    assert name.startswith("scipy 1.")
+    monkeypatch.setattr(foreign, "_release", lambda package: "99.0")
+    assert "scipy 99.0" in code_of("parts.layers:Layer")
+
+
+def test_a_compiled_module_counts_and_cannot_be_reloaded(
+    package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Any extension module does: a copy of one of Python's own.
+    import _bisect
+
+    origin = getattr(_bisect, "__file__", None)
+    if origin is None:
+        import _ctypes_test
+
+        origin = _ctypes_test.__file__
+    copy = package / Path(origin).name
+    copy.write_bytes(Path(origin).read_bytes())
+    module = copy.name.partition(".")[0]
+    (package / "scale.py").write_text(f"from . import {module}\nFACTOR = 2\n")
+    before = code_of("parts.layers:Layer")
+    assert f"parts/{copy.name}" in before
+    assert load("parts.layers").Layer.value == 30
+    aside = copy.with_name("aside")
+    aside.write_bytes(copy.read_bytes() + b"\0")
+    aside.replace(copy)  # never write into a library that is loaded
+    assert code_of("parts.layers:Layer") != before
+    with pytest.raises(ImportError, match="Start a new process"):
+        load("parts.layers")
+
+
 def test_finding_code_needs_no_torch() -> None:
     code = "import sys; from normlab import foreign; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -14,6 +14,7 @@ SOURCE = Path(normlab.__file__).parent
 
 # Room to the rooms it may import; the ground floor is open to all.
 GROUND = {
+    "destinations",
     "errors",
     "files",
     "foreign",

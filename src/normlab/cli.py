@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
@@ -16,7 +18,9 @@ from rich.console import Console
 from . import __version__
 from .arguments import DATA, RECIPE, VERDICT, given, options_class, options_of
 from .data.config import DataConfig
+from .destinations import is_standard_output
 from .errors import InputError
+from .places import cache_folder
 from .runs import FIELDS, RunConfig
 from .studies.request import DATA_FIELDS, REQUEST_FIELDS, SETTINGS, Request
 
@@ -193,7 +197,13 @@ def explain(
         Literal["train", "val", "test"], Parameter(help="Which images to choose from.")
     ] = "val",
     classes: Annotated[
-        str | None, Parameter(help="Class names, separated by commas. [default: all]")
+        list[str] | None,
+        Parameter(
+            help="Class names, separated by commas. A name may have commas itself, and the option "
+            "may be repeated. [default: all]",
+            allow_leading_hyphen=True,
+            negative="",
+        ),
     ] = None,
     right: Annotated[int, Parameter(help="Correctly classified images per class.")] = 5,
     wrong: Annotated[int, Parameter(help="Misclassified images per class.")] = 5,
@@ -209,8 +219,8 @@ def explain(
         ),
     ] = "last",
     arms: Annotated[
-        str | None,
-        Parameter(help="Of a study: arms, separated by semicolons. [default: all]"),
+        list[str] | None,
+        Parameter(help="Of a study: arms, in the same way. [default: all]", negative=""),
     ] = None,
     seed: Annotated[int | None, Parameter(help="Of a study: the seed. [default: first]")] = None,
     faithfulness: Annotated[
@@ -233,12 +243,12 @@ def explain(
             run,
             data=data,
             split=split,
-            classes=_listed(classes, ","),
+            classes=classes,
             right=right,
             wrong=wrong,
             method=method,
             site=site,
-            arms=_listed(arms, ";"),
+            arms=arms,
             seed=seed,
             faithfulness=faithfulness,
             randomization=randomization,
@@ -305,16 +315,33 @@ def predict(
         list[str], Parameter(help="Image files, folders, or patterns in quotes.", negative="")
     ],
     *,
-    output: Annotated[Path, Parameter(help="CSV file: path, class, probability.")],
+    output: Annotated[
+        Path, Parameter(help="CSV file: path, class, probability. /dev/stdout prints it.")
+    ],
+    probabilities: Annotated[
+        bool,
+        Parameter(negative="", help="Add a column with the probability of every class."),
+    ] = False,
     device: DeviceName = "auto",
 ) -> int:
-    """Predict the class of every image, in the order given."""
+    """Predict the class of every image, in the order given.
+
+    Images that cannot be read or predicted are named and left out; the status is then 3.
+    """
     from .console import StageWatcher, print_predictions
     from .workflow import predict as run_prediction
 
-    console = Console()
+    # The rows and words about them do not mix.
+    console = Console(stderr=is_standard_output(output))
     with StageWatcher(console) as watcher:
-        made = run_prediction(run, images, output, device=device, progress=watcher.reading)
+        made = run_prediction(
+            run,
+            images,
+            output,
+            probabilities=probabilities,
+            device=device,
+            progress=watcher.reading,
+        )
     print_predictions(console, Console(stderr=True), made)
     return PARTLY if made.unreadable else OK
 
@@ -373,42 +400,69 @@ def norms(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit status."""
+    from .console import lasting_output
+
     errors = Console(stderr=True)
-    return _guarded(
-        lambda: app(
-            arguments,
-            exit_on_error=False,
-            print_error=False,
-            result_action="return_value",
-        ),
-        errors,
-    )
+    with lasting_output() as lost, _torch_in_our_cache():
+        status = _guarded(
+            lambda: app(
+                arguments,
+                exit_on_error=False,
+                print_error=False,
+                result_action="return_value",
+            ),
+            errors,
+        )
+    if lost and status == OK:
+        _say(errors, f"The work is done, but not all of its output was shown: {lost[0].strerror}.")
+        return PARTLY
+    return status
+
+
+@contextmanager
+def _torch_in_our_cache() -> Iterator[None]:
+    """torch makes a folder for its compiler in that for temporary files, even if nothing is
+    compiled. A command writes nothing outside our cache that was not asked for."""
+    name = "TORCHINDUCTOR_CACHE_DIR"
+    if name in os.environ:
+        yield
+        return
+    with suppress(InputError):  # who needs the cache will say what is wrong with it
+        os.environ[name] = str(cache_folder("torch"))
+    try:
+        yield
+    finally:
+        os.environ.pop(name, None)
 
 
 def _guarded(call: Callable[[], Any], errors: Console) -> int:
     try:
         status = call()
     except (InputError, cyclopts.CycloptsError) as error:
-        errors.print(f"normlab: {error}", markup=False, highlight=False, soft_wrap=True)
+        _say(errors, str(error) + _hint(str(error)))
         return BAD_INPUT
-    except BrokenPipeError:
-        # The reader of a pipe has gone; keep the interpreter from complaining at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return OK
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        errors.print(f"normlab: {where}{error.strerror}", markup=False, highlight=False)
+        _say(errors, f"{where}{error.strerror}.")
         return BAD_INPUT
     except KeyboardInterrupt:
-        errors.print("normlab: Stopped. Run the same command to resume.", highlight=False)
+        _say(errors, "Stopped. Run the same command to resume.")
         return INTERRUPTED
     return status if isinstance(status, int) else OK
 
 
-def _listed(text: str | None, separator: str) -> list[str] | None:
-    if text is None:
-        return None
-    return [part for part in (piece.strip() for piece in text.split(separator)) if part]
+def _say(errors: Console, text: str) -> None:
+    from .console import print_line
+
+    print_line(errors, f"normlab: {text}")
+
+
+def _hint(message: str) -> str:
+    """What to do where names look broken because this process takes them for ASCII."""
+    broken = re.search(r"\\udc[89a-f]|[\udc80-\udcff]", message)
+    if sys.getfilesystemencoding() == "utf-8" or not broken:
+        return ""
+    return " Here, names are read as ASCII. To read them as UTF-8, set the variable PYTHONUTF8=1."
 
 
 def _command_line() -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import traceback
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class InputError(ValueError):
@@ -29,3 +31,23 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     plain = {name.lower(): name for name in known}
     close = difflib.get_close_matches(word.lower(), plain, n=1, cutoff=0.5)
     return f" (did you mean {plain[close[0]]}?)" if close else ""
+
+
+def told(error: BaseException) -> str:
+    """What went wrong in code that is not ours, in one line: the kind, the words, and the place.
+
+    >>> told(KeyError("scale"))
+    "KeyError: 'scale'"
+    """
+    words = " ".join(str(error).split())[:300].rstrip(".")
+    kind = type(error).__name__
+    place = ""
+    theirs = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if "site-packages" not in frame.filename
+        and not frame.filename.startswith(("<", str(Path(__file__).parent)))
+    ]
+    if theirs and not isinstance(error, (ImportError, SyntaxError)):
+        place = f" ({Path(theirs[-1].filename).name}, line {theirs[-1].lineno})"
+    return f"{kind}: {words}{place}" if words else f"{kind}{place}"

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import csv
-import errno
 import io
 import json
 import os
+import shutil
+import stat
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
+from .destinations import Destination, check_permitted, destination, explained_disk_errors
 from .errors import InputError
+
+_PREFIX = 32
+"""Characters of its name that a file written aside bears."""
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file (UTF-8), whole or not at all."""
-    write_with(path, lambda aside: aside.write_text(text, encoding="utf-8"))
+    # The only characters that UTF-8 lacks are bytes of a path that are no text.
+    write_with(
+        path, lambda aside: aside.write_text(text, encoding="utf-8", errors="backslashreplace")
+    )
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -60,50 +68,51 @@ def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
 
 
 def write_with(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a file next to ``path``, then rename it into place.
+    """Let ``write`` fill a file, then put it where ``path`` leads (see :mod:`.destinations`).
 
-    A killed process leaves the old file or the new one, never half of either.
+    A file is filled next to its place and renamed into it: a killed process leaves the old file or
+    the new one, never half of either. What is no file receives the content once it is complete.
+
+    Raises:
+        InputError: the path cannot be written.
     """
+    place = destination(path)
     with explained_disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        if place.through:
+            with tempfile.TemporaryDirectory(prefix="normlab-") as folder:
+                aside = Path(folder) / path.name
+                write(aside)
+                with aside.open("rb") as written, place.opened() as stream:
+                    shutil.copyfileobj(written, stream)
+            return
+        place.path.parent.mkdir(parents=True, exist_ok=True)
+        # The longest name that a file can have leaves no room for more.
+        handle, name = tempfile.mkstemp(
+            prefix=f".{place.path.name[:_PREFIX]}.", suffix=".part", dir=place.path.parent
+        )
         os.close(handle)
         aside = Path(name)
         try:
             write(aside)
             with aside.open("rb") as written:
                 os.fsync(written.fileno())
-            aside.chmod(0o666 & ~_umask())
-            aside.replace(path)
+            _permit(aside, place)
+            aside.replace(place.path)
         except BaseException:
             with suppress(OSError):
                 aside.unlink()
             raise
 
 
-_REASONS = {
-    errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "the disk quota is used up",
-    errno.EROFS: "the file system is read-only",
-    errno.EACCES: "permission denied",
-    errno.EPERM: "permission denied",
-    errno.ENOTDIR: "a part of the path is a file, not a folder",
-    errno.EFBIG: "the file would be larger than allowed here",
-}
-
-
-@contextmanager
-def explained_disk_errors(path: Path) -> Iterator[None]:
-    """Turn a disk that is full or not writable into one clear message."""
-    try:
-        yield
-    except OSError as error:
-        reason = _REASONS.get(error.errno or 0)
-        if reason is None:
-            raise
-        raise InputError(
-            f"{path} cannot be written: {reason}. Free some space, or choose another place."
-        ) from error
+def _permit(aside: Path, place: Destination) -> None:
+    """Give a file the owner and permissions of the one that it replaces, or a new file's."""
+    if place.before is None:
+        aside.chmod(0o666 & ~_umask())
+        return
+    check_permitted(place.path)
+    with suppress(OSError, AttributeError):
+        os.chown(aside, place.before.st_uid, place.before.st_gid)
+    aside.chmod(stat.S_IMODE(place.before.st_mode))
 
 
 def _umask() -> int:

@@ -1,13 +1,15 @@
 """Code that is not ours: a person's own layer, found, imported and identified.
 
-Everything that imports by a name goes through :func:`load`. A name stands for source code: the file
-of the module and the files next to it that it imports. Edited code is different code, also in a
-process that imported the module before.
+Everything that imports by a name goes through :func:`load`. A name stands for code: the file of the
+module and the files that it imports, wherever a person keeps them; and the versions of installed
+packages that it imports. Edited code is different code, also in a process that imported the module
+before.
 """
 
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import importlib
 import importlib.machinery
@@ -22,6 +24,10 @@ from types import ModuleType
 
 _DIGEST = "__normlab_code__"
 """Name in a module of the code that it was imported from."""
+_RECORDED = frozenset({"torch", "numpy", "PIL", "sklearn"})
+"""Packages that runs of our own layers rest on as well. Records have their versions, and no run's
+identity counts them."""
+_COMPILED = tuple(importlib.machinery.EXTENSION_SUFFIXES)
 
 
 def is_foreign(name: str) -> bool:
@@ -31,14 +37,21 @@ def is_foreign(name: str) -> bool:
     return bool(colon) and all(map(str.isidentifier, words))
 
 
+def is_custom(name: str) -> bool:
+    """Whether an arm's layer is a person's own: of the form ``package.module:Class``, with or
+    without options, and not of this package."""
+    return is_foreign(name) and not _is_ours(name.partition(":")[0])
+
+
 def load(module: str) -> ModuleType:
     """Import a module, also from the working folder, as its files are now.
 
     A module that this process imported earlier is reloaded where its files have changed since,
-    and so are the modules next to it that it imports. Modules of installed packages are not.
+    and so are the modules that it imports. Modules of installed packages are not.
 
     Raises:
-        ImportError: there is no such module, or importing it fails.
+        ImportError: there is no such module, importing it fails, or a compiled module has changed
+            since this process imported it.
     """
     if _is_ours(module):
         return importlib.import_module(module)
@@ -50,31 +63,49 @@ def load(module: str) -> ModuleType:
             return known
         importlib.invalidate_caches()
         for name, path in found.files.items():
+            if path.name.endswith(_COMPILED):
+                _check_unchanged(name, path)
+                continue
             # Python takes bytecode for current by a file's size and the second it was written in.
             with suppress(OSError, NotImplementedError):
                 Path(importlib.util.cache_from_source(str(path))).unlink(missing_ok=True)
             if name in sys.modules:
                 importlib.reload(sys.modules[name])
         made = importlib.import_module(module)
-        if found.files:
+        for name, path in found.files.items():
+            if path.name.endswith(_COMPILED) and name in sys.modules:
+                setattr(sys.modules[name], _DIGEST, _sha256(path))
+        if found.files and module not in found.compiled:
             setattr(made, _DIGEST, digest)
         return made
+
+
+def _check_unchanged(name: str, path: Path) -> None:
+    """Python imports a compiled module once in a process."""
+    known = getattr(sys.modules.get(name), _DIGEST, None)
+    if known is not None and known != _sha256(path):
+        raise ImportError(
+            f"{path.name} has changed since this process imported it, and a compiled module cannot "
+            "be imported again. Start a new process (restart the notebook's kernel)"
+        )
 
 
 def code_of(norm: str) -> dict[str, str]:
     """File to SHA-256 of the code that an arm's layer is made of; empty for layers of ours.
 
-    The files are the module's own and, of the modules that it imports, those that are in its
-    package or next to it. A module of an installed package counts by its file and the package's
-    version. A module without a file (built in, or made in a session) counts as nothing.
+    The files are the module's own and those of the modules that it imports, wherever in its code,
+    that are not installed packages. An installed package that it imports counts by its version; one
+    that the layer itself is from by its version and the module's file. Compiled modules count by
+    their file. A module without a file (built in, or made in a session) counts as nothing, and so
+    do files that a layer only reads.
 
     Args:
         norm: an arm's normalization, ``package.module:Class`` with or without options, or a name
             of the catalogue.
     """
-    module = norm.partition(":")[0]
-    if not is_foreign(norm) or _is_ours(module):
+    if not is_custom(norm):
         return {}
+    module = norm.partition(":")[0]
     with _working_folder():
         return _Found(module).hashes()
 
@@ -86,36 +117,29 @@ class _Found:
         self.files: dict[str, Path] = {}
         self.installed: dict[str, str] = {}
         path = _file_of(module)
-        self.base: Path | None = None
         if path is None:
             return
-        depth = module.count(".") + (path.name == "__init__.py")
-        self.base = path.parents[depth]
         if _is_installed(path):
-            self._note_installed(module, path)
+            top = module.partition(".")[0]
+            self.installed = {f"{module} ({top} {_release(top)})": _sha256(path)}
         else:
             self._add(module, path)
 
+    @property
+    def compiled(self) -> set[str]:
+        """Modules among the files that are not source code."""
+        return {name for name, path in self.files.items() if path.name.endswith(_COMPILED)}
+
     def hashes(self) -> dict[str, str]:
-        """Path below the folder that modules are imported from, to SHA-256."""
-        assert self.base is not None or not self.files
+        """Path below the folder that a module is imported from, to SHA-256."""
         found = {
-            path.relative_to(self.base).as_posix(): _sha256(path)
-            for path in self.files.values()
-            if self.base is not None
+            path.relative_to(_base(name, path)).as_posix(): _sha256(path)
+            for name, path in self.files.items()
         }
-        return {**dict(sorted(found.items())), **self.installed}
+        return {**dict(sorted(found.items())), **dict(sorted(self.installed.items()))}
 
     def digest(self) -> str:
         return hashlib.sha256(repr(self.hashes()).encode()).hexdigest()
-
-    def _note_installed(self, module: str, path: Path) -> None:
-        top = module.partition(".")[0]
-        try:
-            release = version(top)
-        except PackageNotFoundError:
-            release = "unknown"
-        self.installed = {f"{module} ({top} {release})": _sha256(path)}
 
     def _add(self, module: str, path: Path) -> None:
         if module in self.files:
@@ -123,23 +147,56 @@ class _Found:
         self.files[module] = path  # marked first, so that modules that import each other end
         for parent in _parents(module):
             self._visit(parent)
-        try:
-            tree = ast.parse(path.read_bytes())
-        except (OSError, SyntaxError, ValueError):
-            return  # importing it will say what is wrong
         package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-        for name in _imported(tree, package):
+        for name in _imports_of(path, package):
             self._visit(name)
         self.files[module] = self.files.pop(module)  # after what it imports
 
     def _visit(self, module: str) -> None:
-        if module in self.files or _is_ours(module):
+        top = module.partition(".")[0]
+        if module in self.files or _is_ours(module) or top in sys.stdlib_module_names | _RECORDED:
             return
         path = _file_of(module)
-        if path is None or self.base is None or _is_installed(path):
+        if path is None:
             return
-        if path.is_relative_to(self.base):
+        if _is_installed(path):
+            release = _release(top)
+            self.installed.setdefault(
+                f"{top} {release or 'of no version'}", release or _sha256(path)
+            )
+        else:
             self._add(module, path)
+
+
+def _base(module: str, path: Path) -> Path:
+    """The folder that a module is imported from."""
+    return path.parents[module.count(".") + (path.name == "__init__.py")]
+
+
+@functools.lru_cache(maxsize=256)
+def _release(package: str) -> str:
+    """The version of an installed package; "" where its distribution has another name."""
+    try:
+        return version(package)
+    except (PackageNotFoundError, ValueError):
+        return ""
+
+
+def _imports_of(path: Path, package: str) -> tuple[str, ...]:
+    if path.name.endswith(_COMPILED):
+        return ()
+    try:
+        return _parsed_imports(path.read_bytes(), package)
+    except OSError:
+        return ()
+
+
+@functools.lru_cache(maxsize=256)
+def _parsed_imports(code: bytes, package: str) -> tuple[str, ...]:
+    try:
+        return tuple(dict.fromkeys(_imported(ast.parse(code), package)))
+    except (SyntaxError, ValueError):
+        return ()  # importing it will say what is wrong
 
 
 def _imported(tree: ast.AST, package: str) -> Iterator[str]:
@@ -149,13 +206,34 @@ def _imported(tree: ast.AST, package: str) -> Iterator[str]:
             for alias in node.names:
                 yield from _with_parents(alias.name)
         elif isinstance(node, ast.ImportFrom):
-            parts = package.split(".") if package else []
-            base = parts[: len(parts) - node.level + 1] if node.level else []
-            target = ".".join([*base, *([node.module] if node.module else [])])
+            target = _absolute("." * node.level + (node.module or ""), package)
             if target:
                 yield from _with_parents(target)
             for alias in node.names:
                 yield f"{target}.{alias.name}" if target else alias.name
+        elif isinstance(node, ast.Call) and (name := _called_import(node)):
+            yield from _with_parents(_absolute(name, package))
+
+
+def _called_import(node: ast.Call) -> str:
+    """The name in ``importlib.import_module("name")`` or ``__import__("name")``, else nothing."""
+    called = (
+        node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+    )
+    first = node.args[0] if node.args else None
+    if called in ("import_module", "__import__") and isinstance(first, ast.Constant):
+        return first.value if isinstance(first.value, str) else ""
+    return ""
+
+
+def _absolute(name: str, package: str) -> str:
+    """A name with leading dots, as seen from a package."""
+    level = len(name) - len(name.lstrip("."))
+    if not level:
+        return name
+    parts = package.split(".") if package else []
+    rest = name[level:]
+    return ".".join([*parts[: len(parts) - level + 1], *([rest] if rest else [])])
 
 
 def _with_parents(module: str) -> Iterator[str]:
@@ -174,7 +252,7 @@ def _file_of(module: str) -> Path | None:
     origin = _origin(module)
     if origin is None:  # imported from a place that is not searched any more, or in another way
         origin = getattr(sys.modules.get(module), "__file__", None)
-    if origin is None or not origin.endswith(".py"):
+    if origin is None or not origin.endswith((".py", *_COMPILED)):
         return None
     path = Path(origin).resolve()
     return path if path.is_file() else None
@@ -216,8 +294,10 @@ def _is_installed(path: Path) -> bool:
 
 def _sha256(path: Path) -> str:
     try:
-        # A checkout with other line endings has the same code.
-        return hashlib.sha256(path.read_bytes().replace(b"\r\n", b"\n")).hexdigest()
+        content = path.read_bytes()
+        if not path.name.endswith(_COMPILED):
+            content = content.replace(b"\r\n", b"\n")  # other line endings are the same code
+        return hashlib.sha256(content).hexdigest()
     except OSError:
         return "unreadable"
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import Field, field, fields
 from typing import Any, get_args, get_type_hints
 
 from .errors import InputError, did_you_mean
-from .values import write_value
+from .values import plain, write_value
 
 Fields = Mapping[str, Field[Any]]
 
@@ -51,9 +52,65 @@ def checked(instance: Any) -> dict[str, Any]:
     hints = get_type_hints(type(instance))
     values = {}
     for name, f in fields_of(type(instance)).items():
-        values[name] = _coerced(name, getattr(instance, name), hints[name])
+        values[name] = _coerced(name, plain(getattr(instance, name)), hints[name])
         _check_bounds(name, values[name], f.metadata["check"])
     return values
+
+
+def whole(name: str, value: Any, least: int = 1) -> int:
+    """A whole number of at least ``least``, NumPy's included.
+
+    Raises:
+        InputError: naming what it is for.
+    """
+    found = plain(value)
+    if not isinstance(found, int) or isinstance(found, bool) or found < least:
+        raise InputError(f"{name} must be a whole number of at least {least}, got {value!r}.")
+    return found
+
+
+def several(name: str, values: Any) -> list[Any]:
+    """Values from a list, a tuple, an array or whatever gives them in an order; text is one.
+
+    Raises:
+        InputError: a set, whose order is no one's choice, or what gives no values.
+    """
+    if isinstance(values, str):
+        return [values]
+    if isinstance(values, (Set, Mapping)) or not isinstance(values, Iterable):
+        raise InputError(f"{name} must be a list, got {values!r}.")
+    return [plain(value) for value in values]
+
+
+def names_in(texts: str | Iterable[str], known: Iterable[str]) -> list[str]:
+    """Names, where a text may have several with commas or semicolons between them.
+
+    What is known is never taken apart, so a name may have commas itself: the longest known name is
+    read first.
+
+    >>> names_in("ash,cedar, old", ["ash", "cedar, old", "old"])
+    ['ash', 'cedar, old']
+    >>> names_in(["cedar, old", "oak"], ["ash", "cedar, old"])
+    ['cedar, old', 'oak']
+    """
+    names = set(known)
+    found = []
+    for text in [texts] if isinstance(texts, str) else texts:
+        if text in names:
+            found.append(text)
+            continue
+        parts = re.split("([,;])", text)
+        start = 0
+        while start < len(parts):
+            for end in range(len(parts), start, -2):
+                candidates = ("".join(parts[start:end]), "".join(parts[start:end]).strip())
+                name = next((one for one in candidates if one in names), None)
+                if name is not None or end == start + 1:
+                    break
+            name = name or candidates[1]
+            found += [name] if name else []
+            start = end + 1
+    return found
 
 
 def takes_several(f: Field[Any]) -> bool:
@@ -96,7 +153,7 @@ def _coerced(name: str, value: Any, hint: Any) -> Any:
     if hint == tuple[float, ...]:
         if not isinstance(value, (tuple, list)):
             raise InputError(f"{name} must be a list of numbers, got {value!r}.")
-        return tuple(_coerced(name, item, float) for item in value)
+        return tuple(_coerced(name, plain(item), float) for item in value)
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
     good = isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
     if hint is float and isinstance(value, int) and not isinstance(value, bool):

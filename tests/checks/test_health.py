@@ -194,6 +194,8 @@ def test_the_size_of_a_test_is_the_interval_it_gives() -> None:
     for share, images in size_of_test(10).needed.items():
         assert size_of_test(images).half_widths[share] <= 1
         assert size_of_test(images - 1).half_widths[share] > 1
+    # Networks that disagree on a tenth of the images cannot differ by more than that.
+    assert size_of_test(4).half_widths == {0.1: 10, 0.2: 20}
     rng = np.random.default_rng(0)
     draws = rng.multinomial(1000, (0.1, 0.1, 0.8), size=20_000)
     difference = 100 * (draws[:, 0] - draws[:, 1]) / 1000

@@ -437,6 +437,10 @@ def test_intervals_are_those_of_scipy() -> None:
             (reference.low, reference.high), abs=1e-7
         )
     assert wilson(0.0, 0) == (0.0, 1.0)
+    # Rounding leaves neither 100 % out of its interval nor 0 %.
+    for count in np.linspace(1, 400, 1501):
+        assert wilson(1.0, float(count))[1] == 1.0
+        assert wilson(0.0, float(count))[0] == 0.0
 
 
 def test_headers_say_what_was_written(

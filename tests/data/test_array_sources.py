@@ -122,6 +122,15 @@ def test_idx_labels_need_not_start_at_zero(mnist: Path) -> None:
     np.testing.assert_array_equal(data.splits["test"].labels, np.arange(8) % 4)
 
 
+def test_corrected_labels_are_other_data(mnist: Path) -> None:
+    """Names and pixels are the same, so the fingerprint has to know the labels."""
+    before = read(mnist).fingerprint
+    labels = np.arange(40) % 4
+    labels[[0, 1]] = labels[[1, 0]]
+    (mnist / "train-labels-idx1-ubyte").write_bytes(idx(labels))
+    assert read(mnist).fingerprint != before
+
+
 def test_a_changed_idx_file_is_read_again(mnist: Path) -> None:
     first = read(mnist)
     (mnist / "train-images-idx3-ubyte").write_bytes(idx(images(40, seed=9)))

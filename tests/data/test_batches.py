@@ -115,6 +115,22 @@ def test_an_epoch_sees_every_image_once(data: DataSet) -> None:
     assert torch.equal(torch.cat([labels for _, labels in batches]), split.labels[order])
 
 
+def test_an_epoch_has_its_own_order_and_augmentation(data: DataSet) -> None:
+    """Each later epoch deals other batches of other crops of the same images."""
+    split = DeviceSplit(data, "train", "cpu")
+    augmentation = Augmentation(4, True)
+    first, second = [], []
+    for epoch, found in ((1, first), (2, second)):
+        order = epoch_order(5, epoch, len(split))
+        images = torch.cat([x for x, _ in split.epoch(16, 5, epoch, augmentation)])
+        expected, _ = split.batch(order, augmentation, seed=5, epoch=epoch)
+        assert torch.equal(images, expected)
+        found += [order.tolist(), images[np.argsort(order)]]
+    assert first[0] != second[0]
+    moved = [not torch.equal(a, b) for a, b in zip(first[1], second[1], strict=True)]
+    assert sum(moved) > 0.9 * len(split)
+
+
 def test_orders_belong_to_seed_and_epoch() -> None:
     orders = {(s, e): tuple(epoch_order(s, e, 50).tolist()) for s in (0, 1) for e in (0, 1)}
     assert len(set(orders.values())) == 4

@@ -15,6 +15,8 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from normlab.data import DataConfig, DataSet, load
+from normlab.data.hashes import content_hashes
+from normlab.data.sources import find
 from normlab.errors import InputError
 from normlab.keyed import key
 
@@ -118,6 +120,19 @@ def test_images_that_are_all_the_same_have_a_std_of_one(write: Make) -> None:
     assert data.std == (1.0, 1.0, 1.0)
 
 
+def test_an_image_is_known_by_all_its_bytes(write: Make) -> None:
+    """Two large files that differ in their last pixel alone are two images."""
+    root = write({"a": 3, "b": 3})
+    pixels = np.zeros((96, 96, 3), np.uint8)
+    for name, value in (("a/one.bmp", 0), ("a/two.bmp", 1), ("b/one.bmp", 0)):
+        pixels[0, -1] = value  # a BMP begins with the last row
+        Image.fromarray(pixels).save(root / name)
+    listing = find(str(root))
+    hashes = dict(zip(listing.names, content_hashes(listing).tolist(), strict=True))
+    assert hashes["a/one.bmp"] == hashes["b/one.bmp"]
+    assert hashes["a/one.bmp"] != hashes["a/two.bmp"]
+
+
 def test_the_fingerprint_is_of_the_content(write: Make, tmp_path: Path) -> None:
     root = write({"a": 6, "b": 6})
     base = load(DataConfig(str(root))).fingerprint
@@ -162,11 +177,24 @@ def test_another_process_reads_the_same_pixels(digits: DataSet) -> None:
     assert got == _mean_of(digits)
 
 
-def test_pixels_that_are_gone(cache: Path) -> None:
-    there = pickle.loads(pickle.dumps(load(DataConfig(limit_per_class=3))))
-    shutil.rmtree(cache)
-    with pytest.raises(InputError, match="Load the data again"):
-        there.splits["train"].images()
+def test_another_process_makes_pixels_again_whose_cache_was_deleted(
+    write: Make, cache: Path
+) -> None:
+    root = write({"a": 5, "b": 5})
+    for config in (DataConfig(limit_per_class=3), DataConfig(str(root))):
+        here = load(config)
+        sent = pickle.dumps(here)
+        expected = here.splits["train"].images()
+        shutil.rmtree(cache.parent)
+        np.testing.assert_array_equal(
+            here.splits["train"].images(), expected, "a process keeps what it has opened"
+        )
+        there = pickle.loads(sent)
+        np.testing.assert_array_equal(there.splits["train"].images(), expected)
+    shutil.rmtree(cache.parent)
+    Image.new("RGB", (12, 12)).save(root / "a/000.png")
+    with pytest.raises(InputError, match=r"was deleted, and .* other images"):
+        pickle.loads(sent).splits["train"].images()
 
 
 def test_the_description_is_json(write: Make) -> None:

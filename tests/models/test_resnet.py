@@ -47,6 +47,9 @@ def test_weights_are_he_and_the_same_whatever_the_normalization() -> None:
         if isinstance(module, nn.Conv2d):
             expected = math.sqrt(2 / (module.in_channels * 9))
             assert module.weight.std().item() == pytest.approx(expected, rel=0.03)
+    # No ReLU follows the classifier, so its variance is 1 / fan-in.
+    wide = ResNet(1, 500, seed=0).fc
+    assert wide.weight.std().item() == pytest.approx(math.sqrt(1 / 64), rel=0.03)
 
 
 def test_a_seed_from_torch_when_none_is_given() -> None:
@@ -66,6 +69,18 @@ def test_shortcut_a_is_subsampling_with_zeros() -> None:
     y = block(x)
     assert torch.equal(y[:, :16], x[:, :, ::2, ::2])
     assert torch.equal(y[:, 16:], torch.zeros(2, 16, 5, 5))
+
+
+def test_convolutions_pad_with_zeros() -> None:
+    """Of an image of ones a sum over 3x3 pixels has 9, at the edge 6, in the corner 4."""
+    model = ResNet(1, 3, in_channels=1, seed=0)
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.ones_(module.weight)
+            with torch.no_grad():
+                y = module(torch.ones(1, module.in_channels, 8, 8)) / module.in_channels
+            assert (y[0, 0, 0, 0], y[0, 0, 0, 1], y[0, 0, 1, 1]) == (4, 6, 9), name
+            assert y.shape[2:] == (8 // module.stride[0], 8 // module.stride[0])
 
 
 def test_a_wrong_layer_at_a_site_is_found() -> None:

@@ -189,21 +189,15 @@ def counterpart(spec: NormSpec) -> Callable[..., nn.Module]:
 
 @written("bin")
 class BatchInstance(nn.BatchNorm2d):
-    """Equation 3 of Nam & Kim 2018, from PyTorch's two functions."""
+    """Equation 3 of Nam & Kim 2018, from PyTorch's two functions: both parts have the same weight
+    and bias, and the shares add up to 1."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels)
         self.gate = nn.Parameter(torch.ones(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        by_batch = F.batch_norm(
-            x,
-            self.running_mean,
-            self.running_var,
-            training=self.training,
-            momentum=self.momentum,
-            eps=self.eps,
-        )
-        by_map = F.instance_norm(x, eps=self.eps)
-        weight, bias, rho = (t.view(1, -1, 1, 1) for t in (self.weight, self.bias, self.gate))
-        return (weight * (rho * by_batch + (1 - rho) * by_map) + bias).to(x.dtype)
+        by_batch = super().forward(x)
+        by_map = F.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
+        rho = self.gate.view(1, -1, 1, 1)
+        return (rho * by_batch + (1 - rho) * by_map).to(x.dtype)

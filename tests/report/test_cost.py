@@ -43,6 +43,35 @@ def timed(tmp_path: Path) -> Path:
     return folder
 
 
+def test_times_are_relative_to_the_studys_reference_everywhere(tmp_path: Path) -> None:
+    folder = make_study(tmp_path / "s", arms=("bn", "gn"))
+    with (folder / "study.toml").open("a") as opened:
+        opened.write('\n[verdict]\nreference = "gn"\nmargin = 0.5\n')
+    results = read_results(folder)
+    report = write_report(results)
+    texts = [
+        report.html.read_text(), report.markdown.read_text(), (folder / "cost.tex").read_text(),
+        cost.cost_table(results).markdown(),
+    ]  # fmt: skip
+    for text in texts:
+        assert "time relative to gn" in text
+        assert "time relative to bn" not in text
+    assert [found.relative for found in cost.costs(results)][1] == 1
+
+
+def test_bars_stay_within_what_can_be(tmp_path: Path) -> None:
+    folder = make_study(tmp_path / "s", arms=("bn",))
+    for seed, share in enumerate((1.0, 0.9, 1.0)):
+        path = folder / f"runs/bn/seed-{seed}/run.json"
+        record = json.loads(path.read_text())
+        record["metrics"]["test"]["accuracy"] = share
+        path.write_text(json.dumps(record))
+    _times(folder / "runs/bn/seed-1", [90.0] * 8)
+    (row,) = cost_chart.rows(read_results(folder))
+    assert row["y"] + (row["y"] - row["y_low"]) > 100 == row["y_high"]
+    assert row["x_low"] == 0
+
+
 def test_the_time_of_a_step(timed: Path) -> None:
     results = read_results(timed)
     assert [cost.step_milliseconds(run) for run in results.runs] == pytest.approx(

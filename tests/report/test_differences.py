@@ -97,6 +97,7 @@ def test_runs_that_are_missing(hurt_study: Results, hurt_report: ReportFiles) ->
         rows = {row["arm"]: row for row in csv.DictReader(opened)}
     assert (rows["gn"]["arm_lost"], rows["gn"]["seeds"], rows["gn"]["low"]) == ("2", "1", "")
     assert (rows["none"]["arm_lost"], rows["none"]["mean"]) == ("3", "")
+    assert {row["verdict"] for row in rows.values()} == {"no verdict"}
     assert {row["arm"] for row in difference_chart.rows(Report(hurt_study))} == {"gn", "ln"}
     context = ComparisonsSection().context(Report(hurt_study))
     assert context is not None
@@ -125,6 +126,20 @@ def test_wide_intervals_leave_the_chart_its_width(tmp_path: Path, open_page: Ope
     page, watch = open_page(write_report(read_results(folder)).html, 400)
     assert min(widths(page)) > 100
     assert watch.complaints == []
+
+
+@pytest.mark.xdist_group("browser")
+def test_no_number_is_cut_off_on_a_laptop(tmp_path: Path, open_page: OpenPage) -> None:
+    arms = {
+        f"{norm},batch_size={size}": {"norm": norm, "batch_size": size}
+        for norm in ("torch_bn", "my_package.norms:AdaptiveNorm2d")
+        for size in (8, 128)
+    }
+    folder = make_study(tmp_path / "s", arms=arms, seeds=12, predictions=True)
+    page, _ = open_page(write_report(read_results(folder)).html, 1280)
+    table = page.locator("[aria-labelledby=h-sure]")
+    assert table.evaluate("element => element.scrollWidth <= element.clientWidth")
+    assert "AdaptiveNorm2d" in table.inner_text()
 
 
 def test_an_arm_alone_has_no_such_section(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def test_one_line_per_comparison_with_aligned_columns() -> None:
     }
     results = simulated(arms)
     headline, *lines = terminal.verdict_lines(results)
-    assert headline.startswith("Of 3 arms compared with bn, 1 is worse")
+    assert headline.startswith("Of 3 arms compared with bn on these test images, 1 is worse")
     assert [line.split()[:2] for line in lines] == [
         ["worse", "worse"], ["equal", "equivalent"], ["unknown", "inconclusive"],
     ]  # fmt: skip
@@ -54,12 +54,12 @@ def test_what_is_missing_is_said() -> None:
     lost: list[float | None] = [0.90, 0.905, 0.90, None]
     gn, none = terminal.verdict_lines(simulated({"bn": BN, "gn": lost, "none": [None] * 4}))[1:]
     assert gn.endswith("1 of 4 runs of gn diverged")
-    assert "inconclusive" in gn
+    assert "withheld" in gn
     assert none.split("  ")[0] == "none"
     assert none.endswith("all 4 runs of none diverged")
     headline, one, _ = terminal.verdict_lines(simulated({"bn": [0.8], "gn": [0.7], "ln": [0.9]}))
     assert headline.startswith("A single run per arm cannot answer this")
-    assert one.split("  ") == ["gn", "no verdict", "−10.0", "a single seed could be chance"]
+    assert one.split("  ") == ["gn", "no verdict", "−10.0", "needs 2 more seeds"]
     assert terminal.verdict_lines(simulated({"bn": BN})) == [
         "bn was run alone, so there is nothing to compare it with."
     ]

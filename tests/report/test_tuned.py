@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from dataclasses import replace
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from normlab.report import Report, ReportFiles, write_report
+from normlab.report import ReportFiles, write_report
 from normlab.report.sections.tuned import shared_and_tuned, tuning_chart
 from normlab.results import Results, read_results, read_tunings
 from normlab.results.statistics import Verdict, judge
@@ -56,7 +57,7 @@ def report(study: Results) -> ReportFiles:
 
 def test_sentences_say_what_was_tried_and_what_it_cost(study: Results) -> None:
     (tuning,) = read_tunings(study)
-    said = " ".join(shared_and_tuned.sentences(Report(study), tuning))
+    said = " ".join(shared_and_tuned.sentences(tuning))
     assert "the same 4 values of the learning rate (0.002, 0.02, 0.2 and 2)" in said
     assert "the same 2 seeds (1000 and 1001), which the study itself does not use" in said
     assert "The grid started as 0.002, 0.02 and 0.2." in said
@@ -73,12 +74,15 @@ def test_sentences_say_what_was_tried_and_what_it_cost(study: Results) -> None:
 def test_it_says_whether_a_verdict_differs(study: Results) -> None:
     (tuning,) = read_tunings(study)
     shared, own = judge(study), tuning.judgement
-    assert shared_and_tuned.sentences(Report(study), tuning)[-1].endswith(
-        "no verdict changes."
-    ) == ([c.verdict for c in shared.comparisons] == [c.verdict for c in own.comparisons])
+    assert shared_and_tuned.sentences(tuning)[-1].endswith("no verdict changes.") == (
+        [c.verdict for c in shared.comparisons] == [c.verdict for c in own.comparisons]
+    )
     # With a margin that nothing exceeds every tuned arm is equivalent.
-    wide = replace(tuning, rule=replace(tuning.rule, margin=0.9))
-    (last,) = shared_and_tuned.sentences(Report(study), wide)[-1:]
+    wide = replace(tuning)
+    wide.__dict__["judgement"] = judge(
+        tuning.tuned, replace(tuning.rule, margin=0.9), compared=tuning.compared
+    )
+    (last,) = shared_and_tuned.sentences(wide)[-1:]
     changed = [c for c in shared.comparisons if c.verdict is not Verdict.EQUIVALENT]
     assert changed
     for comparison in changed:
@@ -86,9 +90,28 @@ def test_it_says_whether_a_verdict_differs(study: Results) -> None:
         assert re.search(rf"changes for .*{said}", last)
 
 
+def test_an_arm_that_diverged_has_no_verdict_in_both_halves(tmp_path: Path) -> None:
+    folder = make_tuned(tmp_path / "s")
+    for path in folder.rglob("run.json"):
+        if "/trials/" in str(path) or "none" not in str(path.relative_to(folder)):
+            continue
+        record = json.loads(path.read_text())
+        path.write_text(json.dumps({**record, "status": "diverged at step 3", "metrics": None}))
+    results = read_results(folder)
+    (tuning,) = read_tunings(results)
+    rows = {row[0]: row for row in shared_and_tuned.rows(tuning)}
+    assert (rows["none"][3], rows["none"][7]) == ("no verdict", "no verdict")
+    assert "none from" not in shared_and_tuned.changes(tuning)
+    report = write_report(results)
+    assert "none from" not in report.markdown.read_text()
+    with (folder / "comparisons.csv").open() as opened:
+        verdicts = {row["arm"]: row["verdict"] for row in csv.DictReader(opened)}
+    assert verdicts["none"] == "no verdict"
+
+
 def test_the_table_has_both(study: Results) -> None:
     (tuning,) = read_tunings(study)
-    rows = {row[0]: row[1:] for row in shared_and_tuned.rows(Report(study), tuning)}
+    rows = {row[0]: row[1:] for row in shared_and_tuned.rows(tuning)}
     assert list(rows) == list(ARMS)
     assert rows["bn"][1] == rows["bn"][5] == "reference"
     assert [row[3] for row in rows.values()] == ["0.02", "0.2", "2"]

@@ -120,6 +120,39 @@ def test_looking_after_every_seed_without_dividing_errs_far_more_often() -> None
     assert np.mean(wrong) == pytest.approx(0.17, abs=0.02)
 
 
+def test_an_interval_alone_holds_over_all_looks() -> None:
+    """An arm about which one asked alone, in a study that adds seeds until decided."""
+    generator = np.random.default_rng(13)
+    rule = Rule("bn", margin=0.0005, looks=LOOKS)
+    missed = 0
+    for _ in range(2000):
+        whole = _study(generator, {"bn": 0.0, "gn": 0.0}, LOOKS[-1], rule)
+        for look in LOOKS:
+            (gn,) = judge(_first(whole, look), images=False).comparisons
+            assert gn.unadjusted is not None
+            if gn.settled or 0 not in gn.unadjusted:
+                break
+        missed += 0 not in gn.unadjusted
+    assert 20 <= missed <= 100
+
+
+def test_looks_stated_after_results_err_as_often_as_the_page_says() -> None:
+    """Judged with three seeds without looks, then looked at until decided."""
+    generator = np.random.default_rng(19)
+    before, after = Rule("bn", margin=0.0005), Rule("bn", margin=0.0005, looks=LOOKS, looked=(3,))
+    assert judge(_study(generator, {"bn": 0, "gn": 0}, 3, after)).error_bound == pytest.approx(0.1)
+    erring = 0
+    for _ in range(1000):
+        whole = _study(generator, dict.fromkeys(ARMS[:4], 0.0), LOOKS[-1], after)
+        tries = [(before, 3), *((after, look) for look in LOOKS)]
+        for rule, look in tries:
+            found = judge(_first(whole, look), rule, images=False)
+            if erring_now := any(one.verdict in FALSE for one in found.comparisons):
+                break
+        erring += erring_now
+    assert 55 < erring <= 100
+
+
 def test_between_looks_the_last_one_counts() -> None:
     generator = np.random.default_rng(17)
     rule = Rule("bn", looks=(3, 5))
@@ -127,7 +160,7 @@ def test_between_looks_the_last_one_counts() -> None:
     at = {n: judge(_first(whole, n), images=False) for n in (2, 3, 4, 5)}
     assert [len(found.seeds) for found in at.values()] == [0, 3, 3, 5]
     assert [len(found.later) for found in at.values()] == [2, 0, 1, 0]
-    assert at[2].comparisons[0].verdict is Verdict.INCONCLUSIVE
+    assert at[2].comparisons[0].verdict is Verdict.NONE
     assert at[4].comparisons[0].interval == at[3].comparisons[0].interval
     assert all(found.comparisons[0].level == pytest.approx(0.975) for found in at.values())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,6 @@ from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 from statsmodels.stats.power import TTestPower
 
 from normlab.errors import InputError
-from normlab.results import Run
 from normlab.results.statistics import (
     Interval,
     Verdict,
@@ -23,6 +23,7 @@ from normlab.results.statistics import (
     mcnemar,
     paired_difference,
     seeds_for_equivalence,
+    seeds_to_hold,
     seeds_to_see,
     simultaneous_level,
     spread_range,
@@ -31,7 +32,7 @@ from normlab.results.statistics import (
 )
 from normlab.results.statistics.verdict import verdict
 from normlab.runs.rule import Rule, default_reference, pairs
-from simulated import simulated
+from simulated import answering, simulated
 
 BN = [0.80, 0.82, 0.79, 0.83]
 GN = [0.77, 0.80, 0.78, 0.79]
@@ -56,7 +57,30 @@ def test_one_seed_gives_no_interval_and_no_verdict() -> None:
     assert gn.difference is not None
     assert gn.difference.mean == pytest.approx(-0.6)
     assert gn.interval is gn.unadjusted is gn.visible is gn.seeds_to_see_margin is None
+    assert gn.verdict is Verdict.NONE
+
+
+def test_two_seeds_give_no_interval_and_no_verdict() -> None:
+    # Their t interval would be from -264 to +244 points.
+    (gn,) = judge(simulated({"bn": [0.8, 0.6], "gn": [0.5, 0.7]})).comparisons
+    assert gn.difference is not None
+    assert gn.difference.mean == pytest.approx(-0.1)
+    assert gn.interval is gn.unadjusted is gn.both is gn.visible is gn.seeds_to_see_margin is None
+    assert (gn.verdict, gn.settled) == (Verdict.NONE, False)
+
+
+def test_no_number_is_larger_than_accuracies_can_differ() -> None:
+    arms = {"bn": [0.1, 0.9, 0.1], "gn": [0.9, 0.1, 0.5]}
+    (gn,) = judge(simulated(arms)).comparisons
+    assert (gn.interval, gn.unadjusted) == (Interval(-1, 1, 0.95), Interval(-1, 1, 0.95))
+    assert gn.visible == math.inf
     assert gn.verdict is Verdict.INCONCLUSIVE
+    # A loss has no such bound.
+    losses = judge(simulated(arms), metric="accuracy").comparisons[0].difference
+    assert losses is not None
+    unbounded = replace(losses, largest=math.inf).interval(0.95)
+    assert unbounded is not None
+    assert unbounded.half > 1.5
 
 
 @pytest.mark.parametrize(
@@ -89,6 +113,9 @@ def test_the_error_is_divided_over_comparisons_and_looks() -> None:
     ):
         for comparison in judge(results, rule).comparisons:
             assert comparison.level == pytest.approx(level)
+            # The interval of one arm alone has its share of the looks all the same.
+            alone = 1 - 0.05 / (2 if rule else 1)
+            assert comparison.unadjusted_level == pytest.approx(alone)
     every = judge(simulated(arms), compared=every_pair(simulated(arms)))
     assert len(every.comparisons) == 6
     assert every.comparisons[0].level == pytest.approx(1 - 0.05 / 6)
@@ -161,13 +188,14 @@ def test_runs_without_a_model_are_counted_and_withhold_a_flattering_verdict() ->
     assert gn.lost == ((3,), ())
     assert gn.difference is not None
     assert gn.difference.seeds == (0, 1, 2)
-    assert (gn.verdict, gn.withheld, gn.settled) == (Verdict.INCONCLUSIVE, True, True)
-    assert (in_.verdict, in_.withheld) == (Verdict.WORSE, False)
+    assert (gn.verdict, gn.withheld, gn.settled) == (Verdict.WITHHELD, Verdict.BETTER, True)
+    assert (in_.verdict, in_.withheld) == (Verdict.WORSE, None)
     assert (none.difference, none.lost[0], none.settled) == (None, (0, 1, 2, 3), True)
+    assert none.verdict is Verdict.NONE
     # The reference's failures flatter the reference.
     found = judge(simulated({"bn": better, "gn": bn}))
-    assert found.comparisons[0].verdict is Verdict.INCONCLUSIVE
-    assert found.comparisons[0].withheld
+    assert found.comparisons[0].verdict is Verdict.WITHHELD
+    assert found.comparisons[0].withheld is Verdict.WORSE
 
 
 GRID = {
@@ -175,6 +203,32 @@ GRID = {
     for norm in ("bn", "gn", "ln")
     for b in (8, 32)
 }
+
+
+def test_more_seeds_or_more_images_decide_for_other_images(tmp_path: Path) -> None:
+    """gn is 3 points worse in every seed. Few images leave that open; many do not."""
+    found = {}
+    for name, size in (("few", 300), ("many", 30_000)):
+        labels = np.arange(size) % 3
+        right = {"bn": np.ones((3, size), bool), "gn": np.ones((3, size), bool)}
+        for seed in range(3):
+            wrong = np.random.default_rng(seed).permutation(size)
+            right["gn"][seed, wrong[: size * 3 // 100]] = False
+            right["bn"][seed, wrong[size - max(seed, size * seed // 1000) :]] = False
+        (found[name],) = judge(answering(right, labels, tmp_path / name)).comparisons
+    few, many = found["few"], found["many"]
+    assert few.verdict is many.verdict is Verdict.WORSE
+    assert (few.local, few.elsewhere) == (True, Verdict.INCONCLUSIVE)
+    assert (many.local, many.elsewhere) == (False, Verdict.WORSE)
+    assert few.seeds_to_hold is not None  # here more seeds are enough, with the same images
+    assert few.images is not None
+    assert few.difference is not None
+    for seeds, enough in ((few.seeds_to_hold, True), (few.seeds_to_hold - 1, False)):
+        error = math.sqrt(few.difference.sd**2 / seeds + few.images.variance)
+        half = scipy.stats.t.ppf(0.975, seeds - 1) * error
+        assert (half < abs(few.difference.mean)) == enough
+    # With a variance of the images this large no number of seeds is.
+    assert seeds_to_hold(0.03, 0.001, 0.02**2, 0.005, 0.95) is None
 
 
 def test_what_is_compared_with_what() -> None:
@@ -194,17 +248,6 @@ def test_what_is_compared_with_what() -> None:
         pairs(plain, "gm")
 
 
-def _write_predictions(run: Run, labels: np.ndarray, right: np.ndarray) -> None:
-    given = np.where(right, labels, (labels + 1) % 3)
-    run.folder.mkdir(parents=True)
-    np.savez(
-        run.folder / "predictions.npz",
-        test_image=np.array([f"i{k}" for k in range(len(labels))]),
-        test_label=labels,
-        test_probabilities=np.eye(3, dtype=np.float32)[given],
-    )
-
-
 def test_noise_of_the_images(tmp_path: Path) -> None:
     generator = np.random.default_rng(3)
     size, seeds = 400, 3
@@ -213,11 +256,7 @@ def test_noise_of_the_images(tmp_path: Path) -> None:
         arm: generator.random((seeds, size)) < np.where(labels == 0, share, 0.7)
         for arm, share in (("bn", 0.95), ("gn", 0.7))
     }
-    results = simulated(
-        {arm: list(found.mean(1)) for arm, found in right.items()}, folder=tmp_path, images=size
-    )
-    for run in results.runs:
-        _write_predictions(run, labels, right[run.arm][run.seed])
+    results = answering(right, labels, tmp_path)
     difference = paired_difference(results, "gn", "bn")
     assert difference is not None
     found = image_noise(results, difference)
@@ -235,10 +274,8 @@ def test_noise_of_the_images(tmp_path: Path) -> None:
         (each[labels == 0],), np.mean, method="percentile", rng=generator, n_resamples=4000
     ).confidence_interval
     rows = {run.arm + str(run.seed): run for run in results.runs}
-    one_class = simulated({a: list(r[:, labels == 0].mean(1)) for a, r in right.items()},
-                          folder=tmp_path / "one", images=size)  # fmt: skip
-    for run in one_class.runs:
-        _write_predictions(run, labels[labels == 0], right[run.arm][run.seed][labels == 0])
+    zero = labels == 0
+    one_class = answering({a: r[:, zero] for a, r in right.items()}, labels[zero], tmp_path / "one")
     difference = paired_difference(one_class, "gn", "bn")
     assert difference is not None
     found = image_noise(one_class, difference)
@@ -270,3 +307,22 @@ def test_noise_of_the_images(tmp_path: Path) -> None:
     assert mcnemar(one, one).p_value == 1.0
     with pytest.raises(InputError, match="predicted other images"):
         mcnemar(one, one_class.runs[0])
+
+
+def test_mcnemar_pairs_images_by_name(tmp_path: Path) -> None:
+    """A run of another version may list the same images in another order."""
+    generator = np.random.default_rng(5)
+    labels = generator.integers(0, 3, 60)
+    right = {arm: generator.random(60) < share for arm, share in (("bn", 0.9), ("gn", 0.6))}
+    results = simulated(
+        {arm: [found.mean()] for arm, found in right.items()}, folder=tmp_path, images=60
+    )
+    one, two = results.runs
+    for run in (one, two):
+        _write_predictions(run, labels, right[run.arm])
+    with np.load(two.folder / "predictions.npz") as held:
+        turned = {name: array[::-1] for name, array in held.items()}
+    np.savez(two.folder / "predictions.npz", **turned)
+    found = mcnemar(one, two)
+    a, b = right[one.arm], right[two.arm]
+    assert (found.only_first, found.only_second) == (np.sum(a & ~b), np.sum(b & ~a))

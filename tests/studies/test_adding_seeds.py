@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tomli_w
 
 import normlab
 from normlab.errors import InputError
+from normlab.report import Report
+from normlab.report.sections.answer import sentences
 from normlab.results import read_results
 from normlab.results.statistics import judge
 from normlab.studies import Request, make_plan
@@ -52,12 +56,65 @@ def test_seeds_are_added_until_all_is_decided(tmp_path: Path) -> None:
 def test_seeds_added_by_hand_are_remembered_as_a_look(tmp_path: Path) -> None:
     out = tmp_path / "s"
     _compare(out, seeds=2)
-    assert _stated(out)["looked"] == []
     assert _compare(out, seeds=3).runs_made == 2
-    assert _stated(out)["looked"] == [2]
+    assert _stated(out)["looked"] == []  # two seeds give no verdict
+    # A run is missing, and verdicts of the other arm could be read all the same.
+    _compare(out, seeds=3, arms="ln")
+    assert _stated(out)["grown"] == [2]
+    shutil.rmtree(out / "runs/ln/seed-2")
+    assert _compare(out, seeds=4).runs_made == 4
+    assert _stated(out)["looked"] == [3]
+    assert _compare(out, seeds=4).runs_made == 0
+    assert _stated(out)["looked"] == [3]
+    assert judge(read_results(out)).error_bound == pytest.approx(0.15)
+    said = " ".join(sentences.warnings(Report(read_results(out))))
+    assert "with 3 seeds before more were added and with 2 arms before others were added" in said
+
+
+def test_looks_stated_after_results_count_what_was_seen(tmp_path: Path) -> None:
+    out = tmp_path / "s"
+    _compare(out, seeds=3)
+    done = _compare(out, until_decided=True, seeds=4, margin=0.5)
+    assert (_stated(out)["looks"], _stated(out)["looked"]) == ([3, 4], [3])
+    said = Report(done.results)
+    assert "beforehand" not in " ".join(sentences.answer(said).sure)
+    assert "up to 10 % of such studies instead of 5 %" in " ".join(sentences.warnings(said))
+    # The same with looks before any result.
+    early = tmp_path / "early"
+    _compare(early, seeds=2)
+    _compare(early, until_decided=True, seeds=3)
+    assert _stated(early)["looked"] == []
+
+
+def test_a_plain_call_adds_no_seeds_of_its_own(tmp_path: Path) -> None:
+    out = tmp_path / "s"
+    # Nothing can be within this margin, so only the last look ends the study.
+    assert _compare(out, until_decided=True, seeds=3, margin=0.001).runs_made == 6
+    study = tomllib.loads((out / "study.toml").read_text())
+    (out / "study.toml").write_text(
+        tomli_w.dumps({**study, "verdict": {**study["verdict"], "looks": [3, 5]}})
+    )
     assert _compare(out, seeds=3).runs_made == 0
-    assert _stated(out)["looked"] == [2]
-    assert judge(read_results(out)).error_bound == pytest.approx(0.1)
+    assert _compare(out, seeds=4).runs_made == 2
+    found = judge(read_results(out))
+    assert (found.seeds, found.later) == ((0, 1, 2), (3,))
+    assert _compare(out, until_decided=True).runs_made == 2  # the flag does
+    assert judge(read_results(out)).seeds == (0, 1, 2, 3, 4)
+
+
+def test_every_call_is_kept_and_listed(tmp_path: Path) -> None:
+    out = tmp_path / "s"
+    _compare(out, seeds=1)
+    _compare(out, seeds=1)  # goes on with the same
+    _compare(out, seeds=2, arms="ln")
+    calls = tomllib.loads((out / "study.toml").read_text())["calls"]
+    assert [(c["runs_before"], c["arms"], c["seeds"]) for c in calls] == [(0, 2, 1), (2, 3, 2)]
+    page, text = (out / "report.html").read_text(), (out / "results.md").read_text()
+    for written in (page, text):
+        assert "was built by" in written
+        assert all(call["command"].split(" --out")[0] in written for call in calls)
+    one = _compare(tmp_path / "one", seeds=1)
+    assert "was built by" not in one.report.html.read_text()
 
 
 def test_a_rule_changed_after_the_runs_is_remembered(tmp_path: Path) -> None:
@@ -65,6 +122,7 @@ def test_a_rule_changed_after_the_runs_is_remembered(tmp_path: Path) -> None:
     _compare(out, seeds=1, margin=1)
     assert _stated(out) == {
         "reference": "bn", "margin": 1.0, "level": 0.95, "looks": [], "before": [], "looked": [],
+        "grown": [],
     }  # fmt: skip
     _compare(out, seeds=1)  # what is not asked stays
     assert _stated(out)["before"] == []
@@ -80,7 +138,7 @@ def test_a_rule_changed_after_the_runs_is_remembered(tmp_path: Path) -> None:
         ({"reference": "batchnorm"}, r"reference 'batchnorm' is not an arm.*arms are bn, none"),
         ({"margin": 0}, "margin must be a number of points above 0"),
         ({"margin": 100}, "below 100"),
-        ({"until_decided": True, "seeds": 1}, "needs at least 2 seeds"),
+        ({"until_decided": True, "seeds": 2}, "needs at least 3 seeds"),
     ],
 )
 def test_rules_that_cannot_be(options: dict[str, Any], message: str, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from normlab.foreign import load as load_code
 from normlab.results import read_results, read_tunings
 from normlab.runs import RunConfig
 from normlab.runs.same_function import read_same_function
+from normlab.studies import Request, make_plan, prepare_study
 from normlab.training import train
 from normlab.workflow import Comparison
 
@@ -116,6 +117,28 @@ def test_tuned_runs_follow_the_code_too(here: Path) -> None:
     assert len({json.dumps(run.record["code"]) for run in runs}) == 1
     assert runs[0].record["code"] != first.results.runs[0].record["code"]
     assert first.folder == again.folder
+
+
+def test_what_was_found_of_the_old_code_is_not_said_of_the_new(here: Path) -> None:
+    asked = {"what": "sanity", "arms": "torch_bn,mine:Layer", "workers": 1}
+    tuned = {"tune": "lr=0.01,0.05", "tune_seeds": 1}
+    _compare(**asked, **tuned)
+    (here / "factors.py").write_text("EPS = 1e-5\n")
+    # Stopped before the check is made again: the old answer is not there any more.
+    plan = make_plan(Request.of("sanity", arms=asked["arms"], device="cpu", **SMALL))
+    study = prepare_study(here / "s", plan, load(plan.data))
+    study.set_superseded_aside()
+    results = read_results(here / "s")
+    assert (results.checks, len(results.runs)) == ((), 1)
+    assert (here / "s/superseded/mine,Layer/same-function.json").is_file()
+    # Without --tune nothing is tuned again, and the old table is not shown beside the new runs.
+    done = _compare(**asked)
+    assert read_tunings(done.results) == ()
+    said = "out of date: the code of mine:Layer has changed since. Call --tune lr again."
+    assert said in done.report.html.read_text()
+    again = _compare(**asked, **tuned)
+    assert len(read_tunings(again.results)) == 1
+    assert "out of date" not in again.report.html.read_text()
 
 
 def test_a_notebook_that_reloads_and_one_that_does_not(

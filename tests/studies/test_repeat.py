@@ -38,6 +38,10 @@ CALLS: dict[str, list[list[str]]] = {
     ],
     "a preset": [["depth", "--n", "1,2", "--seeds", "1"]],
     "looks": [["--arms", "bn,none", "--until-decided", "--seeds", "3", "--margin", "99"]],
+    "looks and then more seeds": [
+        ["--arms", "bn,none", "--until-decided", "--seeds", "3", "--margin", "99"],
+        ["--arms", "bn,none", "--seeds", "4"],
+    ],
     "tuned afterwards": [
         ["--arms", "bn,none", "--seeds", "1"],
         ["--arms", "bn,none", "--seeds", "1", "--tune", "lr=0.01,0.05", "--tune-seeds", "1"],

@@ -52,6 +52,55 @@ class WrongGradient(BatchNorm2d):
         return y.detach() + 0.5 * (y - y.detach())
 
 
+class WrongInBfloat16(BatchNorm2d):
+    """Right in float32 and float64; the study trains in neither."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = super().forward(x)
+        return y * 1.01 if x.dtype == torch.bfloat16 else y
+
+
+class TrackedInBfloat16(BatchNorm2d):
+    """A running variance that is a tenth too small, in bfloat16 alone."""
+
+    def _track(self, x: torch.Tensor, mean: torch.Tensor, var: torch.Tensor) -> None:
+        super()._track(x, mean, var * 0.9 if x.dtype == torch.bfloat16 else var)
+
+
+class GradientInBfloat16(BatchNorm2d):
+    """A gradient that is 3 % too small, in bfloat16 alone."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = super().forward(x)
+        return y.detach() + 0.97 * (y - y.detach()) if x.dtype == torch.bfloat16 else y
+
+
+class FromFloat(torch.nn.BatchNorm2d):
+    """Right, and more exact than the reference: it gives float32."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x.float() if x.dtype == torch.bfloat16 else x)
+
+
+class WholeBatches(BatchNorm2d):
+    """Right, for whole batches alone in training."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.training and len(x) % 16:
+            raise ValueError("whole ghosts only")
+        return super().forward(x)
+
+
+class WrongLater(BatchNorm2d):
+    """Right until it has seen 30 batches."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = super().forward(x)
+        if self.training and int(self.num_batches_tracked) > 30:  # type: ignore[arg-type]
+            return y * 1.001
+        return y
+
+
 @pytest.fixture(scope="module")
 def digits() -> DataSet:
     return load(DataConfig(limit_per_class=16))
@@ -109,6 +158,83 @@ def test_a_bug_in_float32_alone_is_found(digits: DataSet) -> None:
     assert not found.differing
     assert found.differing_float32
     assert "something else in float32" in conclusions(_results(found, [0.9], [0.9]))[0].function
+
+
+def _in_bfloat16(norm: str, digits: DataSet) -> SameFunction:
+    reference, arm = (
+        RunConfig(norm=name, n=1, precision="bfloat16") for name in ("torch_bn", norm)
+    )
+    return compare_functions(("torch_bn", reference), (norm, arm), digits, steps=2)
+
+
+@pytest.mark.parametrize(
+    ("layer", "differing"),
+    [
+        ("WrongInBfloat16", {"output", "gradients", "evaluation output"}),
+        ("TrackedInBfloat16", {"buffers", "evaluation output"}),
+        ("GradientInBfloat16", {"gradients"}),
+    ],
+)
+def test_a_bug_in_the_precision_of_the_study_alone_is_found(
+    layer: str, differing: set[str], digits: DataSet
+) -> None:
+    norm = f"{HERE}:{layer}"
+    found = _in_bfloat16(norm, digits)
+    assert not found.differing
+    assert not found.differing_float32
+    assert set(found.differing_bfloat16) == differing
+    said = _said(found)
+    assert said.outcome == "bug"
+    assert "computes something else in bfloat16" in said.function
+    # A study in float32 does not train with the fault.
+    assert _compared(norm, digits, steps=2).outcome == "same"
+
+
+@pytest.mark.parametrize("norm", ["torch_bn", "bn", f"{HERE}:FromFloat"])
+def test_a_right_layer_is_right_in_bfloat16(norm: str, digits: DataSet) -> None:
+    found = _in_bfloat16(norm, digits)
+    assert found.outcome == "same"
+    assert set(found.bfloat16) == {"output", "gradients", "buffers", "evaluation output"}
+    assert 0 < max(found.bfloat16.values()) <= 1.5
+    assert "In bfloat16, in which this study trains" in _said(found).function
+
+
+def test_a_coarse_layer_in_bfloat16_is_neither_acquitted_nor_accused() -> None:
+    found = SameFunction(
+        "torch_bn", "a:B", 5, {}, {"loss": 0.0}, bfloat16={"output": 4.1, "gradients": 1.0}
+    )
+    said = _said(found)
+    assert (found.outcome, said.outcome) == ("undecided", "undecided")
+    assert "output by 4.1 times what rounding" in said.function
+    assert "small fault too" in said.function
+
+
+def test_the_check_asks_no_more_steps_than_a_run_has(digits: DataSet) -> None:
+    assert len(digits.splits["train"]) == 160
+    for epochs, steps in ((1, 10), (8, 40), (100, 200)):
+        assert same_function.steps_for(RunConfig(epochs=epochs), digits) == steps
+
+
+def test_small_batches_where_the_layer_takes_them(digits: DataSet) -> None:
+    assert _compared(f"{HERE}:WholeBatches", digits, steps=4).outcome == "same"
+    sizes: list[int] = []
+    real = same_function.gradients
+
+    def counted(model: Any, batches: Any, config: Any) -> Any:
+        sizes.extend(len(y) for _, y in batches)
+        return real(model, batches, config)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(same_function, "gradients", counted)
+        _compared("bn", digits, steps=4)
+    assert sizes[:8] == [32] * 4 + [8] * 4
+
+
+def test_what_a_layer_keeps_from_step_to_step_is_found(digits: DataSet) -> None:
+    found = _compared(f"{HERE}:WrongLater", digits, steps=40)
+    assert found.outcome == "different"
+    assert found.largest["loss"].first_over == 31
+    assert "what the layer keeps from step to step" in _said(found).function
 
 
 class Gamma(torch.nn.Module):
@@ -235,13 +361,24 @@ def test_layers_of_other_parameters_are_different_functions(digits: DataSet) -> 
     assert "is undecided" in said.conclusion
 
 
-def test_a_difference_of_accuracy_alone_is_called_noise(digits: DataSet) -> None:
+def test_a_difference_of_accuracy_near_0_is_called_noise(digits: DataSet) -> None:
     found = _compared("bn", digits, steps=2)
-    said = conclusions(_results(found, [0.80, 0.81, 0.80], [0.90, 0.91, 0.90]))[0]
+    theirs, ours = [0.80, 0.81, 0.80, 0.79], [0.82, 0.84, 0.83, 0.80]
+    assert 0.01 < stats.ttest_rel(ours, theirs).pvalue < 0.05
+    said = conclusions(_results(found, theirs, ours))[0]
     assert said.outcome == "noise"
     assert "supports noise, not a bug" in said.conclusion
     assert "one of twenty" in said.conclusion
-    assert "10.00 points above" in said.trained[-1]
+    assert "2.25 points above" in said.trained[-1]
+
+
+def test_a_difference_far_from_0_is_never_called_chance(digits: DataSet) -> None:
+    found = _compared("bn", digits, steps=2)
+    said = conclusions(_results(found, [0.80, 0.81, 0.80], [0.90, 0.91, 0.90]))[0]
+    assert said.outcome == "undecided"
+    assert "contradicts itself" in said.conclusion
+    assert "by chance alone" not in said.conclusion
+    assert "noise" not in said.conclusion
 
 
 def test_the_interval_is_that_of_scipy(digits: DataSet) -> None:
@@ -273,7 +410,7 @@ def test_the_command_asks_both_questions_and_keeps_the_answers(tmp_path: Path) -
     assert isinstance(done, Comparison)
     (check,) = read_results(tmp_path).checks
     assert (check.reference, check.arm, check.outcome, check.steps) == (
-        "torch_bn", "bn", "same", 200
+        "torch_bn", "bn", "same", 10
     )  # fmt: skip
     for name in ("results.md", "report.html"):
         assert "supports noise, not a bug" in (tmp_path / name).read_text()

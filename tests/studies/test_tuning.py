@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ import pytest
 import normlab
 from normlab.errors import InputError
 from normlab.report import write_report
+from normlab.report.sections.scores import spread_text
+from normlab.report.sections.tuned import shared_and_tuned
+from normlab.report.terminal import verdict_lines
 from normlab.results import Results, Run, read_results, read_run, read_tunings
 from normlab.results.statistics import mcnemar
 from normlab.results.tuning import choose
@@ -185,6 +189,67 @@ def test_the_tuned_runs_are_the_studys_seeds_at_the_chosen_values(study: Path) -
     assert (comparison.reference, comparison.arm) == tuple(c.name for c in tuning.choices)
     assert tuning.seconds > 0
     assert {run.record["config"]["lr"] for run in results.runs} == {1e-6}
+
+
+def test_what_joined_after_the_tuning_is_told_and_left_out(study: Path, tmp_path: Path) -> None:
+    out = tmp_path / "s"
+    shutil.copytree(study, out)
+    normlab.compare(**SMALL, arms="bn,none,in", seeds=3, lr=1e-6, out=out)
+    results = read_results(out)
+    (tuning,) = read_tunings(results)
+    assert (tuning.later_arms, tuning.later_seeds) == (("in",), (2,))
+    # Both halves of the table have the same arms and seeds.
+    assert [run.seed for run in tuning.shared.of_arm("bn")] == [0, 1]
+    rows = shared_and_tuned.rows(tuning)
+    assert [row[0] for row in rows] == ["bn", "none"]
+    before = read_results(study).spread("bn", "test", "accuracy")
+    assert (
+        rows[0][1] == spread_text(before) != spread_text(results.spread("bn", "test", "accuracy"))
+    )
+    said = " ".join(shared_and_tuned.sentences(tuning))
+    assert "Every arm" not in said
+    assert said.startswith("bn and none were each tried")
+    assert "The arm in and seed 2 joined the study later and are in neither half" in said
+    done = normlab.compare(
+        **SMALL, arms="bn,none,in", seeds=3, lr=1e-6, tune="lr=1e-6,1e-3", tune_seeds=1, out=out
+    )
+    assert isinstance(done, Comparison)
+    (whole,) = read_tunings(done.results)
+    assert (whole.later_arms, whole.later_seeds) == ((), ())
+    assert "Every arm was tried" in " ".join(shared_and_tuned.sentences(whole))
+
+
+def test_a_tuning_under_way_does_not_block_the_report(study: Path, tmp_path: Path) -> None:
+    for name, gone, said in (
+        ("chosen", ["tuned/runs"], "0 of 4 runs at the chosen values have ended"),
+        ("trying", ["tuned", "tuning.json"], " trials have ended"),
+        ("began", ["tuned", "tuning.json", "trials/runs"], "0 of "),
+    ):
+        out = tmp_path / name
+        shutil.copytree(study, out)
+        for part in gone:
+            path = out / "tuning/lr" / part
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        results = read_results(out)
+        assert read_tunings(results) == ()
+        report = write_report(results)
+        for text in (
+            report.html.read_text(),
+            report.markdown.read_text(),
+            *verdict_lines(results)[-1:],
+        ):
+            assert "Tuning of the learning rate has not finished" in text, name
+            assert said in text
+    # With some of the tuned runs there is a table, which says what is missing.
+    out = tmp_path / "some"
+    shutil.copytree(study, out)
+    name = next((out / "tuning/lr/tuned/runs").glob("none*"))
+    record = json.loads((name / "seed-1/run.json").read_text())
+    (name / "seed-1/run.json").write_text(json.dumps({**record, "status": "interrupted"}))
+    (tuning,) = read_tunings(read_results(out))
+    assert "1 of the 4 tuned runs have not ended yet" in " ".join(
+        shared_and_tuned.sentences(tuning)
+    )
 
 
 def test_again_runs_nothing_and_another_grid_is_refused(study: Path) -> None:

@@ -19,6 +19,7 @@ from normlab.runs import FIELDS, RunConfig, identity
 from normlab.training.metrics import measure
 from normlab.training.optimizer import LayerAwareOptimizer
 from normlab.training.schedule import learning_rate
+from normlab.training.step import forward
 
 
 def test_a_configuration_goes_to_json_and_back() -> None:
@@ -36,7 +37,7 @@ def test_every_field_and_the_data_change_the_identity() -> None:
         "precision": "bfloat16", "device": "cuda", "nesterov": True, "decay_all": True,
         "flip": True, "clip_norm": 1.0, "budget": "updates",
         "lr_scaling": "linear", "patience": 2, "record_features": True,
-        "step_at": (0.5,), "step_factor": 0.2,
+        "step_at": (0.5,), "step_factor": 0.2, "balance": "loss",
     }  # fmt: skip
     base = RunConfig()
     seen = {identity(base, "a", {}), identity(base, "b", {})}
@@ -168,6 +169,64 @@ def test_clipping_bounds_the_gradient() -> None:
     (1000 * layer.weight.sum()).backward()
     LayerAwareOptimizer(layer, RunConfig(**fields)).step()  # type: ignore[arg-type]
     assert before - layer.weight.item() == pytest.approx(0.5, rel=1e-4)
+
+
+def test_clipping_keeps_the_direction() -> None:
+    layer = nn.Linear(2, 1, bias=False)
+    before = layer.weight.detach().clone()
+    layer.weight.grad = torch.tensor([[3.0, 4.0]])
+    fields = {"lr": 1.0, "momentum": 0.0, "weight_decay": 0.0, "clip_norm": 1.0}
+    LayerAwareOptimizer(layer, RunConfig(**fields)).step()  # type: ignore[arg-type]
+    assert (before - layer.weight).flatten().tolist() == pytest.approx([0.6, 0.8], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("fields", "steps"),
+    [
+        # Two gradients of 1: v = 1, then v = 1.5. Nesterov moves by 1 + 0.5 v.
+        ({"momentum": 0.5}, [1.0, 1.5]),
+        ({"momentum": 0.5, "nesterov": True}, [1.5, 1.75]),
+        # Of AdamW the first step is 1 whatever its moments; gradients 1 and 0 then tell them:
+        # m = (b / 2) / (1 - b^2) with b = 0.5, and the square's average is that of 1 and 0.
+        ({"momentum": 0.5, "optimizer": "adamw"}, [1.0, (0.25 / 0.75) / (0.999 / 1.999) ** 0.5]),
+    ],
+    ids=["sgd", "nesterov", "adamw"],
+)
+def test_the_momentum_is_the_configured_one(fields: dict[str, object], steps: list[float]) -> None:
+    layer = nn.Linear(1, 1, bias=False)
+    config = RunConfig(lr=1e-3, weight_decay=0.0, **fields)  # type: ignore[arg-type]
+    optimizer = LayerAwareOptimizer(layer, config)
+    second = 0.0 if config.optimizer == "adamw" else 1.0
+    for gradient, expected in zip((1.0, second), steps, strict=True):
+        before = layer.weight.item()
+        layer.weight.grad = torch.full((1, 1), gradient)
+        optimizer.step()
+        assert (before - layer.weight.item()) / 1e-3 == pytest.approx(expected, rel=1e-3)
+
+
+def test_label_smoothing_is_in_the_loss() -> None:
+    """A share of 0.2 of the target is spread evenly over the classes."""
+    logits = torch.tensor([[2.0, -1.0, 0.5], [0.0, 3.0, 1.0]])
+    labels = torch.tensor([0, 2])
+    loss, _ = forward(nn.Identity(), logits, labels, RunConfig(label_smoothing=0.2))
+    logs = logits.log_softmax(1)
+    own = -logs[torch.arange(2), labels]
+    assert loss.item() == pytest.approx((0.8 * own - 0.2 * logs.mean(1)).mean().item())
+    plain, _ = forward(nn.Identity(), logits, labels, RunConfig())
+    assert plain.item() == pytest.approx(own.mean().item())
+
+
+@pytest.mark.parametrize(
+    ("precision", "expected"), [("float32", torch.float32), ("bfloat16", torch.bfloat16)]
+)
+def test_convolutions_run_in_the_precision_asked_for(precision: str, expected: torch.dtype) -> None:
+    model = ResNet(1, 3, "bn", seed=0)
+    seen: list[torch.dtype] = []
+    model.conv.register_forward_hook(lambda module, inputs, y: seen.append(y.dtype))
+    config = RunConfig(precision=precision)  # type: ignore[arg-type]
+    loss, logits = forward(model, torch.randn(2, 3, 8, 8), torch.tensor([0, 1]), config)
+    assert seen == [expected]
+    assert loss.dtype == logits.dtype == torch.float32
 
 
 def test_metrics_by_hand() -> None:

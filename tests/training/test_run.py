@@ -6,7 +6,9 @@ import csv
 import dataclasses
 import hashlib
 import json
+import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,8 +18,12 @@ from sklearn.metrics import f1_score
 from normlab.data import DataConfig, DataSet, DeviceSplit, load
 from normlab.errors import InputError
 from normlab.models import ResNet, load_model
+from normlab.models.bundle import load_card
+from normlab.results import read_run
+from normlab.results.reading import Spread
 from normlab.runs import CHECKPOINT, HISTORY_COLUMNS, RunConfig, identity
-from normlab.training import run, train
+from normlab.training import checkpoint, run, train
+from normlab.training.evaluation import Evaluation, evaluate
 from normlab.training.schedule import highest_rate, learning_rate
 
 SMALL = {"n": 1, "epochs": 2, "batch_size": 32}
@@ -141,6 +147,25 @@ def test_a_damaged_checkpoint_costs_time_and_not_truth(
     assert _sha(tmp_path / "run") == _sha(finished)
 
 
+def test_a_checkpoint_of_another_run_is_not_used(tmp_path: Path) -> None:
+    standing = checkpoint.Standing(epoch=2)
+    checkpoint.save(tmp_path, "this", standing, {"model": {"weight": torch.ones(2)}})
+    assert checkpoint.load(tmp_path, "another") is None
+    found = checkpoint.load(tmp_path, "this")
+    assert found is not None
+    assert found[0] == standing
+    assert found[1]["model"]["weight"].tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_evaluation_puts_the_mode_back_and_moves_nothing(training: bool, digits: DataSet) -> None:
+    model = ResNet(1, 10, "bn", in_channels=1, seed=0).train(training)
+    before = {name: t.clone() for name, t in model.state_dict().items()}
+    evaluate(model, DeviceSplit(digits, "val"), 10, "float32")
+    assert all(module.training is training for module in model.modules())
+    assert all(torch.equal(t, before[name]) for name, t in model.state_dict().items())
+
+
 def test_a_finished_run_is_not_run_again(finished: Path, digits: DataSet) -> None:
     before = {p.name: p.stat().st_mtime_ns for p in finished.iterdir()}
     record = train(RunConfig(**SMALL), digits, finished)
@@ -179,6 +204,39 @@ def test_validation_chooses_by_accuracy_then_loss_then_epoch(
     for epoch, (accuracy, loss) in enumerate(seen, 1):
         one._choose(epoch, run.Metrics(loss, accuracy, accuracy, accuracy))
     assert one.standing.best_epoch == 3
+
+
+@pytest.mark.parametrize("stopped", [False, True], ids=["at once", "stopped and resumed"])
+def test_numbers_and_weights_are_those_of_the_chosen_epoch(
+    stopped: bool, digits: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Validation chooses the first of three epochs; a run of one epoch has its weights."""
+    choose = run._Run._choose
+
+    def the_first(one: run._Run, epoch: int, val: run.Metrics) -> None:
+        choose(one, epoch, dataclasses.replace(val, accuracy=1 / epoch))
+
+    def stop(at: run.Progress) -> None:
+        if stopped and at.epoch == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(run._Run, "_choose", the_first)
+    monkeypatch.setattr(run, "CHECKPOINT_SECONDS", 0.0)
+    fields = {"n": 1, "schedule": "constant", "warmup": 0.0}
+    first = train(RunConfig(epochs=1, **fields), digits, tmp_path / "first")  # type: ignore[arg-type]
+    config = RunConfig(epochs=3, **fields)  # type: ignore[arg-type]
+    if stopped:
+        with pytest.raises(KeyboardInterrupt):
+            train(config, digits, tmp_path / "all", stop)
+    record = train(config, digits, tmp_path / "all")
+    assert (record["chosen_epoch"], record["epochs_done"]) == (1, 3)
+    assert _sha(tmp_path / "all") == _sha(tmp_path / "first")
+    assert record["metrics"] == first["metrics"]
+    kept, of_first = (
+        np.load(tmp_path / name / "predictions.npz")["test_probabilities"]
+        for name in ("all", "first")
+    )
+    assert np.array_equal(kept, of_first)
 
 
 def test_the_test_split_is_read_after_the_last_epoch_alone(
@@ -296,6 +354,29 @@ def test_equal_updates_go_through_the_images_pass_after_pass(
     assert len(seen[128]) == 8 * 128 + 7 * 32
 
 
+def _history(folder: Path, split: str) -> list[dict[str, str]]:
+    with (folder / "history.csv").open() as opened:
+        return [row for row in csv.DictReader(opened) if row["split"] == split]
+
+
+def test_the_schedule_goes_on_from_epoch_to_epoch(digits: DataSet, tmp_path: Path) -> None:
+    config = RunConfig(n=1, epochs=3, batch_size=80, warmup=0.0, schedule="cosine")
+    train(config, digits, tmp_path)
+    found = [float(row["lr"]) for row in _history(tmp_path, "train_running")]
+    # Two updates an epoch; the row has the rate of the second.
+    assert found == pytest.approx([learning_rate(config, step, 2) for step in (1, 3, 5)])
+    assert len(set(found)) == 3
+
+
+def test_the_running_loss_is_the_mean_over_images(digits: DataSet, tmp_path: Path) -> None:
+    """Weights that hardly move, no batch statistics, and 160 images in 60, 60 and 40."""
+    fields = {"norm": "ln", "n": 1, "epochs": 1, "lr": 1e-9, "weight_decay": 0.0}
+    record = train(RunConfig(batch_size=60, **fields), digits, tmp_path)
+    (row,) = _history(tmp_path, "train_running")
+    assert float(row["loss"]) == pytest.approx(record["metrics"]["train"]["loss"], rel=1e-6)
+    assert float(row["accuracy"]) == pytest.approx(record["metrics"]["train"]["accuracy"])
+
+
 @pytest.mark.parametrize(
     ("scaling", "expected"), [("none", 0.02), ("linear", 0.04), ("sqrt", 0.02 * 2**0.5)]
 )
@@ -352,3 +433,69 @@ def test_the_smallest_batches_train(norm: str, size: int, digits: DataSet, tmp_p
     record = train(config, digits, tmp_path)
     assert record["status"] == "complete"
     assert record["steps_done"] == 5
+
+
+def _with_test(change: Any, monkeypatch: pytest.MonkeyPatch, digits: DataSet) -> None:
+    real = run.evaluate
+
+    def changed(model, split, classes, precision):  # type: ignore[no-untyped-def]
+        found = real(model, split, classes, precision)
+        return change(found) if split.split is digits.splits["test"] else found
+
+    monkeypatch.setattr(run, "evaluate", changed)
+
+
+def test_an_infinite_loss_on_a_split_is_a_result(
+    digits: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As a logit of 1e38 against one of -3e38 gives it, which validation need not meet.
+    def infinite(found: Evaluation) -> Evaluation:
+        return dataclasses.replace(
+            found, metrics=dataclasses.replace(found.metrics, loss=float("inf"))
+        )
+
+    _with_test(infinite, monkeypatch, digits)
+    record = train(RunConfig(**SMALL), digits, tmp_path)
+    assert record["status"] == "complete"
+    again = train(RunConfig(**SMALL), digits, tmp_path)
+    assert again["metrics"] == record["metrics"]
+    read = read_run(tmp_path)
+    assert read.metric("test", "loss") == float("inf")
+    assert read.metric("test", "accuracy") == record["metrics"]["test"]["accuracy"]
+    assert load_card(tmp_path)["metrics"]["test"]["loss"] == "inf"
+    spread = Spread.of([float("inf"), 1.0])
+    assert spread is not None
+    assert (spread.mean, spread.sd) == (float("inf"), None)
+
+
+def test_a_model_without_predictions_has_diverged(
+    digits: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def undefined(found: Evaluation) -> Evaluation:
+        probabilities = found.probabilities.copy()
+        probabilities[3] = np.nan
+        return dataclasses.replace(found, probabilities=probabilities)
+
+    _with_test(undefined, monkeypatch, digits)
+    record = train(RunConfig(**SMALL), digits, tmp_path)
+    assert record["status"] == f"diverged at step {record['steps_done']}"
+    assert record["metrics"] is None
+
+
+def test_the_loss_is_summed_in_float64(digits: DataSet) -> None:
+    # One image in 256 is wrong by far: in float32 the others' small losses would be lost.
+    class Fixed(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            logits = torch.zeros(len(x), 10)
+            logits[:, 0] = 12.0
+            logits[0, 0] = -3e7
+            return logits
+
+    split = DeviceSplit(digits, "test")
+    found = evaluate(Fixed(), split, 10, "float32")
+    answers = torch.cat([Fixed()(x) for x, _ in split.sequential(256)])
+    each = torch.nn.functional.cross_entropy(answers, split.labels, reduction="none")
+    expected = math.fsum(each.tolist()) / len(each)
+    assert found.metrics.loss == pytest.approx(expected, rel=1e-14)
+    whole = float(each.sum()) / len(each)
+    assert found.metrics.loss != pytest.approx(whole, rel=1e-10)

@@ -6,16 +6,20 @@ import csv
 import json
 import os
 import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from normlab.cli import main
 from normlab.data import DataConfig, load
 from normlab.data.decode import EXTENSIONS
 from normlab.errors import InputError
-from normlab.models import ModelInfo, save_model
+from normlab.models import ModelInfo, load_info, load_model, save_model
 from normlab.runs import RunConfig
 from normlab.training import train
 from normlab.workflow.prediction import find_images, predict
@@ -137,6 +141,85 @@ def test_all_bad_leaves_the_header(run: Path, tmp_path: Path) -> None:
     assert (tmp_path / "p.csv").read_text() == "path,class,probability\n"
 
 
+def test_what_gives_no_image_is_named_and_the_rest_is_done(
+    run: Path, photos: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    good = photos / "test/ash/00.png"
+    asked = [tmp_path / "gone.png", tmp_path / "empty", tmp_path / "*.jpg", good]
+    report = predict(run, (path for path in asked), tmp_path / "p.csv")
+    assert [row["path"] for row in _rows(tmp_path / "p.csv")] == [str(good)]
+    assert list(report.unreadable) == list(map(str, asked[:3]))
+    for reason, words in zip(
+        report.unreadable.values(), ("does not exist", "no images", "matches nothing"), strict=True
+    ):
+        assert words in reason
+    command = ["predict", str(run), *map(str, asked), "--output", str(tmp_path / "q.csv")]
+    assert main(command) == 3
+    assert (tmp_path / "q.csv").read_bytes() == (tmp_path / "p.csv").read_bytes()
+
+
+def test_the_probabilities_of_all_classes(run: Path, photos: Path, tmp_path: Path) -> None:
+    report = predict(run, photos / "test", tmp_path / "p.csv", probabilities=True)
+    rows = _rows(report.output)
+    saved = np.load(run / "predictions.npz", allow_pickle=False)["test_probabilities"]
+    columns = [f"probability of {name}" for name in CLASSES]
+    assert list(rows[0]) == ["path", "class", "probability", *columns]
+    found = np.array([[float(row[column]) for column in columns] for row in rows])
+    assert found == pytest.approx(saved, abs=1e-5)
+    assert [row["probability"] for row in rows] == [
+        row[f"probability of {row['class']}"] for row in rows
+    ]
+
+
+def _spoilt(run: Path, to: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> Path:
+    """The run's model with other weights."""
+    weights = dict(load_model(run).state_dict())
+    change(weights)
+    save_model(to, load_info(run), weights)
+    return to
+
+
+def test_a_probability_that_is_no_number_is_never_written(
+    run: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spoilt = _spoilt(run, tmp_path / "spoilt", lambda w: w["fc.weight"].fill_(float("nan")))
+    out = tmp_path / "p.csv"
+    for arguments in (
+        ["predict", spoilt, photos / "test", "--output", out],
+        ["export", spoilt, "--onnx", "--images", photos / "test/ash/00.png", "--output", out],
+    ):
+        assert main(list(map(str, arguments))) == 2
+        said = capsys.readouterr().err
+        assert "finite" in said
+        assert "Not finite in the model: fc.weight." in said
+        assert not out.exists()
+    assert main(["inspect", str(spoilt)]) == 0
+    assert "Not finite in the model: fc.weight. Its answers mean nothing." in (
+        capsys.readouterr().out
+    )
+
+
+def test_an_image_without_a_finite_output_is_named(run: Path, photos: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (16, 16)).save(tmp_path / "black.png")
+    Image.new("RGB", (16, 16), "white").save(tmp_path / "white.png")
+
+    def overflow(weights: dict[str, torch.Tensor]) -> None:
+        # What is not black exceeds float32 in the first sums.
+        weights["conv.weight"].fill_(3e38)
+
+    spoilt = _spoilt(run, tmp_path / "spoilt", overflow)
+    from_zero = replace(load_info(run), mean=(0.0,) * 3, std=(1.0,) * 3)
+    save_model(spoilt, from_zero, load_model(spoilt).state_dict())
+    report = predict(spoilt, [tmp_path / "black.png", tmp_path / "white.png"], tmp_path / "p.csv")
+    assert [row["path"] for row in _rows(report.output)] == [str(tmp_path / "black.png")]
+    assert list(report.unreadable) == [str(tmp_path / "white.png")]
+    assert "not finite" in report.unreadable[str(tmp_path / "white.png")]
+    with pytest.raises(InputError, match="All its weights are finite"):
+        predict(spoilt, tmp_path / "white.png", tmp_path / "q.csv")
+    assert not (tmp_path / "q.csv").exists()
+
+
 def test_a_name_that_is_not_unicode(run: Path, photos: Path, tmp_path: Path) -> None:
     name = os.fsencode(tmp_path) + b"/\xff.png"
     try:
@@ -164,6 +247,18 @@ def test_gray_and_color_work_both_ways(run: Path, tmp_path: Path) -> None:
         assert rows[0]["probability"] == rows[1]["probability"]
 
 
+def test_classes_that_are_not_in_the_order_of_the_alphabet(photos: Path, tmp_path: Path) -> None:
+    """As those of CIFAR-10 and of IDX files with ten classes and more."""
+    info = ModelInfo(1, ("zebra", "ant", "moth"), "gn", "A", 3, 16, (0.4,) * 3, (0.3,) * 3)
+    weights = info.build(seed=0).state_dict()
+    for answer in range(3):
+        weights["fc.weight"].zero_()
+        weights["fc.bias"].copy_(torch.eye(3)[answer])
+        save_model(tmp_path / str(answer), info, weights)
+        report = predict(tmp_path / str(answer), [str(photos / "test/ash/00.png")], tmp_path / "p")
+        assert [row["class"] for row in _rows(report.output)] == [info.classes[answer]]
+
+
 def test_nothing_is_written_when_a_thing_asked_is_bad(
     run: Path, photos: Path, tmp_path: Path
 ) -> None:
@@ -176,9 +271,9 @@ def test_nothing_is_written_when_a_thing_asked_is_bad(
     for where, images, message in (
         (unfinished, [good], "has no model: its status is 'interrupted'"),
         (photos, [good], "does not contain a model"),
-        (run, [good, str(tmp_path / "gone.png")], "gone.png does not exist"),
-        (run, [good, str(tmp_path / "*.png")], "matches nothing"),
-        (run, [good, str(photos / "te*")], "matches no images, only"),
+        (run, [str(tmp_path / "gone.png")], "gone.png does not exist"),
+        (run, [str(tmp_path / "*.png"), str(tmp_path / "gone.png")], "matches nothing"),
+        (run, [str(photos / "te*")], "matches no images, only"),
         (run, [str(tmp_path / "empty")], "contains no images"),
         (run, [""], "A name is empty"),
         (run, [], "No images given"),
@@ -210,7 +305,7 @@ def test_an_image_is_never_overwritten(run: Path, photos: Path, tmp_path: Path) 
     before = (tmp_path / "a.png").read_bytes()
     with pytest.raises(InputError, match="is one of the images"):
         predict(run, [str(tmp_path)], tmp_path / "a.png")
-    with pytest.raises(InputError, match=r"is a folder\. Name a CSV file"):
+    with pytest.raises(InputError, match=r"is a folder\. Name a file"):
         predict(run, [str(tmp_path)], tmp_path)
     assert (tmp_path / "a.png").read_bytes() == before
 

@@ -15,4 +15,7 @@ def wilson(share: float, count: float, z: float = 1.959964) -> tuple[float, floa
     middle = share + z * z / (2 * count)
     reach = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
     whole = 1 + z * z / count
-    return max((middle - reach) / whole, 0.0), min((middle + reach) / whole, 1.0)
+    # Rounding must not leave out the share itself: of 0 and 1 it is an end of the interval.
+    return max(min((middle - reach) / whole, share), 0.0), min(
+        max((middle + reach) / whole, share), 1.0
+    )

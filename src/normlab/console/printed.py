@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..pages.words import duration
+from ..pages.words import duration, visible
 
 if TYPE_CHECKING:
     from ..pages.findings import Finding
@@ -33,7 +33,9 @@ _LEVEL_STYLES = ("green", "yellow", "red")
 
 def print_line(console: Console, text: str, style: str = "") -> None:
     """One line, however long, in which nothing is markup."""
-    console.print(text, highlight=False, markup=False, soft_wrap=True, style=style)
+    console.print(
+        visible(text, keep="\n"), highlight=False, markup=False, soft_wrap=True, style=style
+    )
 
 
 def print_comparison(console: Console, outcome: Comparison | Estimate) -> Path | None:
@@ -61,6 +63,8 @@ def print_run(console: Console, made: TrainedRun) -> None:
     """How a single run ended."""
     record = made.record
     print_line(console, f"{record['status']}, {duration(record['seconds'])}")
+    for note in record.get("notes", ()):
+        print_line(console, note)
     for split, metrics in (record["metrics"] or {}).items():
         print_line(
             console,
@@ -115,13 +119,15 @@ def print_inspection(console: Console, found: Inspection) -> None:
     for site in found.sites:
         table.add_row(site.name, str(site.channels), site.detail)
     console.print(table)
-    for name, value in _card_lines(found.card):
+    for name, value in _card_lines(found.card, found.command):
         print_line(console, f"{name:<13}{value}")
     print_line(
         console,
         f"{found.layers} layers, {found.parameters:,} parameters. All {len(found.sites)} sites "
         f"carry {found.norm}; there is no other normalization in the network.",
     )
+    if found.not_finite:
+        print_line(console, f"{found.not_finite} Its answers mean nothing.", "red")
 
 
 def print_norms(console: Console) -> None:
@@ -162,9 +168,9 @@ def _print_findings(console: Console, findings: Iterable[Finding]) -> None:
         return
     grid = Table.grid(padding=(0, 2, 0, 0))
     for finding in ranked:
-        said = Text(finding.sentence)
+        said = Text(visible(finding.sentence))
         if finding.advice:
-            said.append(f" {finding.advice}", style="dim")
+            said.append(f" {visible(finding.advice)}", style="dim")
         grid.add_row(Text(finding.level, style=_LEVEL_STYLES[finding.level.rank]), said)
     console.print(grid)
 
@@ -174,7 +180,7 @@ def _print_paths(console: Console, **paths: Path) -> None:
         print_line(console, f"{name:<9}{path}")
 
 
-def _card_lines(card: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _card_lines(card: Mapping[str, Any], command: str) -> list[tuple[str, str]]:
     """A model's card, one line each; what the card lacks is left out."""
     data, metrics = card.get("data", {}), card.get("metrics", {})
     images = ", ".join(f"{count:,} {split}" for split, count in data.get("images", {}).items())
@@ -186,6 +192,6 @@ def _card_lines(card: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Data", f"{data.get('name')}: {images}; fingerprint {data.get('fingerprint')}"
                  if data else ""),
         ("Accuracy", f"{reached} (epoch {card.get('chosen_epoch')})" if metrics else ""),
-        ("Made by", str(card.get("command", ""))),
+        ("Repeat it", command),
     ]  # fmt: skip
     return [(name, value) for name, value in lines if value]

@@ -6,6 +6,7 @@ import copy
 import io
 import json
 import logging
+import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -21,9 +22,10 @@ import torch
 from torch import Tensor, nn
 
 from .. import __version__
+from ..destinations import check_file
 from ..errors import InputError
 from ..files import write_bytes
-from ..models import ModelInfo
+from ..models import ModelInfo, not_finite
 
 OPSET = 18
 """The default of torch's exporter. Higher opsets (20, 21 and 23 were tried) give the same graph and
@@ -110,9 +112,9 @@ def export_onnx(
             written.
     """
     _check_packages()
+    _no_telemetry()
     path = Path(path)
-    if path.is_dir():
-        raise InputError(f"{path} is a folder. Give a file, for example {path / 'model.onnx'}.")
+    check_file(path)
     sample = np.ascontiguousarray(sample)
     shape = (info.in_channels, info.image_size, info.image_size)
     if sample.dtype != np.uint8 or sample.ndim != 4 or sample.shape[1:] != shape or not len(sample):
@@ -124,7 +126,10 @@ def export_onnx(
     with torch.no_grad():
         expected = whole(torch.from_numpy(sample)).numpy()
     if not np.isfinite(expected).all():
-        raise InputError("The model's logits are not finite, so its export cannot be checked.")
+        raise InputError(
+            "The model's logits are not finite, so its export cannot be checked. "
+            f"{not_finite(model)}".rstrip()
+        )
     content = _graph(whole, info, sample, notes or {})
     difference = _largest_difference(content, sample, expected)
     scale = max(1.0, float(np.abs(expected).max()))
@@ -162,6 +167,14 @@ def _check_packages() -> None:
             f"Exporting needs {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} "
             "not installed. Run: pip install 'normlab[export]'"
         )
+
+
+def _no_telemetry() -> None:
+    """Keep onnxruntime from sending events, and from writing an identifier of this device.
+
+    It reads the variable when it is imported, which the exporter may do before us.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 def _graph(
@@ -220,6 +233,7 @@ def _largest_difference(
     content: bytes, sample: npt.NDArray[np.uint8], expected: npt.NDArray[np.float32]
 ) -> float:
     runtime = import_module("onnxruntime")
+    runtime.disable_telemetry_events()
     options = runtime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = torch.get_num_threads()

@@ -16,6 +16,8 @@ from .dataset import DataSet
 
 _DRAW_BITS = 20
 _UPLOAD = 1024
+_NEXT_REPEAT = np.uint64(0xD1342543DE82EF95)
+"""From an image's id to that of its next appearance in an epoch: any large odd number."""
 _SHARE_OF_FREE = 0.75
 
 
@@ -68,6 +70,36 @@ def epoch_order(seed: int, epoch: int, n: int) -> npt.NDArray[np.int64]:
     True
     """
     return rng(seed, "order", epoch).permutation(n)
+
+
+def balanced_order(seed: int, epoch: int, labels: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """As many images as there are, drawn with replacement for one epoch: a class first, each with
+    the same probability, then an image of that class.
+
+    >>> labels = np.array([0] * 90 + [1] * 10)
+    >>> drawn = labels[balanced_order(seed=0, epoch=1, labels=labels)]
+    >>> bool(30 < drawn.sum() < 70)
+    True
+    """
+    draw = rng(seed, "balanced order", epoch)
+    of_class = np.argsort(labels, kind="stable")
+    present, first, counts = np.unique(labels[of_class], return_index=True, return_counts=True)
+    chosen = draw.integers(len(present), size=len(labels))
+    within = (draw.random(len(labels)) * counts[chosen]).astype(np.int64)
+    return np.asarray(of_class[first[chosen] + within], dtype=np.int64)
+
+
+def repeats(order: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
+    """How often each entry of an order came before in it.
+
+    >>> repeats(np.array([5, 2, 5, 5, 2])).tolist()
+    [0, 0, 1, 2, 1]
+    """
+    by_image = np.argsort(order, kind="stable")
+    _, first, counts = np.unique(order[by_image], return_index=True, return_counts=True)
+    found = np.empty(len(order), dtype=np.uint64)
+    found[by_image] = np.arange(len(order)) - np.repeat(first, counts)
+    return found
 
 
 class DeviceSplit:
@@ -123,8 +155,10 @@ class DeviceSplit:
         *,
         seed: int = 0,
         epoch: int = 0,
+        repeated: npt.NDArray[np.uint64] | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Images and labels of these rows of the split.
+        """Images and labels of these rows of the split. ``repeated``, how often each came before in
+        this epoch, gives an image that comes again another augmentation.
 
         Returns:
             float32 (k, C, H, W) in channels_last strides, normalized with the mean and standard
@@ -135,7 +169,11 @@ class DeviceSplit:
         count, height, width, channels = pixels.shape
         lines = pixels.view(count * height, width * channels)
         if augmentation:
-            draws = augmentation.draws(seed, epoch, self.split.ids[rows])
+            ids = self.split.ids[rows]
+            if repeated is not None:
+                with np.errstate(over="ignore"):
+                    ids = ids + repeated * _NEXT_REPEAT
+            draws = augmentation.draws(seed, epoch, ids)
             images = self._moved(lines, height, channels, augmentation.crop_pad, *draws)
         else:
             images = self._normalized(lines, torch.empty(lines.shape, device=self.device))
@@ -181,13 +219,25 @@ class DeviceSplit:
         augmentation: Augmentation | None = None,
         *,
         first: int = 0,
+        balanced: bool = False,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Shuffled batches that contain every image once, starting at batch number ``first``; the
-        last one may be smaller."""
-        order = epoch_order(seed, epoch, len(self))
+        last one may be smaller. If ``balanced``, as many images of :func:`balanced_order`."""
+        again = None
+        if balanced:
+            order = balanced_order(seed, epoch, self.split.labels)
+            again = repeats(order)
+        else:
+            order = epoch_order(seed, epoch, len(self))
         for start in range(first * _at_least_one(batch_size), len(self), batch_size):
-            rows = order[start : start + batch_size]
-            yield self.batch(rows, augmentation, seed=seed, epoch=epoch)
+            part = slice(start, start + batch_size)
+            yield self.batch(
+                order[part],
+                augmentation,
+                seed=seed,
+                epoch=epoch,
+                repeated=None if again is None else again[part],
+            )
 
     def sequential(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches in the order of the split, never augmented."""

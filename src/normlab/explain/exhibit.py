@@ -11,7 +11,8 @@ import numpy.typing as npt
 import torch
 
 from ..data import DataSet, DeviceSplit
-from ..models import ResNet
+from ..errors import InputError
+from ..models import ResNet, not_finite
 from .faithfulness import Faithfulness, faithfulness
 from .maps import explain_batch, in_logit_units, resolve_site
 from .placing import upsample
@@ -164,7 +165,7 @@ def look(
     each model separately, because the values of two models then have no common unit.
 
     Raises:
-        InputError: an unknown method or site.
+        InputError: an unknown method or site, or a model whose maps are not finite.
     """
     # Models of different depth have different names for the same place.
     sites = tuple(resolve_site(explained.model, site) for explained in models)
@@ -187,6 +188,11 @@ def look(
             x, _ = batches.batch([selection.images[image].row for _, image, _ in part])
             targets = torch.tensor([target for _, _, target in part])
             maps = explain_batch(explained.model, x, targets, method=method, sites=sites[place])
+            if not bool(maps.isfinite().all()):
+                raise InputError(
+                    f"The maps of {explained.name} are not finite, so they show nothing. "
+                    f"{not_finite(explained.model)}".rstrip()
+                )
             for (_, image, target), cells in zip(part, maps.float().cpu().numpy(), strict=True):
                 found.setdefault((place, image), []).append((target, cells))
             done = sum(len(cells) for cells in found.values())

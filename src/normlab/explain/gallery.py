@@ -14,8 +14,9 @@ from typing import Any
 from PIL import Image
 
 from ..data import DataSet
+from ..destinations import check_folder, explained_disk_errors
 from ..errors import InputError
-from ..files import explained_disk_errors, read_json, write_json, write_text
+from ..files import read_json, write_json, write_text
 from . import page, pictures
 from .exhibit import QUANTILE, Checks, Exhibit, ExplainedModel, Looked, Progress, check, look
 from .pictures import Panel, SheetImage
@@ -104,11 +105,12 @@ def check_target(folder: Path) -> None:
     """Fail before any work if a gallery cannot be written.
 
     Raises:
-        InputError: the folder contains something other than a gallery.
+        InputError: the folder contains something other than a gallery, or cannot be written.
     """
-    if not folder.exists():
-        return
-    if folder.is_dir() and not any(folder.iterdir()):
+    check_folder(folder, "--out")
+    # The gallery's folder is replaced as a whole, which its own permissions do not prevent.
+    check_folder(_followed(folder).parent, "--out")
+    if not folder.exists() or not any(folder.iterdir()):
         return
     ours = False
     if (folder / CHOSEN).is_file():
@@ -123,7 +125,11 @@ def check_target(folder: Path) -> None:
 
 @contextmanager
 def _whole(folder: Path) -> Iterator[Path]:
-    """A temporary folder next to the one wanted, which takes its name if all goes well."""
+    """A temporary folder next to the one wanted, which takes its name if all goes well.
+
+    Where a link leads to the folder, the link stays.
+    """
+    folder = _followed(folder)
     aside = folder.parent / f".{folder.name}.{os.getpid()}.part"
     old = folder.parent / f".{folder.name}.{os.getpid()}.old"
     with explained_disk_errors(folder):
@@ -134,6 +140,7 @@ def _whole(folder: Path) -> Iterator[Path]:
             yield aside
             check_target(folder)
             if folder.exists():
+                shutil.copymode(folder, aside)
                 folder.replace(old)
             aside.replace(folder)
         finally:
@@ -141,6 +148,10 @@ def _whole(folder: Path) -> Iterator[Path]:
             if not folder.exists() and old.exists():
                 old.replace(folder)
             shutil.rmtree(old, ignore_errors=True)
+
+
+def _followed(folder: Path) -> Path:
+    return Path(os.path.realpath(folder))
 
 
 def file_names(selection: Selection, data: DataSet) -> list[str]:

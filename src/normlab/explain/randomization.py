@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..keyed import key
-from ..models import ResNet
+from ..models import ResNet, outside_sites
 from ..models import sites as normalization_sites
 from .maps import explain_batch
 from .placing import upsample
@@ -120,7 +120,7 @@ def _cascade(model: ResNet, seed: int) -> Iterator[tuple[str, nn.Module]]:
         )
     randomized = copy.deepcopy(model)
     yield "", randomized
-    convolutions = [n for n, m in model.named_modules() if isinstance(m, nn.Conv2d)]
+    convolutions = [n for n, m in outside_sites(model) if isinstance(m, nn.Conv2d)]
     follower = {
         convolution: site.name
         for convolution, site in zip(convolutions, normalization_sites(model), strict=True)

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import InputError, did_you_mean
+from ..options import whole
 
 Kind = Literal["right", "wrong"]
 End = Literal["most", "least"]
@@ -83,9 +84,7 @@ def choose(
     Raises:
         InputError: an unknown class or one named twice, numbers below 0, or both 0.
     """
-    for option, number in (("right", right), ("wrong", wrong)):
-        if not isinstance(number, int) or isinstance(number, bool) or number < 0:
-            raise InputError(f"{option} must be a whole number of at least 0, got {number!r}.")
+    right, wrong = whole("right", right, 0), whole("wrong", wrong, 0)
     if right == wrong == 0:
         raise InputError("right and wrong are both 0, so there is nothing to show.")
     shown = _indices(asked, classes)

@@ -1,19 +1,42 @@
 """The residual network, its normalization sites, and the format of trained models on disk."""
 
-from .bundle import ModelInfo, load_card, load_info, load_model, save_model
+from ..norms import name_of_layer
+from .bundle import (
+    ModelInfo,
+    load_card,
+    load_info,
+    load_model,
+    not_finite,
+    read_bundle,
+    save_model,
+)
+from .custom import has_contiguous_input, make_layer
+from .drawing import drawn_by, generators_kept, seed_generators
 from .resnet import ResNet, layers_at_every_width
-from .sites import Site, check_sites, needs_of, sites
+from .sites import Site, check_sites, needs_of, outside_sites, sites
+from .state import packed, unpacked
 
 __all__ = [
     "ModelInfo",
     "ResNet",
     "Site",
     "check_sites",
+    "drawn_by",
+    "generators_kept",
+    "has_contiguous_input",
     "layers_at_every_width",
     "load_card",
     "load_info",
     "load_model",
+    "make_layer",
+    "name_of_layer",
     "needs_of",
+    "not_finite",
+    "outside_sites",
+    "packed",
+    "read_bundle",
     "save_model",
+    "seed_generators",
     "sites",
+    "unpacked",
 ]

@@ -16,10 +16,11 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
-from ..errors import InputError, did_you_mean
+from ..errors import InputError, did_you_mean, told
 from ..files import read_json, write_bytes, write_json
 from ..runs import COMPLETE, INTERRUPTED, MODEL, WEIGHTS, is_run, is_study, read_record
 from .resnet import ResNet, Shortcut
+from .state import EXTRA, packed, unpacked
 
 FORMAT = "normlab model 1"
 IMAGE_SIZES = (8, 1024)
@@ -74,7 +75,7 @@ _DEFAULTS = {f.name: f.default for f in fields(ModelInfo) if f.default is not MI
 def save_model(
     folder: Path,
     info: ModelInfo,
-    weights: dict[str, torch.Tensor],
+    weights: Mapping[str, Any],
     card: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the bundle, ``model.json`` last. Equal weights give equal bytes.
@@ -82,7 +83,7 @@ def save_model(
     Args:
         folder: created if it does not exist.
         info: the architecture, and how pixels are normalized.
-        weights: the model's state dict.
+        weights: the model's state dict, packed or not; extra state must be tensors or JSON.
         card: what else to know about the model, for :func:`load_card`; plain JSON values.
 
     Raises:
@@ -95,9 +96,7 @@ def save_model(
         except (TypeError, ValueError) as error:
             raise InputError(f"A model's card must be plain JSON values: {error}.") from error
         described["card"] = dict(card)
-    plain = {
-        name: tensor.detach().cpu().contiguous().clone() for name, tensor in sorted(weights.items())
-    }
+    plain = {name: tensor.cpu().contiguous() for name, tensor in sorted(packed(weights).items())}
     write_bytes(folder / WEIGHTS, safetensors.torch.save(plain))
     write_json(folder / MODEL, described)
 
@@ -109,9 +108,8 @@ def load_info(folder: str | Path) -> ModelInfo:
         InputError: no bundle there, one of another format, or impossible values.
     """
     folder = Path(folder)
-    content = _described(folder)
-    content.pop("card", None)
-    return _checked(content, folder / MODEL)
+    _check_folder(folder)
+    return _read_info(folder)
 
 
 def load_card(folder: str | Path) -> dict[str, Any]:
@@ -121,6 +119,7 @@ def load_card(folder: str | Path) -> dict[str, Any]:
         InputError: no bundle there, one of another format, or a card that is not a JSON object.
     """
     folder = Path(folder)
+    _check_folder(folder)
     card = _described(folder).get("card", {})
     if not isinstance(card, dict):
         raise InputError(f"{folder / MODEL}: card must be a JSON object, got {card!r:.60}.")
@@ -151,21 +150,58 @@ def load_model(run: str | Path) -> ResNet:
             impossible values, or weights that do not fit the model (the error names which).
     """
     folder = Path(run)
-    info = load_info(folder)
+    _check_folder(folder)
+    return read_bundle(folder)
+
+
+def read_bundle(folder: Path) -> ResNet:
+    """As :func:`load_model`, also of a run that has not ended yet."""
+    info = _read_info(folder)
     weights = _read_weights(folder / WEIGHTS)
     _check_blocks(weights, info, folder)
     try:
         model = info.build(seed=0)
     except ValueError as error:
         raise InputError(f"{folder / MODEL} describes an impossible model: {error}.") from error
-    _check_fit(weights, model.state_dict(), folder)
-    model.load_state_dict(weights)
+    state = _unpacked(weights, folder)
+    _check_fit(state, model.state_dict(), folder)
+    try:
+        model.load_state_dict(state)
+    except Exception as error:  # set_extra_state of a layer of one's own may do anything
+        raise InputError(
+            f"{folder / WEIGHTS} cannot be loaded into {info.norm}: {told(error)}."
+        ) from error
     return model.eval()
+
+
+def not_finite(model: torch.nn.Module) -> str:
+    """A sentence that names weights and buffers with values that are not finite, or nothing."""
+    found = [
+        name
+        for name, tensor in model.state_dict().items()
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all())
+    ]
+    if not found:
+        return ""
+    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    return f"Not finite in the model: {', '.join(found[:_SHOWN])}{more}."
+
+
+def _unpacked(weights: Mapping[str, torch.Tensor], folder: Path) -> dict[str, Any]:
+    try:
+        return unpacked(weights)
+    except ValueError as error:
+        raise InputError(f"{folder / WEIGHTS} is damaged ({error}). Copy it again.") from error
+
+
+def _read_info(folder: Path) -> ModelInfo:
+    content = _described(folder)
+    content.pop("card", None)
+    return _checked(content, folder / MODEL)
 
 
 def _described(folder: Path) -> dict[str, Any]:
     """The content of model.json, without the format, not checked any further."""
-    _check_folder(folder)
     path = folder / MODEL
     try:
         content = read_json(path)
@@ -331,14 +367,14 @@ def _check_blocks(weights: Mapping[str, torch.Tensor], info: ModelInfo, folder: 
             )
 
 
-def _check_fit(
-    weights: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor], folder: Path
-) -> None:
+def _check_fit(weights: Mapping[str, Any], expected: Mapping[str, Any], folder: Path) -> None:
     wrong = [f"{name} is missing" for name in expected if name not in weights]
     wrong += [f"{name} is unknown to the model" for name in sorted(weights) if name not in expected]
     for name, wanted in expected.items():
         found = weights.get(name)
-        if found is not None and (found.shape, found.dtype) != (wanted.shape, wanted.dtype):
+        if found is None or name.rpartition(".")[2] == EXTRA:
+            continue  # extra state has any shape
+        if (found.shape, found.dtype) != (wanted.shape, wanted.dtype):
             wrong.append(f"{name} is {_kind(found)}, but the model has {_kind(wanted)}")
     if wrong:
         more = f"; and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -11,6 +12,10 @@ from torch.nn import functional as F
 
 from ..keyed import key
 from ..norms import NormChoice, parse_norm
+from ..values import plain
+from .custom import make_layer
+from .drawing import drawn_by
+from .sites import outside_sites
 
 WIDTHS = (16, 32, 64)
 Shortcut = Literal["A", "B"]
@@ -59,6 +64,8 @@ class ResNet(nn.Module):
         in_channels: 1 or 3 (any number from 1 works).
         seed: fixes the initial weights. Each tensor is drawn separately from (seed, its name), so
             networks that differ in normalization start with identical convolutions and classifier.
+            A layer of your own keeps its own initial weights; what it draws is fixed by (seed,
+            its place in the network).
             None draws a seed from torch's global generator.
 
     Shapes:
@@ -79,6 +86,7 @@ class ResNet(nn.Module):
         seed: int | None = None,
     ) -> None:
         super().__init__()
+        n, classes, in_channels = map(plain, (n, classes, in_channels))
         for name, value, least in (
             ("n", n, 1),
             ("classes", classes, 2),
@@ -92,9 +100,12 @@ class ResNet(nn.Module):
             raise ValueError(f"shortcut must be 'A' or 'B', got {shortcut!r}")
         self.n, self.classes, self.norm, self.shortcut = n, classes, norm, shortcut
         self.in_channels = in_channels
+        if seed is None:
+            seed = int(torch.randint(2**62, ()).item())
         choice = parse_norm(norm)
+        layers = _Layers(choice, seed)
         self.conv = _conv3x3(in_channels, WIDTHS[0], 1, choice)
-        self.norm0 = choice.make(WIDTHS[0])
+        self.norm0 = layers.at("norm0", WIDTHS[0])
         self.relu = nn.ReLU()
         widths = (WIDTHS[0], *WIDTHS)
         self.stages = nn.ModuleList(
@@ -104,8 +115,9 @@ class ResNet(nn.Module):
                         widths[stage] if block == 0 else widths[stage + 1],
                         widths[stage + 1],
                         2 if stage > 0 and block == 0 else 1,
-                        choice,
+                        layers,
                         shortcut,
+                        f"stages.{stage}.{block}",
                     )
                     for block in range(n)
                 )
@@ -113,8 +125,6 @@ class ResNet(nn.Module):
             for stage in range(len(WIDTHS))
         )
         self.fc = nn.Linear(WIDTHS[-1], classes)
-        if seed is None:
-            seed = int(torch.randint(2**62, ()).item())
         initialize(self, seed)
 
     def features(self, x: Tensor) -> Tensor:
@@ -131,18 +141,37 @@ class ResNet(nn.Module):
         return logits
 
 
+@dataclass(frozen=True)
+class _Layers:
+    """Makes the normalization of each site. What a layer draws depends on seed and site alone."""
+
+    choice: NormChoice
+    seed: int
+
+    def at(self, site: str, channels: int) -> nn.Module:
+        with drawn_by(self.seed, "layer", site):
+            return make_layer(self.choice, channels)
+
+
 class Block(nn.Module):
     """Two 3x3 convolutions with a shortcut around them, each followed by its normalization."""
 
     def __init__(
-        self, channels_in: int, channels: int, stride: int, choice: NormChoice, shortcut: Shortcut
+        self,
+        channels_in: int,
+        channels: int,
+        stride: int,
+        layers: _Layers,
+        shortcut: Shortcut,
+        place: str,
     ) -> None:
         super().__init__()
+        choice = layers.choice
         self.conv1 = _conv3x3(channels_in, channels, stride, choice)
-        self.norm1 = choice.make(channels)
+        self.norm1 = layers.at(f"{place}.norm1", channels)
         self.relu1 = nn.ReLU()
         self.conv2 = _conv3x3(channels, channels, 1, choice)
-        self.norm2 = choice.make(channels)
+        self.norm2 = layers.at(f"{place}.norm2", channels)
         self.relu2 = nn.ReLU()
         self.stride, self.new_channels = stride, channels - channels_in
         self.projection: nn.Sequential | None = None
@@ -151,7 +180,7 @@ class Block(nn.Module):
             self.projection.add_module(
                 "conv", nn.Conv2d(channels_in, channels, 1, stride, bias=choice.conv_bias)
             )
-            self.projection.add_module("norm", choice.make(channels))
+            self.projection.add_module("norm", layers.at(f"{place}.projection.norm", channels))
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.relu1(self.norm1(self.conv1(x)))
@@ -176,8 +205,11 @@ def _conv3x3(channels_in: int, channels: int, stride: int, choice: NormChoice) -
 
 @torch.no_grad()
 def initialize(model: nn.Module, seed: int) -> None:
-    """He initialization, each tensor from a generator keyed by (seed, its name); biases 0."""
-    for name, module in model.named_modules():
+    """He initialization, each tensor from a generator keyed by (seed, its name); biases 0.
+
+    Convolutions and linear layers inside a normalization have the weights that it gave them.
+    """
+    for name, module in outside_sites(model):
         if not isinstance(module, (nn.Conv2d, nn.Linear)):
             continue
         fan_in = module.weight[0].numel()

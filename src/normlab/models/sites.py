@@ -7,11 +7,13 @@ is a network whose name says group norm and whose blocks contain batch norm.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from ..errors import did_you_mean
 from ..norms import Norm2d, ParameterNeeds, parse_norm
 
 _NORMS = (Norm2d, _NormBase, nn.GroupNorm, nn.LayerNorm, nn.LocalResponseNorm, nn.RMSNorm)
@@ -40,14 +42,29 @@ def sites(model: nn.Module) -> tuple[Site, ...]:
     >>> [site.layer for site in sites(nn.Sequential(nn.Conv2d(3, 8, 3), nn.GroupNorm(4, 8)))]
     ['GroupNorm']
     """
-    found = []
+    found: list[Site] = []
     for prefix, parent in model.named_modules():
+        if any(_within(prefix, site.name) for site in found):
+            continue  # what a layer is made of is its own affair
         children = list(parent.named_children())
         for (_, before), (name, layer) in itertools.pairwise(children):
             if isinstance(before, nn.Conv2d):
                 path = f"{prefix}.{name}" if prefix else name
                 found.append(Site(path, type(layer).__name__, before.out_channels, repr(layer)))
     return tuple(found)
+
+
+def outside_sites(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Name and module of all that is not part of a normalization.
+
+    >>> network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Sequential(nn.Conv2d(8, 8, 1)))
+    >>> [name for name, module in outside_sites(network) if isinstance(module, nn.Conv2d)]
+    ['0']
+    """
+    names = [site.name for site in sites(model)]
+    for name, module in model.named_modules():
+        if not any(_within(name, site) for site in names):
+            yield name, module
 
 
 def check_sites(model: nn.Module, norm: str) -> tuple[Site, ...]:
@@ -59,7 +76,7 @@ def check_sites(model: nn.Module, norm: str) -> tuple[Site, ...]:
     """
     choice = parse_norm(norm)
     found = sites(model)
-    convolutions = sum(isinstance(module, nn.Conv2d) for module in model.modules())
+    convolutions = sum(isinstance(module, nn.Conv2d) for _, module in outside_sites(model))
     if len(found) != convolutions:
         raise ValueError(
             f"the network has {convolutions} convolutions but {len(found)} sites of "
@@ -92,17 +109,34 @@ def needs_of(model: nn.Module) -> dict[int, ParameterNeeds]:
     """What every parameter needs of the optimizer, by its id: as its layer declares in
     ``optimizer_needs``, or nothing special.
 
+    A parameter that a layer was made without (``register_parameter(name, None)``) needs nothing.
+
     Raises:
-        ValueError: a layer declares needs of a parameter that it does not have.
+        ValueError: a layer declares needs of a parameter that it does not have, or not as
+            :class:`~normlab.norms.ParameterNeeds`.
     """
     found = {id(parameter): ParameterNeeds() for parameter in model.parameters()}
     for path, module in model.named_modules():
-        for name, need in getattr(module, "optimizer_needs", {}).items():
-            parameter = getattr(module, name, None)
-            if not isinstance(parameter, nn.Parameter):
+        where = f"{type(module).__name__} at {path or 'the top'}"
+        declared = getattr(module, "optimizer_needs", {})
+        if not isinstance(declared, Mapping):
+            raise ValueError(
+                f"optimizer_needs of {where} must map names of parameters to ParameterNeeds, got "
+                f"{declared!r:.80}."
+            )
+        for name, need in declared.items():
+            known = dict(module.named_parameters(recurse=False))
+            if name not in module._parameters:
                 raise ValueError(
-                    f"{type(module).__name__} at {path or 'the top'} declares optimizer needs of "
-                    f"{name!r}, which is not one of its parameters."
+                    f"{where} declares optimizer needs of {name!r}, which is not one of its "
+                    f"parameters{did_you_mean(str(name), known)}. It has "
+                    f"{', '.join(known) or 'none of its own'}."
                 )
-            found[id(parameter)] = need
+            if not isinstance(need, ParameterNeeds):
+                raise ValueError(
+                    f"{where} declares optimizer needs of {name!r} as {need!r:.80}. Use "
+                    "normlab.norms.ParameterNeeds(lr_scale=..., weight_decay=..., clamp=...)."
+                )
+            if (parameter := module._parameters[name]) is not None:
+                found[id(parameter)] = need
     return found

@@ -3,7 +3,7 @@
 from ._base import Norm2d, ParameterNeeds
 from .batch import BatchNorm2d
 from .batch_instance import BatchInstanceNorm2d
-from .catalog import CATALOG, NormChoice, NormSpec, make_norm, parse_norm
+from .catalog import CATALOG, NormChoice, NormSpec, make_norm, name_of_layer, parse_norm
 from .group import GroupNorm2d
 from .instance import InstanceNorm2d
 from .layer import LayerNormCHW
@@ -22,5 +22,6 @@ __all__ = [
     "NormSpec",
     "ParameterNeeds",
     "make_norm",
+    "name_of_layer",
     "parse_norm",
 ]

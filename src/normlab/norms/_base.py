@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
+from torch.fx.proxy import TraceError
 
 
 @dataclass(frozen=True)
@@ -25,11 +26,46 @@ class ParameterNeeds:
         lr_scale: factor on the learning rate.
         weight_decay: False exempts the parameter from weight decay, whatever the run says.
         clamp: closed interval to which the values are clamped after each optimizer step.
+
+    Raises:
+        ValueError: a scale that is negative or not finite, a ``weight_decay`` that is not a bool,
+            or a clamp that is not a pair ``(low, high)`` with ``low <= high``.
     """
 
     lr_scale: float = 1.0
     weight_decay: bool = True
     clamp: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if not _is_number(self.lr_scale) or not 0 <= self.lr_scale < math.inf:
+            raise ValueError(
+                f"lr_scale must be a finite number of at least 0, got {self.lr_scale!r}."
+            )
+        if not isinstance(self.weight_decay, bool):
+            raise ValueError(f"weight_decay must be True or False, got {self.weight_decay!r}.")
+        pair = self.clamp
+        if pair is None:
+            return
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2 or not all(map(_is_number, pair)):
+            raise ValueError(f"clamp must be a pair of numbers (low, high), got {pair!r}.")
+        if not pair[0] <= pair[1]:
+            raise ValueError(f"clamp must be (low, high) with low <= high, got {pair!r}.")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def another_name_for(name: str) -> Any:
+    """An attribute under the name that it has in torch.nn, to be read and set."""
+
+    def read(layer: nn.Module) -> Any:
+        return getattr(layer, name)
+
+    def write(layer: nn.Module, value: Any) -> None:
+        setattr(layer, name, value)
+
+    return property(read, write, doc=f"The same as ``{name}``.")
 
 
 class Norm2d(nn.Module):
@@ -37,10 +73,15 @@ class Norm2d(nn.Module):
 
     With ``affine`` there are a ``weight`` (starts at 1) and a ``bias`` (starts at 0) per channel.
 
+    A family derives from this class and, where torch.nn has the layer, from that one too, so that
+    tools that look for a type find it. Its own ``_normalized`` is what it computes.
+
     Args:
         channels: C.
         eps: added to the variance inside the root.
         affine: learn ``weight`` and ``bias``.
+        device: where parameters and buffers are made.
+        dtype: their type.
 
     Shapes:
         (N, C, H, W) to (N, C, H, W), in the input's type and memory format. Statistics are
@@ -55,8 +96,17 @@ class Norm2d(nn.Module):
     weight: nn.Parameter | None
     bias: nn.Parameter | None
 
-    def __init__(self, channels: int, eps: float = 1e-5, affine: bool = True) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        channels: int,
+        eps: float = 1e-5,
+        affine: bool = True,
+        *,
+        device: torch.device | str | int | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        # Not super(): the constructor of torch.nn's layer would make its own parameters.
+        nn.Module.__init__(self)
         if not isinstance(channels, int) or isinstance(channels, bool) or channels < 1:
             raise ValueError(f"channels must be a whole number of at least 1, got {channels!r}")
         if isinstance(eps, bool) or not isinstance(eps, (int, float)) or not 0 <= eps < math.inf:
@@ -67,11 +117,64 @@ class Norm2d(nn.Module):
         self.eps = float(eps)
         self.affine = affine
         if affine:
-            self.weight = nn.Parameter(torch.ones(channels))
-            self.bias = nn.Parameter(torch.zeros(channels))
+            self.weight = nn.Parameter(torch.ones(channels, device=device, dtype=dtype))
+            self.bias = nn.Parameter(torch.zeros(channels, device=device, dtype=dtype))
         else:
             self.register_parameter("weight", None)
             self.register_parameter("bias", None)
+
+    def reset_parameters(self) -> None:
+        """Put parameters, and running statistics if there are any, back to where they start."""
+        if self.weight is not None:
+            nn.init.ones_(self.weight)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if isinstance(x, fx.Proxy):
+            return self._recorded(x)
+        self._check(x)
+        return self._normalized(x)
+
+    def _normalized(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def _recorded(self, x: fx.Proxy) -> Any:
+        """One node of the graph that ``torch.fx`` records, as layers of torch.nn are."""
+        tracer: Any = x.tracer
+        path = tracer.path_of_module(self)
+        if not path:
+            raise TraceError(
+                f"{type(self).__name__} is recorded by torch.fx as one node of a network. "
+                "Trace the network that it is in."
+            )
+        return tracer.create_proxy("call_module", path, (x,), {})
+
+    def twin(self) -> nn.Module:
+        """The layer of torch.nn that computes the same, with this layer's own parameters and
+        buffers (the same tensors, not copies) and its mode.
+
+        For tools that go by a layer's exact type, and for TorchScript, which uses it by itself.
+
+        >>> from normlab.norms import GroupNorm2d
+        >>> type(GroupNorm2d(16, groups=4).twin())
+        <class 'torch.nn.modules.normalization.GroupNorm'>
+
+        Raises:
+            NotImplementedError: torch.nn has no such layer.
+        """
+        made = self._make_twin()
+        for name, parameter in self._parameters.items():
+            made.register_parameter(name, parameter)
+        for name, buffer in self._buffers.items():
+            made.register_buffer(name, buffer)
+        return made.train(self.training)
+
+    def _make_twin(self) -> nn.Module:
+        raise NotImplementedError(f"torch.nn has no layer that computes {type(self).__name__}.")
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        return self.twin()
 
     def _check(self, x: Tensor) -> None:
         if x.dim() != 4:

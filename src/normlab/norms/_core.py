@@ -9,8 +9,9 @@ Every family is the same three steps with other axes:
 :func:`definition` writes this in plain differentiable PyTorch and is what the layers mean.
 :class:`_Lean` computes the same values and gradients in fewer passes, keeping nothing but the
 input (in its own type) and the pooled statistics for backward; eager mode uses it. A compiler
-decides by itself what to keep, so compiled and exported graphs use the definition. The tests
-compare both with each other and with a float64 loop.
+decides by itself what to keep, so compiled and exported graphs use the definition, and so does
+whatever differentiates, batches or records operations in its own way (``torch.func``, forward
+mode, tracing). The tests compare both with each other and with a float64 loop.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 _MAP = (2, 3)
 
@@ -92,7 +94,7 @@ def normalize(
     Returns the output, in the type and memory format of ``x``, and the detached mean and biased
     variance of the first pool.
     """
-    if torch.compiler.is_compiling():
+    if _needs_plain_operations(x, weight, bias, gate):
         y, mean, var = definition(x, weight, bias, gate, fixed, pools, eps)
         return y, mean.detach(), var.detach()
     fixed_mean, fixed_var = fixed if fixed is not None else (None, None)
@@ -100,6 +102,34 @@ def normalize(
         x, weight, bias, gate, fixed_mean, fixed_var, tuple(pools), eps
     )
     return outputs
+
+
+def _needs_plain_operations(*inputs: Tensor | None) -> bool:
+    """Whether something other than autograd's backward wants to see each operation."""
+    return (
+        torch.compiler.is_compiling()
+        or _in_torch_func()
+        or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+        or any(t is not None and _has_tangent(t) for t in inputs)
+    )
+
+
+def _has_tangent(t: Tensor) -> bool:
+    """Whether forward mode carries a derivative along with it."""
+    return forward_ad.unpack_dual(t).tangent is not None  # type: ignore[no-untyped-call]
+
+
+def _in_torch_func() -> bool:
+    """Whether ``torch.func`` transforms what runs: vmap, grad, jvp.
+
+    ``torch.autograd.Function`` itself asks this; there is no public name.
+    """
+    return bool(torch._C._are_functorch_transforms_active())
+
+
+def _is_batch_of_gradients(g: Tensor) -> bool:
+    """Whether several gradients come as one (``is_grads_batched``, ``vectorize`` of autograd)."""
+    return bool(torch._C._functorch.is_legacy_batchedtensor(g))
 
 
 def definition(
@@ -165,7 +195,12 @@ class _Lean(torch.autograd.Function):
         eps: float,
     ) -> tuple[Tensor, Tensor, Tensor]:
         channels, dtype = x.shape[1], statistics_dtype(x)
-        fixed = None if fixed_mean is None or fixed_var is None else (fixed_mean, fixed_var)
+        # Copies, because a training pass before backward moves running statistics in place.
+        fixed = (
+            None
+            if fixed_mean is None or fixed_var is None
+            else (fixed_mean.clone(), fixed_var.clone())
+        )
         if all(pool is None for pool in pools):
             pivot, _ = _fixed_as_maps(fixed, dtype)
             centred = x - pivot
@@ -185,14 +220,15 @@ class _Lean(torch.autograd.Function):
                 mean, var = _fixed_as_maps(fixed, dtype)
                 rstd = torch.rsqrt(var + eps)
                 offset, spread_rstd = pivot - mean, rstd
+                saved += [mean, var]
             else:
                 assert rest is not None
                 assert map_var is not None
                 mean, var, offset = pool.moments(pivot, rest, map_var)
                 rstd = torch.rsqrt(var + eps)
                 spread_rstd = pool.spread(rstd, channels)
+                saved += [mean, rstd]
             first = first or (mean, var)
-            saved += [mean, rstd]
             part = share * spread_rstd
             scale = scale + part
             shift = shift + part * offset
@@ -206,7 +242,7 @@ class _Lean(torch.autograd.Function):
         y = centred.mul_(scale).add_(shift).to(x.dtype)
 
         ctx.save_for_backward(x, weight, gate, *saved)
-        ctx.bias, ctx.fixed, ctx.pools, ctx.eps = bias, fixed, pools, eps
+        ctx.bias, ctx.pools, ctx.eps = bias, pools, eps
         ctx.set_materialize_grads(False)
         assert first is not None
         mean, var = first[0].detach().clone(), first[1].detach().clone()
@@ -219,12 +255,16 @@ class _Lean(torch.autograd.Function):
         if g is None:
             return (None,) * 4 + nothing
         x, weight, gate, *saved = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            return *_differentiate_definition(ctx, x, weight, gate, g), *nothing
+        pairs = list(zip(ctx.pools, saved[::2], saved[1::2], strict=True))
+        if torch.is_grad_enabled() or _in_torch_func() or _is_batch_of_gradients(g):
+            fixed = next(((m.flatten(), v.flatten()) for pool, m, v in pairs if pool is None), None)
+            return *_differentiate_definition(ctx, x, weight, gate, fixed, g), *nothing
         channels, dtype = x.shape[1], statistics_dtype(x)
         statistics = [
-            tuple(t if pool is None else pool.spread(t, channels) for t in pair)
-            for pool, pair in zip(ctx.pools, zip(saved[::2], saved[1::2], strict=True), strict=True)
+            (mean, torch.rsqrt(second + ctx.eps))
+            if pool is None
+            else (pool.spread(mean, channels), pool.spread(second, channels))
+            for pool, mean, second in pairs
         ]
         w = 1.0 if weight is None else _per_channel(weight, dtype)
         g = g.to(dtype)
@@ -273,18 +313,25 @@ class _Lean(torch.autograd.Function):
 
 
 def _differentiate_definition(
-    ctx: Any, x: Tensor, weight: Tensor | None, gate: Tensor | None, g: Tensor
+    ctx: Any,
+    x: Tensor,
+    weight: Tensor | None,
+    gate: Tensor | None,
+    fixed: tuple[Tensor, Tensor] | None,
+    g: Tensor,
 ) -> tuple[Tensor | None, ...]:
-    """First derivatives that can be differentiated again."""
-    # Views, so that an input computed from another (or the same as another) counts once.
-    x = x.view_as(x)
-    weight, bias, gate = (None if t is None else t.view_as(t) for t in (weight, ctx.bias, gate))
-    y, _, _ = definition(x, weight, bias, gate, ctx.fixed, ctx.pools, ctx.eps)
+    """First derivatives that can be differentiated again, or of several gradients at once."""
+    again = torch.is_grad_enabled()
     needed = ctx.needs_input_grad[:4]
-    wanted = [
-        t for t, n in zip((x, weight, bias, gate), needed, strict=True) if n and t is not None
-    ]
-    grads = iter(torch.autograd.grad(y, wanted, g, create_graph=True))
+    with torch.enable_grad():
+        # Views, so that an input computed from another (or the same as another) counts once.
+        x = x.view_as(x)
+        weight, bias, gate = (None if t is None else t.view_as(t) for t in (weight, ctx.bias, gate))
+        y, _, _ = definition(x, weight, bias, gate, fixed, ctx.pools, ctx.eps)
+        wanted = [
+            t for t, n in zip((x, weight, bias, gate), needed, strict=True) if n and t is not None
+        ]
+        grads = iter(torch.autograd.grad(y, wanted, g, create_graph=again))
     return tuple(next(grads) if n else None for n in needed)
 
 

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
-from ._base import Norm2d
+from ._base import Norm2d, another_name_for
 from ._core import Pool, normalize
 
 
-class BatchStatistics(Norm2d):
+class BatchStatistics(Norm2d, _NormBase):  # type: ignore[misc]  # weight may be None
     """Running statistics over the batch: what batch and batch-instance norm have in common.
 
     Buffers are named as in ``torch.nn.BatchNorm2d``: ``running_mean`` and ``running_var`` of
-    shape (C,), and ``num_batches_tracked``.
+    shape (C,), and ``num_batches_tracked``. As there, ``momentum`` and ``track_running_stats``
+    can be set at any time: without tracking, training leaves the buffers as they are. Where both
+    running statistics are None, evaluation takes those of the batch.
     """
 
-    running_mean: Tensor
-    running_var: Tensor
-    num_batches_tracked: Tensor
+    running_mean: Tensor | None
+    running_var: Tensor | None
+    num_batches_tracked: Tensor | None
+    num_features = another_name_for("channels")
 
     def __init__(
         self,
@@ -26,8 +30,12 @@ class BatchStatistics(Norm2d):
         eps: float = 1e-5,
         momentum: float | None = 0.1,
         affine: bool = True,
+        *,
+        track_running_stats: bool = True,
+        device: torch.device | str | int | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(channels, eps, affine)
+        Norm2d.__init__(self, channels, eps, affine, device=device, dtype=dtype)
         if momentum is not None and (
             isinstance(momentum, bool)
             or not isinstance(momentum, (int, float))
@@ -38,9 +46,38 @@ class BatchStatistics(Norm2d):
                 f"plain average of all batches; got {momentum!r}"
             )
         self.momentum = momentum
-        self.register_buffer("running_mean", torch.zeros(channels))
-        self.register_buffer("running_var", torch.ones(channels))
-        self.register_buffer("num_batches_tracked", torch.tensor(0, dtype=torch.long))
+        self.track_running_stats = track_running_stats
+        mean = var = count = None
+        if track_running_stats:
+            mean = torch.zeros(channels, device=device, dtype=dtype)
+            var = torch.ones(channels, device=device, dtype=dtype)
+            count = torch.tensor(0, device=device, dtype=torch.long)
+        self.register_buffer("running_mean", mean)
+        self.register_buffer("running_var", var)
+        self.register_buffer("num_batches_tracked", count)
+
+    def reset_running_stats(self) -> None:
+        """Put the running statistics back to mean 0, variance 1 and no batches."""
+        if self.running_mean is not None:
+            self.running_mean.zero_()
+        if self.running_var is not None:
+            self.running_var.fill_(1)
+        if self.num_batches_tracked is not None:
+            self.num_batches_tracked.zero_()
+
+    def reset_parameters(self) -> None:
+        Norm2d.reset_parameters(self)
+        self.reset_running_stats()
+
+    def _fixed(self) -> tuple[Tensor, Tensor] | None:
+        """Mean and variance that are used in place of the batch's, or None for the batch's."""
+        mean, var = self.running_mean, self.running_var
+        if (mean is None) != (var is None):
+            raise ValueError(
+                f"{type(self).__name__} has one of running_mean and running_var; "
+                "the other is None. Set both or neither"
+            )
+        return None if self.training or mean is None or var is None else (mean, var)
 
     def _check_batch(self, x: Tensor) -> None:
         if x.shape[0] == 0:
@@ -51,25 +88,39 @@ class BatchStatistics(Norm2d):
         values = x.shape[0] * x.shape[2] * x.shape[3]
         self._check_values(x, values, "per channel when training")
 
-    @torch.no_grad()
     def _track(self, x: Tensor, mean: Tensor, var: Tensor) -> None:
-        """Move the running statistics towards this batch's mean and UNBIASED variance."""
-        count = x.shape[0] * x.shape[2] * x.shape[3]
-        unbiased = var * (count / (count - 1))
-        self.num_batches_tracked.add_(1)
-        factor: Tensor | float
-        if self.momentum is None:
-            factor = 1.0 / self.num_batches_tracked.to(self.running_mean.dtype)
-        else:
-            factor = self.momentum
-        for running, new in ((self.running_mean, mean), (self.running_var, unbiased)):
-            running.lerp_(new.flatten().to(running.dtype), factor)
+        """In training, count the batch and move the running statistics towards its own."""
+        if not self.training or not self.track_running_stats:
+            return
+        with torch.no_grad():
+            if self.num_batches_tracked is not None:
+                self.num_batches_tracked.add_(1)
+            if self.running_mean is not None and self.running_var is not None:
+                count = x.shape[0] * x.shape[2] * x.shape[3]
+                self._move(self.running_mean, mean)
+                self._move(self.running_var, var * (count / (count - 1)))  # the UNBIASED variance
+
+    def _move(self, running: Tensor, new: Tensor) -> None:
+        # At least float32: the batch's variance may not fit 16 bits where its share does.
+        wide = torch.promote_types(running.dtype, new.dtype)
+        old = running.to(wide)
+        moved = old.lerp(new.flatten().to(wide), self._share_of_new(wide))
+        # An average that holds an infinity is infinite; the difference would be NaN.
+        running.copy_(torch.where(old.isinf(), old, moved))
+
+    def _share_of_new(self, dtype: torch.dtype) -> Tensor | float:
+        if self.momentum is not None:
+            return self.momentum
+        if self.num_batches_tracked is None:
+            return 0.0
+        return 1.0 / self.num_batches_tracked.to(dtype)
 
     def extra_repr(self) -> str:
-        return f"{self.channels}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}"
+        said = f"{self.channels}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}"
+        return said if self.track_running_stats else f"{said}, track_running_stats=False"
 
 
-class BatchNorm2d(BatchStatistics):
+class BatchNorm2d(BatchStatistics, nn.BatchNorm2d):  # type: ignore[misc]  # weight may be None
     """Batch normalization.
 
     For channel c, with mean and biased variance over all images and positions of the batch::
@@ -98,23 +149,34 @@ class BatchNorm2d(BatchStatistics):
         eps: added to the variance inside the root.
         momentum: weight of the new value in the running statistics, or None.
         affine: learn ``weight`` and ``bias``.
+        track_running_stats: keep running statistics. Without them evaluation uses the batch's.
+        device: where parameters and buffers are made.
+        dtype: their type.
 
     Shapes:
         (N, C, H, W) to (N, C, H, W), see :class:`Norm2d`. In evaluation N may be 0.
 
     Raises:
-        ValueError: input that :class:`Norm2d` refuses; in training, an empty batch or one value
-            per channel.
+        ValueError: input that :class:`Norm2d` refuses; where the batch's statistics are used, an
+            empty batch or one value per channel; one of the two running statistics is None.
 
-    State dicts interchange with ``torch.nn.BatchNorm2d``.
+    It stands in for ``torch.nn.BatchNorm2d``, which it is a subclass of: state dicts interchange,
+    and ``update_bn``, ``convert_sync_batchnorm`` (which puts PyTorch's own layer in its place),
+    ``fuse_conv_bn_eval``, ``torch.func`` and ``torch.fx`` treat it alike. Three things differ. An
+    empty batch is refused in training, where PyTorch counts it. Where a loss has an evaluation
+    pass and then a training pass, the gradient is that of the statistics which evaluation used;
+    PyTorch's is that of the moved ones. Tools that ask for the exact type need :meth:`twin`.
     """
 
-    def forward(self, x: Tensor) -> Tensor:
-        self._check(x)
-        if not self.training:
-            fixed = (self.running_mean, self.running_var)
+    def _normalized(self, x: Tensor) -> Tensor:
+        fixed = self._fixed()
+        if fixed is not None:
             return normalize(x, self.weight, self.bias, (None,), self.eps, fixed=fixed)[0]
         self._check_batch(x)
         y, mean, var = normalize(x, self.weight, self.bias, (Pool(batch=True),), self.eps)
         self._track(x, mean, var)
         return y
+
+    def _make_twin(self) -> nn.Module:
+        track = self.track_running_stats
+        return nn.BatchNorm2d(self.channels, self.eps, self.momentum, self.affine, track)

@@ -44,13 +44,23 @@ class BatchInstanceNorm2d(BatchStatistics):
         eps: added to both variances inside the root.
         momentum: as in :class:`BatchNorm2d`.
         affine: learn ``weight`` and ``bias``. The gate is always learned.
+        track_running_stats: as in :class:`BatchNorm2d`.
+        device: where parameters and buffers are made.
+        dtype: their type.
 
     Shapes:
         (N, C, H, W) to (N, C, H, W), see :class:`Norm2d`. In evaluation N may be 0.
 
     Raises:
-        ValueError: input that :class:`Norm2d` refuses; maps of one pixel; in training, an empty
-            batch.
+        ValueError: input that :class:`Norm2d` refuses; maps of one pixel; where the batch's
+            statistics are used, an empty batch; one of the two running statistics is None.
+
+    torch.nn has no such layer, and this is no subclass of its batch norm:
+    ``convert_sync_batchnorm`` would otherwise put plain batch norm in its place, without the
+    gate. It leaves this layer alone, so that every process keeps statistics of its own batch, and
+    ``update_bn`` passes it over. To estimate the statistics anew, call ``reset_running_stats()``,
+    set ``momentum = None`` and pass the images through in training mode. It cannot be fused with
+    the convolution before it, since the instance part depends on the image.
     """
 
     optimizer_needs: ClassVar[Mapping[str, ParameterNeeds]] = {
@@ -63,32 +73,45 @@ class BatchInstanceNorm2d(BatchStatistics):
         eps: float = 1e-5,
         momentum: float | None = 0.1,
         affine: bool = True,
+        *,
+        track_running_stats: bool = True,
+        device: torch.device | str | int | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(channels, eps, momentum, affine)
-        self.gate = nn.Parameter(torch.ones(channels))
+        super().__init__(
+            channels,
+            eps,
+            momentum,
+            affine,
+            track_running_stats=track_running_stats,
+            device=device,
+            dtype=dtype,
+        )
+        self.gate = nn.Parameter(torch.ones(channels, device=device, dtype=dtype))
+
+    def reset_parameters(self) -> None:
+        super().reset_parameters()
+        nn.init.ones_(self.gate)
 
     @torch.no_grad()
     def clamp_gate(self) -> None:
         """Clamp the gate to [0, 1]."""
         self.gate.clamp_(0.0, 1.0)
 
-    def forward(self, x: Tensor) -> Tensor:
-        self._check(x)
+    def _normalized(self, x: Tensor) -> Tensor:
         self._check_values(x, x.shape[2] * x.shape[3], "per map")
-        instance = Pool(groups=self.channels)
-        if not self.training:
-            return normalize(
-                x,
-                self.weight,
-                self.bias,
-                (None, instance),
-                self.eps,
-                gate=self.gate,
-                fixed=(self.running_mean, self.running_var),
-            )[0]
-        self._check_batch(x)
+        fixed = self._fixed()
+        batch = None if fixed is not None else Pool(batch=True)
+        if fixed is None:
+            self._check_batch(x)
         y, mean, var = normalize(
-            x, self.weight, self.bias, (Pool(batch=True), instance), self.eps, gate=self.gate
+            x,
+            self.weight,
+            self.bias,
+            (batch, Pool(groups=self.channels)),
+            self.eps,
+            gate=self.gate,
+            fixed=fixed,
         )
         self._track(x, mean, var)
         return y

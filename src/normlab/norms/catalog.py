@@ -20,8 +20,8 @@ from typing import Any
 from torch import nn
 
 from .. import foreign
-from ..errors import did_you_mean
-from ..values import read_value
+from ..errors import did_you_mean, told
+from ..values import plain, read_value
 from ._base import ParameterNeeds
 from .batch import BatchNorm2d
 from .batch_instance import BatchInstanceNorm2d
@@ -187,6 +187,11 @@ class NormChoice:
     options: Mapping[str, Any]
 
     @property
+    def custom(self) -> bool:
+        """Whether the layer is one of your own."""
+        return foreign.is_custom(self.name)
+
+    @property
     def conv_bias(self) -> bool:
         """Whether the convolution before it needs a bias. A layer of your own can say so in a
         class attribute ``conv_bias``; the default is False."""
@@ -229,7 +234,7 @@ def parse_norm(text: str) -> NormChoice:
     return NormChoice(head, MappingProxyType(options))
 
 
-def make_norm(name: str, channels: int, **options: Any) -> nn.Module:
+def make_norm(name: str | type[nn.Module], channels: int, **options: Any) -> nn.Module:
     """Make a normalization layer.
 
     >>> make_norm("gn", 16, groups=4)
@@ -239,7 +244,7 @@ def make_norm(name: str, channels: int, **options: Any) -> nn.Module:
 
     Args:
         name: a name of :data:`CATALOG` (options may follow, as in ``"gn:groups=4"``), or
-            ``"package.module:Class"`` for a layer of your own.
+            ``"package.module:Class"`` for a layer of your own, or that class.
         channels: number of channels it will see.
         options: keyword arguments of the layer.
 
@@ -247,6 +252,9 @@ def make_norm(name: str, channels: int, **options: Any) -> nn.Module:
         ValueError: an unknown name or option (the known ones are listed), or a value that the
             layer refuses.
     """
+    if isinstance(name, type):
+        name = name_of_layer(name)
+    channels, options = plain(channels), {key: plain(value) for key, value in options.items()}
     choice = parse_norm(name)
     if choice.options:
         return make_norm(choice.name, channels, **{**choice.options, **options})
@@ -261,10 +269,45 @@ def make_norm(name: str, channels: int, **options: Any) -> nn.Module:
         # Text such as "no" would count as true.
         if name in CATALOG and isinstance(known[option], bool) and not isinstance(value, bool):
             raise ValueError(f"{option} of {name} must be true or false, got {value!r}.")
+    if foreign.is_custom(name):
+        return _made(name, layer, channels, options)
     try:
         return layer(channels, **options)
     except TypeError as error:
         raise ValueError(f"{name} could not be made: {error}") from error
+
+
+def name_of_layer(layer: type) -> str:
+    """The name by which a class is an arm.
+
+    >>> name_of_layer(GroupNorm2d), name_of_layer(nn.BatchNorm2d)
+    ('gn', 'torch_bn')
+
+    Raises:
+        ValueError: not a layer, or one that other processes cannot import by a name.
+    """
+    for spec in CATALOG.values():
+        if layer is spec.layer:
+            return spec.name
+    if not issubclass(layer, nn.Module):
+        raise ValueError(f"{layer!r} must be a subclass of torch.nn.Module.")
+    name = f"{layer.__module__}:{layer.__qualname__}"
+    if not foreign.is_foreign(name):
+        raise ValueError(
+            f"the class {layer.__qualname__} is defined inside a function or another class. "
+            "Define it at the top level of its module, where it can be imported."
+        )
+    _check_importable(layer.__module__, layer.__qualname__)
+    return name
+
+
+def _check_importable(module: str, class_name: str) -> None:
+    if module == "__main__":
+        raise ValueError(
+            f"the class {class_name} is defined in __main__ (a cell of a notebook, or the script "
+            "that was started), which the processes that make runs cannot import. Put it into a "
+            f"file next to it, for example layers.py, and name the arm layers:{class_name}."
+        )
 
 
 def options_of(layer: type[nn.Module]) -> Mapping[str, Any]:
@@ -273,7 +316,8 @@ def options_of(layer: type[nn.Module]) -> Mapping[str, Any]:
     >>> dict(options_of(LayerNormCHW))
     {'eps': 1e-05, 'affine': True}
     """
-    skip = {"device", "dtype", "track_running_stats"} if layer is nn.BatchNorm2d else set()
+    listed = any(spec.layer is layer for spec in _SPECS)
+    skip = {"device", "dtype", "track_running_stats"} if listed else set()
     parameters = list(inspect.signature(layer).parameters.values())[1:]
     return MappingProxyType(
         {
@@ -282,6 +326,31 @@ def options_of(layer: type[nn.Module]) -> Mapping[str, Any]:
             if p.name not in skip and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
         }
     )
+
+
+def _made(
+    name: str, layer: type[nn.Module], channels: int, options: Mapping[str, Any]
+) -> nn.Module:
+    """A layer of a person's own, whose constructor may do anything."""
+    first = next(iter(inspect.signature(layer).parameters.values()), None)
+    if first is not None and isinstance(first.default, (bool, float)):
+        raise ValueError(
+            f"the first argument of {name} is {first.name}={first.default}, so it would take the "
+            f"number of channels for its {first.name}. Make the channels the first argument: "
+            "Class(channels, **options)."
+        )
+    try:
+        made = layer(channels, **options)
+    except Exception as error:
+        raise ValueError(
+            f"{name} could not be made for {channels} channels: {told(error)}. It is called as "
+            "Class(channels, **options)."
+        ) from error
+    if not isinstance(getattr(made, "_parameters", None), dict):
+        raise ValueError(
+            f"{name} does not call super().__init__(), which a torch.nn.Module must do first."
+        )
+    return made
 
 
 def _takes_any_option(layer: type[nn.Module]) -> bool:
@@ -296,10 +365,13 @@ def _layer_class(name: str) -> type[nn.Module]:
             f"unknown normalization {name!r}{did_you_mean(name, CATALOG)}. Known are "
             f"{', '.join(CATALOG)}, or package.module:Class for a layer of your own."
         )
+    _check_importable(module_name, class_name)
     try:
         module = foreign.load(module_name)
-    except ImportError as error:
-        raise ValueError(f"cannot import {module_name!r} for the arm {name!r}: {error}.") from error
+    except (Exception, SystemExit) as error:
+        raise ValueError(
+            f"cannot import {module_name!r} for the arm {name!r}: {told(error)}."
+        ) from error
     found = getattr(module, class_name, None)
     if found is None:
         raise ValueError(f"{module_name!r} has no {class_name!r}, which the arm {name!r} names.")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
-from ._base import Norm2d
+from ._base import Norm2d, another_name_for
 from ._core import Pool, normalize
 
 
-class GroupNorm2d(Norm2d):
+class GroupNorm2d(Norm2d, nn.GroupNorm):  # type: ignore[misc]  # weight may be None
     """Group normalization.
 
     The channels of each image are divided into G groups of neighbors. With mean and biased
@@ -32,6 +33,8 @@ class GroupNorm2d(Norm2d):
         channels_per_group: C/G, in place of ``groups``.
         eps: added to the variance inside the root.
         affine: learn ``weight`` and ``bias``.
+        device: where parameters are made.
+        dtype: their type.
 
     Shapes:
         (N, C, H, W) to (N, C, H, W), see :class:`Norm2d`. N may be 0.
@@ -40,8 +43,15 @@ class GroupNorm2d(Norm2d):
         ValueError: groups that do not divide the channels; input that :class:`Norm2d` refuses;
             one value per group.
 
-    State dicts interchange with ``torch.nn.GroupNorm``.
+    It stands in for ``torch.nn.GroupNorm``, which it is a subclass of, and state dicts
+    interchange. Three things differ. The arguments are the channels, then the groups. One value
+    per group is refused for every batch, where PyTorch gives the bias for a batch of several
+    images. ``torch.fx`` records the layer as one node of a network and cannot trace it alone.
+    Tools that ask for the exact type need :meth:`twin`.
     """
+
+    num_channels = another_name_for("channels")
+    num_groups = another_name_for("groups")
 
     def __init__(
         self,
@@ -50,8 +60,11 @@ class GroupNorm2d(Norm2d):
         channels_per_group: int | None = None,
         eps: float = 1e-5,
         affine: bool = True,
+        *,
+        device: torch.device | str | int | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(channels, eps, affine)
+        Norm2d.__init__(self, channels, eps, affine, device=device, dtype=dtype)
         if groups is not None and channels_per_group is not None:
             raise ValueError(
                 f"Give groups or channels_per_group, not both (got {groups} and "
@@ -65,11 +78,13 @@ class GroupNorm2d(Norm2d):
         _divides(channels, "groups", groups)
         self.groups = groups
 
-    def forward(self, x: Tensor) -> Tensor:
-        self._check(x)
+    def _normalized(self, x: Tensor) -> Tensor:
         size = x.shape[2] * x.shape[3]
         self._check_values(x, self.channels // self.groups * size, "per group")
         return normalize(x, self.weight, self.bias, (Pool(groups=self.groups),), self.eps)[0]
+
+    def _make_twin(self) -> nn.Module:
+        return nn.GroupNorm(self.groups, self.channels, self.eps, self.affine)
 
     def extra_repr(self) -> str:
         return f"{self.channels}, groups={self.groups}, eps={self.eps}, affine={self.affine}"

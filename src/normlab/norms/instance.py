@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
-from ._base import Norm2d
+from ._base import Norm2d, another_name_for
 from ._core import Pool, normalize
 
 
-class InstanceNorm2d(Norm2d):
+class InstanceNorm2d(Norm2d, nn.InstanceNorm2d):  # type: ignore[misc]  # weight may be None
     """Instance normalization.
 
     With mean and biased variance over the positions of one channel of one image::
@@ -25,25 +26,51 @@ class InstanceNorm2d(Norm2d):
     Source: Ulyanov, Vedaldi & Lempitsky 2016, "Instance Normalization: The Missing Ingredient for
     Fast Stylization".
 
-    Departures from ``torch.nn.InstanceNorm2d``: ``affine`` is True by default, as for the other
-    layers compared here; a map of one pixel is an error in evaluation too, since the output would
-    be the bias whatever the input.
-
     Args:
         channels: C.
         eps: added to the variance inside the root.
         affine: learn ``weight`` and ``bias``.
+        device: where parameters are made.
+        dtype: their type.
 
     Shapes:
         (N, C, H, W) to (N, C, H, W), see :class:`Norm2d`. N may be 0.
 
     Raises:
-        ValueError: input that :class:`Norm2d` refuses; maps of one pixel.
+        ValueError: input that :class:`Norm2d` refuses; maps of one pixel; ``track_running_stats``
+            was set to True.
 
-    State dicts interchange with ``torch.nn.InstanceNorm2d(channels, affine=True)``.
+    It stands in for ``torch.nn.InstanceNorm2d(channels, affine=True)``, which it is a subclass of,
+    and state dicts interchange. Three things differ. ``affine`` is True by default, as for the
+    other layers compared here. There are no running statistics to be asked for. An input without
+    the batch's dimension is refused. Tools that ask for the exact type need :meth:`twin`.
     """
 
-    def forward(self, x: Tensor) -> Tensor:
-        self._check(x)
+    num_features = another_name_for("channels")
+
+    def __init__(
+        self,
+        channels: int,
+        eps: float = 1e-5,
+        affine: bool = True,
+        *,
+        device: torch.device | str | int | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        Norm2d.__init__(self, channels, eps, affine, device=device, dtype=dtype)
+        # What torch.nn's has without running statistics.
+        self.momentum = 0.1
+        self.track_running_stats = False
+        for name in ("running_mean", "running_var", "num_batches_tracked"):
+            self.register_buffer(name, None)
+
+    def _normalized(self, x: Tensor) -> Tensor:
+        if self.track_running_stats:
+            raise ValueError(
+                "InstanceNorm2d keeps no running statistics; set track_running_stats to False"
+            )
         self._check_values(x, x.shape[2] * x.shape[3], "per map")
         return normalize(x, self.weight, self.bias, (Pool(groups=self.channels),), self.eps)[0]
+
+    def _make_twin(self) -> nn.Module:
+        return nn.InstanceNorm2d(self.channels, self.eps, affine=self.affine)

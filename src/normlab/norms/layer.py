@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from ._base import Norm2d
+from ._base import Norm2d, another_name_for
 from ._core import Pool, normalize
 
 
-class LayerNormCHW(Norm2d):
+class LayerNormCHW(Norm2d, nn.GroupNorm):  # type: ignore[misc]  # weight may be None
     """Layer normalization of each image over all its channels and positions.
 
     With mean and biased variance over C, H and W of one image::
@@ -32,6 +32,8 @@ class LayerNormCHW(Norm2d):
         channels: C.
         eps: added to the variance inside the root.
         affine: learn ``weight`` and ``bias``.
+        device: where parameters are made.
+        dtype: their type.
 
     Shapes:
         (N, C, H, W) to (N, C, H, W), see :class:`Norm2d`. N may be 0.
@@ -39,10 +41,20 @@ class LayerNormCHW(Norm2d):
     Raises:
         ValueError: input that :class:`Norm2d` refuses; one value per image.
 
-    State dicts interchange with ``torch.nn.GroupNorm(1, channels)``.
+    It stands in for ``torch.nn.GroupNorm(1, channels)`` as :class:`GroupNorm2d` does for others,
+    and is a subclass of it. State dicts interchange. ``num_groups`` is 1 and cannot be set.
     """
 
-    def forward(self, x: Tensor) -> Tensor:
-        self._check(x)
+    num_channels = another_name_for("channels")
+
+    @property
+    def num_groups(self) -> int:  # type: ignore[override]
+        """1."""
+        return 1
+
+    def _normalized(self, x: Tensor) -> Tensor:
         self._check_values(x, self.channels * x.shape[2] * x.shape[3], "per image")
         return normalize(x, self.weight, self.bias, (Pool(groups=1),), self.eps)[0]
+
+    def _make_twin(self) -> nn.Module:
+        return nn.GroupNorm(1, self.channels, self.eps, self.affine)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ._base import Norm2d
 
@@ -31,9 +31,11 @@ class NoNorm2d(Norm2d):
     def __init__(self, channels: int) -> None:
         super().__init__(channels, affine=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        self._check(x)
+    def _normalized(self, x: Tensor) -> Tensor:
         return x
+
+    def _make_twin(self) -> nn.Module:
+        return nn.Identity()
 
     def extra_repr(self) -> str:
         return f"{self.channels}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from ..results import Results, Tuning, read_tunings
+from ..results import Results, Tuning, UnfinishedTuning, read_tunings, unfinished_tunings
 from ..results.statistics import Judgement, judge
 from ..runs.title import shown_title
 from .data_findings import DataFindings, data_findings
@@ -67,6 +67,11 @@ class Report:
     def tunings(self) -> tuple[Tuning, ...]:
         """The tuned settings."""
         return read_tunings(self.results)
+
+    @property
+    def unfinished_tunings(self) -> tuple[UnfinishedTuning, ...]:
+        """The settings whose tuning has nothing to show yet."""
+        return unfinished_tunings(self.results)
 
     @cached_property
     def findings(self) -> DataFindings | None:

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 from ..pages.words import counted, listed
 from ..results import Results
 from ..results.statistics import PairedComparison, Verdict
+from ..results.trends import at_chance
+from ..runs.rule import LEAST_SEEDS
 from .context import Report
 from .numbers import bracket, places, seeds_range, signed
-from .sections.answer.sentences import answer, label, needed, warnings
+from .sections.answer.sentences import answer, needed, warnings
 from .sections.sanity.conclusions import conclusions
 from .sections.scores import scores_table
-from .sections.tuned.shared_and_tuned import changes, title, value
+from .sections.tuned.shared_and_tuned import changes, title, unfinished, value
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -43,9 +45,11 @@ def finding_lines(results: Results) -> list[str]:
     """One line per finding of the data check that is not fine, and one per warning."""
     report = Report(results)
     found = report.findings.troubles if report.findings is not None else ()
+    blind = at_chance(results)
     return [
         *(f"{finding.level.capitalize()}: {finding.sentence}" for finding in found),
         *(f"Warning: {said}" for said in warnings(report, data=False)),
+        *([f"Warning: {blind}"] if blind else []),
     ]
 
 
@@ -54,23 +58,30 @@ def _cells(report: Report, found: PairedComparison) -> tuple[str, ...]:
     alone = len(report.judgement.comparisons) == 1
     arm = f"{found.arm} against {found.reference}" if alone else found.arm
     if found.difference is None:
-        return arm, label(found), "", _lost(report, found) or "no seed that both completed"
+        return arm, found.verdict, "", _lost(report, found) or "no seed that both completed"
     digits = places(found.interval)
     size = signed(found.difference.mean, digits)
     if found.interval is None:
-        return arm, label(found), size, _lost(report, found) or "a single seed could be chance"
+        missing = LEAST_SEEDS - len(found.difference.seeds)
+        few = f"needs {counted(missing, 'more seed')}"
+        return arm, found.verdict, size, ", ".join(filter(None, (few, _lost(report, found))))
     between = f"{size} {bracket(found.interval, digits)}"
     return (
         arm,
-        label(found),
+        found.verdict,
         between,
-        ", ".join(filter(None, (_needed(found), _lost(report, found)))),
+        ", ".join(filter(None, (_images(found), _needed(found), _lost(report, found)))),
     )
+
+
+def _images(found: PairedComparison) -> str:
+    """Whether a verdict speaks for these test images alone."""
+    return "not clear on other images" if found.local else ""
 
 
 def _needed(found: PairedComparison) -> str:
     """How many seeds would decide an inconclusive comparison."""
-    if found.withheld or found.verdict is not Verdict.INCONCLUSIVE:
+    if found.verdict is not Verdict.INCONCLUSIVE:
         return ""
     assert found.difference is not None
     seeds, (low, high) = len(found.difference.seeds), needed(found)
@@ -112,8 +123,8 @@ def _tuned_lines(report: Report) -> list[str]:
     said = []
     for tuning in report.tunings:
         chosen = listed([f"{choice.arm} {value(choice.value)}" for choice in tuning.choices])
-        said.append(f"Tuned {title(tuning)}: {chosen}. {changes(report, tuning)}")
-    return said
+        said.append(f"Tuned {title(tuning)}: {chosen}. {changes(tuning)}")
+    return said + [unfinished(found) for found in report.unfinished_tunings]
 
 
 def _sanity_lines(results: Results) -> list[str]:

@@ -6,7 +6,7 @@
 from .predictions import Answers, HardImage, answers, class_f1, confusion, hardest
 from .reading import Results, Run, Spread, read_results, read_run, write_results_csv
 from .trends import CurveReading, read_curves
-from .tuning import Tuning, read_tunings
+from .tuning import Tuning, UnfinishedTuning, read_tunings, unfinished_tunings
 
 __all__ = [
     "Answers",
@@ -16,6 +16,7 @@ __all__ = [
     "Run",
     "Spread",
     "Tuning",
+    "UnfinishedTuning",
     "answers",
     "class_f1",
     "confusion",
@@ -24,5 +25,6 @@ __all__ = [
     "read_results",
     "read_run",
     "read_tunings",
+    "unfinished_tunings",
     "write_results_csv",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from ..runs import (
     INTERRUPTED,
     METRICS,
     SplitPredictions,
+    ended_record,
     is_run,
     read_features,
     read_history,
@@ -57,6 +59,11 @@ class Run:
         return str(self.record["status"])
 
     @property
+    def ended(self) -> bool:
+        """Whether the run is complete or diverged."""
+        return self.status != INTERRUPTED
+
+    @property
     def complete(self) -> bool:
         """Whether the run has metrics."""
         return self.status == COMPLETE
@@ -84,7 +91,8 @@ class Run:
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean and sample standard deviation over seeds (None with fewer than two)."""
+    """Mean and sample standard deviation over seeds (None with fewer than two, or where a value
+    is infinite)."""
 
     mean: float
     sd: float | None
@@ -95,7 +103,8 @@ class Spread:
         """None where there is no value."""
         if not values:
             return None
-        sd = statistics.stdev(values) if len(values) > 1 else None
+        finite = all(map(math.isfinite, values))  # a loss need not be
+        sd = statistics.stdev(values) if finite and len(values) > 1 else None
         return cls(statistics.fmean(values), sd, len(values))
 
 
@@ -119,10 +128,12 @@ class Results(Once):
     runs: tuple[Run, ...]
     checks: tuple[SameFunction, ...] = ()
 
-    def only(self, arms: Sequence[str]) -> Results:
-        """The results of these arms."""
-        runs = tuple(run for run in self.runs if run.arm in arms)
-        return replace(self, arms=tuple(arms), runs=runs, checks=())
+    def only(self, arms: Sequence[str], seeds: Sequence[int] | None = None) -> Results:
+        """The results of these arms, and of these seeds if any are named."""
+        kept = self.question["seeds"] if seeds is None else seeds
+        runs = tuple(run for run in self.runs if run.arm in arms and run.seed in kept)
+        question = {**self.question, "seeds": list(kept)}
+        return replace(self, question=question, arms=tuple(arms), runs=runs, checks=())
 
     def of_arm(self, arm: str) -> list[Run]:
         """The runs of an arm."""
@@ -171,11 +182,24 @@ def read_results(folder: str | Path) -> Results:
     places = [(arm, seed, run_folder(folder, arm, seed)) for arm in arms
               for seed in question["seeds"]]  # fmt: skip
     runs = tuple(_run(arm, seed, where) for arm, seed, where in places if is_run(where))
-    if not any(run.status != INTERRUPTED for run in runs):
+    if not any(run.ended for run in runs):
         raise InputError(f"No run of {folder} has ended yet. Run the study first.")
     checks = (read_same_function(folder, arm) for arm in arms)
     found = tuple(check for check in checks if check is not None)
     return Results(folder, question, read_data(folder), arms, runs, found)
+
+
+def ended_runs(folder: Path) -> tuple[int, int]:
+    """How many runs of a study have ended, and how many it has; also while it is under way.
+
+    Raises:
+        InputError: no study there, or a file that cannot be read.
+    """
+    question = read_question(folder)
+    places = [
+        run_folder(folder, arm, seed) for arm in question["arms"] for seed in question["seeds"]
+    ]
+    return sum(ended_record(place) is not None for place in places), len(places)
 
 
 def read_run(folder: str | Path) -> Run:

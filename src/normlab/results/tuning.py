@@ -9,8 +9,15 @@ from typing import Any
 
 from ..runs import DIVERGED, is_study, tuning_folder
 from ..runs.rule import Rule, pairs
-from ..runs.tuning import ChosenValue, Search, TuningRecord, read_tuning, tuned_fields
-from .reading import Results, Spread, read_results
+from ..runs.tuning import (
+    ChosenValue,
+    Search,
+    TuningRecord,
+    read_tuning,
+    searched_fields,
+    tuned_fields,
+)
+from .reading import Results, Run, Spread, ended_runs, read_results
 from .statistics import Judgement, judge
 
 
@@ -21,16 +28,21 @@ class Tuning:
     Attributes:
         record: what was asked and chosen.
         trials: the runs that chose; they have no test metrics.
-        tuned: the study's seeds at the chosen values.
+        shared: the study's own runs of the arms and seeds that were tuned.
+        tuned: the same seeds at the chosen values.
         rule: of the study.
         compared: (reference, arm) in the names of ``tuned``.
+        later_arms, later_seeds: what the study has been given since.
     """
 
     record: TuningRecord
     trials: Results
+    shared: Results
     tuned: Results
     rule: Rule = field(repr=False)
     compared: tuple[tuple[str, str], ...] = ()
+    later_arms: tuple[str, ...] = ()
+    later_seeds: tuple[int, ...] = ()
 
     @property
     def search(self) -> Search:
@@ -52,6 +64,13 @@ class Tuning:
         """Of the arms at their chosen values."""
         return judge(self.tuned, self.rule, compared=self.compared)
 
+    @cached_property
+    def shared_judgement(self) -> Judgement:
+        """Of the same arms and seeds at the shared value, so that like is compared with like."""
+        home = {choice.name: choice.arm for choice in self.choices}
+        same = [(home[reference], home[arm]) for reference, arm in self.compared]
+        return judge(self.shared, self.rule, compared=same)
+
     @property
     def seconds(self) -> float:
         """Training and validation time of all trials together."""
@@ -68,9 +87,47 @@ class Tuning:
         ]
 
 
+@dataclass(frozen=True)
+class UnfinishedTuning:
+    """A tuning that is under way or was stopped, and has nothing to show yet; or one that is out of
+    date.
+
+    Attributes:
+        field: what is tuned.
+        stage: "trials", or "tuned" once the values are chosen.
+        ended, runs: of that stage.
+        edited: arms whose layer's code has changed since they were tuned.
+    """
+
+    field: str
+    stage: str
+    ended: int
+    runs: int
+    edited: tuple[str, ...] = ()
+
+
+def unfinished_tunings(results: Results) -> tuple[UnfinishedTuning, ...]:
+    """The tuned settings of a study that have no tuned run yet, in the order of their names.
+
+    Raises:
+        InputError: a file cannot be read.
+    """
+    found = []
+    for name in searched_fields(results.folder):
+        below = tuning_folder(results.folder, name)
+        record = read_tuning(results.folder, name)
+        chosen = record is not None and is_study(below / "tuned")
+        stage = "tuned" if chosen else "trials"
+        ended, runs = ended_runs(below / stage)
+        edited = _edited(results, record) if record is not None and chosen and ended else ()
+        if not chosen or not ended or edited:
+            found.append(UnfinishedTuning(name, stage, ended, runs, edited))
+    return tuple(found)
+
+
 def read_tunings(results: Results) -> tuple[Tuning, ...]:
-    """Every tuned setting of a study, in the order of their names; unfinished ones are left
-    out.
+    """Every tuned setting of a study with a tuned run that has ended, in the order of their
+    names; :func:`unfinished_tunings` has the others.
 
     Raises:
         InputError: a file cannot be read.
@@ -104,19 +161,51 @@ def _all(results: Results) -> list[Tuning]:
     for name in tuned_fields(results.folder):
         record = read_tuning(results.folder, name)
         below = tuning_folder(results.folder, name)
-        if record is None or not is_study(below / "tuned"):
+        if record is None or not is_study(below / "tuned") or not ended_runs(below / "tuned")[0]:
+            continue
+        if _edited(results, record):
             continue
         rule = Rule.read(results.question)
+        tried = [
+            record.search.trial(choice.arm, value)
+            for choice in record.choices
+            for value in record.values
+        ]
+        arms = [choice.arm for choice in record.choices]
+        tuned = read_results(below / "tuned")
+        seeds = tuned.question["seeds"]
         found.append(
             Tuning(
                 record,
-                read_results(below / "trials"),
-                read_results(below / "tuned"),
+                read_results(below / "trials").only(tried, record.search.seeds),
+                results.only(arms, seeds),
+                tuned.only([choice.name for choice in record.choices]),
                 rule,
                 compared(results.question["arms"], rule, record.choices),
+                tuple(arm for arm in results.arms if arm not in arms),
+                tuple(seed for seed in results.question["seeds"] if seed not in seeds),
             )
         )
     return found
+
+
+def _edited(results: Results, record: TuningRecord) -> tuple[str, ...]:
+    """The arms whose own runs were made with other code of their layer than the trials or the tuned
+    runs."""
+    below = tuning_folder(results.folder, record.search.field)
+    parts = [read_results(below / name) for name in ("trials", "tuned")]
+
+    def code(runs: Sequence[Run]) -> set[str]:
+        return {str(run.record.get("code") or {}) for run in runs if run.ended}
+
+    found = []
+    for choice in record.choices:
+        tuned = {record.search.trial(choice.arm, value) for value in record.values}
+        then = set().union(*(code([r for r in part.runs if r.arm in tuned]) for part in parts))
+        now = code(results.of_arm(choice.arm))
+        if now and then and now != then:
+            found.append(choice.arm)
+    return tuple(found)
 
 
 def _choice(trials: Results, arm: str, search: Search, values: list[Any]) -> ChosenValue:

@@ -14,6 +14,7 @@ Optimizer = Literal["sgd", "adamw"]
 Schedule = Literal["constant", "step", "cosine"]
 Precision = Literal["float32", "bfloat16"]
 Budget = Literal["epochs", "updates"]
+Balance = Literal["none", "loss", "sampling"]
 LrScaling = Literal["none", "linear", "sqrt"]
 Device = Literal["cpu", "cuda"]
 
@@ -75,6 +76,12 @@ class RunConfig:
         None, "Stop after this many epochs without a rise in validation accuracy.", ">= 1"
     )
     label_smoothing: float = option(0.0, "Label smoothing in the training loss.", "in [0, 1)")
+    balance: Balance = option(
+        "none",
+        "For classes of unequal size. loss: images count inversely to the size of their class in "
+        "the training loss. sampling: draw with replacement, so that classes are equally likely. "
+        "Every evaluation stays unweighted.",
+    )
     clip_norm: float | None = option(None, "Clip the norm of the gradient to this.", "> 0")
     precision: Precision = option("float32", "bfloat16 trains under autocast.")
     crop_pad: int = option(

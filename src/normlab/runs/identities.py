@@ -14,7 +14,12 @@ from typing import Any
 from .config import FIELDS, RunConfig
 
 RECIPE = 1
-"""Raised whenever a default of ``RunConfig`` or the meaning of a setting changes."""
+"""Raised whenever a default of ``RunConfig`` or the meaning of a setting changes. Rounding is no
+meaning: as hardware and the versions of packages do, it may move the last digits of a number."""
+
+CUSTOM = 2
+"""Likewise of layers that are not ours: raised whenever the same code of a layer gives other runs.
+2: weights inside such a layer are its own, and what it draws depends on seed and site alone."""
 
 _FIRST_FIELDS = (
     "norm", "seed", "n", "shortcut", "epochs", "batch_size", "accumulate", "budget",
@@ -44,7 +49,8 @@ def identity(config: RunConfig, data: str, code: Mapping[str, str]) -> str:
         for name, value in config.to_dict().items()
         if value != _plain(FIELDS[name].default)
     }
-    return _hash({"recipe": RECIPE, "settings": settings, "data": data, "code": dict(code)})
+    content = {"recipe": RECIPE, "settings": settings, "data": data, "code": dict(code)}
+    return _hash({**content, "custom": CUSTOM} if code else content)
 
 
 def is_same_run(

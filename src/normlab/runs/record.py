@@ -9,6 +9,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..files import csv_text, read_json, write_json, write_text
+from ..values import json_numbers, read_numbers
 from .layout import FEATURES, HISTORY, RECORD, is_run
 
 INTERRUPTED, COMPLETE, DIVERGED = "interrupted", "complete", "diverged"
@@ -25,7 +26,7 @@ Row = dict[str, Any]
 
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:
     """Write run.json. It comes last: it says that the other files are complete."""
-    write_json(folder / RECORD, dict(record))
+    write_json(folder / RECORD, {**record, "metrics": json_numbers(record.get("metrics"))})
 
 
 def write_history(folder: Path, rows: Sequence[Row]) -> None:
@@ -49,6 +50,8 @@ def read_record(folder: Path) -> dict[str, Any]:
     record = read_json(folder / RECORD)
     if not isinstance(record, dict) or "status" not in record:
         raise InputError(f"{folder / RECORD} was not written by normlab.")
+    if record.get("metrics"):
+        record["metrics"] = read_numbers(record["metrics"])
     return record
 
 

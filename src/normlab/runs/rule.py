@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from ..errors import InputError, did_you_mean
 
+LEAST_SEEDS = 3
+"""Fewer seeds give no interval and no verdict: two know next to nothing about the spread (their t
+interval may be hundreds of points wide)."""
 LOOKS = (3, 5, 8, 12, 20)
 """Numbers of seeds at which a study that adds seeds until decided is looked at."""
 REFERENCES = ("bn", "torch_bn")
@@ -27,8 +30,9 @@ class Rule:
             for a study that is judged once.
         before: rules stated earlier, each with the number of runs that had ended when it was
             replaced, as ``study.toml`` keeps them.
-        looked: numbers of seeds at which the study had been judged before seeds were added
-            without looks fixed beforehand.
+        looked: numbers of seeds with which the study could have been judged before seeds were
+            added, or looks stated, without its being planned then.
+        grown: numbers of arms with which it could have been judged before arms were added.
     """
 
     reference: str
@@ -36,7 +40,8 @@ class Rule:
     level: float = 0.95
     looks: tuple[int, ...] = ()
     before: tuple[Mapping[str, Any], ...] = ()
-    looked: tuple[int, ...] = field(default=())
+    looked: tuple[int, ...] = ()
+    grown: tuple[int, ...] = ()
 
     def describe(self) -> dict[str, Any]:
         """For study.toml; the margin in points."""
@@ -47,6 +52,7 @@ class Rule:
             "looks": list(self.looks),
             "before": [dict(stated) for stated in self.before],
             "looked": list(self.looked),
+            "grown": list(self.grown),
         }
 
     @classmethod
@@ -60,6 +66,7 @@ class Rule:
             looks=tuple(stated.get("looks", ())),
             before=tuple(stated.get("before", ())),
             looked=tuple(stated.get("looked", ())),
+            grown=tuple(stated.get("grown", ())),
         )
 
 
@@ -137,9 +144,9 @@ def looks_up_to(most: int | None) -> tuple[int, ...]:
     """
     if most is None:
         return LOOKS
-    if most < 2:
+    if most < LEAST_SEEDS:
         raise InputError(
-            f"--until-decided needs at least 2 seeds to see a spread, got --seeds {most}."
+            f"--until-decided needs at least {LEAST_SEEDS} seeds for a verdict, got --seeds {most}."
         )
     return (*(look for look in LOOKS if look < most), most)
 

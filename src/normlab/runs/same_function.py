@@ -7,11 +7,12 @@ the reference where that is above 1.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from ..files import read_json, write_json
+from ..values import json_numbers, read_numbers
 from .layout import same_function_file
 
 BOUND = 1e-8
@@ -26,6 +27,11 @@ BOUND_FLOAT32 = {
 """Likewise in one step in float32. Among millions of values some are so near 0 that rounding
 decides whether a ReLU lets their gradient through, which moves gradients and weights far more than
 rounding itself; the forward pass has no such jumps."""
+BOUND_BFLOAT16, COARSE_BFLOAT16 = 3.0, 5.0
+"""Largest error of a layer in bfloat16 that is called rounding, and that can be: in units of the
+reference's own error or of bfloat16's rounding (2**-9), whichever is larger. Layers with
+statistics in float32 are at 1 and below. One that rounds after every operation reached 4.1; a
+factor of 1.01 in the output gives 5.2."""
 QUANTITIES = ("loss", "gradients", "weights", "buffers", "evaluation logits")
 
 Outcome = Literal["same", "different", "undecided"]
@@ -57,6 +63,8 @@ class SameFunction:
             comparison ended.
         coarse: whether the arm's layer computes in less than float64 for float64 input, so that
             float64 cannot decide.
+        bfloat16: of what a site's layer computes, to its largest error (see ``BOUND_BFLOAT16``);
+            empty where the study does not train in bfloat16.
     """
 
     reference: str
@@ -67,6 +75,7 @@ class SameFunction:
     mismatch: str = ""
     diverged: bool = False
     coarse: bool = False
+    bfloat16: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def differing(self) -> list[str]:
@@ -81,21 +90,32 @@ class SameFunction:
         return [n for n, value in self.float32.items() if not value <= BOUND_FLOAT32[n]]
 
     @property
+    def differing_bfloat16(self) -> list[str]:
+        """What a layer computes otherwise in bfloat16."""
+        return [n for n, value in self.bfloat16.items() if not value <= COARSE_BFLOAT16]
+
+    @property
+    def coarse_bfloat16(self) -> list[str]:
+        """What is further from exact in bfloat16 than in a layer with statistics in float32."""
+        return [n for n, value in self.bfloat16.items() if not value <= BOUND_BFLOAT16]
+
+    @property
     def outcome(self) -> Outcome:
         """``same``: nothing but rounding was found. ``different``: more than rounding was.
-        ``undecided``: the two could not be compared, or not in float64 where float32 agrees."""
+        ``undecided``: the two could not be compared, or not in float64 where float32 agrees, or
+        the arm is so coarse in bfloat16 that it may be rounding or not."""
         if self.mismatch:
             return "undecided"
-        if self.differing_float32:
+        if self.differing_float32 or self.differing_bfloat16:
             return "different"
         if self.differing:
             return "undecided" if self.coarse else "different"
-        return "same"
+        return "undecided" if self.coarse_bfloat16 else "same"
 
 
 def write_same_function(study: Path, found: SameFunction, question: str) -> None:
     """Keep what was found, with the hash of what was asked."""
-    content = {"question": question, **_finite(asdict(found))}
+    content = {"question": question, **json_numbers(asdict(found))}
     write_json(same_function_file(study, found.arm), content)
 
 
@@ -110,22 +130,6 @@ def read_same_function(study: Path, arm: str) -> SameFunction | None:
     path = same_function_file(study, arm)
     if not path.is_file():
         return None
-    content = {k: v for k, v in read_json(path).items() if k != "question"}
-    largest = {name: Largest(**_floats(value)) for name, value in content["largest"].items()}
-    return SameFunction(**{**content, "largest": largest, "float32": _floats(content["float32"])})
-
-
-def _finite(content: Any) -> Any:
-    """JSON has no infinity; a difference that is not finite is written as text."""
-    if isinstance(content, Mapping):
-        return {name: _finite(value) for name, value in content.items()}
-    if isinstance(content, float) and not abs(content) < float("inf"):
-        return str(content)
-    return content
-
-
-def _floats(content: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: float(value) if value in ("inf", "nan", "-inf") else value
-        for name, value in content.items()
-    }
+    content = {k: read_numbers(v) for k, v in read_json(path).items() if k != "question"}
+    largest = {name: Largest(**value) for name, value in content["largest"].items()}
+    return SameFunction(**{**content, "largest": largest})

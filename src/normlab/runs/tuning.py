@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..files import read_json, write_json
-from .layout import TUNING, tuning_folder
+from .layout import STUDY, TUNING, tuning_folder
 
 
 @dataclass(frozen=True)
@@ -118,6 +118,12 @@ def read_tuning(study: Path, field: str) -> TuningRecord | None:
 def tuned_fields(study: Path) -> list[str]:
     """The fields that were tuned, sorted."""
     return sorted(path.parent.name for path in tuning_folder(study, "").glob(f"*/{TUNING}"))
+
+
+def searched_fields(study: Path) -> list[str]:
+    """The fields whose tuning was begun, whether or not it came to a choice; sorted."""
+    return sorted(path.parent.parent.name for path in tuning_folder(study, "").glob(
+        f"*/trials/{STUDY}"))  # fmt: skip
 
 
 def is_number(value: Any) -> bool:

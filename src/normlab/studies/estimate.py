@@ -11,12 +11,12 @@ from ..errors import InputError
 from ..runs import RunConfig
 from ..training import build, train_step
 from ..training.optimizer import LayerAwareOptimizer
-from .same_function import STEPS
+from .same_function import steps_for
 from .study import Study
 
 AROUND = 8.0
 CROWDING = 1.25
-CHECKED = 4.0
+CHECKED, CHECK_BEGINS = 0.7, 20.0
 """Measured on two cores: see estimate_seconds."""
 _TIMED_BY = ("norm", "n", "shortcut", "batch_size", "accumulate", "optimizer", "precision",
              "device", "threads")  # fmt: skip
@@ -29,10 +29,10 @@ def estimate_seconds(
     """Time for the runs that are missing, from a few timed steps of every arm.
 
     Training steps are timed one arm after the other in this process; evaluation is counted as a
-    third of a training step an image, a step of the check ``same-function`` as ``CHECKED`` training
-    steps of each arm. Start and report take ``AROUND`` seconds, and processes side by side on CPU
-    slow each other by ``CROWDING``; a machine busy with other work takes longer. ``timed`` keeps
-    what was timed, for studies of the same networks.
+    third of a training step an image, the check ``same-function`` as ``CHECK_BEGINS`` training
+    steps of each arm and ``CHECKED`` of one for each of its own. Start and report take ``AROUND``
+    seconds, and processes side by side on CPU slow each other by ``CROWDING``; a machine busy with
+    other work takes longer. ``timed`` keeps what was timed, for studies of the same networks.
     """
     pending = study.pending()
     timed = {} if timed is None else timed
@@ -44,7 +44,10 @@ def estimate_seconds(
             timed[kind] = _time_step(config, data)
         step_seconds[arm] = timed[kind]
     checked = sum(
-        STEPS * CHECKED * step_seconds.get(arm, 0.0) for pair in study.plan.twins for arm in pair
+        (CHECK_BEGINS + CHECKED * steps_for(study.plan.arms[arm], data))
+        * step_seconds.get(arm, 0.0)
+        for pair in study.plan.twins
+        for arm in pair
     )
     sizes = {name: len(split) for name, split in data.splits.items()}
     total = 0.0

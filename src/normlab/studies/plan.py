@@ -12,7 +12,7 @@ from typing import Any
 
 from ..data import DataConfig
 from ..errors import InputError, did_you_mean
-from ..options import takes_several
+from ..options import takes_several, whole
 from ..runs import FIELDS, RunConfig, check_fields
 from ..runs.rule import Rule, checked_margin, default_reference, looks_up_to, pairs
 from .request import Request, presets
@@ -46,6 +46,7 @@ class Plan:
         twins: pairs (reference, arm) of which the check ``same-function`` asks whether their
             layers are the same function: every arm, and the first one with the same other fields.
         rule: how the study is judged.
+        until_decided: whether seeds are to be added, look by look, until all is decided.
         stated: which of ``reference``, ``margin`` and ``looks`` the rule has from whoever asked,
             and not by default.
     """
@@ -57,6 +58,7 @@ class Plan:
     seeds: tuple[int, ...]
     data: DataConfig
     rule: Rule
+    until_decided: bool = False
     stated: frozenset[str] = frozenset()
     twins: tuple[tuple[str, str], ...] = ()
 
@@ -111,8 +113,7 @@ def make_plan(request: Request) -> Plan:
     if asked.source == "digits":
         count = stated.get("seeds_on_digits", count)
     count = count if request.seeds is None else request.seeds
-    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-        raise InputError(f"seeds must be a whole number of at least 1, got {count!r}.")
+    count = whole("seeds", count)
     looks = looks_up_to(request.seeds) if request.until_decided else ()
     rule, given = _rule(stated, request.reference, request.margin, looks)
     if looks and request.seeds is not None:
@@ -125,6 +126,7 @@ def make_plan(request: Request) -> Plan:
         seeds=tuple(range(looks[0] if looks else count)),
         data=asked,
         rule=rule,
+        until_decided=request.until_decided,
         stated=given,
         twins=_twins(named, _checked_checks(stated.get("checks", []), what)),
     )

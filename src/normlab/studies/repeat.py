@@ -44,6 +44,12 @@ def commands(question: Mapping[str, Any], source: str, folder: Path) -> list[str
         written.append(_with(asked[-1], tuned).command(OUT))
     if len(blocks) == len(question.get("tuning", ())) == 1:
         written = written[1:]  # the one with the tuning makes the study's own runs too
+    if asked[-1].until_decided and not all(
+        call.get("until_decided", True) for call in question.get("calls", ())
+    ):
+        # Looks add seeds until all is decided; other calls may have added more.
+        plain = {"until_decided": False, "seeds": len(question["seeds"])}
+        written.append(_with(asked[-1], plain).command(OUT))
     return written
 
 

@@ -6,15 +6,16 @@ The command line's options, the arguments in Python and the recorded command all
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
 
 from ..data.config import DataConfig
 from ..errors import InputError
-from ..options import Fields, check_names, fields_of, option, words
+from ..options import Fields, check_names, fields_of, option, several, words
 from ..runs import FIELDS
+from ..values import plain
 
 
 def presets() -> list[str]:
@@ -104,20 +105,18 @@ class Request:
         Raises:
             InputError: an unknown option, or an impossible combination.
         """
-        given = {name: value for name, value in options.items() if value is not None}
+        given = {name: plain(value) for name, value in options.items() if value is not None}
         if data is not None:
-            given["source"] = str(data)
+            given["source"] = str(plain(data))
         known = {**REQUEST_FIELDS, **DATA_FIELDS, **SETTINGS, "device": FIELDS["device"]}
         check_names(given, known, "an option of compare")
-        arms = given.get("arms")
-        if isinstance(arms, str):
-            given["arms"] = [part for part in map(str.strip, arms.split(",")) if part]
-        if arms is not None:
-            given["arms"] = tuple(given["arms"])
-        if given.get("split") is not None:
-            given["split"] = str(given["split"])
+        for name, value in given.items():
+            if name in SETTINGS and _is_many(value):
+                given[name] = several(name, value)
+        if "arms" in given:
+            given["arms"] = _arms(given["arms"])
         return cls(
-            what=what,
+            what=str(plain(what)),
             **{name: value for name, value in given.items() if name in REQUEST_FIELDS},
             data={name: given[name] for name in DATA_FIELDS if name in given},
             # In the order of their declaration, which names the arms of a grid.
@@ -140,6 +139,23 @@ class Request:
         for part in (first, arms, asked, data, self.settings, {"out": out}):
             written += words(part, FIELDS)
         return shlex.join(written)
+
+
+def _is_many(value: Any) -> bool:
+    return isinstance(value, Iterable) and not isinstance(value, str)
+
+
+def _arms(asked: Any) -> tuple[Any, ...]:
+    """Arms by name: text with commas between them, or names and classes of layers."""
+    if isinstance(asked, str):
+        return tuple(part for part in map(str.strip, asked.split(",")) if part)
+    arms = [asked] if isinstance(asked, type) else several("arms", asked)
+    if any(isinstance(arm, type) for arm in arms):
+        # Imported here: a command line has no classes, and should start without torch.
+        from ..training import name_of_layer
+
+        arms = [name_of_layer(arm) if isinstance(arm, type) else arm for arm in arms]
+    return tuple(arms)
 
 
 REQUEST_FIELDS = {k: f for k, f in fields_of(Request).items() if k not in ("data", "settings")}

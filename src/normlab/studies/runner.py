@@ -72,7 +72,7 @@ def carry_out(
         return 0
     workers = max(1, min(workers, len(pending) + len(checks)))
     sizes = {run_name(arm, config.seed): steps_of(config, data) for arm, config, _ in pending}
-    sizes |= {check.name: same_function.STEPS for check in checks}
+    sizes |= {check.name: same_function.steps_for(check.reference[1], data) for check in checks}
     if reporter:
         reporter.started(len(pending), sum(sizes.values()))
     # Imported here: joblib's start costs time that a study with nothing to do should not pay.

@@ -8,10 +8,15 @@ difference of the functions.
 
 All differences are the largest absolute difference of a quantity, divided by its largest value in
 the reference where that is above 1.
+
+The cost is bounded by that of the runs: no more steps than a run has, of which the first few are on
+whole batches and the rest on small ones. Faults of a formula show in the first step; the later ones
+are for what a layer keeps from step to step, and any batch shows that.
 """
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import itertools
 import math
@@ -31,15 +36,26 @@ from ..training.control import controlled
 from ..training.optimizer import LayerAwareOptimizer
 from ..training.schedule import highest_rate
 from ..training.step import gradients
+from .low_precision import errors_in_bfloat16
 
 STEPS = 200
+"""Most steps; a study whose runs have fewer updates gets as many as they have."""
+FEWEST = 10
+WHOLE = 2
+"""Steps on whole batches; the others are on the first ``SMALL`` images of a batch."""
+SMALL = 8
 WARMUP = 20
 """Steps in which the learning rate rises to the arm's highest, where it then stays: a schedule
 that ends before the last step would let nothing differ any more."""
 ROUNDED = 1e-12
 """A mean of the output above this share (and below a thousandth) is rounding in float32."""
 EVALUATED = 32
-"""Validation images whose logits are compared after every step."""
+"""Validation images whose logits are compared: after steps on whole batches so many, then
+``SMALL``."""
+EVERY = 10
+"""After the warm-up logits are compared every so many steps; buffers always are."""
+REVISION = 2
+"""Raised whenever the check may find what it did not find before, so that it is asked again."""
 Values = dict[str, dict[str, Tensor]]
 
 
@@ -48,23 +64,32 @@ def compare_functions(
     arm: tuple[str, RunConfig],
     data: DataSet,
     *,
-    steps: int = STEPS,
+    steps: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> SameFunction:
     """Train two arms, every step from the same weights on the same batch, and compare them.
 
-    After every step, in float64: loss, gradients, weights, floating-point buffers, and the
-    logits of validation images in evaluation mode. After one step in float32, the same. The
-    learning rate is the reference's highest, after ``WARMUP`` steps; autocast is off.
+    After every step, in float64: loss, gradients, weights, floating-point buffers, and (see
+    ``EVERY``) the logits of validation images in evaluation mode. After one step in float32, the
+    same. The learning rate is the reference's highest, after ``WARMUP`` steps; autocast is off.
+    Where the study trains in bfloat16, the layers are compared in it too, site by site
+    (:mod:`.low_precision`).
 
     Args:
         reference, arm: name and configuration; they should differ in ``norm`` alone.
         data: whose training images make the batches.
-        steps: updates.
+        steps: updates; None, as :func:`steps_for` says.
         progress: called with the steps done and their number.
     """
+    steps = steps_for(reference[1], data) if steps is None else steps
     with controlled(reference[1]):
         return _compare_functions(reference, arm, data, steps, progress)
+
+
+def steps_for(config: RunConfig, data: DataSet) -> int:
+    """As many steps as a run has updates, within bounds."""
+    updates = config.epochs * config.updates_per_epoch(len(data.splits["train"]))
+    return min(STEPS, max(FEWEST, updates))
 
 
 def _compare_functions(
@@ -82,10 +107,13 @@ def _compare_functions(
         coarse = _coarse(arm[1].norm)
         largest, done, diverged, mismatch = _in_float64(pair, data, steps, progress)
         float32 = {} if mismatch else _in_float32(pair, data)
+        trained = {}
+        if not mismatch and reference[1].precision == "bfloat16":
+            trained = errors_in_bfloat16(pair, data)
     except (RuntimeError, TypeError, ValueError) as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         return SameFunction(*names, 0, {}, {}, f"running them failed ({reason})")
-    return SameFunction(*names, done, largest, float32, mismatch, diverged, coarse)
+    return SameFunction(*names, done, largest, float32, mismatch, diverged, coarse, trained)
 
 
 def _in_float64(
@@ -130,7 +158,7 @@ def _coarse(norm: str) -> bool:
     width, layer = next(iter(layers_of(norm).items()))
     layer = layer.double().train()
     generator = torch.Generator().manual_seed(0)
-    x = torch.rand(4, width, 8, 8, generator=generator, dtype=torch.float64) + 0.1
+    x = torch.rand(EVALUATED, width, 8, 8, generator=generator, dtype=torch.float64) + 0.1
     y = layer(x).detach()
     if y.dtype != torch.float64:
         raise TypeError(f"{norm} gives {y.dtype} for float64 input")
@@ -141,7 +169,7 @@ def _coarse(norm: str) -> bool:
 def question(reference: RunConfig, arm: RunConfig, data: DataSet) -> str:
     """A hash of all that the answer depends on: both runs with the code of their layers, the data,
     and this package."""
-    parts = [__version__]
+    parts = [__version__, str(REVISION)]
     for config in (reference, arm):
         parts.append(identity(config, data.fingerprint, code_of(config.norm)))
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
@@ -159,6 +187,7 @@ def _walk(
     val = DeviceSplit(data, "val", config.device)
     held, _ = val.batch(range(min(EVALUATED, len(val))))
     held = held.to(dtype)
+    few = SMALL if all(_takes(model, held[:SMALL]) for model in models) else config.batch_size
     a, b = (_values(model, held, None) for model in models)
     yield a, b
     step = 0
@@ -167,6 +196,10 @@ def _walk(
             config.batch_size, config.seed, epoch, Augmentation(config.crop_pad, config.flip)
         )
         while group := list(itertools.islice(batches, config.accumulate)):
+            seen = held
+            if step >= WHOLE:
+                group = [(x[:few], y[:few]) for x, y in group[:1]]
+                seen = held[:SMALL] if step < WARMUP or (step + 1) % EVERY == 0 else held[:0]
             group = [(x.to(dtype), y) for x, y in group]
             _copy(models[0], models[1])
             _copy_state(models[0], models[1], optimizers[0].inner, optimizers[1].inner)
@@ -182,7 +215,7 @@ def _walk(
                 }
                 optimizer.step()
                 reference = models[0] if dtype is torch.float32 else None
-                found.append(_values(model, held, (loss, kept), reference))
+                found.append(_values(model, seen, (loss, kept), reference))
             step += 1
             yield found[0], found[1]
 
@@ -211,7 +244,17 @@ def _values(
     }
     if state_of is not None:
         _copy(state_of, model)
-    return {**found, "evaluation logits": {"logits": model(held)}}
+    return {**found, "evaluation logits": {"logits": model(held)} if len(held) else {}}
+
+
+def _takes(model: nn.Module, x: Tensor) -> bool:
+    """Whether the model trains on a batch of this size; some layers ask for a larger one."""
+    again = copy.deepcopy(model).train()
+    try:
+        again(x)
+    except (RuntimeError, TypeError, ValueError):
+        return False
+    return True
 
 
 @torch.no_grad()

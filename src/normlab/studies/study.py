@@ -18,6 +18,7 @@ from ..errors import InputError
 from ..foreign import code_of
 from ..places import STUDIES, dated
 from ..runs import (
+    COMPLETE,
     FIELDS,
     SPLIT,
     STUDY,
@@ -32,7 +33,8 @@ from ..runs import (
     study_of,
     superseded_folder,
 )
-from ..runs.rule import Rule
+from ..runs.layout import same_function_file
+from ..runs.rule import LEAST_SEEDS, Rule, pairs
 from ..runs.study_file import keep_split, read_question, write_data, write_question
 from ..runs.tuning import Search
 from ..values import read_value, write_value
@@ -58,25 +60,47 @@ class Study:
     ) -> None:
         self.folder, self.plan, self.data, self.call = folder, plan, data, call
         self.findings, self.searches = findings, searches
+        self._written = False
+        # Read at once: a clean split is in the cache, which may be deleted at any time.
+        split = data.config.split
+        self._split = None if split is None else Path(split).read_bytes()
         self._code = {norm: code_of(norm) for norm in {c.norm for c in plan.arms.values()}}
 
     def write(self) -> None:
         """Write study.toml, data.json, and a copy of the split file if there is one."""
         write_question(self.folder, self._described())
         write_data(self.folder, self.data_record())
-        if self.data.config.split is not None:
-            keep_split(self.folder, Path(self.data.config.split))
+        if self._split is not None:
+            keep_split(self.folder, self._split)
 
     def _described(self) -> dict[str, Any]:
         """What study.toml says: the question, how to repeat it, and the calls that built it."""
-        calls = list(read_question(self.folder).get("calls", ())) if is_study(self.folder) else []
-        if self.call and not (calls and calls[-1]["command"] == self.call):
-            calls.append(
-                {"command": self.call, "date": date.today().isoformat(), "normlab": __version__}
-            )
         question = _question(self.plan, self.data, self.searches)
+        question["calls"] = self._calls()
         question["commands"] = commands(question, self.data.source, self.folder)
-        return {**question, "calls": calls}
+        return question
+
+    def _calls(self) -> list[dict[str, Any]]:
+        """Every call, with the runs there were before it, and the arms and seeds there are since.
+        A call that is repeated in order to go on counts once."""
+        there = read_question(self.folder) if is_study(self.folder) else {}
+        calls = list(there.get("calls", ()))
+        if not self.call:
+            return calls
+        now = {
+            "command": self.call,
+            "until_decided": self.plan.until_decided,
+            "arms": len(self.plan.arms),
+            "seeds": len(self.plan.seeds),
+        }
+        if self._written:
+            calls[-1] |= now  # a look has added seeds
+        elif not calls or any(calls[-1].get(name) != value for name, value in now.items()):
+            before = {"runs_before": _ended(there, self.folder)}
+            made = {"date": date.today().isoformat(), "normlab": __version__}
+            calls.append({**now, **before, **made})
+        self._written = True
+        return calls
 
     def data_record(self) -> dict[str, Any]:
         """What data.json says: the data set and the findings of its check."""
@@ -118,8 +142,16 @@ class Study:
         ]
 
     def set_superseded_aside(self) -> None:
-        """Move superseded runs out of the way. They are kept, and no table has them."""
-        for arm, config, folder in self.superseded():
+        """Move superseded runs out of the way, and the checks of their layers. They are kept, and
+        no table has them."""
+        found = self.superseded()
+        for reference, arm in self.plan.twins:
+            check = same_function_file(self.folder, arm)
+            if {reference, arm} & {arm for arm, _, _ in found} and check.is_file():
+                place = superseded_folder(self.folder, arm, 0, "").parent
+                place.mkdir(parents=True, exist_ok=True)
+                check.replace(place / "same-function.json")
+        for arm, config, folder in found:
             known = str(read_record(folder)["identity"])
             place = superseded_folder(self.folder, arm, config.seed, known)
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -310,17 +342,42 @@ def _joined_rule(there: dict[str, Any], plan: Plan, folder: Path, seeds: tuple[i
         margin=asked.margin if "margin" in plan.stated else old.margin,
         looks=old.looks or asked.looks,
     )
-    ended = [
-        ended_record(run_folder(folder, arm, seed)) is not None
-        for arm in there["arms"]
-        for seed in there["seeds"]
-    ]
-    if (new.reference, new.margin) != (old.reference, old.margin) and any(ended):
+    ended = _ended(there, folder)
+    if (new.reference, new.margin) != (old.reference, old.margin) and ended:
         stated = {"reference": old.reference, "margin": round(100 * old.margin, 10)}
-        new = replace(new, before=(*old.before, {**stated, "runs": sum(ended)}))
-    if not new.looks and len(seeds) > len(there["seeds"]) > 1 and all(ended):
-        new = replace(new, looked=(*old.looked, len(there["seeds"])))
+        new = replace(new, before=(*old.before, {**stated, "runs": ended}))
+    seen = _judgeable_seeds(there, old, folder)
+    if seen < LEAST_SEEDS:
+        return new  # nothing could be judged, so nothing was chosen by what it gave
+    if not old.looks and (new.looks or len(seeds) > len(there["seeds"])):
+        return replace(new, looked=(*old.looked, seen))
+    if not set(plan.arms) <= set(there["arms"]):
+        return replace(new, grown=(*old.grown, len(there["arms"])))
     return new
+
+
+def _ended(there: Mapping[str, Any], folder: Path) -> int:
+    """How many runs of a study have ended."""
+    return sum(
+        ended_record(run_folder(folder, arm, seed)) is not None
+        for arm in there.get("arms", ())
+        for seed in there["seeds"]
+    )
+
+
+def _judgeable_seeds(there: Mapping[str, Any], rule: Rule, folder: Path) -> int:
+    """The largest number of seeds that an arm shares with its reference, both complete: with how
+    many the study could be judged, whether or not all of its runs are there."""
+
+    def complete(arm: str) -> set[int]:
+        records = {seed: ended_record(run_folder(folder, arm, seed)) for seed in there["seeds"]}
+        return {seed for seed, found in records.items() if found and found["status"] == COMPLETE}
+
+    of_arm = {arm: complete(arm) for arm in there["arms"]}
+    return max(
+        (len(of_arm[one] & of_arm[two]) for one, two in pairs(there["arms"], rule.reference)),
+        default=0,
+    )
 
 
 def _listed(numbers: Sequence[int]) -> str:

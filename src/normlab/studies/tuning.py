@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..options import whole
 from ..runs import RunConfig, check_fields, tuning_folder
 from ..runs.tuning import ChosenValue, Search, is_number, read_tuning
 from ..values import read_values
@@ -48,8 +49,7 @@ def make_search(text: str, plan: Plan, seeds: int = SEEDS) -> Search:
     if name in UNTUNABLE or name in plan.varied:
         why = "the study varies it" if name in plan.varied else "it is not a setting of training"
         raise InputError(f"{name} cannot be tuned: {why}.")
-    if not isinstance(seeds, int) or isinstance(seeds, bool) or seeds < 1:
-        raise InputError(f"tune seeds must be a whole number of at least 1, got {seeds!r}.")
+    seeds = whole("tune seeds", seeds)
     if len(plan.seeds) > FIRST_SEED or max(plan.seeds) >= FIRST_SEED:
         raise InputError(f"A tuned study must have seeds below {FIRST_SEED}.")
     base = next(iter(plan.arms.values()))
@@ -151,7 +151,7 @@ def _below(
         arms=dict(arms),
         varied=(*plan.varied, search.field),
         seeds=seeds,
-        rule=replace(plan.rule, reference=reference, before=(), looked=()),
+        rule=replace(plan.rule, reference=reference, before=(), looked=(), grown=()),
         twins=(),
     )
     folder = tuning_folder(study.folder, search.field) / name

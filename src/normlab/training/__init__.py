@@ -12,18 +12,31 @@ from ..lazy import names_of
 if TYPE_CHECKING:
     from .environment import resolve_device
     from .evaluation import evaluate
-    from .network import build, layers_of
+    from .layer_check import LayerTraits, check_layer
+    from .network import build, layers_of, name_of_layer
     from .run import Progress, train
     from .step import train_step
 
 _HOME = {
     "environment": ("resolve_device",),
     "evaluation": ("evaluate",),
-    "network": ("build", "layers_of"),
+    "layer_check": ("LayerTraits", "check_layer"),
+    "network": ("build", "layers_of", "name_of_layer"),
     "run": ("Progress", "train"),
     "step": ("train_step",),
 }
 
-__all__ = ["Progress", "build", "evaluate", "layers_of", "resolve_device", "train", "train_step"]
+__all__ = [
+    "LayerTraits",
+    "Progress",
+    "build",
+    "check_layer",
+    "evaluate",
+    "layers_of",
+    "name_of_layer",
+    "resolve_device",
+    "train",
+    "train_step",
+]
 
 __getattr__, __dir__ = names_of(__name__, _HOME)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from ..files import write_bytes
+from ..models import packed
 from ..runs import CHECKPOINT
 
 
@@ -42,13 +44,13 @@ class Standing:
 
 
 def save(
-    folder: Path, identity: str, standing: Standing, tensors: dict[str, dict[str, torch.Tensor]]
+    folder: Path, identity: str, standing: Standing, states: Mapping[str, Mapping[str, Any]]
 ) -> None:
-    """Write the standing and groups of tensors (``model``, ``best``, ``optimizer``)."""
+    """Write the standing and groups of state (``model``, ``best``, ``optimizer``)."""
     flat = {
-        f"{group}/{name}": tensor.detach().cpu().contiguous().clone()
-        for group, members in tensors.items()
-        for name, tensor in members.items()
+        f"{group}/{name}": tensor.cpu().contiguous()
+        for group, members in states.items()
+        for name, tensor in packed(members).items()
     }
     metadata = {"identity": identity, "standing": json.dumps(asdict(standing))}
     write_bytes(folder / CHECKPOINT, safetensors.torch.save(flat, metadata))

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import torch
 
+from ..models import generators_kept
 from ..runs import RunConfig
 
 
@@ -19,12 +20,11 @@ def controlled(config: RunConfig) -> Iterator[None]:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     threads = torch.get_num_threads()
     strict = torch.are_deterministic_algorithms_enabled()
-    random_state = torch.get_rng_state()
     torch.set_num_threads(config.threads)
     torch.use_deterministic_algorithms(True)
     try:
-        yield
+        with generators_kept():
+            yield
     finally:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(strict)
-        torch.set_rng_state(random_state)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..data import DeviceSplit
@@ -27,22 +28,39 @@ class Evaluation:
     metrics: Metrics
 
 
-@torch.no_grad()
 def evaluate(model: nn.Module, split: DeviceSplit, classes: int, precision: str) -> Evaluation:
-    """Evaluate a model on a split. The model's mode is restored."""
+    """Evaluate a model on a split. The model's mode is restored.
+
+    The loss is the mean over the images in float64 of what each has in float32.
+    """
+    labels, logits = _answers(model, split, precision)
+    losses = F.cross_entropy(logits, labels, reduction="none").double()
+    probabilities = F.softmax(logits, 1).cpu().numpy()
+    known = labels.cpu().numpy()
+    metrics = measure(known, probabilities.argmax(1), float(losses.mean()), classes)
+    return Evaluation(known, probabilities, metrics)
+
+
+def probabilities(
+    model: nn.Module, split: DeviceSplit, precision: str, *, batches: int
+) -> npt.NDArray[np.float32]:
+    """(n, K) of the images of the first few batches, as :func:`evaluate` makes them."""
+    _, logits = _answers(model, split, precision, batches)
+    found: npt.NDArray[np.float32] = F.softmax(logits, 1).cpu().numpy()
+    return found
+
+
+@torch.no_grad()
+def _answers(
+    model: nn.Module, split: DeviceSplit, precision: str, batches: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """Labels (n,) and logits (n, K) in float32, of all batches or the first few."""
     training = model.training
     model.eval()
-    labels, probabilities, losses = [], [], []
-    for x, y in split.sequential(EVALUATION_BATCH):
+    labels, logits = [], []
+    for x, y in itertools.islice(split.sequential(EVALUATION_BATCH), batches):
         with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-            logits = model(x)
-        logits = logits.float()
-        losses.append(F.cross_entropy(logits, y, reduction="sum").double())
-        probabilities.append(F.softmax(logits, 1))
+            logits.append(model(x).float())
         labels.append(y)
     model.train(training)
-    all_labels = torch.cat(labels).cpu().numpy()
-    all_probabilities = torch.cat(probabilities).cpu().numpy()
-    loss = float(torch.stack(losses).sum()) / len(all_labels)
-    metrics = measure(all_labels, all_probabilities.argmax(1), loss, classes)
-    return Evaluation(all_labels, all_probabilities, metrics)
+    return torch.cat(labels), torch.cat(logits)

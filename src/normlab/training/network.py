@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from .. import models
 from ..data import DataSet
 from ..errors import InputError
-from ..keyed import key
 from ..models import ModelInfo, ResNet, Site, check_sites, layers_at_every_width
 from ..runs import RunConfig
 
@@ -22,6 +22,18 @@ def layers_of(norm: str) -> dict[int, nn.Module]:
         return layers_at_every_width(norm)
     except ValueError as error:
         raise InputError(f"Arm {norm}: {error}") from error
+
+
+def name_of_layer(layer: type) -> str:
+    """The arm that a class of a layer is.
+
+    Raises:
+        InputError: it is no layer, or other processes cannot import it.
+    """
+    try:
+        return models.name_of_layer(layer)
+    except ValueError as error:
+        raise InputError(f"arms: {error}") from error
 
 
 def build(config: RunConfig, data: DataSet) -> tuple[ModelInfo, ResNet, tuple[Site, ...]]:
@@ -44,7 +56,6 @@ def build(config: RunConfig, data: DataSet) -> tuple[ModelInfo, ResNet, tuple[Si
         grey_range=data.levels.whole,
         float_range=data.levels.real,
     )
-    torch.manual_seed(key(config.seed, "layers"))  # for layers of one's own that draw when made
     try:
         model = info.build(config.seed)
     except ValueError as error:

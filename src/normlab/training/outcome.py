@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..data import DataSet
 from ..models import ModelInfo, Site, save_model
 from ..runs import COMPLETE, RunConfig, SplitPredictions, write_predictions, write_record
+from ..values import json_numbers
 from .checkpoint import Standing
 from .command import train_command
 from .environment import hardware, versions
@@ -32,6 +33,7 @@ class Described:
         sites: its normalization sites.
         parameters: how many it has.
         side_by_side: how many runs shared the machine at a time.
+        notes: what is to be known of a layer that is not ours.
     """
 
     config: RunConfig
@@ -42,6 +44,7 @@ class Described:
     sites: Sequence[Site]
     parameters: int
     side_by_side: int
+    notes: Sequence[str] = ()
 
     @classmethod
     def of(
@@ -52,11 +55,12 @@ class Described:
         code: Mapping[str, str],
         built: tuple[ModelInfo, nn.Module, Sequence[Site]],
         side_by_side: int,
+        notes: Sequence[str] = (),
     ) -> Described:
         """From what :func:`.network.build` made."""
         info, model, sites = built
         parameters = sum(p.numel() for p in model.parameters())
-        return cls(config, data, identity, code, info, sites, parameters, side_by_side)
+        return cls(config, data, identity, code, info, sites, parameters, side_by_side, notes)
 
     @property
     def site_records(self) -> list[dict[str, str]]:
@@ -108,6 +112,7 @@ def write_run(
         "hardware": hardware(config.device),
         "parameters": run.parameters,
         "sites": run.site_records,
+        **({"notes": list(run.notes)} if run.notes else {}),
         "batch": {"statistics": config.batch_size, "gradient": config.images_per_update},
         "highest_lr": highest_rate(config),
         "epochs_done": standing.epoch,
@@ -139,10 +144,10 @@ def _card(run: Described, found: Mapping[str, Evaluation], chosen_epoch: int) ->
             "images": {name: len(split) for name, split in data.splits.items()},
             "resize_rule": data.resize_rule,
         },
-        "metrics": {name: asdict(one.metrics) for name, one in found.items()},
+        "metrics": json_numbers({name: asdict(one.metrics) for name, one in found.items()}),
         "metrics_note": "evaluation mode, no augmentation, weights that validation chose; "
         "the test split was read once, after that choice",
         "chosen_epoch": chosen_epoch,
-        "command": train_command(run.config, data),
+        "command": train_command(run.config, data.config, data.name),
         "versions": versions(),
     }

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..data import DataSet, DeviceSplit
-from ..errors import InputError
-from ..foreign import code_of
-from ..keyed import key
+from ..errors import InputError, told
+from ..foreign import code_of, is_custom
+from ..models import packed, read_bundle, seed_generators, unpacked
 from ..runs import (
     COMPLETE,
     INTERRUPTED,
@@ -31,9 +33,11 @@ from ..runs import (
 )
 from ..splits import SPLITS
 from . import checkpoint
+from .balance import class_weights
 from .control import controlled
-from .evaluation import Evaluation, evaluate
+from .evaluation import Evaluation, evaluate, probabilities
 from .features import feature_row, inputs_of
+from .layer_check import LayerTraits, check_layer
 from .memory import kept_for_backward, peak_on
 from .metrics import measure
 from .network import build
@@ -46,6 +50,8 @@ from .updates import Updates
 CHECKPOINT_SECONDS = 10.0
 """A checkpoint is written after an epoch when the last one is older than this."""
 REPORT_SECONDS = 0.25
+CUDA_ROUNDING = 1e-2
+"""Kernels may be chosen anew; state that was lost moves probabilities by more."""
 LOSSES_AT_A_TIME = 50
 """Reading the loss waits for a GPU, so there it is read in blocks."""
 
@@ -89,22 +95,38 @@ def train(
     the test split is not read, and neither predictions nor a model are kept.
 
     Raises:
-        InputError: the folder contains another run, or cannot be written.
+        InputError: the folder contains another run, or cannot be written; a layer that is not ours
+            fails, or does not do what a run relies on.
         ValueError: a normalization site does not carry the arm's layer.
     """
     code = code_of(config.norm)
     done = _finished(folder, config, data, code)
     if done is not None:
         return done
-    with controlled(config):
-        run = _Run(config, data, folder, code, on_progress, side_by_side)
+    traits = check_layer(config, data)
+    with controlled(config), _explained(config):
+        run = _Run(config, data, folder, code, on_progress, side_by_side, traits)
         try:
             run.fit()
+            found = run.evaluate_chosen(("val",) if trial else SPLITS)
         except DivergedError as diverged:
             return run.end(str(diverged))
-        if trial:
-            return run.end(COMPLETE, run.evaluate_chosen(("val",)))
-        return run.end(COMPLETE, run.evaluate_chosen(SPLITS), keep_model=True)
+        return run.end(COMPLETE, found, keep_model=not trial)
+
+
+@contextmanager
+def _explained(config: RunConfig) -> Iterator[None]:
+    """What a layer that is not ours raises is told in a line."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        if not is_custom(config.norm):
+            raise
+        raise InputError(
+            f"Arm {config.norm}, seed {config.seed}: the run failed: {told(error)}."
+        ) from error
 
 
 class _Run:
@@ -116,18 +138,29 @@ class _Run:
         code: dict[str, str],
         on_progress: Callable[[Progress], None] | None = None,
         side_by_side: int = 1,
+        traits: LayerTraits = LayerTraits(),  # noqa: B008 - frozen
     ) -> None:
         self.config, self.data, self.folder = config, data, folder
-        self.on_progress = on_progress
+        self.on_progress, self.resumable = on_progress, traits.resumable
         built = build(config, data)
         self.model = built[1]
         self.described = Described.of(
-            config, data, identity(config, data.fingerprint, code), code, built, side_by_side
+            config,
+            data,
+            identity(config, data.fingerprint, code),
+            code,
+            built,
+            side_by_side,
+            traits.notes,
         )
         self.optimizer = LayerAwareOptimizer(self.model, config)
         self.train_split = DeviceSplit(data, "train", config.device)
         self.val_split = DeviceSplit(data, "val", config.device)
         self.updates = Updates(config, self.train_split)
+        self.weights: Tensor | None = None
+        if config.balance == "loss":
+            weights = class_weights(self.train_split.split.labels, len(data.classes))
+            self.weights = torch.from_numpy(weights).float().to(config.device)
         self.standing = checkpoint.Standing()
         self.best: dict[str, Tensor] = {}
         self.memory: dict[str, int] = {}
@@ -146,7 +179,8 @@ class _Run:
                 reached = peak()
             if reached is not None:
                 self.memory.setdefault("peak", reached)
-            if not self._over() and time.monotonic() - saved_at >= CHECKPOINT_SECONDS:
+            due = self.resumable and time.monotonic() - saved_at >= CHECKPOINT_SECONDS
+            if due and not self._over():
                 self._save()
                 saved_at = time.monotonic()
 
@@ -173,14 +207,14 @@ class _Run:
         """The updates of an epoch; returns its running metrics, the last learning rate, and how
         many images were seen."""
         config = self.config
-        torch.manual_seed(key(config.seed, "layers", epoch))
+        seed_generators(config.seed, "layers", epoch)
         losses, predicted, labels = [], [], []
         seen, reported, lr = 0, started, config.lr
         for index, batches in enumerate(self.updates.of(epoch)):
             step = (epoch - 1) * self.updates.per_epoch + index
             lr = learning_rate(config, step, self.updates.per_epoch)
             self.optimizer.set_lr(lr)
-            loss, guess = train_step(self.model, self.optimizer, batches, config)
+            loss, guess = train_step(self.model, self.optimizer, batches, config, self.weights)
             losses.append(loss)
             predicted.append(guess)
             labels.append(torch.cat([y for _, y in batches]))
@@ -203,7 +237,7 @@ class _Run:
         if (val.accuracy, -val.loss) > (standing.best_accuracy, -standing.best_loss):
             standing.best_epoch = epoch
             standing.best_accuracy, standing.best_loss = val.accuracy, val.loss
-            self.best = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+            self.best = packed(self.model.state_dict())
 
     def _over(self) -> bool:
         """All epochs are done, or patience is at its end."""
@@ -218,12 +252,19 @@ class _Run:
         """These splits through one evaluation pass with the chosen weights.
 
         This is the only place that reads the test split.
+
+        Raises:
+            DivergedError: an image's probabilities are not numbers, so it has no predicted class. A
+                loss that is infinite is a result.
         """
-        self.model.load_state_dict(self.best)
-        return {
+        self.model.load_state_dict(unpacked(self.best))
+        found = {
             name: self._evaluate(DeviceSplit(self.data, name, self.config.device))
             for name in splits
         }
+        if not all(np.isfinite(one.probabilities).all() for one in found.values()):
+            raise DivergedError(self.standing.epoch * self.updates.per_epoch)
+        return found
 
     def end(
         self, status: str, found: dict[str, Evaluation] | None = None, *, keep_model: bool = False
@@ -234,6 +275,7 @@ class _Run:
             write_features(self.folder, self.standing.features)
         if found is not None and keep_model:
             write_model(self.folder, self.described, self.best, found, self.standing.best_epoch)
+            self._check_written(found["val"])
         record = self._write(status, found)
         checkpoint.clear(self.folder)
         return record
@@ -241,12 +283,29 @@ class _Run:
     def _evaluate(self, split: DeviceSplit) -> Evaluation:
         return evaluate(self.model, split, len(self.data.classes), self.config.precision)
 
+    def _check_written(self, found: Evaluation) -> None:
+        """The model on disk must answer as the trained one did."""
+        model = read_bundle(self.folder)
+        model.to(device=self.config.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        again = probabilities(model, self.val_split, self.config.precision, batches=1)
+        known = found.probabilities[: len(again)]
+        bound = 0.0 if self.config.device == "cpu" else CUDA_ROUNDING
+        if not np.allclose(again, known, rtol=0.0, atol=bound, equal_nan=True):
+            raise InputError(
+                f"Arm {self.config.norm}, seed {self.config.seed}: the model that was saved gives "
+                f"other predictions than the trained one (probabilities differ by "
+                f"{np.nanmax(abs(again - known)):.2g}). The layer keeps part of its state outside "
+                "of its state dict. Use register_buffer, or return it from get_extra_state."
+            )
+
     def _measure_memory(self) -> None:
-        """Of a whole batch; which images it has makes no difference."""
+        """Of a whole batch; which images it has makes no difference. In a network of its own: a
+        layer that is not ours may count its calls."""
         rows = range(min(self.config.batch_size, len(self.train_split)))
         x, y = self.train_split.batch(rows)
+        model = build(self.config, self.data)[1].train()
         self.memory["kept_for_backward"] = kept_for_backward(
-            self.model, lambda: forward(self.model, x, y, self.config)[0]
+            model, lambda: forward(model, x, y, self.config, self.weights)[0]
         )
 
     def _record(self, epoch: int, split: str, metrics: Metrics, lr: float, seconds: float) -> None:
@@ -283,7 +342,7 @@ class _Run:
         if found is None:
             return
         self.standing, tensors = found
-        self.model.load_state_dict(tensors["model"])
+        self.model.load_state_dict(unpacked(tensors["model"]))
         self.best = {k: v.to(self.config.device) for k, v in tensors["best"].items()}
         self.optimizer.load_state(tensors["optimizer"])
 

@@ -16,26 +16,34 @@ Batch = tuple[Tensor, Tensor]
 
 
 def train_step(
-    model: nn.Module, optimizer: LayerAwareOptimizer, batches: Sequence[Batch], config: RunConfig
+    model: nn.Module,
+    optimizer: LayerAwareOptimizer,
+    batches: Sequence[Batch],
+    config: RunConfig,
+    weights: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """One update from the images of all ``batches``, each of which goes forward by itself.
 
-    Returns the detached mean loss over the images and the predicted classes.
+    Returns the detached mean loss over the images and the predicted classes. ``weights`` (K,): what
+    an image of each class counts in the loss; None, all alike.
     """
-    loss, guesses = gradients(model, batches, config)
+    loss, guesses = gradients(model, batches, config, weights)
     optimizer.step()
     return loss, guesses
 
 
 def gradients(
-    model: nn.Module, batches: Sequence[Batch], config: RunConfig
+    model: nn.Module,
+    batches: Sequence[Batch],
+    config: RunConfig,
+    weights: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Add the gradient of the mean loss over the images to the parameters; returns the loss and
     the predicted classes. Integer labels; the loss in float32, or float64 for such a model."""
     total = sum(len(y) for _, y in batches)
     losses, guesses = [], []
     for x, y in batches:
-        loss, logits = forward(model, x, y, config)
+        loss, logits = forward(model, x, y, config, weights)
         loss = loss * (len(y) / total)
         loss.backward()  # type: ignore[no-untyped-call]
         losses.append(loss.detach())
@@ -43,10 +51,20 @@ def gradients(
     return torch.stack(losses).sum(), torch.cat(guesses)
 
 
-def forward(model: nn.Module, x: Tensor, y: Tensor, config: RunConfig) -> tuple[Tensor, Tensor]:
-    """The mean loss of a batch, and its logits."""
+def forward(
+    model: nn.Module, x: Tensor, y: Tensor, config: RunConfig, weights: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """The mean loss of a batch, and its logits.
+
+    With ``weights`` the loss of an image counts as its class does. The sum is divided by the number
+    of images, not by their weights: those of a batch depend on which images it has.
+    """
     with torch.autocast(x.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
         logits = model(x)
     if logits.dtype != torch.float64:
         logits = logits.float()
-    return F.cross_entropy(logits, y, label_smoothing=config.label_smoothing), logits
+    smoothing = config.label_smoothing
+    if weights is None:
+        return F.cross_entropy(logits, y, label_smoothing=smoothing), logits
+    each = F.cross_entropy(logits, y, label_smoothing=smoothing, reduction="none")
+    return (each * weights[y].to(each.dtype)).mean(), logits

@@ -40,7 +40,12 @@ class Updates:
 
     def _batches(self, epoch: int) -> Iterator[Batch]:
         config = self.config
-        one_pass = partial(self.split.epoch, config.batch_size, config.seed)
+        one_pass = partial(
+            self.split.epoch,
+            config.batch_size,
+            config.seed,
+            balanced=config.balance == "sampling",
+        )
         counted = self._batches_per_epoch()
         if counted is None:
             yield from one_pass(epoch, self._augmentation)

@@ -24,13 +24,15 @@ from ..checks import (
 )
 from ..data import DataConfig, DataSet
 from ..data.cache import Progress as DataProgress
-from ..data.cache_files import cache_folder
 from ..data.config import Resize
+from ..destinations import check_file, check_folder
 from ..errors import InputError
 from ..files import read_json, write_json, write_text
 from ..keyed import key
+from ..options import whole
 from ..pages.findings import Finding, Level, worst
-from ..places import CHECKS, dated
+from ..places import CHECKS, cache_folder, dated
+from ..values import plain
 
 RECORD, PAGE = "data.json", "index.html"
 
@@ -62,7 +64,7 @@ class DataReport:
 
 
 def check_data(
-    data: str = "digits",
+    data: str | Path = "digits",
     *,
     image_size: int | None = None,
     resize: Resize = "crop",
@@ -99,14 +101,17 @@ def check_data(
     Raises:
         InputError: bad input, with what to do about it.
     """
+    data = str(plain(data))
+    if workers is not None:
+        workers = whole("workers", workers)
     if test not in ("auto", "keep", "redraw"):
         raise InputError(f"test must be auto, keep or redraw, not {test!r}.")
     if write_split is None and (test != "auto" or drop_conflicts):
         raise InputError(
             "--test and --drop-conflicts only apply to a written split: add --write-split."
         )
-    if write_split is not None and Path(write_split).is_dir():
-        raise InputError(f"{write_split} is a folder. Give --write-split a file.")
+    if write_split is not None:
+        check_file(write_split, "--write-split")
     config = DataConfig(
         source=data,
         image_size=image_size,
@@ -189,6 +194,7 @@ def _default_folder(config: DataConfig) -> Path:
 
 def _check_target(folder: Path) -> None:
     """Fail before any work if the report cannot be written."""
+    check_folder(folder, "--out")
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     known: Any = None

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ..data import DataSet, load
-from ..errors import InputError
+from ..destinations import check_folder
+from ..options import whole
 from ..pages.words import counted, listed
+from ..places import STUDIES
 from ..report import ReportFiles, scores_table, write_report
 from ..results import Results, hardest, read_results
 from ..results.statistics import judge
@@ -29,7 +31,7 @@ from ..studies.request import DATA_FIELDS, REQUEST_FIELDS, SETTINGS
 from ..studies.tuning import check_same_search, make_search, trials_study
 from ..training import resolve_device
 from .checking import known_findings, with_clean_split
-from .running import check_network, check_out
+from .running import check_network
 from .tuning import tune
 from .watching import Estimate, Watcher
 
@@ -94,8 +96,8 @@ def compare(
     Raises:
         InputError: bad input, with what to do about it.
     """
-    if workers is not None and (not isinstance(workers, int) or workers < 1):
-        raise InputError(f"workers must be a whole number of at least 1, got {workers!r}")
+    if workers is not None:
+        workers = whole("workers", workers)
     asked = Request.of(what, data, **options)
     call = call or asked.command(None if out is None else str(out))
     request = replace(asked, settings={**asked.settings, "device": resolve_device(device)})
@@ -103,14 +105,13 @@ def compare(
     search = None
     if request.tune is not None:
         search = make_search(request.tune, plan, request.tune_seeds)
-    check_out(out)
+    check_folder(STUDIES if out is None else out, "--out")
     reading = watcher.reading if watcher else None
     if request.clean_split:
         plan = replace(plan, data=with_clean_split(plan.data, progress=reading, workers=workers))
     dataset = load(plan.data, progress=reading, workers=workers)
     findings = known_findings(plan.data, dataset, progress=reading)
-    for config in plan.arms.values():
-        check_network(config, dataset)
+    notes = [note for config in plan.arms.values() for note in check_network(config, dataset)]
     folder = None if out is None else Path(out)
     study = prepare_study(folder, plan, dataset, call, findings, search)
     if search is not None:
@@ -120,6 +121,8 @@ def compare(
     estimate = _estimate(study, dataset, wanted, search)
     if watcher:
         watcher.planned(study.plan, study.data_record(), study.folder, estimate)
+        for note in dict.fromkeys(notes):
+            watcher.stage(note)
     if dry_run:
         return estimate
     return _run(study, dataset, search, wanted, watcher)
@@ -137,8 +140,9 @@ def _run(
     if watcher and edited:
         arms = listed(dict.fromkeys(arm for arm, _, _ in edited))
         watcher.stage(
-            f"The code of {arms} has changed since {counted(len(edited), 'run')} completed. They "
-            f"are run again; the earlier results are kept in {study.folder / 'superseded'}."
+            f"The code of {arms}, or how it is run, has changed since "
+            f"{counted(len(edited), 'run')} completed. They are run again; the earlier results "
+            f"are kept in {study.folder / 'superseded'}."
         )
     study.write()
     made = run(study)
@@ -167,7 +171,7 @@ def _until_decided(
     """Make the runs of a study; where looks are fixed, look by look until all is decided."""
     made = carry_out(study, dataset, workers, watcher)
     looks = study.plan.rule.looks
-    while looks:
+    while study.plan.until_decided:
         found = judge(read_results(study.folder), compared=compared, images=False)
         further = [look for look in looks if look > len(study.plan.seeds)]
         if watcher:

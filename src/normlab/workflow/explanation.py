@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ from ..errors import InputError, did_you_mean
 from ..explain.exhibit import ExplainedModel
 from ..explain.gallery import check_target, write_gallery
 from ..explain.selection import choose
-from ..models import ModelInfo, load_info, load_model
+from ..models import ModelInfo, load_info, load_model, not_finite
+from ..options import names_in, several
 from ..places import EXPLANATION
 from ..results import Results, read_results
 from ..runs import (
@@ -31,6 +32,7 @@ from ..runs import (
 )
 from ..studies import recorded_data
 from ..training import evaluate
+from ..values import plain
 
 Progress = Callable[[str, int, int], None]
 
@@ -66,15 +68,15 @@ class _Source:
 def explain(
     run: str | Path,
     *,
-    data: str | None = None,
+    data: str | Path | None = None,
     split: str = "val",
-    classes: Sequence[str] | None = None,
+    classes: str | Iterable[str] | None = None,
     right: int = 5,
     wrong: int = 5,
     method: str = "grad-cam",
     site: str = "last",
     out: str | Path | None = None,
-    arms: Sequence[str] | None = None,
+    arms: str | Iterable[str] | None = None,
     seed: int | None = None,
     faithfulness: bool = False,
     randomization: bool = False,
@@ -90,14 +92,15 @@ def explain(
         data: ``"digits"`` or a folder, in place of the run's own data. The models predict its
             images again if they are not those of the run.
         split: the split that the images are from.
-        classes: names of the classes to show; None shows all.
+        classes: names of the classes to show, in a list, or with commas between them; None shows
+            all.
         right: at most this many images per class that the model gets right.
         wrong: at most this many that it gets wrong.
         method: one of :data:`normlab.explain.METHODS`.
         site: ``"last"``, ``"mean"`` (over the ReLU outputs of the last stage) or a module's path.
         out: the gallery's folder; by default ``explain`` in the folder of the run or study. An
             earlier gallery there is replaced.
-        arms: for a study, the arms to show; None shows all that are complete.
+        arms: for a study, the arms to show, likewise; None shows all that are complete.
         seed: for a study, the seed; None uses the first for which the arms are complete.
         faithfulness: also measure deletion and insertion curves.
         randomization: also randomize the first model's layers from the top.
@@ -108,6 +111,8 @@ def explain(
             model, unknown names, or a folder that contains something else.
     """
     where = Path(run)
+    data = None if data is None else str(plain(data))
+    seed = plain(seed)
     sources, notes = _find(where, arms, seed)
     folder = Path(out) if out is not None else where / EXPLANATION
     check_target(folder)
@@ -128,12 +133,14 @@ def explain(
         _explained_model(source, info, dataset, split, same)
         for source, info in zip(sources, infos, strict=True)
     ]
+    if classes is not None:
+        classes = names_in(several("classes", classes), dataset.classes)
     part = dataset.splits[split]
     selection = choose(
         part.names.tolist(), part.labels, models[0].probabilities, dataset.classes,
         classes, right, wrong,
     )  # fmt: skip
-    several = len(models) > 1
+    together = len(models) > 1
     gallery = write_gallery(
         folder,
         models,
@@ -142,7 +149,7 @@ def explain(
         selection,
         method=method,
         site=site,
-        title=f"What {f'{len(models)} models look' if several else f'{infos[0].norm} looks'} at "
+        title=f"What {f'{len(models)} models look' if together else f'{infos[0].norm} looks'} at "
         f"in {dataset.name}",
         record={
             "run": str(where),
@@ -160,14 +167,17 @@ def explain(
 
 
 def _find(
-    where: Path, arms: Sequence[str] | None, seed: int | None
+    where: Path, arms: str | Iterable[str] | None, seed: int | None
 ) -> tuple[list[_Source], list[str]]:
     """The runs that a folder stands for, and notes on which were taken."""
     if not where.is_dir():
         what = "is a file" if where.exists() else "does not exist"
         raise InputError(f"{where} {what}. Give the folder of a run or a study.")
     if is_study(where):
-        return _of_study(read_results(where), arms, seed)
+        results = read_results(where)
+        if arms is not None:
+            arms = names_in(several("arms", arms), results.arms)
+        return _of_study(results, arms, seed)
     if not is_run(where):
         raise InputError(
             f"{where} contains neither a run (no {RECORD}) nor a study (no {STUDY}). Give "
@@ -313,6 +323,11 @@ def _explained_model(
     else:
         outcome = evaluate(model, DeviceSplit(data, split), len(data.classes), precision)
         probabilities = outcome.probabilities
+        if not np.isfinite(probabilities).all():
+            raise InputError(
+                f"The model in {source.folder} gives probabilities that are not finite for images "
+                f"of {data.source}. {not_finite(model)}".rstrip()
+            )
     hits = float((probabilities.argmax(1) == data.splits[split].labels).mean())
     config = source.record["config"]
     return ExplainedModel(

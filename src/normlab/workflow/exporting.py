@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..destinations import check_file
 from ..errors import InputError
 from ..runs import is_run, read_record
 from .prediction import decoder_of, find_images
@@ -25,7 +26,7 @@ def export(
     run: str | Path,
     *,
     onnx: str | Path | None = None,
-    images: Sequence[str] | None = None,
+    images: str | Path | Iterable[str | Path] | None = None,
 ) -> ExportReport:
     """Write a run's model as an ONNX file that takes uint8 pixels, checked on real images.
 
@@ -50,11 +51,13 @@ def export(
 
     folder = Path(run)
     model, info = load_model(folder), load_info(folder)
+    target = folder / "model.onnx" if onnx is None else onnx
+    check_file(target, "--output")
     sample = _own_images(folder, info) if images is None else _given_images(images, info)
     return export_onnx(
         model,
         info,
-        folder / "model.onnx" if onnx is None else onnx,
+        target,
         sample.transpose(0, 3, 1, 2),
         notes={
             "resize_rule": RESIZE_RULES[info.resize].format(size=info.image_size),
@@ -68,7 +71,9 @@ def _ends(values: tuple[float, float]) -> str:
     return f"{values[0]:g} to {values[1]:g}"
 
 
-def _given_images(images: Sequence[str], info: ModelInfo) -> npt.NDArray[np.uint8]:
+def _given_images(
+    images: str | Path | Iterable[str | Path], info: ModelInfo
+) -> npt.NDArray[np.uint8]:
     import numpy as np
 
     from ..data.decode import BadImageError

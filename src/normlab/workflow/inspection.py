@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..models import Site, check_sites, load_card, load_model
+from ..models import Site, check_sites, load_card, load_model, not_finite
+from ..runs import RunConfig, is_run, read_record
+from ..studies import recorded_data
+from ..training.command import train_command
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,9 @@ class Inspection:
         parameters: how many it has.
         sites: the normalization sites, each with the layer that it carries.
         card: what was saved with the model.
+        command: makes the run again. The card's command names the data, which is what can be
+            handed on; where the run's own record is with the model, this one says where they are.
+        not_finite: names the weights that are not finite; empty if all are.
     """
 
     folder: Path
@@ -30,6 +36,8 @@ class Inspection:
     parameters: int
     sites: Sequence[Site]
     card: Mapping[str, Any]
+    command: str
+    not_finite: str
 
 
 def inspect(run: str | Path) -> Inspection:
@@ -45,6 +53,26 @@ def inspect(run: str | Path) -> Inspection:
     except ValueError as error:
         raise InputError(f"{folder}: {error}") from error
     parameters = sum(p.numel() for p in model.parameters())
+    card = load_card(folder)
     return Inspection(
-        folder, str(model.norm), 6 * model.n + 2, parameters, found, load_card(folder)
+        folder,
+        str(model.norm),
+        6 * model.n + 2,
+        parameters,
+        found,
+        card,
+        _command(folder) or str(card.get("command", "")),
+        not_finite(model),
     )
+
+
+def _command(folder: Path) -> str:
+    """From the run's record; empty where there is none with the model."""
+    if not is_run(folder):
+        return ""
+    record = read_record(folder)
+    asked = (record.get("data") or {}).get("config")
+    if not asked:
+        return ""
+    data = recorded_data(folder, asked)
+    return train_command(RunConfig.from_dict(record["config"]), data, data.source)

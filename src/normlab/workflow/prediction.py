@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from ..data.cache import Progress as DataProgress
+from ..destinations import check_file
 from ..errors import InputError
 from ..files import csv_writer, write_with
+from ..options import whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 COLUMNS = ("path", "class", "probability")
 _STAGE = "Predicting"
+_GIVE = "Give files, folders or patterns such as 'in/*.png'."
 
 
 @dataclass(frozen=True)
@@ -29,8 +32,9 @@ class PredictionReport:
     """What :func:`predict` did.
 
     Attributes:
-        rows: number of rows written, one per readable image.
-        unreadable: file to the reason why it has no row.
+        rows: number of rows written, one per image that was predicted.
+        unreadable: what has no row to the reason: what names no image, an image that cannot be
+            read, or one for which the model's output is not finite.
         output: the CSV file.
     """
 
@@ -41,9 +45,10 @@ class PredictionReport:
 
 def predict(
     run: str | Path,
-    images: Sequence[str],
+    images: str | Path | Iterable[str | Path],
     output: str | Path,
     *,
+    probabilities: bool = False,
     device: str = "cpu",
     batch_size: int = 64,
     progress: DataProgress | None = None,
@@ -54,7 +59,11 @@ def predict(
     model is in evaluation mode and computes in float32, even if it was trained in bfloat16. The
     CSV file has one row per image, in the order given: ``path`` as given or found, ``class`` by
     name, ``probability`` = max of softmax(logits), 6 decimals. It is written completely or not at
-    all. If no image can be read, it only has a header.
+    all.
+
+    What gives no image, an image that cannot be read, and an image for which the model's output is
+    not finite have no row, and are named in ``unreadable``. The others are predicted all the same.
+    If no image can be read, the file only has a header.
 
     Args:
         run: a run's folder, or any folder with ``model.json`` and ``weights.safetensors``.
@@ -63,22 +72,24 @@ def predict(
             content begins; one of a format that is not read (HEIC) is listed as unreadable. A
             pattern (``*``, ``?``, ``[...]``, ``**`` for any depth) gives the images it matches,
             sorted. A file named twice gives two rows.
-        output: the CSV file.
+        output: the CSV file, or a stream such as ``/dev/stdout``.
+        probabilities: add a column ``probability of CLASS`` for every class, in the order of the
+            model's classes.
         device: ``"cpu"``, ``"cuda"`` or ``"auto"``.
         batch_size: images per forward pass, which are in memory at the same time. It does not
             change the classes.
         progress: called with a stage, the number of images done and the total.
 
     Raises:
-        InputError: no model in ``run``, something in ``images`` that gives no image, or an output
-            that cannot be written. Nothing is written then.
+        InputError: no model in ``run``, nothing in ``images`` that gives an image, a model that
+            gives no finite output for any of them, or an output that cannot be written. Nothing is
+            written then.
     """
-    if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
-        raise InputError(f"batch_size must be a whole number of at least 1, got {batch_size!r}.")
+    batch_size = whole("batch_size", batch_size)
     import torch
 
     from ..data.decode import BadImageError
-    from ..models import load_info, load_model
+    from ..models import load_info, load_model, not_finite
     from ..training import resolve_device
 
     device = resolve_device(device)
@@ -87,16 +98,18 @@ def predict(
         raise InputError(
             f"The model in {run} takes {info.in_channels} channels, but image files have 1 or 3."
         )
-    paths = find_images(images)
+    paths, unreadable = _found(images)
     output = Path(output)
     _check_output(output, paths)
+    columns = list(COLUMNS)
+    if probabilities:
+        columns += [f"probability of {name}" for name in info.classes]
     mean, std = (
         torch.tensor(values, dtype=torch.float64).mul(255).float().to(device)
         for values in (info.mean, info.std)
     )
     decode = decoder_of(info)
-    unreadable: dict[str, str] = {}
-    rows = 0
+    rows = strange = 0
 
     def decoded(batch: Sequence[str]) -> Iterator[tuple[str, npt.NDArray[np.uint8]]]:
         for path in batch:
@@ -109,27 +122,53 @@ def predict(
             except BadImageError as error:
                 unreadable[path] = str(error)
 
+    def answers(
+        batch: Sequence[tuple[str, npt.NDArray[np.uint8]]],
+    ) -> Iterator[tuple[str, list[float]]]:
+        nonlocal strange
+        pixels = torch.stack([torch.from_numpy(image.copy()) for _, image in batch])
+        x = pixels.to(device).float().sub_(mean).div_(std).permute(0, 3, 1, 2)
+        found = model(x).softmax(1)
+        # A logit that is infinite or no number leaves no probability that means anything.
+        good = found.isfinite().all(1)
+        for (path, _), one, finite in zip(batch, found.tolist(), good.tolist(), strict=True):
+            if finite:
+                yield path, one
+            else:
+                strange += 1
+                unreadable[path] = "has no prediction: the model's output for it is not finite"
+
     def write(aside: Path) -> None:
         nonlocal rows
         with aside.open("w", encoding="utf-8", newline="") as opened, torch.inference_mode():
-            table = csv_writer(opened, COLUMNS)
+            table = csv_writer(opened, columns)
             for start in range(0, len(paths), batch_size):
                 batch = list(decoded(paths[start : start + batch_size]))
-                if batch:
-                    pixels = torch.stack([torch.from_numpy(image.copy()) for _, image in batch])
-                    x = pixels.to(device).float().sub_(mean).div_(std).permute(0, 3, 1, 2)
-                    highest, index = model(x).softmax(1).max(1)
-                    for (path, _), p, i in zip(
-                        batch, highest.tolist(), index.tolist(), strict=True
-                    ):
-                        row = (path, info.classes[i], f"{p:.6f}")
-                        table.writerow(dict(zip(COLUMNS, row, strict=True)))
-                    rows += len(batch)
+                for path, found in answers(batch) if batch else ():
+                    highest = max(found)
+                    row = [path, info.classes[found.index(highest)], f"{highest:.6f}"]
+                    if probabilities:
+                        row += [f"{value:.6f}" for value in found]
+                    table.writerow(dict(zip(columns, row, strict=True)))
+                    rows += 1
                 if progress:
                     progress(_STAGE, min(start + batch_size, len(paths)), len(paths))
+        if strange and not rows:
+            raise InputError(
+                f"The model in {run} gives no finite output for any image, so nothing was written. "
+                f"{not_finite(model) or 'All its weights are finite.'}"
+            )
 
     write_with(output, write)
     return PredictionReport(rows, unreadable, output)
+
+
+class _NoImagesError(Exception):
+    """Something that was named gives no image; ``reason`` continues after the name."""
+
+    def __init__(self, name: str, reason: str, advice: str) -> None:
+        super().__init__(f"{name} {reason}. {advice}")
+        self.name, self.reason = name, reason
 
 
 def decoder_of(info: ModelInfo) -> Callable[[str], npt.NDArray[np.uint8]]:
@@ -146,7 +185,7 @@ def decoder_of(info: ModelInfo) -> Callable[[str], npt.NDArray[np.uint8]]:
     )
 
 
-def find_images(images: Sequence[str]) -> list[str]:
+def find_images(images: str | Path | Iterable[str | Path]) -> list[str]:
     """The files that files, folders and patterns name, in the order given.
 
     See :func:`predict` for what each gives.
@@ -154,12 +193,41 @@ def find_images(images: Sequence[str]) -> list[str]:
     Raises:
         InputError: one of them gives no image, or nothing is given.
     """
-    if isinstance(images, (str, os.PathLike)):
-        images = [images]
-    asked = [os.fspath(item) for item in images]
+    try:
+        return [path for item in _asked(images) for path in _images_of(item)]
+    except _NoImagesError as error:
+        raise InputError(str(error)) from error
+
+
+def _found(images: str | Path | Iterable[str | Path]) -> tuple[list[str], dict[str, str]]:
+    """The images, and what was named but gives none, with the reason.
+
+    Raises:
+        InputError: nothing that was named gives an image.
+    """
+    paths: list[str] = []
+    unreadable: dict[str, str] = {}
+    said: list[str] = []
+    for item in _asked(images):
+        try:
+            paths += _images_of(item)
+        except _NoImagesError as error:
+            unreadable[error.name] = error.reason
+            said.append(str(error))
+    if not paths:
+        raise InputError("\n".join(said))
+    return paths, unreadable
+
+
+def _asked(images: str | Path | Iterable[str | Path]) -> list[str]:
+    given: Iterable[str | Path] = [images] if isinstance(images, (str, os.PathLike)) else images
+    try:
+        asked = [os.fspath(item) for item in given]
+    except TypeError as error:
+        raise InputError(f"images must be paths: {error}. {_GIVE}") from error
     if not asked:
-        raise InputError("No images given. Give files, folders or patterns such as 'in/*.png'.")
-    return [path for item in asked for path in _images_of(item)]
+        raise InputError(f"No images given. {_GIVE}")
+    return asked
 
 
 def _images_of(item: str) -> list[str]:
@@ -167,13 +235,14 @@ def _images_of(item: str) -> list[str]:
     if item and path.is_dir():
         found = sorted(_inside(item), key=lambda name: PurePath(name).parts)
         if not found:
-            raise InputError(f"The folder {item} contains no images, at any depth.")
+            raise _NoImagesError(item, "is a folder that contains no images, at any depth", _GIVE)
         return found
     if item and os.path.lexists(item):
         return [item]
+    if not item:
+        raise InputError(f"A name is empty. {_GIVE}")
     if not glob.has_magic(item):
-        what = f"{item} does not exist" if item else "A name is empty"
-        raise InputError(f"{what}. Give a file, a folder or a pattern.")
+        raise _NoImagesError(item, "does not exist", _GIVE)
     # pathlib's own glob cannot take an absolute pattern.
     matched = sorted(
         glob.glob(item, recursive=True),  # noqa: PTH207
@@ -181,12 +250,13 @@ def _images_of(item: str) -> list[str]:
     )
     found = [name for name in matched if not Path(name).is_dir() and _claims_image(name)]
     if not found and matched:
-        raise InputError(
-            f"The pattern {item} matches no images, only files and folders such as {matched[0]}. "
-            "Give a folder to predict all images inside it."
+        raise _NoImagesError(
+            item,
+            f"is a pattern that matches no images, only files and folders such as {matched[0]}",
+            "Give a folder to predict all images inside it.",
         )
     if not found:
-        raise InputError(f"The pattern {item} matches nothing.")
+        raise _NoImagesError(item, "is a pattern that matches nothing", _GIVE)
     return found
 
 
@@ -195,8 +265,10 @@ def _inside(folder: str) -> Iterator[str]:
     seen: set[tuple[int, int]] = set()
 
     def refuse(error: OSError) -> None:
-        raise InputError(
-            f"The folder {error.filename} cannot be read: {error.strerror}."
+        raise _NoImagesError(
+            folder,
+            f"cannot be read: {error.filename}: {error.strerror}",
+            "Give another folder, or make it readable.",
         ) from error
 
     for above, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
@@ -220,7 +292,6 @@ def _claims_image(path: str) -> bool:
 
 def _check_output(output: Path, paths: Sequence[str]) -> None:
     """Fail before any work if the file cannot be written, or would replace an image."""
-    if output.is_dir():
-        raise InputError(f"{output} is a folder. Name a CSV file to write.")
+    check_file(output, "--output")
     if output.exists() and any(Path(path).exists() and output.samefile(path) for path in paths):
         raise InputError(f"{output} is one of the images. Name another file to write.")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
+from ..destinations import check_folder
 from ..errors import InputError
 from ..report import ReportFiles, write_report
 from ..results import Results, read_results, read_run
@@ -13,22 +14,25 @@ from ..results.statistics import McNemar, mcnemar
 
 
 def report(
-    studies: Sequence[str | Path], *, all_pairs: bool = False
+    studies: str | Path | Iterable[str | Path], *, all_pairs: bool = False
 ) -> list[tuple[Results, ReportFiles]]:
     """Write the tables, charts and pages of studies again from their runs.
 
     All are read before any is written, so that a wrong name is said at once.
 
     Args:
-        studies: their folders.
+        studies: their folders, or one.
         all_pairs: compare every two arms too, not only each with the reference.
 
     Raises:
         InputError: no study is named, or one cannot be read.
     """
+    studies = [studies] if isinstance(studies, (str, Path)) else list(studies)
     if not studies:
         raise InputError("Name the folder of a study: normlab report STUDY")
     found = [read_results(study) for study in studies]
+    for study in studies:
+        check_folder(study)
     return [(results, write_report(results, all_pairs=all_pairs)) for results in found]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +9,14 @@ from typing import Any
 
 from ..data import DataConfig, DataSet, load
 from ..data.cache import Progress as DataProgress
+from ..destinations import check_folder
 from ..errors import InputError
 from ..foreign import code_of
 from ..places import RUNS, dated
 from ..runs import RunConfig, identity, is_run
 from ..runs.layout import file_name
 from ..studies import keep_memory
-from ..training import Progress, build, resolve_device, train
+from ..training import Progress, build, check_layer, resolve_device, train
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def train_one(
     config = RunConfig.from_dict({**settings, "device": resolve_device(device)})
     asked = DataConfig(**data)
     folder = Path(out) if out is not None else _default_folder(asked, config)
-    check_out(folder)
+    check_folder(folder, "--out")
     if folder.exists() and any(folder.iterdir()) and not is_run(folder):
         raise InputError(
             f"{folder} is not empty and does not contain a run. Choose another folder with --out."
@@ -74,27 +74,12 @@ def _default_folder(data: DataConfig, config: RunConfig) -> Path:
     return dated(RUNS, name, file_name(config.norm), f"seed-{config.seed}", named)
 
 
-def check_out(out: str | Path | None) -> None:
-    """Fail before any work if the folder cannot be one."""
-    if out is None:
-        return
-    path = Path(out)
-    if path.exists() and not path.is_dir():
-        raise InputError(f"{path} is a file. Choose a folder with --out.")
-    existing = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
-    if not existing.is_dir():
-        raise InputError(f"{existing} is a file, so {path} cannot be created below it.")
-    disk = shutil.disk_usage(existing)
-    if disk.total and disk.free < 1 << 20:
-        raise InputError(
-            f"The disk of {existing} is full. Free some space, or choose another folder with --out."
-        )
-
-
-def check_network(config: RunConfig, dataset: DataSet) -> None:
-    """Build the network once: a site without the arm's layer stops the study before it starts."""
+def check_network(config: RunConfig, dataset: DataSet) -> tuple[str, ...]:
+    """Build the network once, and try a layer that is not ours: what is wrong stops the study
+    before it starts. Returns what is to be known of such a layer."""
     try:
         build(config, dataset)
+        return check_layer(config, dataset).notes
     except InputError:
         raise
     except ValueError as error:

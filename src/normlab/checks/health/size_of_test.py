@@ -28,7 +28,7 @@ class SizeOfTest:
         half_widths: disagreement d of two networks, as a share of the images, to half the width of
             the 95 % interval of the difference between their accuracies in points,
             100 * 1.96 * sqrt(d / n): both are tested on the same images, and the difference is
-            small.
+            small. Accuracies cannot differ by more than d.
         unpaired: the same for different images, 100 * 1.96 * sqrt(2 p (1 - p) / n), at accuracy
             p = 0.9.
         needed: d to the number of images that make it one point.
@@ -58,8 +58,8 @@ class SizeOfTest:
                 "test-size",
                 Level.LOOK,
                 sentence,
-                "Smaller differences could be chance, however many seeds are run: more seeds do "
-                "not make up for few test images. Use more test images.",
+                "Smaller differences between two trained networks could be chance. Use more test "
+                "images. More seeds help less: they do not change which images were drawn.",
             )
         ]
 
@@ -80,8 +80,8 @@ def size_of_test(images: int) -> SizeOfTest:
     n = max(images, 1)
     return SizeOfTest(
         images=images,
-        half_widths={share: 100 * _Z * math.sqrt(share / n) for share in DISAGREEMENTS},
-        unpaired=100 * _Z * math.sqrt(2 * 0.9 * 0.1 / n),
+        half_widths={share: 100 * min(_Z * math.sqrt(share / n), share) for share in DISAGREEMENTS},
+        unpaired=100 * min(_Z * math.sqrt(2 * 0.9 * 0.1 / n), 1.0),
         needed={share: math.ceil(share * (_Z / _POINT) ** 2) for share in DISAGREEMENTS},
     )
 

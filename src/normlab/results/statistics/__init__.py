@@ -10,6 +10,7 @@ from .judgement import Judgement, PairedComparison, every_pair, judge
 from .planning import (
     equivalence_power,
     seeds_for_equivalence,
+    seeds_to_hold,
     seeds_to_see,
     spread_range,
     visible_difference,
@@ -31,6 +32,7 @@ __all__ = [
     "mcnemar",
     "paired_difference",
     "seeds_for_equivalence",
+    "seeds_to_hold",
     "seeds_to_see",
     "simultaneous_level",
     "spread_range",

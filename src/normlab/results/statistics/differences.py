@@ -6,6 +6,7 @@ import math
 import statistics
 from dataclasses import dataclass
 
+from ...runs import METRICS
 from ..reading import Results
 from .intervals import Interval, t_interval
 
@@ -22,6 +23,7 @@ class Difference:
             seeds may be equal although their spread is not 0, so intervals use the spread of
             rounding to this step (``grain / sqrt(6)``, two accuracies of variance grain²/12 each)
             as a minimum.
+        largest: the largest difference that there can be: 1 for a metric that is a share.
     """
 
     arm: str
@@ -29,6 +31,7 @@ class Difference:
     seeds: tuple[int, ...]
     values: tuple[float, ...]
     grain: float = 0.0
+    largest: float = math.inf
 
     @property
     def mean(self) -> float:
@@ -48,8 +51,9 @@ class Difference:
         return self.grain / math.sqrt(6)
 
     def interval(self, level: float) -> Interval | None:
-        """The t interval of the mean, or None with fewer than two seeds."""
-        return t_interval(self.values, level, least_sd=self.least_sd)
+        """The possible part of the t interval of the mean, or None with fewer than two seeds."""
+        found = t_interval(self.values, level, least_sd=self.least_sd)
+        return None if found is None else found.within(self.largest)
 
 
 def paired_difference(
@@ -84,5 +88,10 @@ def paired_difference(
     images = results.data.get("images", {}).get(split)
     grain = 1 / images if images and metric in ("accuracy", "micro_f1") else 0.0
     return Difference(
-        arm, reference, shared, tuple(ours[seed] - theirs[seed] for seed in shared), grain
+        arm,
+        reference,
+        shared,
+        tuple(ours[seed] - theirs[seed] for seed in shared),
+        grain,
+        1.0 if metric in METRICS else math.inf,
     )

@@ -29,6 +29,14 @@ class Interval:
         """Half of its width."""
         return (self.high - self.low) / 2
 
+    def within(self, largest: float) -> Interval:
+        """The part of it from ``-largest`` to ``largest``: what is impossible is left out.
+
+        >>> Interval(-2.8, 0.4, 0.95).within(1.0)
+        Interval(low=-1.0, high=0.4, level=0.95)
+        """
+        return Interval(max(self.low, -largest), min(self.high, largest), self.level)
+
 
 @lru_cache(maxsize=4096)
 def quantile(level: float, degrees: float) -> float:

@@ -10,12 +10,18 @@ from functools import cached_property
 
 import numpy as np
 
-from ...runs.rule import Rule, pairs
+from ...runs.rule import LEAST_SEEDS, Rule, pairs
 from ..reading import Results
 from .differences import Difference, paired_difference
 from .images import ImageNoise, image_noise
 from .intervals import Interval, quantile, simultaneous_level
-from .planning import seeds_for_equivalence, seeds_to_see, spread_range, visible_difference
+from .planning import (
+    seeds_for_equivalence,
+    seeds_to_hold,
+    seeds_to_see,
+    spread_range,
+    visible_difference,
+)
 from .verdict import Verdict, verdict
 
 
@@ -29,7 +35,8 @@ class PairedComparison:
         arm, reference: the two arms.
         difference: over the seeds that both completed; None if there is no such seed.
         level: of the simultaneous interval.
-        unadjusted_level: of the interval for this comparison alone.
+        unadjusted_level: of the interval for this comparison alone; the error is still divided
+            over looks.
         margin: of the verdict.
         lost: seeds that ended without a model, of the arm and of the reference.
         correlation: of the two arms' values over seeds, None with fewer than three.
@@ -48,17 +55,19 @@ class PairedComparison:
 
     @property
     def interval(self) -> Interval | None:
-        """The simultaneous t interval, which decides the verdict."""
-        return None if self.difference is None else self.difference.interval(self.level)
+        """The simultaneous t interval, which decides the verdict; None with fewer than
+        ``LEAST_SEEDS`` seeds."""
+        return None if self._enough is None else self._enough.interval(self.level)
 
     @property
     def unadjusted(self) -> Interval | None:
-        """The t interval for this comparison alone."""
-        return None if self.difference is None else self.difference.interval(self.unadjusted_level)
+        """The t interval for this comparison alone; None with fewer than ``LEAST_SEEDS``."""
+        return None if self._enough is None else self._enough.interval(self.unadjusted_level)
 
     @property
     def verdict(self) -> Verdict:
-        """By the rule; withheld where runs without a model could reverse it.
+        """By the rule, for these test images; withheld where runs without a model could reverse
+        it.
 
         An arm that lost runs is not called better than or equivalent to a reference, and no arm is
         called worse than or equivalent to a reference that lost runs: the seeds that are left
@@ -69,25 +78,43 @@ class PairedComparison:
         if (ours and found in (Verdict.BETTER, Verdict.EQUIVALENT)) or (
             theirs and found in (Verdict.WORSE, Verdict.EQUIVALENT)
         ):
-            return Verdict.INCONCLUSIVE
+            return Verdict.WITHHELD
         return found
 
     @property
-    def withheld(self) -> bool:
-        """Whether the interval's verdict is withheld because of runs without a model."""
-        return self.verdict is not self._by_interval
+    def withheld(self) -> Verdict | None:
+        """The verdict that is withheld because of runs without a model; None where none is."""
+        return self._by_interval if self.verdict is Verdict.WITHHELD else None
+
+    @property
+    def elsewhere(self) -> Verdict:
+        """The verdict for other test images of the same kind: that of the interval ``both``. No
+        verdict where there is none for these images or where no predictions were kept."""
+        if not self.verdict.decided or self.both is None:
+            return Verdict.NONE
+        return verdict(self.both, self.margin)
+
+    @property
+    def local(self) -> bool:
+        """Whether the verdict is known to hold for these test images alone."""
+        return self.verdict.decided and self.both is not None and self.elsewhere != self.verdict
 
     @property
     def settled(self) -> bool:
         """Whether more seeds would decide nothing: there is a verdict, or it is withheld, or an
         arm has no run with a model."""
-        return self._by_interval is not Verdict.INCONCLUSIVE or (
-            self.difference is None and any(self.lost)
-        )
+        return self._by_interval.decided or (self.difference is None and any(self.lost))
 
     @property
     def _by_interval(self) -> Verdict:
         return verdict(self.interval, self.margin)
+
+    @property
+    def _enough(self) -> Difference | None:
+        """The difference, where it is over enough seeds for an interval."""
+        if self.difference is None or len(self.difference.seeds) < LEAST_SEEDS:
+            return None
+        return self.difference
 
     @property
     def both(self) -> Interval | None:
@@ -97,20 +124,31 @@ class PairedComparison:
         degrees of freedom of the seeds: cautious, as v is known far better than s², and so never
         narrower than the interval over seeds alone.
         """
-        if self.images is None or self.difference is None or self.difference.sd is None:
+        found = self._enough
+        if self.images is None or found is None or found.sd is None:
             return None
-        n = len(self.difference.values)
-        error = math.sqrt(self.difference.sd**2 / n + self.images.variance)
-        half = quantile(self.level, n - 1) * error
-        return Interval(self.difference.mean - half, self.difference.mean + half, self.level)
+        n = len(found.values)
+        half = quantile(self.level, n - 1) * math.sqrt(found.sd**2 / n + self.images.variance)
+        return Interval(found.mean - half, found.mean + half, self.level).within(found.largest)
+
+    @property
+    def seeds_to_hold(self) -> int | None:
+        """With how many seeds the verdict would hold for other test images too, if mean and spread
+        stay as they are; None where no number would do, or nothing is to be decided."""
+        found = self._enough
+        if self.images is None or found is None or found.sd is None:
+            return None
+        return seeds_to_hold(found.mean, found.sd, self.images.variance, self.margin, self.level)
 
     @cached_property
     def visible(self) -> float | None:
         """The smallest difference that this many seeds with this spread find in four out of five
-        studies."""
-        if self.difference is None or self.difference.sd is None:
+        studies; infinite where that is larger than any difference can be."""
+        found = self._enough
+        if found is None or found.sd is None:
             return None
-        return visible_difference(len(self.difference.values), self.difference.sd, self.level)
+        size = visible_difference(len(found.values), found.sd, self.level)
+        return size if size <= found.largest else math.inf
 
     @cached_property
     def seeds_to_see_margin(self) -> tuple[int | None, int | None] | None:
@@ -138,9 +176,10 @@ class PairedComparison:
 
     @property
     def _spreads(self) -> tuple[float, float] | None:
-        if self.difference is None or self.difference.sd is None:
+        found = self._enough
+        if found is None or found.sd is None:
             return None
-        return spread_range(self.difference.sd, len(self.difference.values))
+        return spread_range(found.sd, len(found.values))
 
 
 @dataclass(frozen=True)
@@ -173,9 +212,10 @@ class Judgement:
 
     @property
     def error_bound(self) -> float:
-        """The largest share of studies with a false better or worse somewhere, if they are judged
-        this often without looks fixed beforehand."""
-        return min(1.0, (1 - self.rule.level) * (1 + len(self.rule.looked)))
+        """The largest share of studies with a false better or worse somewhere, with what was
+        judged before the rule was stated: every such time adds the whole error again."""
+        times = 1 + len(self.rule.looked) + len(self.rule.grown)
+        return min(1.0, (1 - self.rule.level) * times)
 
 
 def judge(
@@ -210,14 +250,17 @@ def judge(
     seeds, later = _looked_at(results, rule)
     if not compared:
         return Judgement(rule, (), seeds, later, split, metric)
-    level = simultaneous_level(rule.level, len(compared), max(1, len(rule.looks)))
+    looks = max(1, len(rule.looks))
+    level = simultaneous_level(rule.level, len(compared), looks)
+    alone = simultaneous_level(rule.level, 1, looks)
     found = []
     for reference, arm in compared:
         difference = paired_difference(
             results, arm, reference, split=split, metric=metric, seeds=seeds
         )
         noise = None
-        if images and difference is not None and metric == "accuracy":
+        enough = difference is not None and len(difference.seeds) >= LEAST_SEEDS
+        if images and enough and difference is not None and metric == "accuracy":
             noise = image_noise(results, difference, split=split, level=level)
         found.append(
             PairedComparison(
@@ -225,7 +268,7 @@ def judge(
                 reference,
                 difference,
                 level,
-                rule.level,
+                alone,
                 rule.margin,
                 (_lost(results, arm, seeds), _lost(results, reference, seeds)),
                 _correlation(results, arm, reference, difference, split, metric),
@@ -245,7 +288,7 @@ def _looked_at(results: Results, rule: Rule) -> tuple[tuple[int, ...], tuple[int
     seeds = tuple(sorted(results.question["seeds"]))
     if not rule.looks:
         return seeds, ()
-    ended = {(run.arm, run.seed) for run in results.runs if run.status != "interrupted"}
+    ended = {(run.arm, run.seed) for run in results.runs if run.ended}
     whole = 0
     while whole < len(seeds) and all((arm, seeds[whole]) in ended for arm in results.arms):
         whole += 1
@@ -269,7 +312,7 @@ def _correlation(
     split: str,
     metric: str,
 ) -> float | None:
-    if difference is None or len(difference.seeds) < 3:
+    if difference is None or len(difference.seeds) < LEAST_SEEDS:
         return None
     ours, theirs = (
         [run.metric(split, metric) for run in results.of_arm(name) if run.seed in difference.seeds]

@@ -83,6 +83,35 @@ def seeds_for_equivalence(
     return _least(lambda n: equivalence_power(n, margin, sd, level) >= power)
 
 
+def seeds_to_hold(
+    mean: float, sd: float, variance: float, margin: float, level: float
+) -> int | None:
+    """With how many seeds the interval over seeds and images ``mean ± t sqrt(sd²/n + variance)``
+    would decide, if mean and spread stay as they are.
+
+    More seeds shrink the first term alone. None where the second leaves it undecided however many
+    seeds there are.
+
+    Args:
+        mean: the difference.
+        sd: its standard deviation over seeds.
+        variance: of the mean over images.
+        margin: within which two arms count as equivalent.
+        level: of the interval.
+
+    >>> seeds_to_hold(mean=0.02, sd=0.01, variance=2.5e-5, margin=0.005, level=0.95)
+    5
+    >>> seeds_to_hold(mean=0.02, sd=0.01, variance=4e-4, margin=0.005, level=0.95) is None
+    True
+    """
+
+    def decided(seeds: int) -> bool:
+        half = quantile(level, seeds - 1) * math.sqrt(sd**2 / seeds + variance)
+        return abs(mean) > half or abs(mean) + half <= margin
+
+    return _least(decided)
+
+
 def spread_range(sd: float, seeds: int, level: float = SPREAD_LEVEL) -> tuple[float, float]:
     """Between which values the true standard deviation is: ``s sqrt(f / chi2)``, f = seeds - 1.
 

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ....pages.words import counted, listed
+from ....pages.words import counted, listed, spelled
 from ....results.statistics import Interval, Judgement, PairedComparison, Verdict
-from ....results.statistics.verdict import verdict
 from ....runs import FIELDS
+from ....runs.rule import LEAST_SEEDS, Rule
 from ...context import Report
 from ...numbers import bracket, margin, places, points, seeds_range, signed
 
-NO_VERDICT = "no verdict"
+HERE, KIND = "on these test images", "on images of this kind"
+OTHERS = "not clearly on others of their kind"
 
 
 @dataclass(frozen=True)
 class Said:
-    """One comparison in words; ``label`` is its verdict, or "no verdict" where none can be."""
+    """One comparison in words."""
 
     arm: str
     reference: str
-    label: str
+    verdict: Verdict
     sentence: str
 
 
@@ -51,11 +53,6 @@ def answer(report: Report) -> Answer:
     )  # fmt: skip
 
 
-def label(found: PairedComparison) -> str:
-    """The verdict of a comparison, or that there is none."""
-    return NO_VERDICT if found.interval is None else str(found.verdict)
-
-
 def _headline(report: Report) -> str:
     judgement = report.judgement
     comparisons = judgement.comparisons
@@ -68,56 +65,109 @@ def _headline(report: Report) -> str:
         )
     if len(comparisons) == 1:
         return _said(judgement, comparisons[0]).sentence
-    if all(found.interval is None for found in comparisons):
+    if all(found.verdict is Verdict.NONE for found in comparisons):
         return _no_interval(judgement, _reference(report))
     return _tally(judgement, _reference(report))
 
 
 def _no_interval(judgement: Judgement, reference: str) -> str:
     """Why no comparison has an interval."""
-    if not judgement.seeds and judgement.rule.looks:
+    seeds = len(judgement.seeds)
+    if not seeds and judgement.rule.looks:
         return (
             f"No verdict yet: the first look is at {judgement.rule.looks[0]} seeds, and not all "
             "of their runs have ended."
         )
-    if len(judgement.seeds) > 1:
-        lost = judgement.comparisons[0].lost[1]
-        why = f": {len(lost)} of its {len(judgement.seeds)} runs diverged" if lost else ""
-        return f"There is no answer: no arm shares two completed seeds with {reference}{why}."
-    return (
-        "A single run per arm cannot answer this: any difference to "
-        f"{reference} could be chance. Two seeds give an interval, five a useful one."
-    )
+    if seeds == 1:
+        return (
+            "A single run per arm cannot answer this: any difference to "
+            f"{reference} could be chance. {_ENOUGH}"
+        )
+    if seeds < LEAST_SEEDS:
+        return (
+            f"{seeds} runs per arm cannot answer this: they do not tell how much the difference to "
+            f"{reference} varies from seed to seed. {_ENOUGH}"
+        )
+    lost = judgement.comparisons[0].lost[1]
+    why = f": {len(lost)} of its {seeds} runs diverged" if lost else ""
+    return f"There is no answer: no arm shares {LEAST_SEEDS} completed seeds with {reference}{why}."
+
+
+_ENOUGH = f"{spelled(LEAST_SEEDS).capitalize()} seeds give an interval, five a useful one."
 
 
 def _tally(judgement: Judgement, reference: str) -> str:
-    """How many arms got which verdict."""
+    """How many arms got which verdict, and for which images."""
     many = len(judgement.comparisons)
-    tally = Counter(found.verdict for found in judgement.comparisons)
-    undecided = tally[Verdict.INCONCLUSIVE]
-    seeds = counted(len(judgement.seeds), "seed")
-    if undecided == many:
+    kinds = {
+        kind: [found for found in judgement.comparisons if found.verdict is kind]
+        for kind in Verdict
+    }
+    with_seeds = f"with {counted(len(judgement.seeds), 'seed')}"
+    if len(kinds[Verdict.INCONCLUSIVE]) == many:
         return (
             f"{'Neither' if many == 2 else 'None'} of the {many} comparisons with {reference} is "
-            f"conclusive with {seeds}."
+            f"conclusive {with_seeds}."
         )
+    within = f"equivalent within {margin(judgement.rule.margin)}"
     names = {
         Verdict.BETTER: "better",
         Verdict.WORSE: "worse",
-        Verdict.EQUIVALENT: f"equivalent within {margin(judgement.rule.margin)}",
+        Verdict.EQUIVALENT: within,
+        Verdict.INCONCLUSIVE: f"inconclusive {with_seeds}",
     }
-    if len(tally) == 1:
-        every = "Both" if many == 2 else f"All {many}"
-        found = names[judgement.comparisons[0].verdict]
-        return f"{every} arms compared with {reference} are {found}."
     words = [
-        f"{tally[kind]} {'is' if tally[kind] == 1 else 'are'} {text}"
-        for kind, text in names.items()
-        if tally[kind]
-    ]
-    if undecided:
-        words.append(f"{undecided} {'is' if undecided == 1 else 'are'} inconclusive with {seeds}")
-    return f"Of {many} arms compared with {reference}, {listed(words)}."
+        f"{len(found)} {'is' if len(found) == 1 else 'are'} {names[kind]}{_only_here(found)}"
+        for kind, found in kinds.items()
+        if kind in names and found
+    ] + _without_verdict(kinds)
+    where = _where(judgement)
+    if len(words) == 1:
+        every = "Both" if many == 2 else f"All {many}"
+        return f"{every} arms compared with {reference}{where} {words[0].removeprefix(f'{many} ')}."
+    return f"Of {many} arms compared with {reference}{where}, {listed(words)}."
+
+
+def _where(judgement: Judgement) -> str:
+    """For which images the headline speaks."""
+    decided = [found for found in judgement.comparisons if found.verdict.decided]
+    if not decided:
+        return ""
+    every = all(found.elsewhere is found.verdict for found in decided)
+    return f" {KIND}" if every else f" {HERE}"
+
+
+def _only_here(found: Sequence[PairedComparison]) -> str:
+    """How many of these verdicts would not hold for other images."""
+    local = sum(one.local for one in found)
+    if not local:
+        return ""
+    if local == len(found):
+        return f" (but {OTHERS})"
+    return f" ({local} of them {OTHERS})"
+
+
+def _without_verdict(kinds: Mapping[Verdict, Sequence[PairedComparison]]) -> list[str]:
+    """Arms without a verdict, by the reason."""
+    withheld, none = len(kinds[Verdict.WITHHELD]), kinds[Verdict.NONE]
+    diverged = sum(found.difference is None and any(found.lost) for found in none)
+    said = []
+    if withheld:
+        said.append(
+            f"{withheld} {'has' if withheld == 1 else 'have'} no verdict because runs without a "
+            "model could reverse it"
+        )
+    if diverged:
+        said.append(
+            f"{diverged} {'has' if diverged == 1 else 'have'} no verdict because every run diverged"
+        )
+    few = len(none) - diverged
+    if few:
+        said.append(
+            f"{few} {'has' if few == 1 else 'have'} no verdict because fewer than {LEAST_SEEDS} "
+            "seeds are complete"
+        )
+    return said
 
 
 def _reference(report: Report) -> str:
@@ -137,7 +187,7 @@ def _said(judgement: Judgement, found: PairedComparison) -> Said:
     sentence = _sentence(judgement, found)
     lost = _lost(judgement, found)
     whole = f"{sentence} {lost}" if lost else sentence
-    return Said(found.arm, found.reference, label(found), whole)
+    return Said(found.arm, found.reference, found.verdict, whole)
 
 
 def _sentence(judgement: Judgement, found: PairedComparison) -> str:
@@ -145,31 +195,33 @@ def _sentence(judgement: Judgement, found: PairedComparison) -> str:
     if found.difference is None:
         return _without_difference(judgement, found)
     mean = found.difference.mean
+    seeds = len(found.difference.seeds)
     if interval is None:
         side = "above" if mean >= 0 else "below"
         apart = f"{points(mean)} points {side}" if points(mean) != "0.0" else "level with"
+        over = "the one seed" if seeds == 1 else f"the {seeds} seeds"
+        missing = LEAST_SEEDS - seeds
         return (
-            f"{arm} is {apart} {reference} in the one seed that both completed, which could be "
-            "chance."
+            f"{arm} is {apart} {reference} in {over} that both completed, which could be chance. "
+            f"{spelled(missing).capitalize()} more {'is' if missing == 1 else 'are'} needed for a "
+            "verdict."
         )
     digits = places(interval)
-    if found.withheld:
-        raw = verdict(interval, found.margin)
-        to = "to" if raw is Verdict.EQUIVALENT else "than"
+    if found.withheld is not None:
+        to = "to" if found.withheld is Verdict.EQUIVALENT else "than"
         return (
-            f"{arm} is not called {raw} {to} {reference}, although the interval of the "
+            f"{arm} is not called {found.withheld} {to} {reference}, although the interval of the "
             f"difference is {bracket(interval)}: the seeds that are left were selected by not "
             "failing."
         )
     if found.verdict is Verdict.EQUIVALENT:
         return (
-            f"{arm} is equivalent to {reference} within {margin(found.margin)}: the interval of "
-            f"the difference is {bracket(interval)}."
+            f"{arm} is equivalent to {reference} within {margin(found.margin)} {_images(found)}: "
+            f"the interval of the difference is {bracket(interval)}."
         )
-    if found.verdict in (Verdict.BETTER, Verdict.WORSE):
+    if found.verdict.decided:
         size = f"{points(mean, digits)} points {found.verdict} than {reference}"
-        return f"{arm} is {size} {_size_bracket(interval, digits)}."
-    seeds = len(found.difference.seeds)
+        return f"{arm} is {size} {_size_bracket(interval, digits)} {_images(found)}."
     return (
         f"{arm} compared with {reference} is inconclusive with {counted(seeds, 'seed')}: the "
         f"interval of the difference is {bracket(interval)}. {_needed(found, seeds)}."
@@ -185,6 +237,13 @@ def _without_difference(judgement: Judgement, found: PairedComparison) -> str:
                 return f"{arm} diverged in {every}, so there is no accuracy to compare."
             return f"{arm} has nothing to be compared with: {reference} diverged in {every}."
     return f"No seed has been completed by both {arm} and {reference} yet."
+
+
+def _images(found: PairedComparison) -> str:
+    """For which images a verdict holds."""
+    if found.local and found.both is not None:
+        return f"{HERE} (but {OTHERS}: {bracket(found.both)})"
+    return HERE if found.both is None else KIND
 
 
 def _size_bracket(interval: Interval, digits: int) -> str:
@@ -243,7 +302,7 @@ def _sure(report: Report) -> list[str]:
     judgement = report.judgement
     comparisons = [found for found in judgement.comparisons if found.interval is not None]
     if not comparisons:
-        return []
+        return _calls(report)
     level = f"{100 * judgement.rule.level:g} %"
     asked = len(judgement.comparisons)
     said = [
@@ -251,15 +310,36 @@ def _sure(report: Report) -> list[str]:
         if asked > 1
         else f"This is a {level} interval."
     ]
+    if judgement.error_bound > 1 - judgement.rule.level + 1e-9:
+        said = []  # the level is not that of a study which was judged before; the warning says so
+    return (
+        said
+        + _visible(comparisons)
+        + _beyond(report, comparisons)
+        + _looks(judgement)
+        + (_calls(report))
+    )
+
+
+def _visible(comparisons: Sequence[PairedComparison]) -> list[str]:
+    """How large a difference has to be in order to be found."""
     visible = sorted(found.visible for found in comparisons if found.visible is not None)
-    if visible:
-        low, high = points(visible[0]), points(visible[-1])
-        size = low if low == high else f"{low} to {high}"
-        said.append(
-            "With this many seeds and this spread, a true difference has to be at least "
-            f"{size} points to be found in four out of five studies."
-        )
-    return said + _beyond(report, comparisons) + _looks(judgement)
+    if not visible:
+        return []
+    if math.isinf(visible[0]):
+        return [
+            "With this many seeds and this spread, no difference that accuracies can have would be "
+            "found in four out of five studies."
+        ]
+    low, high = points(visible[0]), points(visible[-1])
+    if math.isinf(visible[-1]):
+        size = f"{low} points, and for some arms more than accuracies can differ,"
+    else:
+        size = f"{low if low == high else f'{low} to {high}'} points"
+    return [
+        f"With this many seeds and this spread, a true difference has to be at least {size} to be "
+        "found in four out of five studies."
+    ]
 
 
 def _looks(judgement: Judgement) -> list[str]:
@@ -269,8 +349,14 @@ def _looks(judgement: Judgement) -> list[str]:
         return []
     at = looks.index(len(judgement.seeds)) + 1 if len(judgement.seeds) in looks else 0
     further = [look for look in looks if look > len(judgement.seeds)]
+    seen = judgement.rule.looked
+    when = (
+        f"after results of {listed([str(seeds) for seeds in seen])} seeds could be seen"
+        if seen
+        else "beforehand"
+    )
     said = [
-        f"Looks were fixed beforehand at {listed([str(look) for look in looks])} seeds, with the "
+        f"Looks were fixed {when}, at {listed([str(look) for look in looks])} seeds, with the "
         f"error divided over looks and comparisons. This is look {at} of {len(looks)}."
     ]
     if judgement.settled:
@@ -282,23 +368,36 @@ def _looks(judgement: Judgement) -> list[str]:
     return said
 
 
-def _beyond(report: Report, comparisons: list[PairedComparison]) -> list[str]:
-    """Which verdicts hold for these test images and would not for others."""
-    open_ = [
-        found.arm
-        for found in comparisons
-        if found.verdict is not Verdict.INCONCLUSIVE
-        and found.both is not None
-        and verdict(found.both, found.margin) is not found.verdict
-    ]
-    if not open_:
+def _calls(report: Report) -> list[str]:
+    """Whether the study is the work of one call."""
+    calls = report.question.get("calls", ())
+    if len(calls) < 2:
+        return []
+    return [f"The study was built by {len(calls)} calls; How to repeat it lists them."]
+
+
+def _beyond(report: Report, comparisons: Sequence[PairedComparison]) -> list[str]:
+    """What would decide for other images what is decided for these alone."""
+    local = [found for found in comparisons if found.local]
+    if not local:
         return []
     tests = report.data.get("images", {}).get("test")
-    few = f" ({tests:,} here)" if tests else ""
-    return [
-        f"For other test images of the same kind, {listed(open_)} would be inconclusive. Deciding "
-        f"that takes more test images{few}, not more seeds."
-    ]
+    few = f" than the {tests:,} here" if tests else ""
+    said = []
+    more = [found for found in local if found.seeds_to_hold is None]
+    if more:
+        said.append(
+            f"For other images of the same kind, {listed(found.arm for found in more)} would be "
+            f"inconclusive with any number of seeds: that takes more test images{few}."
+        )
+    seeds = [found for found in local if found.seeds_to_hold is not None]
+    if seeds:
+        each = [f"{found.arm} (about {found.seeds_to_hold:,} seeds)" for found in seeds]
+        said.append(
+            f"More seeds could make a verdict hold for other images of the same kind too: "
+            f"{listed(each)}, if difference and spread stay as they are."
+        )
+    return said
 
 
 def warnings(report: Report, *, data: bool = True) -> list[str]:
@@ -319,18 +418,34 @@ def warnings(report: Report, *, data: bool = True) -> list[str]:
             f"reference was {stated['reference']} and the margin {margin(stated['margin'] / 100)}. "
             "A rule that is chosen after seeing results can produce any verdict."
         )
-    if rule.looked and not rule.looks:
-        times = listed([str(seeds) for seeds in rule.looked])
+    before = _before(rule)
+    if before:
         said.append(
-            f"The study was judged with {times} seeds before more were added, without looks fixed "
-            "beforehand. A false better or worse can appear in up to "
+            f"{before} A false better or worse can appear in up to "
             f"{100 * judgement.error_bound:.0f} % of such studies instead of "
             f"{100 * (1 - rule.level):.0f} %."
         )
     if judgement.later:
+        more = [look for look in rule.looks if look > len(judgement.seeds)]
+        until = (
+            f"until the look at {more[0]}" if more
+            else f"because the look at {rule.looks[-1]} was the last"
+        )  # fmt: skip
         said.append(
             f"{counted(len(judgement.later), 'seed')} run since the last look "
-            f"{'is' if len(judgement.later) == 1 else 'are'} left out of the verdicts until the "
-            "next one."
+            f"{'is' if len(judgement.later) == 1 else 'are'} left out of the verdicts, {until}."
         )
     return said
+
+
+def _before(rule: Rule) -> str:
+    """What could be seen of the study before its final form was asked for; empty where nothing."""
+    said = []
+    if rule.looked:
+        times = listed([str(seeds) for seeds in rule.looked])
+        then = "looks were stated" if rule.looks else "more were added"
+        said.append(f"with {times} seeds before {then}")
+    if rule.grown:
+        arms = listed([str(count) for count in rule.grown])
+        said.append(f"with {arms} arms before others were added")
+    return f"The study could already be judged {listed(said)}." if said else ""

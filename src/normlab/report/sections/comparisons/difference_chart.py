@@ -11,7 +11,9 @@ from ....results.statistics import Judgement
 from ...context import Report
 from ...numbers import bracket, signed
 from ...vega import NEAR, Bounds, Spec, chart, colour, parameters
-from ..answer.sentences import label
+
+LONGEST = 16
+"""Characters of an arm's name that fit next to its verdict."""
 
 
 def rows(report: Report) -> list[dict[str, Any]]:
@@ -61,7 +63,7 @@ def spec(report: Report) -> Spec:
     judgement = report.judgement
     compared = [found for found in judgement.comparisons if found.difference is not None]
     names = {
-        found.arm: found.arm if found.interval is None else f"{found.arm}: {label(found)}"
+        found.arm: found.arm if found.interval is None else f"{_cut(found.arm)}: {found.verdict}"
         for found in compared
     }
     least = 100 * judgement.rule.margin
@@ -146,6 +148,11 @@ def spec(report: Report) -> Spec:
         },
         report.results,
     )
+
+
+def _cut(arm: str) -> str:
+    """A name that leaves room for the verdict."""
+    return arm if len(arm) <= LONGEST else f"{arm[: LONGEST - 1]}…"
 
 
 def chart_label(judgement: Judgement) -> str:

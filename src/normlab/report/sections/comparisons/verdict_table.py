@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from ....files import csv_text
 from ....pages.tables import Cell, Column, Table
 from ....pages.words import NO_VALUE
 from ....results.statistics import Interval, PairedComparison, every_pair, judge
+from ....runs.rule import LEAST_SEEDS
 from ...context import Report
 from ...numbers import bracket, margin, places, points, seeds_range, with_interval
-from ..answer.sentences import NO_VERDICT, label
 
 COLUMNS = (
     "difference", "verdict", "alone (95 %)", "images", "seeds and images", "spread",
@@ -26,6 +27,11 @@ EXPLAINED = (
         "the interval that decides the verdict; all these intervals hold simultaneously",
     ),
     (
+        "verdict",
+        "for these test images, other seeds; withheld where runs without a model could reverse it, "
+        f"and none with fewer than {LEAST_SEEDS} seeds",
+    ),
+    (
         "alone",
         "the interval for a reader who asked about this one arm only; it is too short when "
         "several arms are read together",
@@ -35,7 +41,11 @@ EXPLAINED = (
         "the same trained models on other test images of the same kind: a bootstrap over images "
         "within each class, with the same images for both arms",
     ),
-    ("seeds and images", "for other seeds and other test images: the two variances add"),
+    (
+        "seeds and images",
+        "for other seeds and other test images of the same kind: the two variances add; a verdict "
+        "whose interval here would not give it holds for these test images alone",
+    ),
     ("spread", "sample standard deviation of the differences over the seeds, in points"),
     (
         "correlation",
@@ -45,7 +55,7 @@ EXPLAINED = (
     (
         "visible",
         "the smallest true difference, in points, that this number of seeds with this spread "
-        "would find in four out of five studies",
+        "would find in four out of five studies; accuracies cannot differ by more than 100",
     ),
     (
         "seeds to see the margin",
@@ -128,7 +138,7 @@ def _cells(found: PairedComparison) -> list[Cell]:
     none = NO_VALUE
     if found.difference is None:
         others = [Cell(none)] * (len(COLUMNS) - 2)
-        return [Cell(none), Cell(NO_VERDICT, "mark"), *others]
+        return [Cell(none), Cell(found.verdict, "mark"), *others]
     digits = places(found.interval)
 
     def interval(of: Interval | None) -> str:
@@ -144,22 +154,36 @@ def _cells(found: PairedComparison) -> list[Cell]:
         interval(found.both),
         none if sd is None else points(sd, 2),
         none if found.correlation is None else f"{found.correlation:.2f}".replace("-", "−"),
-        none if found.visible is None else points(found.visible, digits),
+        none if found.visible is None else _visible(found.visible, digits),
         seeds(found.seeds_to_see_margin),
         seeds(found.seeds_for_equivalence),
     ]
     return [
-        Cell(with_interval(found.difference.mean, found.interval)),
-        Cell(label(found), "mark"),
-        *map(Cell, numbers),
+        _unbroken(with_interval(found.difference.mean, found.interval)),
+        Cell(found.verdict, "mark"),
+        *map(_unbroken, numbers),
     ]
+
+
+def _unbroken(text: str) -> Cell:
+    """On a narrow page an interval may stand below its difference, but stays whole."""
+    from markupsafe import Markup
+
+    whole = text.replace(", ", ",\N{NO-BREAK SPACE}")
+    return Cell(text, html=None if whole == text else Markup("{}").format(whole))
+
+
+def _visible(size: float, digits: int) -> str:
+    return "over 100" if math.isinf(size) else points(size, digits)
 
 
 CSV = (
     "arm", "reference", "seeds", "mean", "sd", "low", "high", "level", "unadjusted_low",
     "unadjusted_high", "images_low", "images_high", "both_low", "both_high", "margin", "verdict",
-    "withheld", "arm_lost", "reference_lost", "correlation", "visible",
+    "withheld", "other_images", "arm_lost", "reference_lost", "correlation", "visible",
 )  # fmt: skip
+"""``verdict`` is for these test images, ``other_images`` for others of their kind; ``withheld`` is
+the verdict that would be given if no run had been lost."""
 
 
 def comparisons_csv(report: Report) -> str:
@@ -175,6 +199,7 @@ def _csv_row(found: PairedComparison) -> dict[str, Any]:
         "margin": found.margin,
         "verdict": str(found.verdict),
         "withheld": found.withheld,
+        "other_images": found.elsewhere,
         "arm_lost": len(found.lost[0]),
         "reference_lost": len(found.lost[1]),
         "correlation": found.correlation,

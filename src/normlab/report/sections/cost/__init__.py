@@ -23,7 +23,7 @@ class CostSection(FolderSection):
     def context(self, report: Report) -> Mapping[str, Any]:
         """The table, and the chart in words."""
         return {
-            "table": cost_table(report.results, report.reference).html("cost"),
+            "table": cost_table(report.results).html("cost"),
             "notes": notes(report.results),
             "label": chart_label(rows(report.results)),
             "file": f"figures/{FIGURE}",
@@ -43,9 +43,9 @@ class CostSection(FolderSection):
 
     def tables(self, report: Report) -> Sequence[TableFile]:
         """The table for papers."""
-        table = cost_table(report.results, report.reference)
+        table = cost_table(report.results)
         return (TableFile.latex(LATEX, table, "time and memory"),)
 
     def markdown(self, report: Report) -> Sequence[str]:
         """The table and its notes."""
-        return (cost_table(report.results, report.reference).markdown(),)
+        return (cost_table(report.results).markdown(),)

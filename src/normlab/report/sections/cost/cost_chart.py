@@ -11,7 +11,7 @@ from .costs import costs
 
 def rows(results: Results) -> list[dict[str, Any]]:
     """One point per arm: time of a step ``x`` and test accuracy ``y`` in percent, each with one
-    standard deviation to either side."""
+    standard deviation to either side, as far as there can be such values."""
     found = []
     for cost in costs(results):
         if cost.step is None or cost.accuracy is None:
@@ -20,8 +20,9 @@ def rows(results: Results) -> list[dict[str, Any]]:
         x, y = cost.step.mean, 100 * cost.accuracy.mean
         found.append(
             {
-                "arm": cost.arm, "x": x, "x_low": x - dx, "x_high": x + dx,
-                "y": y, "y_low": y - dy, "y_high": y + dy, "runs": cost.step.n,
+                "arm": cost.arm, "x": x, "x_low": max(x - dx, 0.0), "x_high": x + dx,
+                "y": y, "y_low": max(y - dy, 0.0), "y_high": min(y + dy, 100.0),
+                "runs": cost.step.n,
             }
         )  # fmt: skip
     return found

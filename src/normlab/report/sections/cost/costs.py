@@ -10,6 +10,7 @@ from ....pages.tables import Cell, Column, Table
 from ....pages.words import NO_VALUE
 from ....results import Results, Run, Spread
 from ....runs import RUNNING
+from ....runs.rule import Rule
 from ...context import title
 from ..scores import spread_text
 
@@ -44,10 +45,11 @@ def costs(results: Results, reference: str | None = None) -> list[Cost]:
 
     Args:
         results: the study.
-        reference: the arm whose time is 1; the first by default.
+        reference: the arm whose time is 1; by default the one that the study compares with, or
+            the first where that is a layer of several arms.
     """
     steps = {arm: _of_steps(results, arm) for arm in results.arms}
-    base = steps.get(reference or results.arms[0])
+    base = steps.get(reference or _reference(results))
     found = []
     for arm in results.arms:
         runs, step = [run for run in results.of_arm(arm) if run.complete], steps[arm]
@@ -114,10 +116,11 @@ def notes(results: Results) -> list[str]:
 
 
 def cost_table(results: Results, reference: str | None = None) -> Table:
-    """One row per arm; times relative to ``reference``, by default the first arm."""
+    """One row per arm; times relative to ``reference``, by default as in :func:`costs`."""
+    reference = reference or _reference(results)
     found = costs(results, reference)
     peak = any(cost.peak is not None for cost in found)
-    heads = ["test accuracy (%)", "ms per step", f"time relative to {reference or results.arms[0]}",
+    heads = ["test accuracy (%)", "ms per step", f"time relative to {reference}",
              "parameters", "kept for backward (MiB)"]  # fmt: skip
     if peak:
         heads.append("peak on the GPU (MiB)")
@@ -128,6 +131,11 @@ def cost_table(results: Results, reference: str | None = None) -> Table:
         caption=f"What a training step takes, {_over(results)} of an arm",
         notes=tuple(notes(results)),
     )
+
+
+def _reference(results: Results) -> str:
+    named = Rule.read(results.question).reference
+    return named if named in results.arms else results.arms[0]
 
 
 def _over(results: Results) -> str:

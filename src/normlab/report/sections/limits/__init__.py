@@ -39,9 +39,32 @@ def limits(results: Results) -> list[str]:
         "The seeds change initial weights, order and augmentation. Split and images are the same "
         "for all runs, so the spread does not include what other images would have changed.",
         *_test_images(results),
+        *_balance(results),
+        *dict.fromkeys(note for run in results.runs for note in run.record.get("notes", ())),
         "Training curves are recorded while the weights change, before the epoch is over. The "
         "table's training numbers are measured afterwards. The two differ, and that is expected.",
     ]
+
+
+def _balance(results: Results) -> list[str]:
+    used = {
+        arm.get("balance", results.question.get("run", {}).get("balance", "none"))
+        for arm in results.question["arms"].values()
+    }
+    said = []
+    if "loss" in used:
+        said.append(
+            "Where balance is loss, the training loss in the curves is the weighted one: an image "
+            "counts inversely to the size of its class."
+        )
+    if "sampling" in used:
+        said.append(
+            "Where balance is sampling, training curves are over the images drawn, in which "
+            "classes are equally frequent."
+        )
+    if said:
+        said.append("Validation and test numbers are unweighted, over the images as they are.")
+    return said
 
 
 def _seeds(results: Results) -> list[str]:
@@ -75,12 +98,13 @@ def _rate(results: Results) -> list[str]:
     if {"lr", "lr_scaling"} & set(question.get("varied", ())) or len(results.arms) == 1:
         return []
     rate = question.get("run", {}).get("lr")
+    tuned = {tuning.search.field for tuning in read_tunings(results)}
     named = "" if rate is None else f" ({rate:g})"
     return [
         f"One learning rate{named}{', scaled with the batch,' if _scaled(question) else ''} is "
         "shared by all arms. An arm that would learn better at another rate is at a disadvantage "
         "in the first table; the rate often matters more than the normalization."
-        + ("" if read_tunings(results) else " --tune lr gives each arm its own.")
+        + ("" if "lr" in tuned else " --tune lr gives each arm its own.")
     ]
 
 

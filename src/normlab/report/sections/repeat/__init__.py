@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 
+CALLS = (
+    "The study was built by these calls, in this order. The runs of each were there for all later "
+    "ones to see."
+)
+
+
 class RepeatSection(FolderSection):
     """What to type, and what it ran with."""
 
@@ -28,6 +34,9 @@ class RepeatSection(FolderSection):
         runs = report.results.runs
         return {
             "commands": _commands(report.question),
+            "calls": _calls_table(report.question).html("text dense"),
+            "calls_said": CALLS,
+            "several": len(report.question.get("calls", ())) > 1,
             "dates": _dates(runs),
             "shared": {k: setting(v) for k, v in report.question.get("run", {}).items()},
             "versions": _different(run.record.get("versions", {}) for run in runs),
@@ -45,6 +54,11 @@ class RepeatSection(FolderSection):
         )
         return [
             *(["\n".join(["```", *commands, "```"])] if commands else []),
+            *(
+                [CALLS, _calls_table(report.question).markdown()]
+                if len(report.question.get("calls", ())) > 1
+                else []
+            ),
             *(f"Versions: {markdown_text(found)}." for found in versions),
         ]
 
@@ -53,6 +67,28 @@ def _commands(question: Mapping[str, Any]) -> list[str]:
     """What reproduces the study, one command per line."""
     stated = question.get("commands") or [question.get("command", "")]
     return [str(command) for command in stated if command]
+
+
+def _calls_table(question: Mapping[str, Any]) -> Table:
+    """What was called, in order; what earlier versions did not write down is left open."""
+    return Table(
+        (
+            Column("date", "left"),
+            Column("call", "left"),
+            Column("runs before"),
+            Column("arms after"),
+            Column("seeds after"),
+        ),
+        tuple(
+            (
+                Cell(str(call.get("date", NO_VALUE)), "text"),
+                Cell(str(call["command"]), "text"),
+                *(Cell(str(call.get(name, NO_VALUE))) for name in ("runs_before", "arms", "seeds")),
+            )
+            for call in question.get("calls", ())
+        ),
+        caption="The calls that built this study",
+    )
 
 
 def _arms_table(report: Report) -> Table:

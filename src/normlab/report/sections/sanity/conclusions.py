@@ -10,10 +10,12 @@ from ....pages.tables import Cell, Column, Table
 from ....pages.words import NO_VALUE, listed
 from ....results import Results
 from ....results.statistics import Difference, paired_difference
-from ....runs.same_function import BOUND, QUANTITIES, SameFunction
+from ....runs.same_function import BOUND, BOUND_BFLOAT16, QUANTITIES, SameFunction
 
 SURE = 0.95
 """Level of the intervals."""
+CHANCE = 0.99
+"""An interval at this level that excludes 0 is not put down to chance."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +63,13 @@ def _conclude(results: Results, found: SameFunction) -> Conclusion:
     ]
     trained = [_trained(found, name, difference) for name, difference in differences if difference]
     at_test = differences[-1][1]
+    outcome = OUTCOMES[found.outcome]
+    if outcome == "noise" and _beyond_chance(at_test):
+        outcome = "undecided"
     return Conclusion(
         found.arm,
         found.reference,
-        OUTCOMES[found.outcome],
+        outcome,
         _function(found),
         tuple(trained) or ("No seed was completed by both arms.",),
         _conclusion(found, at_test),
@@ -108,7 +113,7 @@ def _function(found: SameFunction) -> str:
         f"In {found.steps} training steps in float64, each from the same weights on the same "
         f"batch, {found.arm} and {found.reference}"
     )
-    if found.outcome == "undecided":
+    if found.differing and found.coarse and not found.differing_float32:
         return (
             f"{how} differ by {_largest(found):.1e}. But {found.arm} computes in less than float64 "
             "whatever its input, so this may be its rounding, and float64 cannot decide. In "
@@ -132,12 +137,38 @@ def _function(found: SameFunction) -> str:
             f"{agree} Yet in float32 they differ after one step by more than rounding: {apart}. "
             "The layer computes something else in float32."
         )
+    if found.bfloat16 and found.outcome != "same":
+        return f"{agree} {_in_bfloat16(found)}"
+    if found.bfloat16:
+        agree = f"{agree} {_in_bfloat16(found)}"
     if "buffers" not in found.largest:
         return (
             f"{agree} They have no buffers of the same name to compare; the evaluation logits "
             "stand in for them. They are the same function."
         )
     return f"{agree} They are the same function."
+
+
+def _in_bfloat16(found: SameFunction) -> str:
+    """What was found in the precision that the study trains in."""
+    start = "In bfloat16, in which this study trains,"
+    told = listed([f"{name} by {found.bfloat16[name]:.1f}" for name in found.coarse_bfloat16])
+    times = "times what rounding, or the reference’s own rounding, explains"
+    if found.differing_bfloat16:
+        return (
+            f"Yet {start[0].lower()}{start[1:]} {found.arm} is further from the exact result than "
+            f"rounding: {told} {times}. The layer computes something else in bfloat16."
+        )
+    if found.coarse_bfloat16:
+        return (
+            f"{start} {found.arm} is less exact than {found.reference}: {told} {times}. A layer "
+            "that rounds after every operation can be that coarse, and a small fault too. Compute "
+            "statistics in float32 to decide it."
+        )
+    return (
+        f"{start} it is as exact as rounding allows at every site (largest error "
+        f"{max(found.bfloat16.values()):.1f} {times}; the bound is {BOUND_BFLOAT16:g})."
+    )
 
 
 def _largest(found: SameFunction) -> float:
@@ -183,6 +214,11 @@ def _trained(found: SameFunction, split: str, difference: Difference) -> str:
     )
 
 
+def _beyond_chance(difference: Difference | None) -> bool:
+    interval = difference.interval(CHANCE) if difference else None
+    return interval is not None and 0 not in interval
+
+
 def _conclusion(found: SameFunction, at_test: Difference | None) -> str:
     interval = at_test.interval(SURE) if at_test else None
     told_apart = None if interval is None else 0 not in interval
@@ -191,10 +227,17 @@ def _conclusion(found: SameFunction, at_test: Difference | None) -> str:
             "The evidence is undecided: whether the layers are the same function could not be "
             "tested properly."
         )
+    if found.outcome == "same" and _beyond_chance(at_test):
+        return (
+            "The evidence contradicts itself: the check found the same function, yet the trained "
+            "models differ by more than chance explains (less than one study in a hundred). "
+            "Something differs that the check does not see: what a layer does after the steps "
+            "compared, on other input, or with other settings. Find that before you use the layer."
+        )
     if found.outcome == "same":
         more = (
-            " The interval excludes 0 in one of twenty such studies by chance alone; more seeds "
-            "would show that."
+            " The interval excludes 0, but not by far: one of twenty such studies shows that by "
+            "chance alone. More seeds would tell."
             if told_apart
             else ""
         )

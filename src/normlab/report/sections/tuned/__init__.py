@@ -8,9 +8,9 @@ from typing import Any
 from ....results import Tuning
 from ...context import Report
 from ...section import FolderSection, TableFile
-from ...setting_chart import payload
+from ...setting_chart import payload, setting_title
 from ...vega import Figure, render
-from .shared_and_tuned import sentences, title, tuned_table
+from .shared_and_tuned import sentences, title, tuned_table, unfinished
 from .tuning_chart import bounds, chart_label, charted, cut, points, spec
 
 
@@ -19,16 +19,17 @@ class TunedSection(FolderSection):
 
     def title(self, report: Report) -> str:
         """Its heading."""
-        settings = [title(tuning) for tuning in report.tunings]
+        settings = [
+            *map(title, report.tunings),
+            *(setting_title(found.field) for found in report.unfinished_tunings),
+        ]
         return f"Shared and tuned: {settings[0]}" if len(settings) == 1 else "Shared and tuned"
 
     def context(self, report: Report) -> Mapping[str, Any] | None:
         """What each setting says; None where nothing was tuned."""
-        return (
-            {"tunings": [_context(report, one) for one in report.tunings]}
-            if (report.tunings)
-            else None
-        )
+        found = [_context(one) for one in report.tunings]
+        open_ = [unfinished(one) for one in report.unfinished_tunings]
+        return {"tunings": found, "unfinished": open_} if found or open_ else None
 
     def payload(self, report: Report) -> list[dict[str, Any]] | None:
         """The trials of every setting with numbers as values."""
@@ -54,9 +55,7 @@ class TunedSection(FolderSection):
     def tables(self, report: Report) -> Sequence[TableFile]:
         """The table of every setting."""
         return [
-            TableFile.latex(
-                f"{_name(tuning)}.tex", tuned_table(report, tuning), f"{title(tuning)}, tuned"
-            )
+            TableFile.latex(f"{_name(tuning)}.tex", tuned_table(tuning), f"{title(tuning)}, tuned")
             for tuning in report.tunings
         ]
 
@@ -67,18 +66,18 @@ class TunedSection(FolderSection):
         for tuning in report.tunings:
             if several:
                 blocks.append(f"### {title(tuning).capitalize()}")
-            blocks.append(tuned_table(report, tuning).markdown())
-        return blocks
+            blocks.append(tuned_table(tuning).markdown())
+        return [*blocks, *(unfinished(one) for one in report.unfinished_tunings)]
 
 
-def _context(report: Report, tuning: Tuning) -> dict[str, Any]:
-    says = sentences(report, tuning)
+def _context(tuning: Tuning) -> dict[str, Any]:
+    says = sentences(tuning)
     return {
         "id": tuning.search.field,
         "title": title(tuning),
         "changes": says[-1],
         "says": says[:-1],
-        "table": tuned_table(report, tuning).html("tuned many"),
+        "table": tuned_table(tuning).html("tuned many"),
         "name": _name(tuning),
         "chart": charted(tuning),
         "label": chart_label(tuning),

@@ -7,12 +7,10 @@ from typing import Any
 
 from ....pages.tables import Cell, Column, Table
 from ....pages.words import NO_VALUE, counted, duration, listed, setting
-from ....results import Tuning
+from ....results import Tuning, UnfinishedTuning
 from ....results.statistics import Judgement, Verdict
-from ...context import Report
 from ...numbers import with_interval
 from ...setting_chart import setting_title
-from ..answer.sentences import NO_VERDICT
 from ..scores import spread_text
 
 
@@ -21,12 +19,16 @@ def title(tuning: Tuning) -> str:
     return setting_title(tuning.search.field)
 
 
-def sentences(report: Report, tuning: Tuning) -> list[str]:
+def sentences(tuning: Tuning) -> list[str]:
     """What was tried, what it cost, what was chosen, and whether a verdict differs."""
     search = tuning.search
     trials = tuning.trials.runs
+    arms = [choice.arm for choice in tuning.choices]
+    every = "Every arm was" if not tuning.later_arms else (
+        f"{listed(arms)} {'was' if len(arms) == 1 else 'were'} each"
+    )  # fmt: skip
     said = [
-        f"Every arm was tried at the same {len(tuning.values)} values of the {title(tuning)} "
+        f"{every} tried at the same {len(tuning.values)} values of the {title(tuning)} "
         f"({_listed(tuning.values)}) with the same {_seeds(search.seeds)}, which the study itself "
         "does not use. The value with the highest mean validation accuracy was chosen. Trials do "
         "not read the test split."
@@ -52,29 +54,66 @@ def sentences(report: Report, tuning: Tuning) -> list[str]:
             f"{lost} of the {len(trials)} trials diverged. A value with a diverged trial is chosen "
             "only if every value has one."
         )
-    own = sum(float(run.record.get("seconds", 0)) for run in report.results.runs)
+    own = sum(float(run.record.get("seconds", 0)) for run in tuning.shared.runs)
     compared = f", {tuning.seconds / own:.1f} times that of the study's own runs" if own else ""
     said.append(
         f"Tuning took {counted(len(trials), 'trial')} and {duration(tuning.seconds)} of "
         f"training{compared}."
     )
-    said.append(changes(report, tuning))
+    said += _rests_on(tuning)
+    said.append(changes(tuning))
     return said
 
 
-def rows(report: Report, tuning: Tuning) -> list[tuple[str, ...]]:
+def _rests_on(tuning: Tuning) -> list[str]:
+    """Which part of the study the tuned runs are of, where they are not of all of it."""
+    said = []
+    later = [
+        *([f"the arms {listed(tuning.later_arms)}"] if len(tuning.later_arms) > 1 else
+          [f"the arm {arm}" for arm in tuning.later_arms]),
+        *([_seeds_named(tuning.later_seeds)] if tuning.later_seeds else []),
+    ]  # fmt: skip
+    if later:
+        many = len(tuning.later_arms) + len(tuning.later_seeds) > 1
+        named = listed(later)
+        said.append(
+            f"{named[0].upper()}{named[1:]} joined the study later and "
+            f"{'are' if many else 'is'} in neither half of this table, which therefore differs "
+            f"from the table of results. "
+            f"Call --tune {tuning.search.field} again to include {'them' if many else 'it'}."
+        )
+    asked = len(tuning.choices) * len(tuning.tuned.question["seeds"])
+    missing = asked - sum(run.ended for run in tuning.tuned.runs)
+    if missing:
+        said.append(f"{missing} of the {asked} tuned runs have not ended yet.")
+    return said
+
+
+def unfinished(found: UnfinishedTuning) -> str:
+    """What became of a tuning that has nothing to show."""
+    if found.edited:
+        return (
+            f"Tuning of the {setting_title(found.field)} is out of date: the code of "
+            f"{listed(found.edited)} has changed since. Call --tune {found.field} again."
+        )
+    what = "trials" if found.stage == "trials" else "runs at the chosen values"
+    return (
+        f"Tuning of the {setting_title(found.field)} has not finished: {found.ended} of "
+        f"{found.runs} {what} have ended. Repeat the command with --tune to go on."
+    )
+
+
+def rows(tuning: Tuning) -> list[tuple[str, ...]]:
     """One row per arm: test accuracy, difference and verdict at the shared value; the chosen value;
     the same three at that."""
-    shared = report.judgement
+    shared = tuning.shared_judgement
     found: list[tuple[str, ...]] = []
-    for arm in report.arms:
-        choice = tuning.choice(arm)
-        if choice is None:
-            continue
+    for choice in tuning.choices:
+        arm = choice.arm
         found.append(
             (
                 arm,
-                spread_text(report.results.spread(arm, "test", "accuracy")),
+                spread_text(tuning.shared.spread(arm, "test", "accuracy")),
                 *_judged(shared, arm),
                 value(choice.value),
                 spread_text(tuning.tuned.spread(choice.name, "test", "accuracy")),
@@ -84,7 +123,7 @@ def rows(report: Report, tuning: Tuning) -> list[tuple[str, ...]]:
     return found
 
 
-def tuned_table(report: Report, tuning: Tuning) -> Table:
+def tuned_table(tuning: Tuning) -> Table:
     """One row per arm, in two groups of columns: shared and tuned."""
     field, shared = tuning.search.field, value(tuning.search.shared)
     before, after = f"shared, {field} = {shared}", "tuned"
@@ -99,17 +138,17 @@ def tuned_table(report: Report, tuning: Tuning) -> Table:
             Column("difference", "right", after, "difference, tuned"),
             Column("verdict", "left", after, "verdict, tuned"),
         ),
-        tuple((Cell(arm, "name"), *map(_cell, cells)) for arm, *cells in rows(report, tuning)),
+        tuple((Cell(arm, "name"), *map(_cell, cells)) for arm, *cells in rows(tuning)),
         title=f"Shared and tuned: {title(tuning)}",
         caption="Test accuracy in percent, mean ± sample standard deviation; difference to the "
         "reference in points with its simultaneous interval",
-        notes=tuple(sentences(report, tuning)),
+        notes=tuple(sentences(tuning)),
     )
 
 
 def _cell(text: str) -> Cell:
     """A verdict is shown as a badge."""
-    return Cell(text, "mark" if text in {*Verdict, NO_VERDICT} else "number")
+    return Cell(text, "mark" if text in set(Verdict) else "number")
 
 
 def _judged(judgement: Judgement, arm: str) -> tuple[str, str]:
@@ -117,13 +156,13 @@ def _judged(judgement: Judgement, arm: str) -> tuple[str, str]:
     if found is None:
         return "reference", NO_VALUE
     if found.difference is None:
-        return NO_VALUE, NO_VERDICT
+        return NO_VALUE, str(found.verdict)
     return with_interval(found.difference.mean, found.interval), str(found.verdict)
 
 
-def changes(report: Report, tuning: Tuning) -> str:
+def changes(tuning: Tuning) -> str:
     """Whether a verdict differs between the two tables."""
-    shared = report.judgement
+    shared = tuning.shared_judgement
     changed = []
     for before in shared.comparisons:
         choice = tuning.choice(before.arm)
@@ -135,6 +174,8 @@ def changes(report: Report, tuning: Tuning) -> str:
     own = f"its own {title(tuning)}"
     if not changed:
         every = {comparison.verdict for comparison in shared.comparisons}
+        if every == {Verdict.NONE}:
+            return f"With every arm at {own}, there is still no verdict."
         more = " All stay inconclusive." if every == {Verdict.INCONCLUSIVE} else ""
         return f"With every arm at {own}, no verdict changes.{more}"
     return f"With every arm at {own}, the verdict changes for {listed(changed)}, and for no other."
@@ -145,6 +186,11 @@ def _seeds(seeds: Sequence[int]) -> str:
     if len(seeds) == 1:
         return f"seed ({seeds[0]})"
     return f"{counted(len(seeds), 'seed')} ({_listed(seeds)})"
+
+
+def _seeds_named(seeds: Sequence[int]) -> str:
+    """ "seed 4", "seeds 2, 3 and 4"."""
+    return f"seed{'s' if len(seeds) > 1 else ''} {_listed(seeds)}"
 
 
 def _listed(values: Sequence[Any]) -> str:
