@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
@@ -18,6 +20,7 @@ from .arguments import DATA, RECIPE, VERDICT, given, options_class, options_of
 from .data.config import DataConfig
 from .destinations import is_standard_output
 from .errors import InputError
+from .places import cache_folder
 from .runs import FIELDS, RunConfig
 from .studies.request import DATA_FIELDS, REQUEST_FIELDS, SETTINGS, Request
 
@@ -395,36 +398,69 @@ def norms(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit status."""
+    from .console import lasting_output
+
     errors = Console(stderr=True)
-    return _guarded(
-        lambda: app(
-            arguments,
-            exit_on_error=False,
-            print_error=False,
-            result_action="return_value",
-        ),
-        errors,
-    )
+    with lasting_output() as lost, _torch_in_our_cache():
+        status = _guarded(
+            lambda: app(
+                arguments,
+                exit_on_error=False,
+                print_error=False,
+                result_action="return_value",
+            ),
+            errors,
+        )
+    if lost and status == OK:
+        _say(errors, f"The work is done, but not all of its output was shown: {lost[0].strerror}.")
+        return PARTLY
+    return status
+
+
+@contextmanager
+def _torch_in_our_cache() -> Iterator[None]:
+    """torch makes a folder for its compiler in that for temporary files, even if nothing is
+    compiled. A command writes nothing outside our cache that was not asked for."""
+    name = "TORCHINDUCTOR_CACHE_DIR"
+    if name in os.environ:
+        yield
+        return
+    with suppress(InputError):  # who needs the cache will say what is wrong with it
+        os.environ[name] = str(cache_folder("torch"))
+    try:
+        yield
+    finally:
+        os.environ.pop(name, None)
 
 
 def _guarded(call: Callable[[], Any], errors: Console) -> int:
     try:
         status = call()
     except (InputError, cyclopts.CycloptsError) as error:
-        errors.print(f"normlab: {error}", markup=False, highlight=False, soft_wrap=True)
+        _say(errors, str(error) + _hint(str(error)))
         return BAD_INPUT
-    except BrokenPipeError:
-        # The reader of a pipe has gone; keep the interpreter from complaining at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return OK
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        errors.print(f"normlab: {where}{error.strerror}", markup=False, highlight=False)
+        _say(errors, f"{where}{error.strerror}.")
         return BAD_INPUT
     except KeyboardInterrupt:
-        errors.print("normlab: Stopped. Run the same command to resume.", highlight=False)
+        _say(errors, "Stopped. Run the same command to resume.")
         return INTERRUPTED
     return status if isinstance(status, int) else OK
+
+
+def _say(errors: Console, text: str) -> None:
+    from .console import print_line
+
+    print_line(errors, f"normlab: {text}")
+
+
+def _hint(message: str) -> str:
+    """What to do where names look broken because this process takes them for ASCII."""
+    broken = re.search(r"\\udc[89a-f]|[\udc80-\udcff]", message)
+    if sys.getfilesystemencoding() == "utf-8" or not broken:
+        return ""
+    return " Here, names are read as ASCII. To read them as UTF-8, set the variable PYTHONUTF8=1."
 
 
 def _command_line() -> str:

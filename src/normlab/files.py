@@ -23,7 +23,10 @@ _PREFIX = 32
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file (UTF-8), whole or not at all."""
-    write_with(path, lambda aside: aside.write_text(text, encoding="utf-8"))
+    # The only characters that UTF-8 lacks are bytes of a path that are no text.
+    write_with(
+        path, lambda aside: aside.write_text(text, encoding="utf-8", errors="backslashreplace")
+    )
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -177,11 +177,24 @@ def test_another_process_reads_the_same_pixels(digits: DataSet) -> None:
     assert got == _mean_of(digits)
 
 
-def test_pixels_that_are_gone(cache: Path) -> None:
-    there = pickle.loads(pickle.dumps(load(DataConfig(limit_per_class=3))))
-    shutil.rmtree(cache)
-    with pytest.raises(InputError, match="Load the data again"):
-        there.splits["train"].images()
+def test_another_process_makes_pixels_again_whose_cache_was_deleted(
+    write: Make, cache: Path
+) -> None:
+    root = write({"a": 5, "b": 5})
+    for config in (DataConfig(limit_per_class=3), DataConfig(str(root))):
+        here = load(config)
+        sent = pickle.dumps(here)
+        expected = here.splits["train"].images()
+        shutil.rmtree(cache.parent)
+        np.testing.assert_array_equal(
+            here.splits["train"].images(), expected, "a process keeps what it has opened"
+        )
+        there = pickle.loads(sent)
+        np.testing.assert_array_equal(there.splits["train"].images(), expected)
+    shutil.rmtree(cache.parent)
+    Image.new("RGB", (12, 12)).save(root / "a/000.png")
+    with pytest.raises(InputError, match=r"was deleted, and .* other images"):
+        pickle.loads(sent).splits["train"].images()
 
 
 def test_the_description_is_json(write: Make) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -34,13 +35,14 @@ def read(root: Path, **options: object) -> DataSet:
 
 
 class Watch:
-    """Whether anything was decoded."""
+    """Whether anything was decoded. Files may be hashed again before."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, int, int]] = []
 
     def __call__(self, stage: str, done: int, total: int) -> None:
-        self.calls.append((stage, done, total))
+        if stage == "Reading images":
+            self.calls.append((stage, done, total))
 
 
 def built(root: Path, **options: object) -> bool:
@@ -83,14 +85,105 @@ def test_whatever_changes_the_pixels_changes_the_entry(write: Make, cache: Path)
     assert not built(root)
     assert built(root, image_size=9)
     path = root / "a" / "000.png"
-    os.utime(path, ns=(0, 12345))
-    assert built(root)
     Image.new("RGB", (13, 13)).save(path)
-    os.utime(path, ns=(0, 12345))
     assert built(root)
-    path.unlink()
+    path.rename(root / "a" / "later.png")
+    assert built(root)
+    (root / "a" / "later.png").unlink()
     assert built(root)
     assert built(root.rename(root.parent / "set2"))
+
+
+def test_the_same_files_with_another_time_are_not_decoded_again(write: Make, cache: Path) -> None:
+    root = write({"a": 5, "b": 5})
+    assert built(root)
+    for path in root.rglob("*.png"):
+        os.utime(path, ns=(0, 12345))
+    copied = root / "b" / "copied.png"
+    shutil.copy(root / "b" / "000.png", copied)
+    copied.replace(root / "b" / "000.png")
+    assert not built(root)
+    assert len(entries(cache)) == 1
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Other content of the same size and time."""
+    before = path.stat()
+    assert len(content) == before.st_size
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def test_a_file_replaced_by_one_of_equal_size_and_time_is_noticed(
+    tmp_path: Path, cache: Path
+) -> None:
+    root = tmp_path / "set"
+    for number, name in enumerate(("a", "b")):
+        (root / name).mkdir(parents=True)
+        for index in range(5):
+            pixels = np.full((12, 12, 3), 40 * number + index, np.uint8)
+            Image.fromarray(pixels).save(root / name / f"{index}.bmp")
+    before = read(root)
+    Image.new("RGB", (12, 12), "white").save(tmp_path / "white.bmp")
+    _replace(root / "a" / "0.bmp", (tmp_path / "white.bmp").read_bytes())
+    after = read(root)
+    assert after.fingerprint != before.fingerprint
+    names = {name: split for split in after.splits.values() for name in split.names.tolist()}
+    split = names["a/0.bmp"]
+    row = split.names.tolist().index("a/0.bmp")
+    assert int(split.images([row]).min()) == 255
+
+
+def test_an_array_file_replaced_by_one_of_equal_size_and_time_is_noticed(
+    tmp_path: Path, cache: Path
+) -> None:
+    labels = bytes([0, 1] * 10)
+    images = np.arange(20, dtype=np.uint8).repeat(64).tobytes()
+    header = bytes([0, 0, 8, 3, 0, 0, 0, 20, 0, 0, 0, 8, 0, 0, 0, 8])
+    root = tmp_path / "set"
+    root.mkdir()
+    (root / "train-labels-idx1-ubyte").write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, 20]) + labels)
+    (root / "train-images-idx3-ubyte").write_bytes(header + images)
+    before = read(root)
+    assert not built(root)
+    _replace(root / "train-images-idx3-ubyte", header + images[::-1])
+    after = read(root)
+    assert after.fingerprint != before.fingerprint
+    assert after.mean != before.mean
+
+
+def test_files_that_change_while_they_are_read_are_not_taken_for_what_they_were(
+    write: Make, cache: Path
+) -> None:
+    root = write({"a": 5, "b": 5})
+    path = root / "a" / "000.png"
+
+    def replace(stage: str, done: int, total: int) -> None:
+        if stage == "Reading images" and not replaced:
+            replaced.append(stage)
+            Image.new("RGB", (12, 12)).save(path)
+
+    replaced: list[str] = []
+    there = load(DataConfig(str(root)), progress=replace)
+    assert replaced
+    assert there.fingerprint == read(root).fingerprint
+    shutil.rmtree(cache)
+    assert there.fingerprint == read(root).fingerprint
+
+
+def test_a_cache_deleted_while_it_is_built_is_built_again(write: Make, cache: Path) -> None:
+    root = write({"a": 80, "b": 80})
+
+    def delete(stage: str, done: int, total: int) -> None:
+        if stage == "Reading images" and not deleted:
+            deleted.append(stage)
+            shutil.rmtree(cache.parent)
+
+    deleted: list[str] = []
+    there = load(DataConfig(str(root)), progress=delete)
+    assert deleted
+    assert len(entries(cache)) == 1
+    assert there.splits["train"].images().any()
 
 
 def test_another_pillow_means_another_entry(
@@ -191,6 +284,8 @@ from normlab.data import DataConfig, cache, load
 root, gate = Path(sys.argv[1]), Path(sys.argv[2])
 
 def wait(stage, done, total):
+    if stage != "Reading images":
+        return
     # Both builders are in the middle before either may go on.
     (gate / f"{sys.argv[3]}").touch()
     while len(list(gate.iterdir())) < int(sys.argv[4]):

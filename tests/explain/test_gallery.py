@@ -20,7 +20,7 @@ from normlab.errors import InputError
 from normlab.explain import page, pictures
 from normlab.explain.exhibit import QUANTILE, Exhibit, ExplainedModel, Seen, look
 from normlab.explain.selection import choose
-from normlab.models import load_model
+from normlab.models import load_info, load_model, save_model
 from normlab.studies import Request, Study, make_plan, prepare_study
 from normlab.training import train
 from normlab.workflow.explanation import Explanation, explain
@@ -390,3 +390,31 @@ def test_a_run_that_does_not_name_its_data(disc_run: Path, tmp_path: Path) -> No
     (old / "run.json").write_text(json.dumps(record))
     with pytest.raises(InputError, match="does not say which data was used"):
         explain(old)
+
+
+def test_a_link_to_a_gallery_stays_a_link(disc_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir(mode=0o750)
+    (tmp_path / "gallery").symlink_to("elsewhere")
+    for _ in range(2):
+        made = explain(disc_run, classes="red", right=1, wrong=0, out=tmp_path / "gallery")
+        assert (tmp_path / "gallery").is_symlink()
+        assert (tmp_path / "elsewhere/index.html").is_file()
+        assert made.page == tmp_path / "gallery/index.html"
+    assert (tmp_path / "elsewhere").stat().st_mode & 0o777 == 0o750
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["elsewhere", "gallery"]
+
+
+def test_a_model_whose_maps_are_not_finite_is_not_explained(
+    disc_run: Path, discs: Path, tmp_path: Path
+) -> None:
+    run = shutil.copytree(disc_run, tmp_path / "run")
+    weights = dict(load_model(run).state_dict())
+    weights["fc.weight"].fill_(float("nan"))
+    save_model(run, load_info(run), weights)
+    with pytest.raises(InputError, match=r"not finite.*Not finite in the model: fc\.weight"):
+        explain(run, right=1, wrong=0)
+    other = shutil.copytree(discs, tmp_path / "discs")
+    shutil.rmtree(other / "test")
+    with pytest.raises(InputError, match=r"probabilities that are not finite.*fc\.weight"):
+        explain(run, data=other, right=1, wrong=0)
+    assert not (run / "explain").exists()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import shutil
 import signal
 import statistics
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import pytest
 
 import normlab
 from normlab.errors import InputError
+from normlab.report.terminal import finding_lines
 from normlab.results import read_curves, read_results
 from normlab.studies import Request, make_plan
 from normlab.workflow import Comparison, Estimate
@@ -226,8 +229,6 @@ def test_study_files_that_cannot_be(text: str, message: str, tmp_path: Path) -> 
 
 
 def test_the_curves_are_read_by_the_written_rules(study: Path) -> None:
-    from dataclasses import replace
-
     results = read_results(study)
 
     def reading(values: list[float]) -> Any:
@@ -245,3 +246,93 @@ def test_the_curves_are_read_by_the_written_rules(study: Path) -> None:
     assert flat.trend == "flat at the end (+0.0 points in the last 2 epochs)"
     jumping = reading([0.9, 0.9, 0.9, 0.9, 0.9, 0.8, 0.9, 0.8])
     assert "falls of 10.0 points" in jumping.oscillation
+
+
+def test_a_gap_is_overfitting_only_where_validation_loss_rises_again(study: Path) -> None:
+    results = read_results(study)
+
+    def reading(losses: list[float], train: float, val: float) -> str:
+        history = [
+            {"epoch": i, "split": "val", "accuracy": val, "loss": v} for i, v in enumerate(losses)
+        ]
+        reached = {"train": train, "val": val}
+        runs = tuple(
+            replace(
+                run,
+                history=history,
+                record={
+                    **run.record,
+                    "metrics": {
+                        split: {**found, "accuracy": reached.get(split, val)}
+                        for split, found in run.record["metrics"].items()
+                    },
+                },
+            )
+            for run in results.of_arm("bn")
+        )
+        return read_curves(replace(results, runs=runs), "bn").gap
+
+    falling, rising = [3.0, 2.5, 2.2, 2.0, 1.9], [3.0, 1.5, 1.0, 1.2, 1.4]
+    assert reading(falling, 0.31, 0.2) == "training accuracy is 11.0 points above validation"
+    assert reading(rising, 0.9, 0.6) == (
+        "it overfits: validation loss rises again, and training accuracy is 30.0 points above "
+        "validation"
+    )
+    assert reading(rising, 0.61, 0.6) == "training and validation accuracy are 1.0 points apart"
+
+
+def test_a_study_in_which_nothing_was_learned_says_so(study: Path) -> None:
+    results = read_results(study)
+    counts = results.data["counts"]["test"]
+    chance = max(counts.values()) / sum(counts.values())
+
+    def said(accuracies: dict[str, float]) -> list[str]:
+        runs = tuple(
+            replace(
+                run,
+                record={
+                    **run.record,
+                    "metrics": {
+                        split: {**found, "accuracy": accuracies[run.arm]}
+                        for split, found in run.record["metrics"].items()
+                    },
+                },
+            )
+            for run in results.runs
+        )
+        lines = finding_lines(replace(results, runs=runs))
+        return [line for line in lines if "No arm learned anything" in line]
+
+    both = {"bn": chance, "gn:groups=4": chance + 0.01}
+    assert len(said(both)) == 1
+    assert f"right on {100 * chance:.1f} %" in said(both)[0]
+    assert said({**both, "bn": 0.9}) == []
+
+
+class _Deletes:
+    """Deletes the whole cache whenever it is told anything about runs."""
+
+    def __init__(self, cache: Path) -> None:
+        self.cache, self.deleted = cache, 0
+
+    def reading(self, *_: object) -> None:
+        """What is deleted again and again while it is written cannot be read."""
+
+    def __getattr__(self, _: str) -> Any:
+        def delete(*_: object) -> None:
+            self.deleted += self.cache.exists()
+            shutil.rmtree(self.cache, ignore_errors=True)
+
+        return delete
+
+
+def test_the_cache_may_be_deleted_while_a_study_runs(
+    photos: Path, cache: Path, tmp_path: Path
+) -> None:
+    watcher = _Deletes(cache.parent)
+    options = {"data": photos, "arms": "bn,none", "seeds": 1, "limit_per_class": None}
+    made = _compare(tmp_path / "study", clean_split=True, watcher=watcher, **options)
+    assert watcher.deleted > 2
+    assert [run.status for run in made.results.runs] == ["complete", "complete"]
+    assert made.report.html.is_file()
+    assert (tmp_path / "study/split.json").is_file()

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import inspect
 import shlex
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 import normlab
 from normlab.cli import app
 from normlab.data import DataConfig
 from normlab.errors import InputError
-from normlab.options import fields_of
+from normlab.norms import BatchNorm2d, GroupNorm2d, make_norm
+from normlab.options import fields_of, names_in
 from normlab.runs import FIELDS
 from normlab.studies import Request, make_plan
 from normlab.studies.request import DATA_FIELDS, REQUEST_FIELDS, SETTINGS
@@ -92,3 +96,89 @@ def test_every_setting_is_described_in_a_sentence() -> None:
         text = f.metadata["help"].split(" [default")[0]
         assert text.endswith((".", ")", "]")), name
         assert text[0].isupper() or text.split()[0].rstrip(",.:") in ("digits", "bfloat16"), name
+
+
+class Shift(torch.nn.Module):
+    """A layer of one's own at the top level of a module."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.weight[:, None, None]
+
+
+def test_python_s_own_numpy_s_and_paths_ask_the_same(tmp_path: Path) -> None:
+    plain = Request.of(
+        "norms", "photos", arms=["bn", "gn"], seeds=2, epochs=3, batch_size=[8, 32], lr=0.5,
+        nesterov=True, step_at=[0.5], image_size=16, split="a/split.json", margin=0.5,
+    )  # fmt: skip
+    asked = Request.of(
+        "norms",
+        Path("photos"),
+        arms=(arm for arm in ("bn", "gn")),
+        seeds=np.int64(2),
+        epochs=np.int32(3),
+        batch_size=np.array([8, 32]),
+        lr=np.float64(0.5),
+        nesterov=np.bool_(True),
+        step_at=np.array([0.5]),
+        image_size=np.uint8(16),
+        split=Path("a/split.json"),
+        margin=np.float64(0.5),
+    )
+    plan, other = make_plan(plain), make_plan(asked)
+    assert other == plan
+    assert asked.command() == plain.command()
+    for several in ((8, 32), range(8, 40, 24), iter([8, 32])):
+        made = make_plan(Request.of("norms", arms=("bn",), batch_size=several))
+        assert [config.batch_size for config in made.arms.values()] == [8, 32]
+    assert make_plan(Request.of(Path("norms"))).what == "norms"
+    for wrong in ({8, 32}, {"a": 8}):
+        with pytest.raises(InputError, match="batch_size must be a list"):
+            Request.of("norms", batch_size=wrong)
+    with pytest.raises(InputError, match="arms must be a list"):
+        Request.of("norms", arms={"bn", "gn"})
+
+
+def test_a_class_is_an_arm() -> None:
+    asked = Request.of("norms", arms=[Shift, BatchNorm2d])
+    assert asked.arms == (f"{__name__}:Shift", "bn")
+    assert Request.of("norms", arms=(GroupNorm2d, torch.nn.BatchNorm2d)).arms == ("gn", "torch_bn")
+    assert Request.of("norms", arms=Shift).arms == (f"{__name__}:Shift",)
+    assert list(make_plan(asked).arms) == [f"{__name__}:Shift", "bn"]
+    assert isinstance(make_norm(Shift, np.int64(16)), Shift)
+    assert make_norm("gn", np.int64(16), groups=np.int64(4)).groups == 4
+
+
+def test_a_class_that_other_processes_cannot_import_is_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Inner(Shift):
+        pass
+
+    for wrong, message in (
+        (Inner, "Inner is defined inside a function"),
+        (int, "must be a subclass of torch.nn.Module"),
+    ):
+        with pytest.raises(InputError, match=message):
+            Request.of("norms", arms=["bn", wrong])
+    monkeypatch.setattr(Shift, "__module__", "__main__")
+    for arm in (Shift, "__main__:Shift"):
+        with pytest.raises(InputError, match=r"defined in __main__ .*layers:Shift"):
+            make_plan(Request.of("norms", arms=["bn", arm]))
+
+
+def test_names_with_commas_are_found_among_the_known() -> None:
+    known = ["ash", "cedar, old", "old", "-x", " y", "a;b"]
+    for asked, found in (
+        ("ash,cedar, old", ["ash", "cedar, old"]),
+        ("cedar, old", ["cedar, old"]),
+        ("old, ash", ["old", "ash"]),
+        (["cedar, old", "old"], ["cedar, old", "old"]),
+        ("-x,a;b; y", ["-x", "a;b", " y"]),
+        ("cedar,ash", ["cedar", "ash"]),
+        (" , ", []),
+    ):
+        assert names_in(asked, known) == found

@@ -22,8 +22,8 @@ from normlab.models.bundle import load_card
 from normlab.results import read_run
 from normlab.results.reading import Spread
 from normlab.runs import CHECKPOINT, HISTORY_COLUMNS, RunConfig, identity
-from normlab.training import checkpoint, evaluate, run, train
-from normlab.training.evaluation import Evaluation
+from normlab.training import checkpoint, run, train
+from normlab.training.evaluation import Evaluation, evaluate
 from normlab.training.schedule import highest_rate, learning_rate
 
 SMALL = {"n": 1, "epochs": 2, "batch_size": 32}

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         print_run,
     )
     from .progress import ConsoleWatcher, RunWatcher, StageWatcher
+    from .streams import lasting_output
 
 _HOME = {
     "printed": (
@@ -38,12 +39,14 @@ _HOME = {
         "print_run",
     ),
     "progress": ("ConsoleWatcher", "RunWatcher", "StageWatcher"),
+    "streams": ("lasting_output",),
 }
 
 __all__ = [
     "ConsoleWatcher",
     "RunWatcher",
     "StageWatcher",
+    "lasting_output",
     "print_check",
     "print_comparison",
     "print_explanation",

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..pages.words import duration
+from ..pages.words import duration, visible
 
 if TYPE_CHECKING:
     from ..pages.findings import Finding
@@ -33,7 +33,9 @@ _LEVEL_STYLES = ("green", "yellow", "red")
 
 def print_line(console: Console, text: str, style: str = "") -> None:
     """One line, however long, in which nothing is markup."""
-    console.print(text, highlight=False, markup=False, soft_wrap=True, style=style)
+    console.print(
+        visible(text, keep="\n"), highlight=False, markup=False, soft_wrap=True, style=style
+    )
 
 
 def print_comparison(console: Console, outcome: Comparison | Estimate) -> Path | None:
@@ -166,9 +168,9 @@ def _print_findings(console: Console, findings: Iterable[Finding]) -> None:
         return
     grid = Table.grid(padding=(0, 2, 0, 0))
     for finding in ranked:
-        said = Text(finding.sentence)
+        said = Text(visible(finding.sentence))
         if finding.advice:
-            said.append(f" {finding.advice}", style="dim")
+            said.append(f" {visible(finding.advice)}", style="dim")
         grid.add_row(Text(finding.level, style=_LEVEL_STYLES[finding.level.rank]), said)
     console.print(grid)
 

@@ -18,7 +18,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from ..pages.words import counted, duration
+from ..pages.words import counted, duration, visible
 from ..runs.title import shown_title
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class StageWatcher:
 
     def _say(self, text: str) -> None:
         self._spoke = time.monotonic()
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self.console.print(visible(text), markup=False, highlight=False, soft_wrap=True)
 
     def _open(self) -> Progress:
         if self._bars is None:
@@ -116,7 +116,7 @@ class ConsoleWatcher(StageWatcher):
             return
         grid = Table.grid(padding=(0, 2, 0, 0))
         for label, text in facts:
-            grid.add_row(label, Text(text))
+            grid.add_row(label, Text(visible(text)))
         self.console.print(grid)
 
     def stage(self, text: str) -> None:
@@ -304,4 +304,4 @@ def _plain(text: str) -> str:
     """Text in which rich sees no markup."""
     from rich.markup import escape
 
-    return escape(text)
+    return escape(visible(text))

@@ -6,6 +6,7 @@ import copy
 import io
 import json
 import logging
+import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -111,6 +112,7 @@ def export_onnx(
             written.
     """
     _check_packages()
+    _no_telemetry()
     path = Path(path)
     check_file(path)
     sample = np.ascontiguousarray(sample)
@@ -165,6 +167,14 @@ def _check_packages() -> None:
             f"Exporting needs {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} "
             "not installed. Run: pip install 'normlab[export]'"
         )
+
+
+def _no_telemetry() -> None:
+    """Keep onnxruntime from sending events, and from writing an identifier of this device.
+
+    It reads the variable when it is imported, which the exporter may do before us.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 def _graph(
@@ -223,6 +233,7 @@ def _largest_difference(
     content: bytes, sample: npt.NDArray[np.uint8], expected: npt.NDArray[np.float32]
 ) -> float:
     runtime = import_module("onnxruntime")
+    runtime.disable_telemetry_events()
     options = runtime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = torch.get_num_threads()

@@ -18,6 +18,7 @@ import uuid
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -28,11 +29,13 @@ import PIL
 from PIL import Image
 
 from ..errors import InputError
+from ..places import cache_folder
 from ..processes import expect_replaced_processes
-from .cache_files import cache_folder
+from . import sources
 from .config import Resize
 from .dataset import Pixels
 from .decode import RESIZE_RULES, BadImageError, read, square
+from .hashes import listing_hash, state_and_hashes
 from .levels import NO_LEVELS, Levels, Shown, assumed
 from .sources import Listing
 
@@ -44,6 +47,8 @@ _STAGE = "Reading images"
 _STAGE_AGAIN = "Reading grey values"
 _CHUNK = 64
 _FEW_LEVELS = 32
+_ATTEMPTS = 3
+"""How often to build an entry that is deleted meanwhile, or whose files change."""
 _FEW_FILES = 500
 _STALE_SECONDS = 24 * 3600
 _DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
@@ -132,6 +137,36 @@ class _Part:
         self.used |= part.used
 
 
+class _Kept(Pixels):
+    """Cached pixels that are made again from their source if the cache has been deleted.
+
+    A process that has opened them keeps them: a file that is deleted while it is mapped stays until
+    it is unmapped.
+    """
+
+    def __init__(self, path: Path, source: str, rows: Rows, wanted: Wanted) -> None:
+        super().__init__(path)
+        self._source, self._rows, self._wanted = source, rows, wanted
+
+    @property
+    def map(self) -> npt.NDArray[np.uint8]:
+        with suppress(InputError):
+            return super().map
+        made = obtain(sources.find(self._source), self._rows, self._wanted, workers=1)
+        if made.pixels.path != self.path:
+            raise InputError(
+                f"The cache in {self.path.parent.parent} was deleted, and {self._source} now has "
+                "other images than when they were cached. Run the same command again."
+            )
+        return super().map
+
+    def __getstate__(self) -> Any:
+        return self.path, self._source, self._rows, self._wanted
+
+    def __setstate__(self, state: Any) -> None:
+        self.__init__(*state)  # type: ignore[misc]
+
+
 def obtain(
     listing: Listing,
     rows: Rows,
@@ -140,13 +175,47 @@ def obtain(
     progress: Progress | None = None,
     workers: int | None = None,
 ) -> Entry:
-    """These rows of the source as squares, from the cache or newly built."""
-    place = cache_folder("images") / _name(listing, rows, wanted)
+    """These rows of the source as squares, from the cache or newly built.
+
+    An entry is known by the contents of its files, so a changed file is never served as it was, and
+    a file that only has another time is not decoded again.
+
+    Raises:
+        InputError: the source or the cache cannot be used.
+    """
     shape = (len(rows), wanted.size, wanted.size, listing.channels)
-    entry = _read(place, shape)
-    outdated = entry is not None and _readable_again(listing, rows, wanted, entry)
-    if entry is not None and not outdated:
-        return entry
+    for _ in range(_ATTEMPTS):
+        state, contents = state_and_hashes(listing, progress, rows)
+        place = cache_folder("images") / _name(listing, rows, contents, wanted)
+        entry = _read(place, shape, listing.source, rows, wanted)
+        outdated = entry is not None and _readable_again(listing, rows, wanted, entry)
+        if entry is not None and not outdated:
+            return entry
+        if outdated:
+            _clear(place)
+        entry = _built(place, listing, rows, wanted, progress, workers)
+        if entry is None:
+            continue
+        if listing_hash(listing, rows) == state:
+            return entry
+        # A file changed while it was read: what was built may not be what its name says.
+        _clear(place)
+    raise InputError(
+        f"The images in {listing.source}, or the image cache in {place.parent}, changed while they "
+        "were being read. Try again, or set the variable NORMLAB_CACHE to a folder of your own."
+    )
+
+
+def _built(
+    place: Path,
+    listing: Listing,
+    rows: Rows,
+    wanted: Wanted,
+    progress: Progress | None,
+    workers: int | None,
+) -> Entry | None:
+    """A new entry at its place; None if it was deleted meanwhile."""
+    shape = (len(rows), wanted.size, wanted.size, listing.channels)
     # Report what is wrong with the source before writing anything.
     arrays = listing.arrays() if listing.arrays else None
     try:
@@ -180,26 +249,20 @@ def obtain(
                     fill(_STAGE_AGAIN, source.filled(again, known), len(again))
             images.flush()
             _write_index(work, index, levels, wanted, listing)
-            if outdated:
-                _clear(place)
-            _publish(work, place, shape)
+            _publish(work, place, shape, listing.source, rows, wanted)
         finally:
             shutil.rmtree(work, ignore_errors=True)
+    except FileNotFoundError:
+        return None
     except OSError as error:
         raise InputError(
             f"The image cache in {place.parent} cannot be written: {error.strerror or error}. "
             "Free some space, or set the variable NORMLAB_CACHE to a folder on another disk."
         ) from error
-    entry = _read(place, shape)
-    if entry is None:
-        raise InputError(
-            f"The image cache in {place.parent} changed while it was being written. Try again, or "
-            "set the variable NORMLAB_CACHE to a folder of your own."
-        )
-    return entry
+    return _read(place, shape, listing.source, rows, wanted)
 
 
-def _name(listing: Listing, rows: Rows, wanted: Wanted) -> str:
+def _name(listing: Listing, rows: Rows, contents: npt.NDArray[np.uint64], wanted: Wanted) -> str:
     """The entry's name: readable, then a hash of everything that decides the pixels."""
     head = [
         FORMAT,
@@ -214,8 +277,7 @@ def _name(listing: Listing, rows: Rows, wanted: Wanted) -> str:
     ]
     hashed = hashlib.blake2b(json.dumps(head).encode(), digest_size=10)
     hashed.update("\0".join([listing.names[row] for row in rows.tolist()]).encode())
-    stamp = listing.stamp if listing.arrays else listing.stamp[rows]
-    hashed.update(np.ascontiguousarray(stamp).tobytes())
+    hashed.update(np.ascontiguousarray(contents).tobytes())
     plain = re.sub(r"[^A-Za-z0-9_-]+", "-", listing.name)[:40].strip("-") or "images"
     return f"{plain}-{wanted.size}px-{hashed.hexdigest()}"
 
@@ -433,7 +495,9 @@ def _write_index(
         os.fsync(text.fileno())
 
 
-def _publish(work: Path, place: Path, shape: tuple[int, ...]) -> None:
+def _publish(
+    work: Path, place: Path, shape: tuple[int, ...], source: str, rows: Rows, wanted: Wanted
+) -> None:
     for _ in range(3):
         try:
             work.rename(place)
@@ -442,7 +506,7 @@ def _publish(work: Path, place: Path, shape: tuple[int, ...]) -> None:
                 raise
         else:
             return
-        if _read(place, shape) is not None:
+        if _read(place, shape, source, rows, wanted) is not None:
             return
         _clear(place)
 
@@ -460,7 +524,9 @@ def _clear(place: Path) -> None:
         away.unlink(missing_ok=True)
 
 
-def _read(place: Path, shape: tuple[int, ...]) -> Entry | None:
+def _read(
+    place: Path, shape: tuple[int, ...], source: str, rows: Rows, wanted: Wanted
+) -> Entry | None:
     """The entry, or None if it is absent or not exactly as it was written."""
     count, channels = shape[0], shape[-1]
     try:
@@ -485,8 +551,8 @@ def _read(place: Path, shape: tuple[int, ...]) -> Entry | None:
         levels, said = Levels.read(about["levels"]), tuple(map(str, about["said"]))
     except _DAMAGE:
         return None
-    pixels = Pixels(place / "images.npy")
-    return Entry(pixels, digests, sums, squares, bad, levels, frames, said)
+    kept = _Kept(place / "images.npy", source, rows, wanted)
+    return Entry(kept, digests, sums, squares, bad, levels, frames, said)
 
 
 def _readable_again(listing: Listing, rows: Rows, wanted: Wanted, entry: Entry) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 from collections.abc import Mapping
 from contextlib import suppress
@@ -14,16 +13,7 @@ import numpy.typing as npt
 
 from ..errors import InputError
 from ..files import write_with
-
-
-def cache_folder(kind: str) -> Path:
-    """Where the cache keeps things of this kind: under NORMLAB_CACHE, or the user's cache."""
-    chosen = os.environ.get("NORMLAB_CACHE")
-    if chosen:
-        return Path(chosen).expanduser().absolute() / kind
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("normlab")) / kind
+from ..places import cache_folder
 
 
 def kept_arrays(kind: str, name: str) -> dict[str, npt.NDArray[Any]] | None:

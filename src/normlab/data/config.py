@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Real
+from pathlib import Path
 from typing import Literal, get_args
 
 from ..errors import InputError
@@ -84,6 +85,9 @@ class DataConfig:
             object.__setattr__(self, name, plain(value))
         if not isinstance(self.source, str) or not self.source.strip():
             raise InputError(f"source must be a folder or the word digits, got {self.source!r}.")
+        for path in (self.source, self.split):
+            if isinstance(path, str):
+                _check_path(path)
         if self.image_size is not None:
             _whole("image_size", self.image_size, MIN_SIZE, MAX_SIZE)
         if self.resize not in get_args(Resize):
@@ -130,6 +134,17 @@ class DataConfig:
         }
         _leave_some(found)
         return found
+
+
+def _check_path(path: str) -> None:
+    """A path is written into records and commands, which are text."""
+    try:
+        path.encode()
+        Path(path).expanduser()
+    except RuntimeError:
+        raise InputError(f"{path}: there is no home folder. Give a full path.") from None
+    except UnicodeEncodeError:
+        raise InputError(f"The name of {path!a} is not valid Unicode. Rename it.") from None
 
 
 def _leave_some(fractions: Mapping[str, float]) -> None:

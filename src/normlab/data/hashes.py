@@ -4,52 +4,72 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from .cache import Progress
 from .cache_files import keep_arrays, kept_arrays
 from .sources import Listing
 
+if TYPE_CHECKING:
+    from .cache import Progress
+
 Hashes = npt.NDArray[np.uint64]
 
-_FORMAT = 2
+_FORMAT = 3
 _STAGE = "Hashing files"
 _EVERY = 500
 
 
-def content_hashes(listing: Listing, progress: Progress | None = None) -> Hashes:
-    """A 64-bit hash (BLAKE2b) for every image of a source, in the order of its names.
+def content_hashes(
+    listing: Listing,
+    progress: Progress | None = None,
+    rows: npt.NDArray[np.int64] | None = None,
+) -> Hashes:
+    """A 64-bit hash (BLAKE2b) for every image of a source, or for some rows, in their order.
 
     All bytes of a file are hashed; of an array source, the pixels before any resizing. Equal
     contents have equal hashes; among n different ones two agree with probability n^2 / 2^65, which
     is 1e-10 for 50,000 images. A file that cannot be read is hashed by its name, so it equals no
     other.
 
-    The hashes are kept in the cache and made again when a file's size or time changes.
+    The hashes are kept in the cache and made again when a file's size, time of modification or
+    time of change differs. The last is set by the system at every change, also where the other two
+    are put back, so that a file cannot be replaced unnoticed. Copied files are hashed again.
     """
-    name = listing_hash(listing)
+    return state_and_hashes(listing, progress, rows)[1]
+
+
+def state_and_hashes(
+    listing: Listing,
+    progress: Progress | None = None,
+    rows: npt.NDArray[np.int64] | None = None,
+) -> tuple[str, Hashes]:
+    """What :func:`listing_hash` said before the files were hashed, and their hashes."""
+    rows = np.arange(len(listing.names)) if rows is None else rows
+    name = listing_hash(listing, rows)
     kept = kept_arrays("contents", name)
-    if kept is not None and "hashes" in kept and kept["hashes"].shape == (len(listing.names),):
-        return np.asarray(kept["hashes"], dtype=np.uint64)
+    if kept is not None and "hashes" in kept and kept["hashes"].shape == (len(rows),):
+        return name, np.asarray(kept["hashes"], dtype=np.uint64)
     tell = progress or (lambda stage, done, total: None)
-    total = len(listing.names)
+    total = len(rows)
     hashes = np.empty(total, np.uint64)
     pixels = listing.arrays() if listing.arrays else None
-    for row, name in enumerate(listing.names):
+    for place, row in enumerate(rows.tolist()):
         if pixels is not None:
             content = np.ascontiguousarray(pixels[row]).tobytes()
         else:
             assert listing.root is not None
-            content = _bytes(listing.root / name)
-        hashes[row] = _hash(content)
-        if row % _EVERY == 0:
-            tell(_STAGE, row, total)
+            content = _bytes(listing.root / listing.names[row])
+        hashes[place] = _hash(content)
+        if place % _EVERY == 0:
+            tell(_STAGE, place, total)
     tell(_STAGE, total, total)
     keep_arrays("contents", name, {"hashes": hashes})
-    return hashes
+    return name, hashes
 
 
 def _hash(content: bytes) -> int:
@@ -63,10 +83,35 @@ def _bytes(path: Path) -> bytes:
         return f"\0unreadable\0{path}".encode()
 
 
-def listing_hash(listing: Listing) -> str:
-    """Identifies the state of a source's files: their names, sizes and times."""
-    head = [_FORMAT, listing.kind, listing.source, len(listing.names)]
+def listing_hash(listing: Listing, rows: npt.NDArray[np.int64] | None = None) -> str:
+    """Identifies the state of a source's files, or of some rows: their names, sizes and times."""
+    rows = np.arange(len(listing.names)) if rows is None else rows
+    head = [_FORMAT, listing.kind, listing.source, len(rows)]
     hashed = hashlib.blake2b(json.dumps(head).encode(), digest_size=16)
-    hashed.update("\0".join(listing.names).encode())
-    hashed.update(np.ascontiguousarray(listing.stamp).tobytes())
+    hashed.update("\0".join([listing.names[row] for row in rows.tolist()]).encode())
+    stamp = listing.stamp if listing.root is None else listing.stamp[rows]
+    hashed.update(np.ascontiguousarray(stamp).tobytes())
+    hashed.update(_changes(listing, rows).tobytes())
     return hashed.hexdigest()
+
+
+def _changes(listing: Listing, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """When the system last saw each file change (st_ctime_ns); 0 for a file that is not there.
+
+    Of an array source these are the files in its folder.
+    """
+    if listing.root is not None:
+        # Joined as text: building as many paths costs more than asking for their times.
+        above = f"{listing.root}{os.sep}"
+        files = [above + listing.names[row] for row in rows.tolist()]
+    else:
+        folder = Path(listing.source)
+        files = sorted(map(str, folder.iterdir())) if folder.is_dir() else []
+    return np.array([_changed(file) for file in files], dtype=np.int64)
+
+
+def _changed(file: str) -> int:
+    try:
+        return os.stat(file).st_ctime_ns  # noqa: PTH116 - see above
+    except OSError:
+        return 0

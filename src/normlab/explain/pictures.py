@@ -19,6 +19,7 @@ from ..data import DataSet
 from ..data.decode import BadImageError, decode, square_side
 from ..errors import InputError
 from ..files import write_with
+from ..pages.words import visible
 
 Values = npt.NDArray[np.float32]
 
@@ -243,7 +244,8 @@ def _fitting(
     width: int,
     font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
 ) -> str:
-    """The text, shortened with dots if it is too wide."""
+    """The text in a line, shortened with dots if it is too wide."""
+    text = visible(text)
     if draw.textlength(text, font) <= width:
         return text
     while text and draw.textlength(f"{text}…", font) > width:

@@ -7,7 +7,9 @@ same on all of them and lie in ``base.css`` here.
 from __future__ import annotations
 
 from importlib import resources
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from .words import visible
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -31,9 +33,19 @@ def environment(package: str) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_shown,
     )
     made.filters["count"] = lambda number: f"{number:,}"
     return made
+
+
+def _shown(value: Any) -> Any:
+    """Text without what HTML may not contain; line breaks are no more than space there."""
+    from markupsafe import Markup
+
+    if isinstance(value, str) and not isinstance(value, Markup):
+        return visible(value, keep="\n\t")
+    return value
 
 
 def style(package: str, name: str) -> Markup:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, Literal
 
-from .words import NO_VALUE
+from .words import NO_VALUE, visible
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -175,7 +175,7 @@ class Table:
 
         head = Markup("").join
         starts = self._starts()
-        return Markup(
+        made = Markup(
             '<table class="{}" style="--name:{}ch">{}{}<thead>{}<tr>{}</tr></thead>'
             "<tbody>{}</tbody></table>"
         ).format(
@@ -200,6 +200,7 @@ class Table:
                 for row in self.rows
             ),
         )  # fmt: skip
+        return Markup(visible(made, keep="\n\t"))
 
     def html_blocks(self, classes: str = "") -> Markup:
         """One HTML table per group of columns, one below the other, for a narrow screen.
@@ -315,13 +316,13 @@ class Table:
                 min_width=least,
             )
         for row in self.rows:
-            made.add_row(*(Text(row[index].plain) for index in shown))
+            made.add_row(*(Text(visible(row[index].plain)) for index in shown))
         return made
 
 
 def one_line(text: str) -> str:
-    """The text with every run of white space as one space."""
-    return " ".join(text.split())
+    """The text with every run of white space as one space, and nothing that cannot be seen."""
+    return visible(" ".join(text.split()))
 
 
 def markdown_text(text: str) -> str:
@@ -347,7 +348,7 @@ def breakable(name: str) -> Markup:
     """A name that may break after its commas on a page."""
     from markupsafe import Markup
 
-    return Markup(",<wbr>").join(name.split(","))
+    return Markup(",<wbr>").join(visible(name).split(","))
 
 
 _LATEX = {

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
 MOST = 8
 """Names that a shortened list shows."""
 NO_VALUE = "–"
+_HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
+"""Control characters, separators of lines, bytes that are no text, turns of direction."""
 _SPELLED = (
     "no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven",
     "twelve",
@@ -100,6 +103,25 @@ def setting(value: Any) -> str:
     if value is None:
         return "none"
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def visible(text: str, keep: str = "") -> str:
+    r"""Text in which nothing is hidden: what a name may have but no one can see is an escape.
+
+    Those are control characters (a line break, the start of a terminal's commands), bytes that are
+    no text, and marks that turn the direction of reading.
+
+    >>> print(visible("two\nlines"), visible("Bäume"))
+    two\nlines Bäume
+
+    Args:
+        text: which may contain a person's names of files and classes.
+        keep: characters that stay.
+    """
+    return _HIDDEN.sub(
+        lambda found: found[0] if found[0] in keep else found[0].encode("unicode_escape").decode(),
+        text,
+    )
 
 
 def spelled(number: int) -> str:

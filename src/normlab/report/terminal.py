@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ..pages.words import counted, listed
 from ..results import Results
 from ..results.statistics import PairedComparison, Verdict
+from ..results.trends import at_chance
 from ..runs.rule import LEAST_SEEDS
 from .context import Report
 from .numbers import bracket, places, seeds_range, signed
@@ -44,9 +45,11 @@ def finding_lines(results: Results) -> list[str]:
     """One line per finding of the data check that is not fine, and one per warning."""
     report = Report(results)
     found = report.findings.troubles if report.findings is not None else ()
+    blind = at_chance(results)
     return [
         *(f"{finding.level.capitalize()}: {finding.sentence}" for finding in found),
         *(f"Warning: {said}" for said in warnings(report, data=False)),
+        *([f"Warning: {blind}"] if blind else []),
     ]
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ..pages.words import visible
 from ..results import Results
 from .styles import styles
 
@@ -117,7 +118,7 @@ def for_page(spec: Spec) -> Spec:
     fit = {"type": "fit-x", "contains": "padding"}
     spec = {"height": 230, **spec, "width": "container", "autosize": fit, "background": None}
     spec["config"] = {**spec["config"], "font": PAGE_FONT}
-    compiled: Spec = vl_convert.vegalite_to_vega(spec)
+    compiled: Spec = vl_convert.vegalite_to_vega(_drawable(spec))
     return compiled
 
 
@@ -152,6 +153,15 @@ def picture(spec: Spec) -> Figure:
     """SVG and PNG of a chart that has its data."""
     import vl_convert
 
-    svg: str = vl_convert.vegalite_to_svg(spec, allowed_base_urls=[])
+    svg: str = vl_convert.vegalite_to_svg(_drawable(spec), allowed_base_urls=[])
     png: bytes = vl_convert.svg_to_png(svg, scale=3)
     return svg, png
+
+
+def _drawable(value: Any) -> Any:
+    """A specification without characters that SVG cannot contain, at which the renderer aborts."""
+    if isinstance(value, str):
+        return visible(value, keep="\n\t")
+    if isinstance(value, Mapping):
+        return {visible(key): _drawable(inner) for key, inner in value.items()}
+    return [_drawable(inner) for inner in value] if isinstance(value, (list, tuple)) else value

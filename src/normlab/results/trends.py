@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from dataclasses import dataclass
 
@@ -11,7 +12,9 @@ IMPROVING = 0.005
 """Still improving: mean validation accuracy of the last quarter of the epochs is above that of
 the quarter before by more than this (half a point)."""
 GAP = 0.03
-"""A gap worth naming: training accuracy above validation accuracy by more than this."""
+"""Overfitting: training accuracy is above validation accuracy by more than this, and ..."""
+RISE = 0.05
+"""... validation loss ends above its lowest by more than this share of it."""
 OSCILLATION = 0.02
 """Oscillating: within the last third of the epochs validation accuracy falls from one epoch to
 the next by more than this, on average over seeds of the largest fall."""
@@ -25,7 +28,8 @@ class CurveReading:
 
     Attributes:
         trend: whether the arm was still improving or flat at the end.
-        gap: train against validation accuracy of the chosen weights.
+        gap: train against validation accuracy of the chosen weights, and whether that is
+            overfitting.
         oscillation: whether validation accuracy jumps in the last epochs.
     """
 
@@ -36,14 +40,39 @@ class CurveReading:
 
 def read_curves(results: Results, arm: str) -> CurveReading:
     """Read the curves of an arm."""
-    series = [
-        [row["accuracy"] for row in run.history if row["split"] == "val"]
-        for run in results.of_arm(arm)
-        if run.complete
-    ]
+    series, losses = (
+        [
+            [row[quantity] for row in run.history if row["split"] == "val"]
+            for run in results.of_arm(arm)
+            if run.complete
+        ]
+        for quantity in ("accuracy", "loss")
+    )
     if not series:
         return CurveReading("no run of this arm ended with a model", "", "")
-    return CurveReading(_trend(series), _gap(results, arm), _oscillation(series))
+    return CurveReading(_trend(series), _gap(results, arm, _rises(losses)), _oscillation(series))
+
+
+def at_chance(results: Results) -> str:
+    """A sentence where no arm has learned anything that shows on the test images, else nothing.
+
+    An arm has if its mean test accuracy is above that of always giving the most frequent class by
+    more than two standard errors of that share.
+    """
+    counts = results.data.get("counts", {}).get("test", {})
+    images = sum(counts.values())
+    found = [spread for arm in results.arms if (spread := results.spread(arm, "test", "accuracy"))]
+    if not images or not found:
+        return ""
+    share = max(counts.values()) / images
+    noise = 2 * math.sqrt(share * (1 - share) / images)
+    if any(spread.mean > share + noise for spread in found):
+        return ""
+    return (
+        f"No arm learned anything that shows on the {images:,} test images: none is clearly better "
+        f"than always giving their most frequent class, which is right on {100 * share:.1f} %. "
+        "Train for more epochs, or check the learning rate and the data, before comparing arms."
+    )
 
 
 def _trend(series: list[list[float]]) -> str:
@@ -66,13 +95,21 @@ def _trend(series: list[list[float]]) -> str:
     return f"flat at the end ({round(100 * rise, 1) + 0.0:+.1f} points in the last {span})"
 
 
-def _gap(results: Results, arm: str) -> str:
+def _rises(losses: list[list[float]]) -> bool:
+    """Whether validation loss, as the mean over seeds, ends well above its lowest."""
+    epochs = min(map(len, losses))
+    means = [statistics.fmean(series[epoch] for series in losses) for epoch in range(epochs)]
+    return epochs >= FEWEST_EPOCHS and means[-1] > (1 + RISE) * min(means)
+
+
+def _gap(results: Results, arm: str, rises: bool) -> str:
     train, val = (results.spread(arm, split, "accuracy") for split in ("train", "val"))
     assert train is not None
     assert val is not None
     gap = train.mean - val.mean
     if gap > GAP:
-        return f"it overfits: training accuracy is {100 * gap:.1f} points above validation"
+        above = f"training accuracy is {100 * gap:.1f} points above validation"
+        return f"it overfits: validation loss rises again, and {above}" if rises else above
     return f"training and validation accuracy are {100 * abs(gap):.1f} points apart"
 
 

@@ -54,10 +54,9 @@ def read_data(folder: Path) -> dict[str, Any]:
     return content
 
 
-def keep_split(folder: Path, split: Path) -> None:
-    """Copy the split file that a study uses into its folder."""
-    if split.absolute() != (folder / SPLIT).absolute():
-        write_bytes(folder / SPLIT, split.read_bytes())
+def keep_split(folder: Path, content: bytes) -> None:
+    """Keep a copy of the split file that a study uses in its folder."""
+    write_bytes(folder / SPLIT, content)
 
 
 def _without_none(values: Any) -> Any:

@@ -61,14 +61,17 @@ class Study:
         self.folder, self.plan, self.data, self.call = folder, plan, data, call
         self.findings, self.searches = findings, searches
         self._written = False
+        # Read at once: a clean split is in the cache, which may be deleted at any time.
+        split = data.config.split
+        self._split = None if split is None else Path(split).read_bytes()
         self._code = {norm: code_of(norm) for norm in {c.norm for c in plan.arms.values()}}
 
     def write(self) -> None:
         """Write study.toml, data.json, and a copy of the split file if there is one."""
         write_question(self.folder, self._described())
         write_data(self.folder, self.data_record())
-        if self.data.config.split is not None:
-            keep_split(self.folder, Path(self.data.config.split))
+        if self._split is not None:
+            keep_split(self.folder, self._split)
 
     def _described(self) -> dict[str, Any]:
         """What study.toml says: the question, how to repeat it, and the calls that built it."""

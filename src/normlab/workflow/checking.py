@@ -24,14 +24,13 @@ from ..checks import (
 )
 from ..data import DataConfig, DataSet
 from ..data.cache import Progress as DataProgress
-from ..data.cache_files import cache_folder
 from ..destinations import check_file, check_folder
 from ..errors import InputError
 from ..files import read_json, write_json, write_text
 from ..keyed import key
 from ..options import whole
 from ..pages.findings import Finding, Level, worst
-from ..places import CHECKS, dated
+from ..places import CHECKS, cache_folder, dated
 from ..values import plain
 
 RECORD, PAGE = "data.json", "index.html"

@@ -24,9 +24,10 @@ import torch
 from torch import Tensor
 
 from ...data.cache import Progress, reserve
-from ...data.cache_files import cache_folder, keep_arrays, kept_arrays
+from ...data.cache_files import keep_arrays, kept_arrays
 from ...destinations import explained_disk_errors
 from ...keyed import rng
+from ...places import cache_folder
 from ..image_set import ImageSet
 from . import alignment, descriptors, thumbnails
 from .alignment import Agreement

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ....results import Results, read_curves
-from ....results.trends import GAP, IMPROVING, OSCILLATION
+from ....results.trends import GAP, IMPROVING, OSCILLATION, RISE, at_chance
 from ...context import Report
 from ...section import FolderSection
 from ...vega import Figure, for_page, short
@@ -41,6 +41,8 @@ class CurvesSection(FolderSection):
             "readings": [(arm, _sentences(report.results, arm)) for arm in report.arms],
             "improving": 100 * IMPROVING,
             "gap": 100 * GAP,
+            "rise": 100 * RISE,
+            "at_chance": at_chance(report.results),
             "oscillation": 100 * OSCILLATION,
         }  # fmt: skip
 
