@@ -8,6 +8,9 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constra
 
 demo: $(VENV)/.installed
 	$(BIN)/normlab compare
+	@echo
+	@echo 'On your images:  $(BIN)/normlab compare --data FOLDER'
+	@echo 'To type normlab alone, first run:  . $(BIN)/activate'
 
 test: $(VENV)/.installed-dev check
 	$(BIN)/python -m pytest --quiet --doctest-modules src/normlab

@@ -42,6 +42,15 @@ def test_the_settings_page_is_printed_from_the_code(capsys: pytest.CaptureFixtur
             assert all(option in helped[command] for command in taking), option
 
 
+def test_the_demo_ends_with_how_to_call_the_command() -> None:
+    recipe = " ".join(_recipe("demo"))
+    assert ".venv/bin/normlab compare --data FOLDER" in recipe
+    assert ". .venv/bin/activate" in recipe
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "`.venv/bin/normlab`" in readme
+    assert len(readme.split()) < 900
+
+
 def test_make_docs_prints_every_page_that_is_printed() -> None:
     printed = {line.split("> ")[1] for line in _recipe("docs") if "> " in line}
     says_so = {

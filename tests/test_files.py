@@ -194,3 +194,10 @@ def test_standard_output_is_known_by_any_name(tmp_path: Path) -> None:
     assert is_standard_output(tmp_path / "link")
     assert not is_standard_output(tmp_path / "file")
     assert not is_standard_output(tmp_path / "missing")
+
+
+def test_a_folder_whose_name_is_no_text_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"\\udcff' is not valid Unicode\. Choose a folder with"):
+        check_folder(tmp_path / os.fsdecode(b"\xff"), "--out")
+    write_text(tmp_path / "record", "in " + os.fsdecode(b"\xff"))
+    assert (tmp_path / "record").read_text() == "in \\udcff"

@@ -30,14 +30,22 @@ OK, BAD_INPUT, PARTLY, INTERRUPTED = 0, 2, 3, 130
 app = App(
     name="normlab",
     version=__version__,
-    help="Compare normalization layers in convolutional networks, honestly.",
+    help=(
+        "Compare normalization layers in convolutional networks, honestly.\n\n"
+        "An arm is one of the things compared, such as batch normalization. A run is one arm "
+        "trained with one seed; RUN is its folder, STUDY/runs/ARM/seed-K. A study is the runs of a "
+        "comparison and their report; STUDY is its folder.\n\n"
+        "Begin with: normlab compare --data PHOTOS"
+    ),
     help_on_error=False,
     suppress_keyboard_interrupt=False,  # main() says how to resume
 )
 
 _SOURCE_HELP = f"{DATA_FIELDS['source'].metadata['help']} [default: digits]"
 _OF_DATA = {name: f for name, f in DATA_FIELDS.items() if name != "source"}
-_CHECKED = {name: DATA_FIELDS[name] for name in ("image_size", "split", "split_seed", "group_by")}
+_CHECKED = {
+    name: DATA_FIELDS[name] for name in ("image_size", "resize", "split", "split_seed", "group_by")
+}
 _OF_RUN = {name: f for name, f in FIELDS.items() if name != "device"}
 _JUDGED = ("reference", "margin", "until_decided", "tune", "tune_seeds")
 
@@ -90,8 +98,11 @@ def compare(
 ) -> int:
     """Compare normalizations on your images: a table, verdicts and a page.
 
-    With no arguments: seven normalizations on the embedded digits. The same command again resumes
-    what is missing, and runs nothing twice.
+    With no arguments: seven normalizations (arms) on the embedded digits, each trained once per
+    seed. Every such training is a run.
+
+    Ctrl-C stops. The same command resumes: runs that are complete are kept, and one that was
+    stopped goes on from its last checkpoint. More arms or seeds join the same study.
     """
     from .console import ConsoleWatcher, print_comparison
     from .workflow import compare as run_comparison
@@ -127,7 +138,10 @@ def train(
     ] = None,
     device: DeviceName = "auto",
 ) -> int:
-    """Make a single run: one normalization, one seed."""
+    """Make a single run: one normalization, one seed.
+
+    Ctrl-C stops. The same command resumes.
+    """
     from .console import RunWatcher, print_run
     from .workflow import train_one
 
@@ -148,7 +162,7 @@ def train(
 
 @app.command(sort_key=3)
 def report(
-    *studies: Annotated[Path, Parameter(help="Folders of studies.")],
+    *studies: Annotated[Path, Parameter(help="Folders that compare wrote.")],
     all_pairs: Annotated[
         bool,
         Parameter(
@@ -166,7 +180,7 @@ def report(
 
 @app.command(sort_key=3)
 def mcnemar(
-    first: Annotated[Path, Parameter(help="A run's folder.")],
+    first: Annotated[Path, Parameter(help="A run's folder: STUDY/runs/ARM/seed-K.")],
     second: Annotated[Path, Parameter(help="Another run's folder.")],
     *,
     split: Annotated[Literal["val", "test"], Parameter(help="Of which images.")] = "test",
@@ -187,7 +201,10 @@ def mcnemar(
 def explain(
     run: Annotated[
         Path,
-        Parameter(help="A run's folder, or a study's to see its arms side by side."),
+        Parameter(
+            help="A run's folder (STUDY/runs/ARM/seed-K), or that of a study to see its arms side "
+            "by side."
+        ),
     ],
     *,
     data: Data = None,
@@ -289,7 +306,7 @@ def check_data(
     from .console import StageWatcher, print_check
     from .workflow import check_data as run_check
 
-    console = Console()
+    console = _console_beside(write_split)
     with StageWatcher(console) as watcher:
         made = run_check(
             source,
@@ -308,7 +325,7 @@ def check_data(
 
 @app.command(sort_key=6)
 def predict(
-    run: Annotated[Path, Parameter(help="A run's folder.")],
+    run: Annotated[Path, Parameter(help="A run's folder: STUDY/runs/ARM/seed-K.")],
     images: Annotated[
         list[str], Parameter(help="Image files, folders, or patterns in quotes.", negative="")
     ],
@@ -329,8 +346,7 @@ def predict(
     from .console import StageWatcher, print_predictions
     from .workflow import predict as run_prediction
 
-    # The rows and words about them do not mix.
-    console = Console(stderr=is_standard_output(output))
+    console = _console_beside(output)
     with StageWatcher(console) as watcher:
         made = run_prediction(
             run,
@@ -346,7 +362,7 @@ def predict(
 
 @app.command(sort_key=7)
 def export(
-    run: Annotated[Path, Parameter(help="A run's folder.")],
+    run: Annotated[Path, Parameter(help="A run's folder: STUDY/runs/ARM/seed-K.")],
     *,
     onnx: Annotated[
         bool,
@@ -364,7 +380,7 @@ def export(
 
     if not onnx:
         raise InputError("Choose a format: --onnx")
-    print_line(Console(), str(run_export(run, onnx=output, images=images)))
+    print_line(_console_beside(output), str(run_export(run, onnx=output, images=images)))
     return OK
 
 
@@ -447,6 +463,11 @@ def _guarded(call: Callable[[], Any], errors: Console) -> int:
         _say(errors, "Stopped. Run the same command to resume.")
         return INTERRUPTED
     return status if isinstance(status, int) else OK
+
+
+def _console_beside(output: str | Path | None) -> Console:
+    """Where words go: a file that goes to standard output is not mixed with them."""
+    return Console(stderr=output is not None and is_standard_output(output))
 
 
 def _say(errors: Console, text: str) -> None:

@@ -107,6 +107,13 @@ def check_folder(path: str | Path, option: str = "") -> None:
         InputError: naming the path and what is wrong.
     """
     path = Path(path)
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        # It would be written into records and commands, which are text.
+        raise InputError(
+            f"The name of {str(path)!a} is not valid Unicode. {_elsewhere(option)}"
+        ) from None
     with explained_disk_errors(path, option):
         if os.path.lexists(path) and not path.is_dir():
             path.stat()  # a link that leads nowhere or in a circle says so

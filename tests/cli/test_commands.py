@@ -72,6 +72,22 @@ def test_train_makes_one_run(tmp_path: Path) -> None:
     assert config["step_at"] == [0.3, 0.6]
 
 
+def test_a_run_is_resumed_on_another_day(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = ["train", "--n", "1", "--epochs", "1", "--limit-per-class", "2"]
+    assert main(command) == 0
+    (made,) = (tmp_path / "runs").iterdir()
+    earlier = made.rename(made.with_name(f"2020-01-31{made.name[10:]}"))
+    before = (earlier / "weights.safetensors").stat().st_mtime_ns
+    assert main(command) == 0
+    assert list((tmp_path / "runs").iterdir()) == [earlier]
+    assert (earlier / "weights.safetensors").stat().st_mtime_ns == before
+    assert main([*command, "--seed", "1"]) == 0
+    assert len(list((tmp_path / "runs").iterdir())) == 2
+
+
 def test_a_model_is_looked_at_used_and_handed_on(photos: Path, tmp_path: Path) -> None:
     study = tmp_path / "study"
     done = _run("compare", "--data", photos, "--arms", "bn,ln", *QUICK, "--out", study)

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from normlab.checks import read_image_set
+from normlab.checks.health.file_sizes import file_sizes
 from normlab.data import DataConfig, load
 from normlab.data.decode import decode, square
 from normlab.errors import InputError
@@ -84,6 +86,18 @@ def test_a_rule_of_its_own(banners: Path) -> None:
             )
     with pytest.raises(InputError, match="resize must be crop or letterbox, got 'squash'"):
         DataConfig(resize="squash")  # type: ignore[arg-type]
+
+
+def test_the_check_says_what_the_rule_does(banners: Path) -> None:
+    crop = file_sizes(read_image_set(DataConfig(str(banners), image_size=32)), None)
+    boxed = read_image_set(DataConfig(str(banners), image_size=32, resize="letterbox"))
+    whole = file_sizes(boxed, None)
+    assert crop is not None
+    assert whole is not None
+    assert (crop.long, crop.upscaled) == (24, 24)
+    assert (whole.long, whole.upscaled) == (0, 0)
+    (said,) = crop.findings(32, 24)
+    assert "--resize letterbox" in said.advice
 
 
 def test_array_sources_have_the_rule_too() -> None:

@@ -14,6 +14,7 @@ import torch
 import normlab
 from normlab.cli import app
 from normlab.data import DataConfig
+from normlab.data.decode import FORMATS
 from normlab.errors import InputError
 from normlab.norms import BatchNorm2d, GroupNorm2d, make_norm
 from normlab.options import fields_of, names_in
@@ -150,6 +151,8 @@ def test_a_class_is_an_arm() -> None:
     assert list(make_plan(asked).arms) == [f"{__name__}:Shift", "bn"]
     assert isinstance(make_norm(Shift, np.int64(16)), Shift)
     assert make_norm("gn", np.int64(16), groups=np.int64(4)).groups == 4
+    assert GroupNorm2d(np.int64(16), np.int64(4), eps=np.float32(0.5)).eps == 0.5
+    assert BatchNorm2d(np.int64(16), momentum=np.float64(0.5)).momentum == 0.5
 
 
 def test_a_class_that_other_processes_cannot_import_is_said(
@@ -182,3 +185,34 @@ def test_names_with_commas_are_found_among_the_known() -> None:
         (" , ", []),
     ):
         assert names_in(asked, known) == found
+
+
+def test_a_folder_in_the_first_place_is_the_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "norms").mkdir()
+    for what in ("photos", Path("photos"), f"{tmp_path}/photos", "./norms", "digits"):
+        asked = Request.of(what)
+        assert (asked.what, asked.data) == ("norms", {"source": str(what)})
+        assert shlex.split(asked.command())[2:] == ["--data", str(what)]
+    assert Request.of("norms").data == {}, "the name of a preset is the preset"
+    with pytest.raises(InputError, match=r"photos is data, and --data digits was given too"):
+        Request.of("photos", "digits")
+    (tmp_path / "photos/study.toml").write_text("")
+    with pytest.raises(InputError, match=r"is a study, not data.*normlab report photos"):
+        Request.of("photos")
+    with pytest.raises(InputError, match=r"not a preset.*--data"):
+        make_plan(Request.of("fotos"))
+
+
+def test_what_no_record_could_say_is_refused() -> None:
+    with pytest.raises(InputError, match=r"title is not valid Unicode: 'B\\udcc3ume'"):
+        Request.of(title="B\udcc3ume")
+
+
+def test_the_help_names_the_formats_that_are_read() -> None:
+    said = DATA_FIELDS["source"].metadata["help"]
+    known = {name.replace("JPEG2000", "JPEG 2000") for name in FORMATS if name != "MPO"}
+    assert all(name in said for name in known)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import threading
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -322,6 +323,12 @@ class NeedsAsList(_Needy):
     optimizer_needs: ClassVar[Any] = [("weight", ParameterNeeds())]
 
 
+class Locked(_Needy):
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.lock = threading.Lock()
+
+
 class WrongInBfloat16(_Needy):
     def forward(self, x: Tensor) -> Tensor:
         if x.dtype == torch.bfloat16:
@@ -395,6 +402,7 @@ class Noisy(nn.BatchNorm2d):
         ("EvenBatches", r"shape \(16, 16, 8, 8\).*ValueError: whole ghosts only \(test_own_layers"),
         ("NeedsOfNothing", r"needs of 'wieght'.*did you mean weight\?"),
         ("NeedsAsDict", "needs of 'weight' as {'lr_scale': 2.0}. Use"),
+        ("Locked", "cannot be copied.*TypeError: cannot pickle"),
         ("NeedsAsList", "must map names of parameters"),
     ],
 )  # fmt: skip

@@ -17,6 +17,7 @@ from PIL import Image
 
 from normlab.cli import main
 from normlab.data import DataConfig, load
+from normlab.data.decode import EXTENSIONS
 from normlab.errors import InputError
 from normlab.models import ModelInfo, load_info, load_model, save_model
 from normlab.runs import RunConfig
@@ -106,6 +107,31 @@ def test_the_bad_are_named_and_the_rest_is_done(run: Path, photos: Path, tmp_pat
     assert "cut short" in reasons["b.jpg"]
     assert "wrongly named" in reasons["c.png"]
     assert "empty" in reasons["d.gif"]
+
+
+def test_a_folder_gives_every_format_that_the_source_reads_and_names_the_others(
+    run: Path, photos: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "in"
+    (folder / "deep").mkdir(parents=True)
+    with Image.open(photos / "test/ash/00.png") as image:
+        for suffix in sorted(EXTENSIONS & {".avif", ".jp2", ".webp", ".tif", ".png"}):
+            image.save(folder / "deep" / f"image{suffix}")
+    heic = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
+    (folder / "phone.HEIC").write_bytes(heic)
+    (folder / "no extension").write_bytes(heic)
+    (folder / "drawing.svg").write_text("<svg/>")
+    (folder / "labels.csv").write_text("a,b")
+    (folder / "notes.txt").write_text("P 12")
+    report = predict(run, [str(folder)], tmp_path / "p.csv")
+    kinds = {Path(row["path"]).suffix for row in _rows(tmp_path / "p.csv")}
+    assert kinds == EXTENSIONS & {".avif", ".jp2", ".webp", ".tif", ".png"}
+    reasons = {Path(name).name: reason for name, reason in report.unreadable.items()}
+    assert set(reasons) == {"phone.HEIC", "no extension", "drawing.svg"}
+    for name, kind in (("phone.HEIC", "HEIC"), ("no extension", "HEIC"), ("drawing.svg", "SVG")):
+        assert reasons[name] == f"is a {kind} file, which is not read: convert it to JPEG or PNG"
+    pattern = predict(run, [str(folder / "*")], tmp_path / "q.csv")
+    assert {Path(name).name for name in pattern.unreadable} == set(reasons)
 
 
 def test_all_bad_leaves_the_header(run: Path, tmp_path: Path) -> None:

@@ -42,7 +42,8 @@ class DataConfig:
     source: str = option(
         "digits",
         "digits (1,797 real 8x8 images that come with scikit-learn), or a folder: class folders "
-        "(with or without train, val and test above them), IDX files, or CIFAR-10 batches.",
+        "(with or without train, val and test above them) of JPEG, PNG, BMP, GIF, WEBP, TIFF, PPM, "
+        "AVIF or JPEG 2000 files, IDX files, or CIFAR-10 batches.",
     )
     image_size: int | None = option(
         None,

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx.proxy import TraceError
 
+from ..values import plain
+
 
 @dataclass(frozen=True)
 class ParameterNeeds:
@@ -107,6 +109,7 @@ class Norm2d(nn.Module):
     ) -> None:
         # Not super(): the constructor of torch.nn's layer would make its own parameters.
         nn.Module.__init__(self)
+        channels, eps, affine = map(plain, (channels, eps, affine))
         if not isinstance(channels, int) or isinstance(channels, bool) or channels < 1:
             raise ValueError(f"channels must be a whole number of at least 1, got {channels!r}")
         if isinstance(eps, bool) or not isinstance(eps, (int, float)) or not 0 <= eps < math.inf:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from ..values import plain
 from ._base import Norm2d, another_name_for
 from ._core import Pool, normalize
 
@@ -36,6 +37,7 @@ class BatchStatistics(Norm2d, _NormBase):  # type: ignore[misc]  # weight may be
         dtype: torch.dtype | None = None,
     ) -> None:
         Norm2d.__init__(self, channels, eps, affine, device=device, dtype=dtype)
+        channels, momentum = self.channels, plain(momentum)
         if momentum is not None and (
             isinstance(momentum, bool)
             or not isinstance(momentum, (int, float))

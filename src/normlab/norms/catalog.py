@@ -346,7 +346,7 @@ def _made(
             f"{name} could not be made for {channels} channels: {told(error)}. It is called as "
             "Class(channels, **options)."
         ) from error
-    if not isinstance(getattr(made, "_parameters", None), dict):
+    if getattr(made, "_parameters", None) is None:
         raise ValueError(
             f"{name} does not call super().__init__(), which a torch.nn.Module must do first."
         )

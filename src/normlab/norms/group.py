@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..values import plain
 from ._base import Norm2d, another_name_for
 from ._core import Pool, normalize
 
@@ -65,6 +66,8 @@ class GroupNorm2d(Norm2d, nn.GroupNorm):  # type: ignore[misc]  # weight may be 
         dtype: torch.dtype | None = None,
     ) -> None:
         Norm2d.__init__(self, channels, eps, affine, device=device, dtype=dtype)
+        channels, groups = self.channels, plain(groups)
+        channels_per_group = plain(channels_per_group)
         if groups is not None and channels_per_group is not None:
             raise ValueError(
                 f"Give groups or channels_per_group, not both (got {groups} and "

@@ -42,7 +42,9 @@ class RunConfig:
 
     norm: str = option("bn", "Normalization, with options after a colon (gn:groups=4).")
     seed: int = option(0, "Determines initial weights, order and augmentation.", ">= 0")
-    n: int = option(2, "Blocks per stage of the network, which has 6n+2 layers.", ">= 1")
+    n: int = option(
+        2, "Depth of the network: blocks in each of its three stages, 6n+2 layers in all.", ">= 1"
+    )
     shortcut: Literal["A", "B"] = option("A", "Shortcut where shapes change; A has no weights.")
     epochs: int = option(8, "Passes over the training images.", ">= 1")
     batch_size: int = option(32, "Images per forward pass (the batch that statistics see).", ">= 1")

@@ -243,7 +243,8 @@ def read_stated(what: str) -> dict[str, Any]:
         if what not in presets():
             raise InputError(
                 f"{what!r} is not a preset{did_you_mean(what, presets())}. The presets are "
-                f"{', '.join(presets())}; a file of your own must end in .toml."
+                f"{', '.join(presets())}; a file of your own must end in .toml. Images are given "
+                "with --data."
             )
         text = entry.read_text(encoding="utf-8")
     try:

@@ -5,16 +5,18 @@ The command line's options, the arguments in Python and the recorded command all
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from ..data.config import DataConfig
 from ..errors import InputError
 from ..options import Fields, check_names, fields_of, option, several, words
-from ..runs import FIELDS
+from ..runs import FIELDS, STUDY, is_study
 from ..values import plain
 
 
@@ -48,16 +50,17 @@ class Request:
 
     what: str = option(
         "norms",
-        f"A preset ({', '.join(presets())}) or a TOML file that describes a grid.",
+        f"A preset ({', '.join(presets())}), a TOML file that describes a grid, or the data: a "
+        "folder, as with --data.",
     )
     title: str | None = option(None, "The title of the report. [default: the preset's]")
     arms: tuple[str, ...] | None = option(
         None,
-        "Normalizations, separated by commas: bn,gn:groups=4,package.module:Class. [default: the "
-        "preset's]",
+        "The normalizations to compare, separated by commas: bn,gn:groups=4,package.module:Class. "
+        "[default: the preset's]",
     )
     seeds: int | None = option(
-        None, "Number of seeds, the same for every arm. [default: the preset's]"
+        None, "Runs of every arm, each with its own seed. [default: the preset's]"
     )
     clean_split: bool = option(
         False, "Search for copies first, and keep all images of one photograph in one split."
@@ -90,14 +93,14 @@ class Request:
         check_names(self.settings, FIELDS, "a field of a run")
 
     @classmethod
-    def of(cls, what: str = "norms", data: Any = None, **options: Any) -> Request:
+    def of(cls, what: str | Path = "norms", data: Any = None, **options: Any) -> Request:
         """A request from flat options, as the command line and Python give them.
 
         >>> Request.of("norms", arms="bn,gn", seeds=5, epochs=2).settings
         {'epochs': 2}
 
         Args:
-            what: a preset or a TOML file.
+            what: a preset or a TOML file, or the source where ``data`` is None.
             data: the source.
             options: fields of ``Request``, ``DataConfig`` and ``RunConfig``; None counts as not
                 given.
@@ -106,17 +109,20 @@ class Request:
             InputError: an unknown option, or an impossible combination.
         """
         given = {name: plain(value) for name, value in options.items() if value is not None}
+        what, data = _meant(str(plain(what)), data)
         if data is not None:
             given["source"] = str(plain(data))
         known = {**REQUEST_FIELDS, **DATA_FIELDS, **SETTINGS, "device": FIELDS["device"]}
         check_names(given, known, "an option of compare")
         for name, value in given.items():
+            if isinstance(value, str) and not _is_text(value):
+                raise InputError(f"{name} is not valid Unicode: {value!a}.")
             if name in SETTINGS and _is_many(value):
                 given[name] = several(name, value)
         if "arms" in given:
             given["arms"] = _arms(given["arms"])
         return cls(
-            what=str(plain(what)),
+            what=what,
             **{name: value for name, value in given.items() if name in REQUEST_FIELDS},
             data={name: given[name] for name in DATA_FIELDS if name in given},
             # In the order of their declaration, which names the arms of a grid.
@@ -139,6 +145,39 @@ class Request:
         for part in (first, arms, asked, data, self.settings, {"out": out}):
             written += words(part, FIELDS)
         return shlex.join(written)
+
+
+def _meant(what: str, data: Any) -> tuple[str, Any]:
+    """What is asked and of which data: a folder in the place of a preset is the data.
+
+    Raises:
+        InputError: a study, or a folder besides the data.
+    """
+    if what in presets() or what.endswith(".toml"):
+        return what, data
+    folder = Path(os.path.expanduser(what))  # noqa: PTH111 - Path's fails where there is no home
+    if what != "digits" and not folder.is_dir():
+        return what, data
+    if is_study(folder):
+        raise InputError(
+            f"{what} is a study, not data. To resume it, give the command that made it again (see "
+            f"{folder / STUDY}). To write its report again: normlab report {what}"
+        )
+    if data is not None:
+        raise InputError(
+            f"{what} is data, and --data {data} was given too. Give one of them, and at most a "
+            f"preset ({', '.join(presets())}) or a TOML file in the first place."
+        )
+    return "norms", what
+
+
+def _is_text(value: str) -> bool:
+    """Whether the record, which is text, can say it."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_many(value: Any) -> bool:

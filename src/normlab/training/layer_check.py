@@ -8,6 +8,7 @@ that evaluation repeats itself and treats every image alone.
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -172,6 +173,13 @@ class _Trial:
             raise self._wrong(f"it cannot be made: {told(error)}.") from error
 
     def _check_apart(self, one: nn.Module, two: nn.Module) -> None:
+        try:
+            copy.deepcopy(one)
+        except Exception as error:
+            raise self._wrong(
+                f"it cannot be copied (copy.deepcopy), as the sanity check, explain and export do: "
+                f"{told(error)}."
+            ) from error
         lazy = [n for n, p in one.named_parameters() if isinstance(p, UninitializedParameter)]
         if lazy:
             raise self._wrong(

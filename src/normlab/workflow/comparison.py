@@ -64,7 +64,7 @@ class Comparison:
 
 
 def compare(
-    what: str = "norms",
+    what: str | Path = "norms",
     data: str | Path | None = None,
     *,
     out: str | Path | None = None,
@@ -78,7 +78,8 @@ def compare(
     """Compare normalizations (or anything that a grid varies) on real images.
 
     Args:
-        what: a preset (``"norms"``, ``"experiment"``, ...) or a TOML file that describes a grid.
+        what: a preset (``"norms"``, ``"experiment"``, ...) or a TOML file that describes a grid. A
+            folder here is the data.
         data: ``"digits"`` (the default) or a folder.
         out: the study's folder; by default a dated one under ``studies/``.
         workers: processes side by side; all cores by default. It does not change results.

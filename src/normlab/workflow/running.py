@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,11 @@ def train_one(
 def _default_folder(data: DataConfig, config: RunConfig) -> Path:
     named = identity(config, repr(data), code_of(config.norm))[:6]
     name = Path(data.source).name
-    return dated(RUNS, name, file_name(config.norm), f"seed-{config.seed}", named)
+    folder = dated(RUNS, name, file_name(config.norm), f"seed-{config.seed}", named)
+    # The same run begun on another day is continued where it is.
+    undated = folder.name[len(date.today().isoformat()) :]
+    earlier = sorted(path for path in RUNS.glob("*") if path.name[10:] == undated and is_run(path))
+    return earlier[-1] if earlier else folder
 
 
 def check_network(config: RunConfig, dataset: DataSet) -> tuple[str, ...]:

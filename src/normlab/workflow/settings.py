@@ -23,6 +23,10 @@ _HEAD = """\
 `normlab compare` takes every setting below as an option, and `normlab.compare` as a keyword
 argument. `normlab train` takes those of a run and of the data. This page is printed by
 `python -m normlab.workflow.settings`.
+
+Decoded images and what was measured on them are kept in a cache, so that the next command starts at
+once. It is in the user's cache folder (on Linux `~/.cache/normlab`), or where the variable
+`NORMLAB_CACHE` says. It may be deleted at any time.
 """
 
 _COMPARISON = """\
