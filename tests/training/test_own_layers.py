@@ -633,6 +633,13 @@ def test_the_precision_of_the_run_is_tried(digits: DataSet) -> None:
         check_layer(RunConfig(norm=norm, precision="bfloat16"), digits)
 
 
+def test_the_last_batch_is_smaller_with_a_budget_of_updates_too(uneven: DataSet) -> None:
+    norm = f"{HERE}:EvenBatches"
+    with pytest.raises(InputError, match="whole ghosts only"):
+        check_layer(RunConfig(norm=norm, batch_size=32, budget="updates"), uneven)
+    assert check_layer(RunConfig(norm=f"{HERE}:Plain", batch_size=999), uneven).resumable
+
+
 def test_a_dry_run_tries_the_layers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -72,7 +72,7 @@ def check_layer(config: RunConfig, data: DataSet) -> LayerTraits:
         config.norm,
         tuple(sorted(code_of(config.norm).items())),
         data.image_size,
-        (batch, rest) if rest and config.budget == "epochs" else (batch,),
+        (batch, rest) if rest and rest != batch else (batch,),
         config.precision,
         config.device,
         config.threads,
