@@ -43,7 +43,10 @@ html_copy_source = False
 html_show_sphinx = False
 
 PAGES = (
-    ("Guide", ["docs/experiment", "docs/own-layer", "docs/statistics", "docs/data-checks"]),
+    (
+        "Guide",
+        ["docs/experiment", "docs/data", "docs/own-layer", "docs/statistics", "docs/data-checks"],
+    ),
     ("Reference", ["docs/norms", "docs/settings", "docs/api"]),
     ("Measured", ["docs/results", "docs/results/birds"]),
     ("Project", ["docs/architecture", "CONTRIBUTING", "CHANGELOG"]),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import subprocess
 import sys
+import types
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -193,6 +194,17 @@ def test_a_compiled_module_counts_and_cannot_be_reloaded(
     assert code_of("parts.layers:Layer") != before
     with pytest.raises(ImportError, match="Start a new process"):
         load("parts.layers")
+
+
+def test_what_is_defined_in_a_session_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As a notebook's __main__: nothing would tell its code today from that of yesterday.
+    session = types.ModuleType("a_session")
+    session.Layer = object  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "a_session", session)
+    with pytest.raises(ImportError, match=r"has no file.*mine\.py"):
+        load("a_session")
+    with pytest.raises(ModuleNotFoundError):
+        load("a_session_that_is_not_there")
 
 
 def test_finding_code_needs_no_torch() -> None:

@@ -43,7 +43,9 @@ app = App(
 
 _SOURCE_HELP = f"{DATA_FIELDS['source'].metadata['help']} [default: digits]"
 _OF_DATA = {name: f for name, f in DATA_FIELDS.items() if name != "source"}
-_CHECKED = {name: DATA_FIELDS[name] for name in ("image_size", "split", "split_seed", "group_by")}
+_CHECKED = {
+    name: DATA_FIELDS[name] for name in ("image_size", "resize", "split", "split_seed", "group_by")
+}
 _OF_RUN = {name: f for name, f in FIELDS.items() if name != "device"}
 _JUDGED = ("reference", "margin", "until_decided", "tune", "tune_seeds")
 

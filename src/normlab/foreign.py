@@ -50,13 +50,19 @@ def load(module: str) -> ModuleType:
     and so are the modules that it imports. Modules of installed packages are not.
 
     Raises:
-        ImportError: there is no such module, importing it fails, or a compiled module has changed
-            since this process imported it.
+        ImportError: there is no such module, importing it fails, it has no file (as what is
+            defined in a notebook), or a compiled module has changed since this process imported it.
     """
     if _is_ours(module):
         return importlib.import_module(module)
     with _working_folder():
         found = _Found(module)
+        if not found.hashes():
+            importlib.import_module(module)  # says it if there is none
+            raise ImportError(
+                f"{module} has no file, so an edit of its code could not be told. Put the layer "
+                "into a file of its own, for example mine.py, and name it mine:Class"
+            )
         digest = found.digest()
         known = sys.modules.get(module)
         if known is not None and getattr(known, _DIGEST, None) == digest:
@@ -96,8 +102,8 @@ def code_of(norm: str) -> dict[str, str]:
     The files are the module's own and those of the modules that it imports, wherever in its code,
     that are not installed packages. An installed package that it imports counts by its version; one
     that the layer itself is from by its version and the module's file. Compiled modules count by
-    their file. A module without a file (built in, or made in a session) counts as nothing, and so
-    do files that a layer only reads.
+    their file. Files that a layer only reads do not count. A module without a file has no code to
+    count, and :func:`load` refuses it.
 
     Args:
         norm: an arm's normalization, ``package.module:Class`` with or without options, or a name

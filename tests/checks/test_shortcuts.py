@@ -513,3 +513,14 @@ def test_names_of_files_are_taken_apart() -> None:
     ]
     assert found.words[found.word[3]] == "concatenated"
     assert len(set(found.extension.tolist())) == 2
+
+
+def test_classes_that_were_not_tried_are_said(
+    write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image_set = read_image_set(DataConfig(str(write({"a": 12, "b": 12, "c": 12}))))
+    said = [finding.sentence for finding in shortcuts(image_set).findings()]
+    assert not any("of the 3 classes" in sentence for sentence in said)
+    monkeypatch.setattr(guessing, "_MOST_CLASSES", 2)
+    said = [finding.sentence for finding in shortcuts(image_set).findings()]
+    assert any("were tried on 2 of the 3 classes" in sentence for sentence in said)

@@ -240,16 +240,19 @@ def test_bad_images_are_named_and_stop_the_study_unless_told(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (photos / "Wren/torn.png").write_bytes((photos / "Wren/00.png").read_bytes()[:200])
+    (photos / "Robin/notes.png").write_text("seen in May")
     (photos / "Robin/notes.txt").write_text("seen in May")
     command = ["compare", "--data", str(photos), "--arms", "bn", "--n", "1", "--epochs", "1"]
     command += ["--seeds", "1", "--out", str(tmp_path / "s")]
     assert main(command) == 2
     said = capsys.readouterr().err
-    for expected in ("Wren/torn.png", "Robin/notes.txt", "--skip-bad"):
+    for expected in ("Wren/torn.png", "Robin/notes.png", "--skip-bad"):
         assert expected in said
     assert not (tmp_path / "s").exists()
     assert main([*command, "--skip-bad"]) == 0
-    assert "Robin/notes.txt" in json.loads((tmp_path / "s/data.json").read_text())["skipped"]
+    data = json.loads((tmp_path / "s/data.json").read_text())
+    assert set(data["skipped"]) == {"Wren/torn.png", "Robin/notes.png"}
+    assert any("Passed over" in note and "1 .txt" in note for note in data["notes"])
 
 
 def test_an_out_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from normlab.data import DataConfig, DataSet, load
+from normlab.data.decode import EXTENSIONS
 from normlab.errors import InputError
 
 Make = Callable[..., Path]
@@ -245,9 +246,9 @@ def test_one_class(write: Make) -> None:
 
 def test_an_empty_class_folder(write: Make) -> None:
     message = refusal(write({"a": 5, "b": 5, "c": 0}, "plain"))
-    assert "empty class folder: c" in message
+    assert "a class folder without images: c" in message
     message = refusal(write(THREE | {"val/b": 0}, "split"))
-    assert "val has an empty class folder: b" in message
+    assert "val has a class folder without images: b" in message
 
 
 def test_classes_that_differ(write: Make) -> None:
@@ -255,40 +256,241 @@ def test_classes_that_differ(write: Make) -> None:
     assert "val lacks d; val has c, which train lacks; test lacks d" in message
 
 
-def test_classes_that_differ_in_case_or_form(write: Make) -> None:
-    message = refusal(write({"train/Robin": 2, "train/b": 2, "test/robin": 2, "test/b": 2}, "one"))
-    assert "test lacks Robin; test has robin" in message
-    assert "upper and lower case" in message
+def test_names_that_differ_in_case_or_form_in_one_split_are_refused(write: Make) -> None:
     message = refusal(write({"e\u0301": 3, "\u00e9": 3}, "two"))
     assert "differ only in upper and lower case or in their Unicode form" in message
 
 
-def test_one_level_too_high(write: Make) -> None:
-    for name, inner in (
-        ("splits", {f"inner/{key}": n for key, n in THREE.items()}),
-        ("classes", {"inner/a": 3, "inner/b": 3}),
-    ):
-        root = write(inner, name)
-        message = refusal(root)
-        assert "one level too high" in message
-        assert f"Give {root / 'inner'}." in message
+def test_classes_that_differ_in_case_or_form_between_splits_are_one(write: Make) -> None:
+    root = write({"train/Robin": 8, "train/b\u00e9": 8, "test/robin": 2, "test/be\u0301": 2})
+    data = read(root)
+    assert data.classes == ("Robin", "b\u00e9")
+    assert np.bincount(data.splits["test"].labels).tolist() == [2, 2]
+    assert "test/robin/000.png" in data.splits["test"].names
+    (said,) = [note for note in data.notes if "Upper and lower case aside" in note]
+    assert "test/robin" in said
 
 
-def test_class_folders_that_hold_folders(write: Make) -> None:
-    root = write({"birds/a": 3, "birds/b": 3, "photos/raw": 3}, "several")
+# ------------------------------------------------------------------ layouts that people have
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "test"),
+    [
+        ("training", "validation", "testing"),
+        ("Train", "DEV", "Test"),
+        ("train_images", "val_images", "test_images"),
+        ("images_train", "images-valid", "images test"),
+        ("TrainingSet", "valset", "testset"),
+    ],
+)
+def test_names_of_splits_that_people_use(write: Make, train: str, val: str, test: str) -> None:
+    called = {"train": train, "val": val, "test": test}
+    root = write({f"{called[key.split('/')[0]]}/{key[-1]}": n for key, n in THREE.items()})
+    data = read(root)
+    assert counts(data) == {"train": 8, "val": 8, "test": 8}
+    assert data.splits["train"].names[0] == f"{train}/a/000.png"
+    (said,) = data.notes
+    assert f"{train} as train" in said
+    assert f"{test} as test" in said
+
+
+@pytest.mark.parametrize("above", ["images", "dataset/dataset", "a/b/c"])
+def test_folders_that_only_wrap_others_are_opened(write: Make, above: str) -> None:
+    plain = read(write(THREE, "plain"))
+    root = write({f"{above}/{key}": n for key, n in THREE.items()}, "wrapped")
+    (root / "labels" / "train").mkdir(parents=True)
+    (root / "labels" / "train" / "000.txt").write_text("1")
+    (root / "readme.md").write_text("about")
+    data = read(root)
+    assert data.source == str(root / above)
+    assert data.fingerprint == plain.fingerprint
+    assert data.notes == (f"The images are in {above} of {root}.",)
+    assert load(data.config).fingerprint == plain.fingerprint
+
+
+def test_class_folders_may_be_wrapped_too(write: Make) -> None:
+    data = read(write({"photos/a": 5, "photos/b": 5, "masks/a": 5, "masks/b": 5}))
+    assert data.classes == ("a", "b")
+    assert len(np.concatenate([part.names for part in data.splits.values()])) == 10
+    assert any("masks in" in note and "was not used" in note for note in data.notes)
+
+
+def test_a_split_may_wrap_its_classes(write: Make) -> None:
+    root = write({f"{key.replace('/', '/images/')}": n for key, n in THREE.items()})
+    data = read(root)
+    assert counts(data) == {"train": 8, "val": 8, "test": 8}
+    assert data.splits["val"].names[0] == "val/images/a/000.png"
+    assert "train is in train/images." in data.notes
+
+
+def test_one_level_under_a_class(write: Make) -> None:
+    root = write({"a/images": 10, "a/masks": 10, "b/images": 10, "b/masks": 10})
+    data = read(root)
+    names = np.concatenate([part.names for part in data.splits.values()]).tolist()
+    assert data.classes == ("a", "b")
+    assert sorted(names)[0] == "a/images/000.png"
+    assert len(names) == 20
+    assert any("Images in images inside the class folders" in note for note in data.notes)
+    assert any("20 files" in note and "20 in masks" in note for note in data.notes)
+    sessions = read(write({"a/one": 6, "a/two": 6, "b": 4, "b/three": 8}, "sessions"))
+    assert sum(counts(sessions).values()) == 24
+    assert {name for part in sessions.splits.values() for name in part.names.tolist()} >= {
+        "a/one/000.png", "a/two/000.png", "b/000.png", "b/three/000.png",
+    }  # fmt: skip
+    # Four sessions of each class, kept whole.
+    more = write({f"{name}/{session}": 5 for name in "ab" for session in range(4)}, "more")
+    whole = read(more, group_by=r"^\w/\d/")
+    seen = {tuple(name.split("/")[:2]): split for split, part in whole.splits.items()
+            for name in part.names.tolist()}  # fmt: skip
+    assert len(seen) == 8
+    for split, part in whole.splits.items():
+        assert all(seen[tuple(name.split("/")[:2])] == split for name in part.names.tolist())
+
+
+# ------------------------------------------------------------------ advice that works
+
+
+def advised(message: str) -> Path:
+    """The folder that a message says to give."""
+    found = re.search(r"[Gg]ive (?:the folder above, )?(/[^,]*?)(?:,| or |\.$|\. )", message)
+    assert found is not None, message
+    return Path(found[1])
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [
+        {"set one/train/a": 9, "set one/train/b": 9, "extra": 3},
+        {"x/deep/a": 9, "x/deep/b": 9, "y": 3},
+        {"a": 5, "b": 5, "birds/more/c": 5, "birds/more/d": 5},
+    ],
+)
+def test_a_folder_that_is_advised_can_be_read(write: Make, folders: dict[str, int]) -> None:
+    root = write(folders)
+    assert len(read(advised(refusal(root))).classes) == 2
+
+
+def test_advice_to_move_images_up_works(write: Make) -> None:
+    root = write({"x/y/z": 5, "q/y/z": 5})
     message = refusal(root)
-    assert f"Give {root / 'birds'}," in message
-    root = write({"set one/train/a": 3, "set one/train/b": 3, "extra": 3}, "mixed")
-    assert f"Give {root / 'set one'}" in refusal(root)
-    root = write({f"train/train/{name}": 3 for name in "ab"}, "twice")
-    assert f"Give {root / 'train' / 'train'}." in refusal(root)
+    assert "Give" not in message
+    assert "Move those images up into" in message
+    for name in ("x", "q"):
+        for path in sorted((root / name / "y/z").iterdir()):
+            path.rename(root / name / path.name)
+    assert read(root).classes == ("q", "x")
+
+
+def test_a_class_folder_given_alone_names_the_folder_above(write: Make) -> None:
+    root = write({"a": 5, "b": 5})
+    assert read(advised(refusal(root / "a"))).classes == ("a", "b")
+    # Where the folder above would be refused as well, it is not advised.
+    alone = write({"only": 5}, "alone")
+    assert "folder above" not in refusal(alone / "only")
+
+
+@pytest.mark.parametrize("flat", ["test", "test/images"])
+def test_a_test_split_without_classes_can_be_moved_away(
+    write: Make, tmp_path: Path, flat: str
+) -> None:
+    root = write({"train/a": 20, "train/b": 20, flat: 4})
+    message = refusal(root)
+    assert f"Move test out of {root}" in message
+    assert "a test split is then drawn from train" in message
+    (root / "test").rename(tmp_path / "elsewhere")
+    assert counts(read(root)) == {"train": 28, "val": 6, "test": 6}
+
+
+def test_mixed_folders_can_be_moved_or_renamed(write: Make, tmp_path: Path) -> None:
+    root = write({"train/a": 9, "train/b": 9, "robin": 9})
+    assert "Move robin elsewhere or, if train is meant as a class, rename it" in refusal(root)
+    (root / "robin").rename(tmp_path / "elsewhere")
+    assert read(root).classes == ("a", "b")
+    (tmp_path / "elsewhere").rename(root / "robin")
+    (root / "train").rename(root / "locomotive")
+    assert read(root).classes == ("locomotive", "robin")
+
+
+def test_a_missing_train_folder_can_be_made_by_a_new_name(write: Make) -> None:
+    root = write({"val/a": 9, "val/b": 9, "test/a": 3, "test/b": 3})
+    assert "Rename the folder to train on to train." in refusal(root)
+    (root / "val").rename(root / "train")
+    assert counts(read(root))["test"] == 6
+
+
+def test_folders_without_images_can_be_removed(write: Make) -> None:
+    root = write({"a": 9, "b": 9, "c": 0})
+    (root / "c" / "notes.txt").write_text("none yet")
+    assert "a class folder without images: c" in refusal(root)
+    shutil.rmtree(root / "c")
+    assert read(root).classes == ("a", "b")
+
+
+@pytest.mark.parametrize("twice", [("train", "Training"), ("val", "dev"), ("test", "test_images")])
+def test_two_folders_for_one_split_are_both_named(write: Make, twice: tuple[str, str]) -> None:
+    root = write(THREE | {f"{twice[1]}/{name}": 2 for name in "ab"})
+    if len([path for path in root.iterdir() if path.is_dir()]) < 4:
+        pytest.skip("this file system ignores case")
+    message = refusal(root)
+    assert twice[0] in message
+    assert twice[1] in message
+    shutil.rmtree(root / twice[1])
+    assert counts(read(root)) == {"train": 8, "val": 8, "test": 8}
+
+
+# ------------------------------------------------------------------ files that are no images
+
+
+def test_files_that_do_not_claim_to_be_images_are_counted(write: Make) -> None:
+    root = write({"a": 10, "b": 10})
+    plain = read(root)
+    for name in ("notes.txt", "README", "table.csv", "labels.CSV", "boxes.xml", "about.json"):
+        (root / "a" / name).write_text("robin, 3\n")
+    (root / "b" / "array.npy").write_bytes(b"\x93NUMPY")
+    (root / "b" / ".DS_Store").write_bytes(b"x")
+    (root / "b" / "Thumbs.db").write_bytes(b"x")
+    data = read(root)
+    assert data.fingerprint == plain.fingerprint
+    (said,) = [note for note in data.notes if note not in plain.notes]
+    assert "7 files that do not claim to be images (2 .csv," in said
+    assert "1 without an extension" in said
+    assert "2 hidden or system files" in said
+
+
+def test_what_claims_to_be_an_image_still_stops(write: Make) -> None:
+    root = write({"a": 10, "b": 10})
+    png = (root / "a" / "000.png").read_bytes()
+    for name, content, reason in (
+        ("broken.jpg", b"text", "is not an image"),
+        ("scan", png, "is wrongly named: the content is PNG, but the name has no extension"),
+        ("photo.txt", png, "is wrongly named: the content is PNG, but the name ends in .txt"),
+        ("phone.heic", b"\0\0\0\x18ftypheic\0\0\0\0", "is a HEIC file, which is not read"),
+        ("phone.bin", b"\0\0\0\x18ftypheic\0\0\0\0", "is a HEIC file, which is not read"),
+        ("raw.cr2", b"whatever", "is a CR2 file, which is not read: convert it to JPEG or PNG"),
+    ):
+        (root / "a" / name).write_bytes(content)
+        message = refusal(root)
+        assert f"a/{name} {reason}" in message
+        (root / "a" / name).unlink()
+
+
+@pytest.mark.parametrize(("suffix", "format"), [(".jp2", "JPEG2000"), (".avif", "AVIF")])
+def test_newer_formats_are_read(write: Make, suffix: str, format: str) -> None:
+    if suffix not in EXTENSIONS:
+        pytest.skip(f"this Pillow cannot read {format}")
+    root = write({"a": 5, "b": 5})
+    with Image.open(root / "a/000.png") as image:
+        image.save(root / f"a/new{suffix}", format)
+    data = read(root)
+    assert f"a/new{suffix}" in np.concatenate([part.names for part in data.splits.values()])
 
 
 def test_images_directly_in_the_root(write: Make) -> None:
     root = write({"a": 3, "b": 3})
     message = refusal(root / "a")
     assert "images directly inside" in message
-    assert f"give the folder above, {root}" in message
+    assert f"give the folder above, {root}." in message
     shutil.copy(root / "a" / "000.png", root / "stray.png")
     assert "images next to the class folders, for example stray.png" in refusal(root)
 
@@ -316,10 +518,11 @@ def test_no_train(write: Make) -> None:
     assert "no train folder" in refusal(write({"val/a": 2, "val/b": 2, "test/a": 2, "test/b": 2}))
 
 
-def test_folders_inside_a_class(write: Make) -> None:
+def test_folders_too_deep_inside_a_class(write: Make) -> None:
     root = write({"a": 3, "b": 3, "b/more/deep": 2})
     message = refusal(root)
-    assert f"{root / 'b'} has images in a folder inside it, {root / 'b/more/deep'}" in message
+    assert f"some of b are in {root / 'b/more/deep'}" in message
+    assert f"Move those images up into {root / 'b'}, or elsewhere." in message
 
 
 def test_loops_of_folders(write: Make) -> None:
@@ -387,18 +590,18 @@ def test_bad_files_are_listed_and_can_be_left_out(write: Make) -> None:
     root = write(THREE)
     (root / "train/a/001.png").write_bytes(b"")
     (root / "test/b/zz.png").symlink_to(root / "gone.png")
-    (root / "val/b/notes.txt").write_text("x")
+    (root / "val/b/notes.jpg").write_text("x")
     message = refusal(root)
     assert "3 of 26 files" in message
     assert "train/a/001.png is empty (0 bytes)" in message
     assert "test/b/zz.png does not exist, or is a symbolic link that leads nowhere" in message
-    assert "val/b/notes.txt is not an image" in message
+    assert "val/b/notes.jpg is not an image" in message
     assert "add --skip-bad to leave them out" in message
 
     data = read(root, skip_bad=True)
     assert counts(data) == {"train": 7, "val": 8, "test": 8}
     assert "train/a/001.png" not in data.splits["train"].names
-    assert set(data.skipped) == {"train/a/001.png", "test/b/zz.png", "val/b/notes.txt"}
+    assert set(data.skipped) == {"train/a/001.png", "test/b/zz.png", "val/b/notes.jpg"}
     assert any("3 files" in note and "zz.png" in note for note in data.notes)
     assert data.describe()["skipped"] == data.skipped
     # The others are who they were, with the pixels they had.

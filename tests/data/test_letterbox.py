@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from normlab.checks import read_image_set
+from normlab.checks.health.file_sizes import file_sizes
 from normlab.data import DataConfig, load
 from normlab.data.decode import decode, square
 from normlab.errors import InputError
@@ -86,7 +88,32 @@ def test_a_rule_of_its_own(banners: Path) -> None:
         DataConfig(resize="squash")  # type: ignore[arg-type]
 
 
-def test_array_sources_have_the_rule_too() -> None:
+def test_the_check_says_what_the_rule_does(banners: Path) -> None:
+    crop = file_sizes(read_image_set(DataConfig(str(banners), image_size=32)), None)
+    boxed = read_image_set(DataConfig(str(banners), image_size=32, resize="letterbox"))
+    whole = file_sizes(boxed, None)
+    assert crop is not None
+    assert whole is not None
+    assert (crop.long, crop.upscaled) == (24, 24)
+    assert (whole.long, whole.upscaled) == (0, 0)
+    (said,) = crop.findings(32, 24)
+    assert "--resize letterbox" in said.advice
+
+
+def test_array_sources_have_the_rule_too(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 100, (20, 10, 14), dtype=np.uint8)
+    shape = b"".join(side.to_bytes(4, "big") for side in pixels.shape)
+    images = b"\0\0\x08\x03" + shape + pixels.tobytes()
+    (tmp_path / "train-images-idx3-ubyte").write_bytes(images)
+    labels = b"\0\0\x08\x01" + (20).to_bytes(4, "big") + bytes([0, 1] * 10)
+    (tmp_path / "train-labels-idx1-ubyte").write_bytes(labels)
+    whole = load(DataConfig(str(tmp_path), resize="letterbox"))
+    assert whole.image_size == 14
+    train = whole.splits["train"]
+    row = int(train.names[0].split("/")[1])
+    np.testing.assert_array_equal(train.images([0])[0, 2:12, :, 0], pixels[row])
+    assert (train.images()[:, :2] == 128).all()
+    assert load(DataConfig(str(tmp_path))).image_size == 10
     digits = load(DataConfig(resize="letterbox", image_size=16, limit_per_class=2))
     assert digits.resize_rule.startswith("longer side to 16 px")
 

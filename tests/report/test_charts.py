@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from normlab.report import ReportFiles
+from normlab.report.sections import accuracy
 from normlab.report.sections.curves import curve_chart as charts
 from normlab.report.styles import CATALOGUE, OTHERS, styles
 from normlab.report.vega import domain
@@ -51,6 +52,14 @@ def test_eight_curves_and_the_runs_as_png_and_svg(main_report: ReportFiles) -> N
         names = {path.stem for path in main_report.figures if path.suffix == suffix}
         assert names == CURVES | ALONE
     assert all(path.parent.name == "figures" and path.is_file() for path in main_report.figures)
+
+
+def test_the_chart_of_the_runs_is_of_the_test_split(main_study: Results) -> None:
+    found = {(row["arm"], row["seed"]): row["value"] for row in accuracy.rows(main_study)}
+    assert found == {
+        (run.arm, run.seed): 100 * run.record["metrics"]["test"]["accuracy"]
+        for run in main_study.runs
+    }
 
 
 def test_pngs_show_every_arm_on_white(main_report: ReportFiles) -> None:

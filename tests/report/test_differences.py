@@ -16,6 +16,7 @@ from normlab.report import Report, ReportFiles, write_report
 from normlab.report.sections.comparisons import ComparisonsSection, difference_chart
 from normlab.report.sections.comparisons.verdict_table import pairs_table
 from normlab.results import Results, read_results
+from simulated import answering
 
 from .conftest import ODD
 from .folders import ARMS, make_study
@@ -58,6 +59,22 @@ def test_markdown_and_latex_have_a_row_an_arm(main_report: ReportFiles) -> None:
     assert {line.count(" & ") + 1 for line in cells} == {columns}
     assert "torch\\_bn" in latex
     assert "−" not in "\n".join(body)
+
+
+def test_the_chart_has_the_three_intervals_of_the_table(study_folder: Path) -> None:
+    """Of other seeds, of this arm alone, and of other seeds and images."""
+    right = {arm: np.random.default_rng(k).random((3, 90)) < 0.7 for k, arm in enumerate("abc")}
+    report = Report(answering(right, np.arange(90) % 3, study_folder))
+    found, _ = report.judgement.comparisons
+    row = next(row for row in difference_chart.rows(report) if row["kind"] == "arm")
+    shown = set()
+    for name, interval in (("", found.interval), ("alone_", found.unadjusted),
+                           ("both_", found.both)):  # fmt: skip
+        assert interval is not None
+        ends = row[f"{name}low"], row[f"{name}high"]
+        assert ends == pytest.approx((100 * interval.low, 100 * interval.high))
+        shown.add(ends)
+    assert len(shown) == 3
 
 
 def test_names_that_mean_something_elsewhere_are_harmless(odd_report: ReportFiles) -> None:

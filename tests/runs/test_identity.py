@@ -66,7 +66,7 @@ MEANINGS: dict[int, dict[str, tuple[dict[str, Any], float, float]]] = {
         "drops": ({"schedule": "step", "step_at": (0.25,)}, 2.08820, 2.17932),
         "factor": ({"schedule": "step", "step_factor": 0.5}, 1.69193, 1.83345),
         "warmup": ({"warmup": 0.5}, 1.76131, 1.85748),
-        "smoothing": ({"label_smoothing": 0.2}, 1.94486, 2.00552),
+        "smoothing": ({"label_smoothing": 0.2}, 1.83494, 2.00552),
         "clipping": ({"clip_norm": 0.1}, 2.64081, 2.59557),
         "crop": ({"crop_pad": 1}, 2.30210, 2.30975),
         "flip": ({"flip": True}, 2.00955, 2.09972),

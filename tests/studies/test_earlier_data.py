@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from normlab import compare
-from normlab.data import load
+from normlab.data import DataConfig, load
 from normlab.errors import InputError
-from normlab.files import write_text
-from normlab.runs import read_record
+from normlab.files import write_json, write_text
+from normlab.runs import RunConfig, read_predictions, read_record
 from normlab.studies import Request, recorded_data
+from normlab.training import train
+from normlab.workflow import explain
 
 SMALL: dict[str, Any] = {"arms": "none", "seeds": 1, "n": 1, "epochs": 1, "workers": 1}
 
@@ -47,3 +51,35 @@ def test_settings_of_the_split_are_recorded_and_repeated(photos: Path, tmp_path:
     assert r'"group_by": "/(\\d\\d)"' in described
     assert "group_by puts 48 images in 24 groups" in described
     assert '"groups"' in described
+
+
+def test_a_study_of_groups_is_explained_on_images_without_them(
+    photos: Path, write: Callable[..., Path], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    data = load(DataConfig(str(photos), group_by=r"/(\d\d)\."))
+    train(RunConfig(norm="none", n=1, epochs=1), data, run)
+    other = write({"Robin": 4, "Wren": 4}, "other")
+    for path in sorted(other.rglob("*.png")):
+        path.rename(path.with_stem(f"bird-{path.stem}-x"))
+    assert explain(run, data=str(other), out=tmp_path / "gallery").page.is_file()
+
+
+def test_a_split_that_separated_copies_is_not_taken_for_the_new_one(
+    photos: Path, tmp_path: Path
+) -> None:
+    study = tmp_path / "study"
+    made = compare(data=photos, out=study, **SMALL)
+    # As it was recorded before: the same images, of which some have copies elsewhere.
+    train = next(iter(read_predictions(made.folder / "runs/none/seed-0", "test").images))
+    shutil.copy(photos / train, photos / "Robin" / "copy.png")
+    record = read_record(study / "runs/none/seed-0")
+    for name in ("group_by", "limit_all_splits", "resize"):
+        del record["data"]["config"][name]
+    write_json(study / "runs/none/seed-0/run.json", record)
+    with pytest.raises(InputError, match="copies in different splits then, which now stay togeth"):
+        explain(study / "runs/none/seed-0")
+    toml = (study / "study.toml").read_text().splitlines()
+    write_text(study / "study.toml", "\n".join(x for x in toml if "limit_all_splits" not in x))
+    with pytest.raises(InputError, match="could separate copies of an image, which now stay"):
+        compare(data=photos, out=study, **SMALL)

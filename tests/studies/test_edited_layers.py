@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import normlab
 from normlab.data import DataConfig, load
@@ -104,6 +105,17 @@ def test_a_fixed_layer_is_asked_again_whether_it_is_the_same_function(here: Path
     results = read_results(here / "s")
     ours, theirs = (results.of_arm(arm)[0].metric("test", "loss") for arm in results.arms)
     assert ours == theirs
+
+
+def test_a_model_is_not_loaded_with_other_code(here: Path) -> None:
+    run = _compare(arms="mine:Layer", workers=1).results.runs[0].folder
+    x = torch.randn(2, 1, 8, 8)
+    answers = normlab.load_model(run)(x)
+    (here / "factors.py").write_text("EPS = 1e-5\n")
+    with pytest.raises(InputError, match=r"has changed since the model in .*\(factors\.py\)"):
+        normlab.load_model(run)
+    (here / "factors.py").write_text("EPS = 0.5\n")
+    assert torch.equal(normlab.load_model(run)(x), answers)
 
 
 def test_tuned_runs_follow_the_code_too(here: Path) -> None:

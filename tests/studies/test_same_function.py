@@ -20,7 +20,7 @@ from normlab.report.sections.sanity import Conclusion, conclusions
 from normlab.results import Results, Run, read_results
 from normlab.results.statistics import paired_difference
 from normlab.runs import RunConfig
-from normlab.runs.same_function import SameFunction
+from normlab.runs.same_function import Largest, SameFunction
 from normlab.studies import Request, compare_functions, make_plan, prepare_study, same_function
 from normlab.workflow import Comparison
 
@@ -207,6 +207,16 @@ def test_a_coarse_layer_in_bfloat16_is_neither_acquitted_nor_accused() -> None:
     assert (found.outcome, said.outcome) == ("undecided", "undecided")
     assert "output by 4.1 times what rounding" in said.function
     assert "small fault too" in said.function
+
+
+def test_a_bug_in_bfloat16_is_told_of_a_layer_that_is_coarse_in_float64_too() -> None:
+    found = SameFunction(
+        "torch_bn", "a:B", 5, {"loss": Largest(1e-7, "loss", 1, 1)}, {"loss": 1e-7},
+        coarse=True, bfloat16={"output": 9.0},
+    )  # fmt: skip
+    said = _said(found)
+    assert (found.outcome, said.outcome) == ("different", "bug")
+    assert "computes something else in bfloat16" in said.function
 
 
 def test_the_check_asks_no_more_steps_than_a_run_has(digits: DataSet) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import threading
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -322,6 +323,21 @@ class NeedsAsList(_Needy):
     optimizer_needs: ClassVar[Any] = [("weight", ParameterNeeds())]
 
 
+class Lazy(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.LazyBatchNorm2d()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(x)  # type: ignore[no-any-return]
+
+
+class Locked(_Needy):
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.lock = threading.Lock()
+
+
 class WrongInBfloat16(_Needy):
     def forward(self, x: Tensor) -> Tensor:
         if x.dtype == torch.bfloat16:
@@ -395,6 +411,8 @@ class Noisy(nn.BatchNorm2d):
         ("EvenBatches", r"shape \(16, 16, 8, 8\).*ValueError: whole ghosts only \(test_own_layers"),
         ("NeedsOfNothing", r"needs of 'wieght'.*did you mean weight\?"),
         ("NeedsAsDict", "needs of 'weight' as {'lr_scale': 2.0}. Use"),
+        ("Lazy", "norm.weight has no shape before the first input"),
+        ("Locked", "cannot be copied.*TypeError: cannot pickle"),
         ("NeedsAsList", "must map names of parameters"),
     ],
 )  # fmt: skip
@@ -412,7 +430,7 @@ def test_what_a_run_relies_on_is_tried_first(
     ("layer", "message"),
     [
         ("NoChannels", "could not be made for 16 channels: TypeError"),
-        ("EpsFirst", "first argument of .* is eps=1e-05"),
+        ("EpsFirst", "first argument of .* is eps, so"),
         ("NoInit", r"does not call super\(\).__init__\(\)"),
         ("WrongInConstructor", "RuntimeError: no licence"),
         ("Nothing", "has no 'Nothing'"),
@@ -422,6 +440,13 @@ def test_what_a_run_relies_on_is_tried_first(
 def test_what_cannot_be_made_is_refused_before_data_is_read(layer: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         compare(arms=f"{HERE}:{layer}", data="nowhere", dry_run=True)
+
+
+@pytest.mark.parametrize("layer", ["LocalResponseNorm", "GroupNorm", "ReLU"])
+def test_a_layer_of_torch_that_takes_something_else_first_is_refused(layer: str) -> None:
+    # LocalResponseNorm(16) works, with a window of 16 channels.
+    with pytest.raises(InputError, match="would take the number of channels for its"):
+        compare(arms=f"torch.nn:{layer}", data="nowhere", dry_run=True)
 
 
 @pytest.mark.parametrize(
@@ -623,6 +648,13 @@ def test_the_precision_of_the_run_is_tried(digits: DataSet) -> None:
     assert check_layer(RunConfig(norm=norm), digits).resumable
     with pytest.raises(InputError, match="TypeError: float32 only"):
         check_layer(RunConfig(norm=norm, precision="bfloat16"), digits)
+
+
+def test_the_last_batch_is_smaller_with_a_budget_of_updates_too(uneven: DataSet) -> None:
+    norm = f"{HERE}:EvenBatches"
+    with pytest.raises(InputError, match="whole ghosts only"):
+        check_layer(RunConfig(norm=norm, batch_size=32, budget="updates"), uneven)
+    assert check_layer(RunConfig(norm=f"{HERE}:Plain", batch_size=999), uneven).resumable
 
 
 def test_a_dry_run_tries_the_layers(

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from normlab.errors import InputError
 from normlab.models import ResNet
@@ -19,7 +20,7 @@ from normlab.runs import FIELDS, RunConfig, identity
 from normlab.training.metrics import measure
 from normlab.training.optimizer import LayerAwareOptimizer
 from normlab.training.schedule import learning_rate
-from normlab.training.step import forward
+from normlab.training.step import forward, gradients
 
 
 def test_a_configuration_goes_to_json_and_back() -> None:
@@ -202,6 +203,22 @@ def test_the_momentum_is_the_configured_one(fields: dict[str, object], steps: li
         layer.weight.grad = torch.full((1, 1), gradient)
         optimizer.step()
         assert (before - layer.weight.item()) / 1e-3 == pytest.approx(expected, rel=1e-3)
+
+
+def test_the_loss_that_is_told_is_that_of_validation() -> None:
+    """Curves of training and validation share an axis, so both are plain cross-entropy."""
+    x = torch.randn(12, 5, generator=torch.Generator().manual_seed(2))
+    labels = torch.arange(12) % 5
+    model = nn.Linear(5, 5)
+    told, _ = gradients(model, [(x[:8], labels[:8]), (x[8:], labels[8:])],
+                        RunConfig(label_smoothing=0.3))  # fmt: skip
+    expected = F.cross_entropy(model(x), labels).item()
+    assert float(told) == pytest.approx(expected, rel=1e-5)
+    # What ends a run is not hidden: this loss is infinite through smoothing alone.
+    hurt = nn.Linear(5, 5)
+    hurt.bias.data[4] = -math.inf
+    told, _ = gradients(hurt, [(torch.zeros(1, 5), labels[:1])], RunConfig(label_smoothing=0.3))
+    assert not math.isfinite(float(told))
 
 
 def test_label_smoothing_is_in_the_loss() -> None:

@@ -17,6 +17,7 @@ from PIL import Image
 
 from normlab.cli import main
 from normlab.data import DataConfig, load
+from normlab.data.decode import EXTENSIONS
 from normlab.errors import InputError
 from normlab.models import ModelInfo, load_info, load_model, save_model
 from normlab.runs import RunConfig
@@ -106,6 +107,31 @@ def test_the_bad_are_named_and_the_rest_is_done(run: Path, photos: Path, tmp_pat
     assert "cut short" in reasons["b.jpg"]
     assert "wrongly named" in reasons["c.png"]
     assert "empty" in reasons["d.gif"]
+
+
+def test_a_folder_gives_every_format_that_the_source_reads_and_names_the_others(
+    run: Path, photos: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "in"
+    (folder / "deep").mkdir(parents=True)
+    with Image.open(photos / "test/ash/00.png") as image:
+        for suffix in sorted(EXTENSIONS & {".avif", ".jp2", ".webp", ".tif", ".png"}):
+            image.save(folder / "deep" / f"image{suffix}")
+    heic = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
+    (folder / "phone.HEIC").write_bytes(heic)
+    (folder / "no extension").write_bytes(heic)
+    (folder / "drawing.svg").write_text("<svg/>")
+    (folder / "labels.csv").write_text("a,b")
+    (folder / "notes.txt").write_text("P 12")
+    report = predict(run, [str(folder)], tmp_path / "p.csv")
+    kinds = {Path(row["path"]).suffix for row in _rows(tmp_path / "p.csv")}
+    assert kinds == EXTENSIONS & {".avif", ".jp2", ".webp", ".tif", ".png"}
+    reasons = {Path(name).name: reason for name, reason in report.unreadable.items()}
+    assert set(reasons) == {"phone.HEIC", "no extension", "drawing.svg"}
+    for name, kind in (("phone.HEIC", "HEIC"), ("no extension", "HEIC"), ("drawing.svg", "SVG")):
+        assert reasons[name] == f"is a {kind} file, which is not read: convert it to JPEG or PNG"
+    pattern = predict(run, [str(folder / "*")], tmp_path / "q.csv")
+    assert {Path(name).name for name in pattern.unreadable} == set(reasons)
 
 
 def test_all_bad_leaves_the_header(run: Path, tmp_path: Path) -> None:
@@ -225,12 +251,15 @@ def test_classes_that_are_not_in_the_order_of_the_alphabet(photos: Path, tmp_pat
     """As those of CIFAR-10 and of IDX files with ten classes and more."""
     info = ModelInfo(1, ("zebra", "ant", "moth"), "gn", "A", 3, 16, (0.4,) * 3, (0.3,) * 3)
     weights = info.build(seed=0).state_dict()
+    image, output = str(photos / "test/ash/00.png"), tmp_path / "p.csv"
     for answer in range(3):
         weights["fc.weight"].zero_()
         weights["fc.bias"].copy_(torch.eye(3)[answer])
         save_model(tmp_path / str(answer), info, weights)
-        report = predict(tmp_path / str(answer), [str(photos / "test/ash/00.png")], tmp_path / "p")
-        assert [row["class"] for row in _rows(report.output)] == [info.classes[answer]]
+        report = predict(tmp_path / str(answer), [image], output, probabilities=True)
+        (row,) = _rows(report.output)
+        assert row["class"] == info.classes[answer]
+        assert row[f"probability of {info.classes[answer]}"] == row["probability"]
 
 
 def test_nothing_is_written_when_a_thing_asked_is_bad(

@@ -66,7 +66,7 @@ _NOT_READ = {
     ".svg", ".psd", ".tga", ".exr", ".dcm", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf",
     ".rw2",
 }  # fmt: skip
-_CLAIMS = EXTENSIONS | _NOT_READ
+CLAIMS = EXTENSIONS | _NOT_READ
 """Extensions of images, whether they are read or not."""
 _SIGNATURES = (
     (re.compile(rb"\xff\xd8\xff"), "JPEG"),
@@ -113,7 +113,7 @@ class BadImageError(Exception):
 
 def claims_image(path: str | os.PathLike[str]) -> bool:
     """Whether a file says that it is an image: by its extension, or by how its content begins."""
-    return PurePath(path).suffix.lower() in _CLAIMS or _signature(Path(path)) is not None
+    return PurePath(path).suffix.lower() in CLAIMS or _signature(Path(path)) is not None
 
 
 def _signature(path: Path) -> str | None:
@@ -315,7 +315,7 @@ def _open(path: Path) -> Image.Image:
 def _unidentified(path: Path) -> str:
     kind = _signature(path)
     suffix = path.suffix.lower()
-    if kind is None and suffix in _CLAIMS - EXTENSIONS:
+    if kind is None and suffix in CLAIMS - EXTENSIONS:
         kind = suffix[1:].upper()
     if kind is None or kind.replace(" ", "") in FORMATS:
         return f"is not an image, or its beginning is damaged ({_READ})"

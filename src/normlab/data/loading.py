@@ -247,8 +247,8 @@ def _unreadable(listing: Listing, row: int) -> bool:
 def _own_size(listing: Listing, resize: Resize) -> int:
     """The side of the squares at the images' own resolution, the median where they differ, between
     8 and 64."""
-    if listing.sides is not None:
-        side = side_of(listing.sides, resize)
+    if listing.side is not None:
+        side = side_of((listing.side, listing.longer_side or listing.side), resize)
     else:
         assert listing.root is not None
         count = len(listing.names)

@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 
 from ..errors import InputError, did_you_mean, told
 from ..files import read_json, write_bytes, write_json
+from ..foreign import code_of
 from ..runs import COMPLETE, INTERRUPTED, MODEL, WEIGHTS, is_run, is_study, read_record
 from .resnet import ResNet, Shortcut
 from .state import EXTRA, packed, unpacked
@@ -27,6 +28,7 @@ IMAGE_SIZES = (8, 1024)
 """The smallest and largest side of images: what the network accepts, and what `data` makes."""
 
 _PICKLES = frozenset({".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt"})
+_CODE = frozenset({".py", ".so", ".pyd"})
 _GIVE_A_RUN = "Give STUDY/runs/ARM/seed-K."
 _SHOWN = 3
 
@@ -147,7 +149,8 @@ def load_model(run: str | Path) -> ResNet:
 
     Raises:
         InputError: no run there, one without a model (the error names its status), a pickle,
-            impossible values, or weights that do not fit the model (the error names which).
+            impossible values, weights that do not fit the model (the error names which), or a
+            layer of your own whose code has changed since.
     """
     folder = Path(run)
     _check_folder(folder)
@@ -157,6 +160,7 @@ def load_model(run: str | Path) -> ResNet:
 def read_bundle(folder: Path) -> ResNet:
     """As :func:`load_model`, also of a run that has not ended yet."""
     info = _read_info(folder)
+    _check_code(info.norm, _described(folder).get("card"), folder)
     weights = _read_weights(folder / WEIGHTS)
     _check_blocks(weights, info, folder)
     try:
@@ -185,6 +189,26 @@ def not_finite(model: torch.nn.Module) -> str:
         return ""
     more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
     return f"Not finite in the model: {', '.join(found[:_SHOWN])}{more}."
+
+
+def _check_code(norm: str, card: Any, folder: Path) -> None:
+    """Weights mean what they did only with the code of their layer as it was. Versions of installed
+    packages may differ, as that of torch may."""
+    known = card.get("code") if isinstance(card, dict) else None
+    if not isinstance(known, dict) or not known:
+        return
+    now = code_of(norm)
+    changed = sorted(
+        name
+        for name in {*known, *now}
+        if Path(name).suffix in _CODE and known.get(name) != now.get(name)
+    )
+    if now and changed:
+        raise InputError(
+            f"The code of {norm} has changed since the model in {folder} was trained "
+            f"({', '.join(changed[:_SHOWN])}), so it would compute something else. Restore the "
+            "code as it was, or train the model again."
+        )
 
 
 def _unpacked(weights: Mapping[str, torch.Tensor], folder: Path) -> dict[str, Any]:

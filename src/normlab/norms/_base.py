@@ -157,7 +157,7 @@ class Norm2d(nn.Module):
         """The layer of torch.nn that computes the same, with this layer's own parameters and
         buffers (the same tensors, not copies) and its mode.
 
-        For tools that go by a layer's exact type, and for TorchScript, which uses it by itself.
+        For tools that go by a layer's exact type, and for ``torch.jit.script``.
 
         >>> from normlab.norms import GroupNorm2d
         >>> type(GroupNorm2d(16, groups=4).twin())
@@ -177,7 +177,13 @@ class Norm2d(nn.Module):
         raise NotImplementedError(f"torch.nn has no layer that computes {type(self).__name__}.")
 
     def __prepare_scriptable__(self) -> nn.Module:
-        return self.twin()
+        # Returning the twin would work, but PyTorch then exchanges the layer in the network that is
+        # compiled, not only in the program.
+        raise NotImplementedError(
+            f"torch.jit.script cannot compile {type(self).__name__}. Use torch.export or "
+            "torch.jit.trace, or compile a copy of the network that has the layer's twin() in its "
+            "place."
+        )
 
     def _check(self, x: Tensor) -> None:
         if x.dim() != 4:

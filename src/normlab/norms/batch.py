@@ -167,7 +167,8 @@ class BatchNorm2d(BatchStatistics, nn.BatchNorm2d):  # type: ignore[misc]  # wei
     ``fuse_conv_bn_eval``, ``torch.func`` and ``torch.fx`` treat it alike. Three things differ. An
     empty batch is refused in training, where PyTorch counts it. Where a loss has an evaluation
     pass and then a training pass, the gradient is that of the statistics which evaluation used;
-    PyTorch's is that of the moved ones. Tools that ask for the exact type need :meth:`twin`.
+    PyTorch's is that of the moved ones. Tools that ask for the exact type, and
+    ``torch.jit.script``, need :meth:`twin`.
     """
 
     def _normalized(self, x: Tensor) -> Tensor:

@@ -328,15 +328,23 @@ def options_of(layer: type[nn.Module]) -> Mapping[str, Any]:
     )
 
 
+_NOT_CHANNELS = frozenset(
+    {"size", "kernel_size", "groups", "num_groups", "eps", "momentum", "affine", "p", "inplace"}
+)
+"""Names of a first argument that is something else, such as that of torch.nn.LocalResponseNorm."""
+
+
 def _made(
     name: str, layer: type[nn.Module], channels: int, options: Mapping[str, Any]
 ) -> nn.Module:
     """A layer of a person's own, whose constructor may do anything."""
     first = next(iter(inspect.signature(layer).parameters.values()), None)
-    if first is not None and isinstance(first.default, (bool, float)):
+    if first is not None and (
+        isinstance(first.default, (bool, float)) or first.name in _NOT_CHANNELS
+    ):
         raise ValueError(
-            f"the first argument of {name} is {first.name}={first.default}, so it would take the "
-            f"number of channels for its {first.name}. Make the channels the first argument: "
+            f"the first argument of {name} is {first.name}, so it would take the number of "
+            f"channels for its {first.name}. Make the channels the first argument: "
             "Class(channels, **options)."
         )
     try:
@@ -346,7 +354,7 @@ def _made(
             f"{name} could not be made for {channels} channels: {told(error)}. It is called as "
             "Class(channels, **options)."
         ) from error
-    if not isinstance(getattr(made, "_parameters", None), dict):
+    if getattr(made, "_parameters", None) is None:
         raise ValueError(
             f"{name} does not call super().__init__(), which a torch.nn.Module must do first."
         )

@@ -48,7 +48,7 @@ class GroupNorm2d(Norm2d, nn.GroupNorm):  # type: ignore[misc]  # weight may be 
     interchange. Three things differ. The arguments are the channels, then the groups. One value
     per group is refused for every batch, where PyTorch gives the bias for a batch of several
     images. ``torch.fx`` records the layer as one node of a network and cannot trace it alone.
-    Tools that ask for the exact type need :meth:`twin`.
+    Tools that ask for the exact type, and ``torch.jit.script``, need :meth:`twin`.
     """
 
     num_channels = another_name_for("channels")

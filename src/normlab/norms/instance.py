@@ -43,7 +43,8 @@ class InstanceNorm2d(Norm2d, nn.InstanceNorm2d):  # type: ignore[misc]  # weight
     It stands in for ``torch.nn.InstanceNorm2d(channels, affine=True)``, which it is a subclass of,
     and state dicts interchange. Three things differ. ``affine`` is True by default, as for the
     other layers compared here. There are no running statistics to be asked for. An input without
-    the batch's dimension is refused. Tools that ask for the exact type need :meth:`twin`.
+    the batch's dimension is refused. Tools that ask for the exact type, and
+    ``torch.jit.script``, need :meth:`twin`.
     """
 
     num_features = another_name_for("channels")

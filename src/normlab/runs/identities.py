@@ -21,6 +21,10 @@ CUSTOM = 2
 """Likewise of layers that are not ours: raised whenever the same code of a layer gives other runs.
 2: weights inside such a layer are its own, and what it draws depends on seed and site alone."""
 
+SMOOTHED = 2
+"""Likewise of runs with label smoothing. 2: history.csv has their training loss without it, as it
+has the validation loss; their weights are those of 1."""
+
 _FIRST_FIELDS = (
     "norm", "seed", "n", "shortcut", "epochs", "batch_size", "accumulate", "budget",
     "reference_batch", "lr", "lr_scaling", "optimizer", "momentum", "nesterov", "weight_decay",
@@ -50,7 +54,11 @@ def identity(config: RunConfig, data: str, code: Mapping[str, str]) -> str:
         if value != _plain(FIELDS[name].default)
     }
     content = {"recipe": RECIPE, "settings": settings, "data": data, "code": dict(code)}
-    return _hash({**content, "custom": CUSTOM} if code else content)
+    if code:
+        content["custom"] = CUSTOM
+    if config.label_smoothing:
+        content["smoothed"] = SMOOTHED
+    return _hash(content)
 
 
 def is_same_run(
@@ -60,7 +68,10 @@ def is_same_run(
     known = record.get("identity")
     return known == identity(config, data, code) or (
         # Before recipes were counted, every setting counted and code did not.
-        RECIPE == 1 and not code and known == _first_identity(config, data)
+        RECIPE == 1
+        and not code
+        and not config.label_smoothing
+        and known == _first_identity(config, data)
     )
 
 

@@ -14,7 +14,7 @@ def class_weights(labels: npt.NDArray[np.int64], classes: int) -> npt.NDArray[np
         w_c = n / (K * n_c)
 
     so that every class has the same weight in all, and the mean over the images is 1. These are the
-    weights of King & Zeng 2001, "Logistic Regression in Rare Events Data", section 3.3, with equal
+    weights of King & Zeng 2001, "Logistic Regression in Rare Events Data" (weighting), with equal
     shares of the classes as the target. A class without images has weight 0.
 
     >>> class_weights(np.array([0, 0, 0, 1]), 2).round(3).tolist()

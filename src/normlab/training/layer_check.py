@@ -8,6 +8,7 @@ that evaluation repeats itself and treats every image alone.
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -71,7 +72,7 @@ def check_layer(config: RunConfig, data: DataSet) -> LayerTraits:
         config.norm,
         tuple(sorted(code_of(config.norm).items())),
         data.image_size,
-        (batch, rest) if rest and config.budget == "epochs" else (batch,),
+        (batch, rest) if rest and rest != batch else (batch,),
         config.precision,
         config.device,
         config.threads,
@@ -167,17 +168,24 @@ class _Trial:
         try:
             with drawn_by(seed, "tried", self.width):
                 layer = make_layer(self.config.norm, self.width)
-            return layer.to(device=self.config.device, memory_format=torch.channels_last)  # type: ignore[no-any-return,call-overload]
         except Exception as error:
             raise self._wrong(f"it cannot be made: {told(error)}.") from error
-
-    def _check_apart(self, one: nn.Module, two: nn.Module) -> None:
-        lazy = [n for n, p in one.named_parameters() if isinstance(p, UninitializedParameter)]
+        lazy = [n for n, p in layer.named_parameters() if isinstance(p, UninitializedParameter)]
         if lazy:
             raise self._wrong(
                 f"{lazy[0]} has no shape before the first input. Make it in __init__, with the "
                 "number of channels."
             )
+        return layer.to(device=self.config.device, memory_format=torch.channels_last)  # type: ignore[no-any-return,call-overload]
+
+    def _check_apart(self, one: nn.Module, two: nn.Module) -> None:
+        try:
+            copy.deepcopy(one)
+        except Exception as error:
+            raise self._wrong(
+                f"it cannot be copied (copy.deepcopy), as the sanity check, explain and export do: "
+                f"{told(error)}."
+            ) from error
         others = dict(two.named_parameters()) | dict(two.named_buffers())
         for name, tensor in (*one.named_parameters(), *one.named_buffers()):
             other = others.get(name)

@@ -138,6 +138,7 @@ def _card(run: Described, found: Mapping[str, Evaluation], chosen_epoch: int) ->
         "layers": 6 * run.config.n + 2,
         "parameters": run.parameters,
         "sites": run.site_records,
+        **({"code": dict(run.code)} if run.code else {}),
         "data": {
             "name": data.name,
             "fingerprint": data.fingerprint,

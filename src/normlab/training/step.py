@@ -24,8 +24,9 @@ def train_step(
 ) -> tuple[Tensor, Tensor]:
     """One update from the images of all ``batches``, each of which goes forward by itself.
 
-    Returns the detached mean loss over the images and the predicted classes. ``weights`` (K,): what
-    an image of each class counts in the loss; None, all alike.
+    Returns the detached mean cross-entropy over the images and the predicted classes. ``weights``
+    (K,): what an image of each class counts in the loss; None, all alike. What is returned has
+    neither weights nor label smoothing, so that it can be compared with validation.
     """
     loss, guesses = gradients(model, batches, config, weights)
     optimizer.step()
@@ -38,17 +39,25 @@ def gradients(
     config: RunConfig,
     weights: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Add the gradient of the mean loss over the images to the parameters; returns the loss and
-    the predicted classes. Integer labels; the loss in float32, or float64 for such a model."""
+    """Add the gradient of the mean loss over the images to the parameters; returns the plain
+    cross-entropy (see :func:`train_step`) and the predicted classes. Integer labels; the loss in
+    float32, or float64 for such a model."""
     total = sum(len(y) for _, y in batches)
     losses, guesses = [], []
     for x, y in batches:
         loss, logits = forward(model, x, y, config, weights)
-        loss = loss * (len(y) / total)
-        loss.backward()  # type: ignore[no-untyped-call]
-        losses.append(loss.detach())
+        (loss * (len(y) / total)).backward()  # type: ignore[no-untyped-call]
+        losses.append(_plain(loss.detach(), logits.detach(), y, config) * (len(y) / total))
         guesses.append(logits.detach().argmax(1))
     return torch.stack(losses).sum(), torch.cat(guesses)
+
+
+def _plain(loss: Tensor, logits: Tensor, y: Tensor, config: RunConfig) -> Tensor:
+    """The cross-entropy without smoothing and weights; the loss itself where it is not finite, for
+    that is what ended the run."""
+    if not config.label_smoothing and config.balance != "loss":
+        return loss
+    return torch.where(loss.isfinite(), F.cross_entropy(logits, y), loss)
 
 
 def forward(

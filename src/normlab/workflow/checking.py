@@ -24,6 +24,7 @@ from ..checks import (
 )
 from ..data import DataConfig, DataSet
 from ..data.cache import Progress as DataProgress
+from ..data.config import Resize
 from ..destinations import check_file, check_folder
 from ..errors import InputError
 from ..files import read_json, write_json, write_text
@@ -66,6 +67,7 @@ def check_data(
     data: str | Path = "digits",
     *,
     image_size: int | None = None,
+    resize: Resize = "crop",
     split: str | Path | None = None,
     write_split: str | Path | None = None,
     test: Literal["auto", "keep", "redraw"] = "auto",
@@ -82,6 +84,7 @@ def check_data(
     Args:
         data: ``"digits"`` or a folder.
         image_size: side of the images in pixels, as the network will see them.
+        resize: how an image becomes a square.
         split: a split file to check instead of the source's own splits.
         write_split: where to write a clean split.
         test: what the clean split does with the test split, see
@@ -112,6 +115,7 @@ def check_data(
     config = DataConfig(
         source=data,
         image_size=image_size,
+        resize=resize,
         split=None if split is None else str(split),
         split_seed=split_seed,
         group_by=group_by,

@@ -268,11 +268,18 @@ def _load(
             if _fingerprint(source) != dataset.fingerprint:
                 raise InputError(
                     f"The data of {source.folder} has changed since the run: {dataset.source} now "
-                    "has other images, labels or splits. If the old data is elsewhere, give its "
-                    "place with --data. To use what is there now, give that with --data."
+                    f"has other images, labels or splits{_drawn_otherwise(source)}. If the old "
+                    "data is elsewhere, give its place with --data. To use what is there now, "
+                    "give that with --data."
                 )
         return dataset
-    asked = replace(config, source=other, image_size=info.image_size, resize=info.resize)
+    asked = replace(
+        config,
+        source=other,
+        image_size=info.image_size,
+        resize=info.resize,
+        group_by=None,  # of the paths of the run's own data
+    )
     levels = Levels(info.grey_range, info.float_range)
     dataset = load(asked, progress=progress, levels=levels)
     if dataset.classes != info.classes:
@@ -286,6 +293,13 @@ def _load(
                 f"{one.in_channels} at {one.image_size} pixels. Give images of the same kind."
             )
     return replace(dataset, mean=info.mean, std=info.std)
+
+
+def _drawn_otherwise(source: _Source) -> str:
+    """Why splits may have changed though the images have not."""
+    if "group_by" in source.record["data"]["config"]:
+        return ""
+    return " (or copies in different splits then, which now stay together)"
 
 
 def _differences(info: ModelInfo, dataset: DataSet) -> str:

@@ -55,7 +55,7 @@ def predict(
 ) -> PredictionReport:
     """Write the predicted class of each image and its probability.
 
-    Images are decoded, cropped to a square and normalized as those the model was trained on. The
+    Images are decoded, made square and normalized as those the model was trained on. The
     model is in evaluation mode and computes in float32, even if it was trained in bfloat16. The
     CSV file has one row per image, in the order given: ``path`` as given or found, ``class`` by
     name, ``probability`` = max of softmax(logits), 6 decimals. It is written completely or not at
@@ -68,9 +68,10 @@ def predict(
     Args:
         run: a run's folder, or any folder with ``model.json`` and ``weights.safetensors``.
         images: files, folders and patterns. A folder gives the images at any depth inside it,
-            sorted, without hidden ones and files without an image's extension. A pattern (``*``,
-            ``?``, ``[...]``, ``**`` for any depth) gives the images it matches, sorted. A file
-            named twice gives two rows.
+            sorted, without hidden ones. An image is what says so by its extension or by how its
+            content begins; one of a format that is not read (HEIC) is listed as unreadable. A
+            pattern (``*``, ``?``, ``[...]``, ``**`` for any depth) gives the images it matches,
+            sorted. A file named twice gives two rows.
         output: the CSV file, or a stream such as ``/dev/stdout``.
         probabilities: add a column ``probability of CLASS`` for every class, in the order of the
             model's classes.
@@ -247,7 +248,7 @@ def _images_of(item: str) -> list[str]:
         glob.glob(item, recursive=True),  # noqa: PTH207
         key=lambda name: PurePath(name).parts,
     )
-    found = [name for name in matched if _looks_like_image(name) and not Path(name).is_dir()]
+    found = [name for name in matched if not Path(name).is_dir() and _claims_image(name)]
     if not found and matched:
         raise _NoImagesError(
             item,
@@ -278,14 +279,15 @@ def _inside(folder: str) -> Iterator[str]:
         seen.add((status.st_dev, status.st_ino))
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in files:
-            if not name.startswith(".") and _looks_like_image(name):
-                yield os.path.join(above, name)  # noqa: PTH118 - the path as it was given
+            path = os.path.join(above, name)  # noqa: PTH118 - the path as it was given
+            if not name.startswith(".") and _claims_image(path):
+                yield path
 
 
-def _looks_like_image(name: str) -> bool:
-    from ..data.decode import EXTENSIONS
+def _claims_image(path: str) -> bool:
+    from ..data.decode import claims_image
 
-    return PurePath(name).suffix.lower() in EXTENSIONS
+    return claims_image(path)
 
 
 def _check_output(output: Path, paths: Sequence[str]) -> None:

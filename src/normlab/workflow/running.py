@@ -83,8 +83,9 @@ def check_network(config: RunConfig, dataset: DataSet) -> tuple[str, ...]:
     """Build the network once, and try a layer that is not ours: what is wrong stops the study
     before it starts. Returns what is to be known of such a layer."""
     try:
+        notes = check_layer(config, dataset).notes
         build(config, dataset)
-        return check_layer(config, dataset).notes
+        return notes
     except InputError:
         raise
     except ValueError as error:

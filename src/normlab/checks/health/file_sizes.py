@@ -31,7 +31,8 @@ class FileSizes:
         width: at ``QUANTILES``; ``height`` and ``aspect`` (longer side by shorter) likewise.
         bytes: at ``QUANTILES``.
         upscaled: files whose shorter side is smaller than the images used.
-        long: files more than twice as long as wide, of which cropping keeps less than half.
+        long: files more than twice as long as wide, of which the centre crop keeps less than
+            half; 0 for a letterbox.
         unread: files whose header can no longer be read.
         formats: name to number.
     """
@@ -71,7 +72,10 @@ class FileSizes:
                 "square in the middle omits more than half of the picture."
             )
             if self.long >= _LONG_SHARE * images:
-                advice.append("Crop long images to the object beforehand.")
+                advice.append(
+                    "Crop long images to the object beforehand, or keep them whole with "
+                    "--resize letterbox."
+                )
         level = Level.LOOK if advice else Level.FINE
         return [Finding("image-sizes", level, sentence, " ".join(advice))]
 
@@ -87,6 +91,8 @@ def file_sizes(image_set: ImageSet, progress: Progress | None) -> FileSizes | No
         return None
     read = about.read
     width, height = about.width[read], about.height[read]
+    crop = image_set.data.config.resize == "crop"
+    side = np.minimum(width, height) if crop else np.maximum(width, height)
     aspect = np.maximum(width, height) / np.minimum(width, height)
     codes = Counter(about.format[read].tolist())
     return FileSizes(
@@ -94,8 +100,8 @@ def file_sizes(image_set: ImageSet, progress: Progress | None) -> FileSizes | No
         height=_quantiles(height),
         aspect=_quantiles(aspect),
         bytes=_quantiles(about.size[read]),
-        upscaled=int((np.minimum(width, height) < image_set.data.image_size).sum()),
-        long=int((aspect > _LONG).sum()),
+        upscaled=int((side < image_set.data.image_size).sum()),
+        long=int((aspect > _LONG).sum()) if crop else 0,
         unread=int((~read).sum()),
         formats={about.formats[code]: count for code, count in codes.most_common()},
     )

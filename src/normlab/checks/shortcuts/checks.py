@@ -13,7 +13,7 @@ class _Shortcuts(Check[Shortcuts]):
 
     name = "shortcuts"
     key = "shortcuts"
-    version = "2"
+    version = "3"
 
     def run(self, image_set: ImageSet, earlier: Results, progress: Progress | None) -> Shortcuts:
         return shortcuts(image_set, progress=progress)

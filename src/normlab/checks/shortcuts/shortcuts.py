@@ -55,6 +55,16 @@ class Shortcuts:
                     else self.corners.findings()[0].sentence,
                 )
             )
+        tried, total = max((cue.classes for cue in self.cues), default=0), len(self.corners.classes)
+        if 0 < tried < total:
+            found.append(
+                Finding(
+                    CHECK,
+                    Level.FINE,
+                    f"Cues other than corners were tried on {tried:,} of the {total:,} classes, "
+                    "drawn among those with enough different images.",
+                )
+            )
         inner = [
             cue
             for cue in self.cues

@@ -31,7 +31,8 @@ class Listing:
         stamp: what distinguishes one version of the files from another, one row per image or file.
         root: the folder below which the names are paths of files; None for arrays.
         arrays: for array sources, all images as (n, H, W, C), read when first needed.
-        sides: for array sources, height and width of the images.
+        side: for array sources, the shorter side of the images; ``longer_side`` the other, if it
+            differs.
         has_splits: whether the source itself has a train split.
         fractions: shares of train that become val and test where the source lacks them and
             nobody asks for others.
@@ -48,7 +49,8 @@ class Listing:
     stamp: npt.NDArray[np.int64]
     root: Path | None = None
     arrays: Callable[[], Images] | None = None
-    sides: tuple[int, int] | None = None
+    side: int | None = None
+    longer_side: int | None = None
     has_splits: bool = True
     fractions: Mapping[str, float] = field(default_factory=lambda: FRACTIONS)
     notes: list[str] = field(default_factory=list)

@@ -83,7 +83,7 @@ def find(root: Path) -> Listing:
         found={"train": np.arange(trained), "test": np.arange(trained, trained + tested)},
         stamp=np.array([(s.st_size, s.st_mtime_ns) for s in status], dtype=np.int64),
         arrays=arrays,
-        sides=(_SIDE, _SIDE),
+        side=_SIDE,
         notes=notes,
     )
 

@@ -28,7 +28,7 @@ def find() -> Listing:
         found={"train": np.arange(count)},
         stamp=images.sum((0, 3), dtype=np.int64),
         arrays=lambda: images,
-        sides=(8, 8),
+        side=8,
         has_splits=False,
         fractions=FRACTIONS,
     )

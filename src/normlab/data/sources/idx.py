@@ -96,7 +96,8 @@ def find(root: Path) -> Listing:
         found=found,
         stamp=np.array([(s.st_size, s.st_mtime_ns) for s in status], dtype=np.int64),
         arrays=arrays,
-        sides=(headers["train"].shape[1], headers["train"].shape[2]),
+        side=min(headers["train"].shape[1:]),
+        longer_side=max(headers["train"].shape[1:]),
     )
 
 

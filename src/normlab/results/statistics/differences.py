@@ -7,6 +7,7 @@ import statistics
 from dataclasses import dataclass
 
 from ...runs import METRICS
+from ...runs.rule import LEAST_SEEDS
 from ..reading import Results
 from .intervals import Interval, t_interval
 
@@ -51,7 +52,10 @@ class Difference:
         return self.grain / math.sqrt(6)
 
     def interval(self, level: float) -> Interval | None:
-        """The possible part of the t interval of the mean, or None with fewer than two seeds."""
+        """The possible part of the t interval of the mean; None with fewer than ``LEAST_SEEDS``
+        seeds."""
+        if len(self.seeds) < LEAST_SEEDS:
+            return None
         found = t_interval(self.values, level, least_sd=self.least_sd)
         return None if found is None else found.within(self.largest)
 

@@ -57,12 +57,12 @@ class PairedComparison:
     def interval(self) -> Interval | None:
         """The simultaneous t interval, which decides the verdict; None with fewer than
         ``LEAST_SEEDS`` seeds."""
-        return None if self._enough is None else self._enough.interval(self.level)
+        return None if self.difference is None else self.difference.interval(self.level)
 
     @property
     def unadjusted(self) -> Interval | None:
         """The t interval for this comparison alone; None with fewer than ``LEAST_SEEDS``."""
-        return None if self._enough is None else self._enough.interval(self.unadjusted_level)
+        return None if self.difference is None else self.difference.interval(self.unadjusted_level)
 
     @property
     def verdict(self) -> Verdict:

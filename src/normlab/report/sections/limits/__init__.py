@@ -54,8 +54,8 @@ def _balance(results: Results) -> list[str]:
     said = []
     if "loss" in used:
         said.append(
-            "Where balance is loss, the training loss in the curves is the weighted one: an image "
-            "counts inversely to the size of its class."
+            "Where balance is loss, an image counts in the loss inversely to the size of its "
+            "class. The curves show the training loss without these weights."
         )
     if "sampling" in used:
         said.append(

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ....pages.tables import Cell, Column, Table
-from ....pages.words import NO_VALUE, listed
+from ....pages.words import NO_VALUE, listed, spelled
 from ....results import Results
 from ....results.statistics import Difference, paired_difference
+from ....runs.rule import LEAST_SEEDS
 from ....runs.same_function import BOUND, BOUND_BFLOAT16, QUANTITIES, SameFunction
 
 SURE = 0.95
@@ -118,6 +119,7 @@ def _function(found: SameFunction) -> str:
             f"{how} differ by {_largest(found):.1e}. But {found.arm} computes in less than float64 "
             "whatever its input, so this may be its rounding, and float64 cannot decide. In "
             f"float32 the two agree after one step to {max(found.float32.values()):.1e}."
+            + (f" {_in_bfloat16(found)}" if found.bfloat16 else "")
         )
     if found.differing:
         named = found.differing[0]
@@ -206,7 +208,8 @@ def _trained(found: SameFunction, split: str, difference: Difference) -> str:
     )
     interval = difference.interval(SURE)
     if interval is None:
-        return f"{start} in the only seed, which says nothing about other seeds."
+        over = "in the only seed" if seeds == 1 else f"on average over {seeds} seeds"
+        return f"{start} {over}. {spelled(LEAST_SEEDS).capitalize()} seeds would give an interval."
     told = "this could be chance" if 0 in interval else "the interval excludes 0"
     return (
         f"{start} on average over {seeds} seeds, {100 * SURE:.0f} % t interval "
