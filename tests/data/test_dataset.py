@@ -178,7 +178,7 @@ def test_another_process_reads_the_same_pixels(digits: DataSet) -> None:
 
 
 def test_another_process_makes_pixels_again_whose_cache_was_deleted(
-    write: Make, cache: Path
+    write: Make, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = write({"a": 5, "b": 5})
     for config in (DataConfig(limit_per_class=3), DataConfig(str(root))):
@@ -192,6 +192,9 @@ def test_another_process_makes_pixels_again_whose_cache_was_deleted(
         there = pickle.loads(sent)
         np.testing.assert_array_equal(there.splits["train"].images(), expected)
     shutil.rmtree(cache.parent)
+    monkeypatch.setenv("NORMLAB_CACHE", str(tmp_path / "another"))
+    np.testing.assert_array_equal(pickle.loads(sent).splits["train"].images(), expected)
+    shutil.rmtree(tmp_path / "another")
     Image.new("RGB", (12, 12)).save(root / "a/000.png")
     with pytest.raises(InputError, match=r"was deleted, and .* other images"):
         pickle.loads(sent).splits["train"].images()

@@ -332,7 +332,7 @@ def test_the_cache_may_be_deleted_while_a_study_runs(
     watcher = _Deletes(cache.parent)
     options = {"data": photos, "arms": "bn,none", "seeds": 1, "limit_per_class": None}
     made = _compare(tmp_path / "study", clean_split=True, watcher=watcher, **options)
-    assert watcher.deleted > 2
+    assert watcher.deleted
     assert [run.status for run in made.results.runs] == ["complete", "complete"]
     assert made.report.html.is_file()
     assert (tmp_path / "study/split.json").is_file()

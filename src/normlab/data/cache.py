@@ -153,11 +153,12 @@ class _Kept(Pixels):
         with suppress(InputError):
             return super().map
         made = obtain(sources.find(self._source), self._rows, self._wanted, workers=1)
-        if made.pixels.path != self.path:
+        if made.pixels.path.parent.name != self.path.parent.name:
             raise InputError(
                 f"The cache in {self.path.parent.parent} was deleted, and {self._source} now has "
                 "other images than when they were cached. Run the same command again."
             )
+        self.path = made.pixels.path  # elsewhere if this process was started with another cache
         return super().map
 
     def __getstate__(self) -> Any:
