@@ -77,7 +77,7 @@ def test_the_weighted_loss_is_the_sum_over_images(smoothing: float, uneven: Data
     (by_hand,) = torch.autograd.grad(expected, model.fc.weight)
     # What is told has neither weights nor smoothing, as validation has not.
     plain = torch.nn.functional.cross_entropy(logits, torch.tensor(labels))
-    assert float(loss) == pytest.approx(float(plain), rel=1e-12)
+    assert float(loss) == pytest.approx(plain.item(), rel=1e-12)
     assert model.fc.weight.grad is not None
     assert torch.allclose(model.fc.weight.grad, by_hand, rtol=1e-9, atol=1e-12)
 
