@@ -331,7 +331,7 @@ def test_one_level_under_a_class(write: Make) -> None:
     assert data.classes == ("a", "b")
     assert sorted(names)[0] == "a/images/000.png"
     assert len(names) == 20
-    assert any("Images in images inside the class folders" in note for note in data.notes)
+    assert any("Images in folders images below the class folders" in note for note in data.notes)
     assert any("20 files" in note and "20 in masks" in note for note in data.notes)
     sessions = read(write({"a/one": 6, "a/two": 6, "b": 4, "b/three": 8}, "sessions"))
     assert sum(counts(sessions).values()) == 24

@@ -286,14 +286,17 @@ def test_a_study_in_which_nothing_was_learned_says_so(study: Path) -> None:
     counts = results.data["counts"]["test"]
     chance = max(counts.values()) / sum(counts.values())
 
-    def said(accuracies: dict[str, float]) -> list[str]:
+    def said(accuracies: dict[Any, float]) -> list[str]:
         runs = tuple(
             replace(
                 run,
                 record={
                     **run.record,
                     "metrics": {
-                        split: {**found, "accuracy": accuracies[run.arm]}
+                        split: {
+                            **found,
+                            "accuracy": accuracies.get((run.arm, run.seed), accuracies[run.arm]),
+                        }
                         for split, found in run.record["metrics"].items()
                     },
                 },
@@ -303,10 +306,11 @@ def test_a_study_in_which_nothing_was_learned_says_so(study: Path) -> None:
         lines = finding_lines(replace(results, runs=runs))
         return [line for line in lines if "No arm learned anything" in line]
 
-    both = {"bn": chance, "gn:groups=4": chance + 0.01}
+    both: dict[Any, float] = {"bn": chance, "gn:groups=4": chance + 0.01}
     assert len(said(both)) == 1
     assert f"right on {100 * chance:.1f} %" in said(both)[0]
     assert said({**both, "bn": 0.9}) == []
+    assert said({**both, ("bn", 1): 0.9}) == []  # a run that learned is one of its arm
 
 
 class _Deletes:

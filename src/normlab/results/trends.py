@@ -56,21 +56,22 @@ def read_curves(results: Results, arm: str) -> CurveReading:
 def at_chance(results: Results) -> str:
     """A sentence where no arm has learned anything that shows on the test images, else nothing.
 
-    An arm has if its mean test accuracy is above that of always giving the most frequent class by
-    more than two standard errors of that share.
+    An arm has if one of its runs has a test accuracy above that of always giving the most frequent
+    class by more than two standard errors of that share.
     """
     counts = results.data.get("counts", {}).get("test", {})
     images = sum(counts.values())
-    found = [spread for arm in results.arms if (spread := results.spread(arm, "test", "accuracy"))]
+    found = [a for run in results.runs if (a := run.metric("test", "accuracy")) is not None]
     if not images or not found:
         return ""
     share = max(counts.values()) / images
     noise = 2 * math.sqrt(share * (1 - share) / images)
-    if any(spread.mean > share + noise for spread in found):
+    if max(found) > share + noise:
         return ""
     return (
-        f"No arm learned anything that shows on the {images:,} test images: none is clearly better "
-        f"than always giving their most frequent class, which is right on {100 * share:.1f} %. "
+        f"No arm learned anything that shows on the {images:,} test images: no run is clearly "
+        f"better than always giving their most frequent class, which is right on {100 * share:.1f} "
+        "%. "
         "Train for more epochs, or check the learning rate and the data, before comparing arms."
     )
 

@@ -254,8 +254,8 @@ class _Reader:
             classes[name].sort(key=lambda file: file.name)
         if nested:
             self.said.append(
-                f"Images in {_few(sorted(nested))} inside the class folders of {path} belong to "
-                "the class above."
+                f"Images in folders {_few(sorted(nested))} below the class folders of {path} "
+                "belong to the class above."
             )
         empty = [name for name, files in classes.items() if not files]
         if len(empty) == len(classes):
