@@ -81,7 +81,7 @@ def _calls_table(question: Mapping[str, Any]) -> Table:
         ),
         tuple(
             (
-                Cell(str(call.get("date", NO_VALUE)), "text"),
+                Cell(str(call.get("date", NO_VALUE)), "text", attributes={"class": "number"}),
                 Cell(str(call["command"]), "text"),
                 *(Cell(str(call.get(name, NO_VALUE))) for name in ("runs_before", "arms", "seeds")),
             )
