@@ -36,7 +36,7 @@ docs: $(VENV)/.installed-dev
 notebook: $(VENV)/.installed-dev
 	$(BIN)/python examples/execute.py examples/*.ipynb
 
-# Plants mistakes in a copy and sees whether tests notice; about half an hour.
+# Plants mistakes in a copy and sees whether tests notice; about twenty minutes.
 mutants: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/mutants.py
 
