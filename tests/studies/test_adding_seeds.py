@@ -17,7 +17,7 @@ from normlab.report.sections.answer import sentences
 from normlab.results import read_results
 from normlab.results.statistics import judge
 from normlab.studies import Request, make_plan
-from normlab.workflow import Comparison
+from normlab.workflow import Comparison, comparison
 
 SMALL: dict[str, Any] = {
     "limit_per_class": 12, "limit_all_splits": True, "n": 1, "epochs": 1, "workers": 2,
@@ -28,6 +28,13 @@ def _compare(out: Path, **options: Any) -> Comparison:
     done = normlab.compare(**{**SMALL, "arms": "bn,none", "out": out, **options})
     assert isinstance(done, Comparison)
     return done
+
+
+@pytest.fixture(autouse=True)
+def no_pages(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most of these tests read what a study states, and a page takes as long as its runs."""
+    if "listed" not in request.node.name:
+        monkeypatch.setattr(comparison, "write_report", lambda results: None)
 
 
 def _stated(study: Path) -> dict[str, Any]:
