@@ -18,8 +18,8 @@ from normlab.runs import (
     RunConfig,
     identities,
     identity,
-    is_other_code,
     is_same_run,
+    is_superseded,
     read_history,
 )
 from normlab.training import train
@@ -151,7 +151,8 @@ def test_other_code_is_told_from_another_question() -> None:
         "data": {"fingerprint": "d"},
     }
     assert is_same_run(record, config, "d", {"mine.py": "1"})
-    assert not is_other_code(record, config, "d", {"mine.py": "1"})
-    assert is_other_code(record, config, "d", {"mine.py": "2"})
-    assert not is_other_code(record, config, "e", {"mine.py": "2"})
-    assert not is_other_code(record, dataclasses.replace(config, lr=0.1), "d", {"mine.py": "2"})
+    assert not is_superseded(record, config, "d", {"mine.py": "1"})
+    assert is_superseded(record, config, "d", {"mine.py": "2"})
+    assert not is_superseded(record, config, "e", {"mine.py": "2"})
+    assert not is_superseded(record, dataclasses.replace(config, lr=0.1), "d", {"mine.py": "2"})
+    assert not is_superseded(record, dataclasses.replace(config, balance="loss"), "d", {})

@@ -17,7 +17,7 @@ from normlab.report.sections.answer import sentences
 from normlab.results import read_results
 from normlab.results.statistics import judge
 from normlab.studies import Request, make_plan
-from normlab.workflow import Comparison, comparison
+from normlab.workflow import Comparison, Estimate, comparison
 
 SMALL: dict[str, Any] = {
     "limit_per_class": 12, "limit_all_splits": True, "n": 1, "epochs": 1, "workers": 2,
@@ -56,7 +56,7 @@ def test_seeds_are_added_until_all_is_decided(tmp_path: Path) -> None:
     # It goes on from there; other looks would be chosen by what was seen.
     assert _compare(tmp_path / "fine", until_decided=True, seeds=4).runs_made == 0
     assert _compare(tmp_path / "fine", until_decided=True).runs_made == 0
-    with pytest.raises(InputError, match=r"fixed .*, at 3, 4 seeds.*become 3, 5, 6 after"):
+    with pytest.raises(InputError, match=r"fixed at 3 and 4 seeds and cannot become 3, 5 and 6"):
         _compare(tmp_path / "fine", until_decided=True, seeds=6)
 
 
@@ -109,6 +109,18 @@ def test_a_plain_call_adds_no_seeds_of_its_own(tmp_path: Path) -> None:
     assert judge(read_results(out)).seeds == (0, 1, 2, 3, 4)
 
 
+def test_what_looks_may_add_is_told_before(tmp_path: Path) -> None:
+    out = tmp_path / "s"
+    _compare(out, seeds=3)
+    asked: dict[str, Any] = {**SMALL, "arms": "bn,none", "out": out, "dry_run": True}
+    found = normlab.compare(**asked, until_decided=True, seeds=5)
+    assert isinstance(found, Estimate)
+    assert (found.runs, found.added) == (0, 4)
+    plain = normlab.compare(**asked, seeds=3)
+    assert isinstance(plain, Estimate)
+    assert (plain.runs, plain.added) == (0, 0)
+
+
 def test_every_call_is_kept_and_listed(tmp_path: Path) -> None:
     out = tmp_path / "s"
     _compare(out, seeds=1)
@@ -129,7 +141,7 @@ def test_a_rule_changed_after_the_runs_is_remembered(tmp_path: Path) -> None:
     _compare(out, seeds=1, margin=1)
     assert _stated(out) == {
         "reference": "bn", "margin": 1.0, "level": 0.95, "looks": [], "before": [], "looked": [],
-        "grown": [],
+        "grown": [], "edited": [],
     }  # fmt: skip
     _compare(out, seeds=1)  # what is not asked stays
     assert _stated(out)["before"] == []

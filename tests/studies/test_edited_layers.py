@@ -12,9 +12,11 @@ import pytest
 import torch
 
 import normlab
+from normlab.cli import main
 from normlab.data import DataConfig, load
 from normlab.errors import InputError
 from normlab.foreign import load as load_code
+from normlab.report import write_report
 from normlab.results import read_results, read_tunings
 from normlab.runs import RunConfig
 from normlab.runs.same_function import read_same_function
@@ -151,6 +153,44 @@ def test_what_was_found_of_the_old_code_is_not_said_of_the_new(here: Path) -> No
     again = _compare(**asked, **tuned)
     assert len(read_tunings(again.results)) == 1
     assert "out of date" not in again.report.html.read_text()
+
+
+def test_a_layer_edited_after_a_verdict_counts_as_a_look(here: Path) -> None:
+    asked = {"arms": "bn,mine:Layer", "workers": 1, "limit_per_class": 4}
+    _compare(**asked, seeds=2)
+    (here / "factors.py").write_text("EPS = 0.4\n")
+    assert "could already be judged" not in _compare(**asked, seeds=3).report.html.read_text()
+    for eps in ("0.1", "1e-5"):  # three seeds give a verdict
+        (here / "factors.py").write_text(f"EPS = {eps}\n")
+        done = _compare(**asked, seeds=3)
+    assert done.results.question["verdict"]["edited"] == ["mine:Layer", "mine:Layer"]
+    page = done.report.html.read_text()
+    assert "already be judged with 2 earlier versions of the code of mine:Layer" in page
+    assert "up to 15 % of such studies" in page
+    assert (
+        _compare(**asked, seeds=3).results.question["verdict"] == (done.results.question["verdict"])
+    )
+
+
+def test_runs_that_would_be_made_otherwise_now_are_made_again(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As those with label smoothing were, whose history had another training loss."""
+    call = ["compare", "--arms", "bn", "--n", "1", "--epochs", "1", "--seeds", "1"]
+    call += ["--limit-per-class", "4", "--label-smoothing", "0.1", "--workers", "1", "--out", "s"]
+    assert main(call) == 0
+    path = here / "s/runs/bn/seed-0/run.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({**record, "identity": "0" * 64}))
+    report = write_report(read_results(here / "s"))
+    assert "training loss includes label smoothing" in report.html.read_text()
+    capsys.readouterr()
+    assert main(call) == 0
+    said = capsys.readouterr().out
+    assert "What normlab makes of the settings of bn changed after 1 run had been made." in said
+    assert (here / "s/superseded/bn/seed-0-00000000/run.json").is_file()
+    assert json.loads(path.read_text())["identity"] == record["identity"]
+    assert "training loss includes label smoothing" not in (here / "s/report.html").read_text()
 
 
 def test_a_notebook_that_reloads_and_one_that_does_not(

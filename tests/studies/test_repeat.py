@@ -19,7 +19,7 @@ def _hashes(study: Path) -> dict[str, str]:
     return {
         str(path.relative_to(study)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(study.rglob("*"))
-        if path.name in ("weights.safetensors", "results.csv", "comparisons.csv")
+        if path.name in ("weights.safetensors", "results.csv", "comparisons.csv", "tuning.json")
     }
 
 
@@ -45,6 +45,10 @@ CALLS: dict[str, list[list[str]]] = {
     "tuned afterwards": [
         ["--arms", "bn,none", "--seeds", "1"],
         ["--arms", "bn,none", "--seeds", "1", "--tune", "lr=0.01,0.05", "--tune-seeds", "1"],
+    ],
+    "tuned and then more of everything": [
+        ["--arms", "bn,none", "--seeds", "1", "--tune", "lr=0.01,0.05", "--tune-seeds", "1"],
+        ["--arms", "bn,none,ln", "--seeds", "2"],
     ],
     "fractions": [["--arms", "bn", "--seeds", "1", "--test-fraction", "0.3", "--split-seed", "4"]],
     "an axis with none": [["--arms", "bn", "--seeds", "1", "--clip-norm", "none,1"]],
@@ -80,10 +84,12 @@ def test_a_clean_split_is_repeated_from_its_file(
     call = ["compare", "--data", str(photos), "--arms", "bn", "--seeds", "1", "--clean-split"]
     assert main([*call, "--n", "1", "--epochs", "1", "--workers", "1", "--out", "made"]) == 0
     (command,) = read_question(tmp_path / "made")["commands"]
-    assert "--split made/split.json" in command
+    assert f"--split {tmp_path}/made/split.json" in command
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
     monkeypatch.setenv("NORMLAB_CACHE", str(tmp_path / "another"))
     assert main([*shlex.split(command)[1:], "--workers", "1"]) == 0
-    assert _hashes(tmp_path / "repeated") == _hashes(tmp_path / "made")
+    assert _hashes(tmp_path / "elsewhere/repeated") == _hashes(tmp_path / "made")
 
 
 def test_a_file_of_ones_own_and_the_sanity_check(

@@ -209,6 +209,12 @@ def test_what_joined_after_the_tuning_is_told_and_left_out(study: Path, tmp_path
     said = " ".join(shared_and_tuned.sentences(tuning))
     assert "Every arm" not in said
     assert said.startswith("bn and none were each tried")
+    assert (
+        "With bn and none (2 seeds) at their own learning rate, there is still no verdict" in said
+    )
+    line = verdict_lines(results)[-1]
+    assert "With bn and none (2 seeds)" in line
+    assert "joined the study later" in line
     assert "The arm in and seed 2 joined the study later and are in neither half" in said
     done = normlab.compare(
         **SMALL, arms="bn,none,in", seeds=3, lr=1e-6, tune="lr=1e-6,1e-3", tune_seeds=1, out=out

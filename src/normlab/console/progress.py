@@ -89,6 +89,8 @@ class ConsoleWatcher(StageWatcher):
         size, channels = data["image_size"], data["channels"]
         first = next(iter(plan.arms.values()))
         made = f", {estimate.already} complete" if estimate.already else ""
+        more = f" and up to {estimate.added} more at later looks" if estimate.added else ""
+        without = ", without later looks" if estimate.added else ""
         facts = [
             ("Data", f"{data['name']}: {len(data['classes'])} classes, {images}; "
                      f"{size}x{size}x{channels}"),
@@ -97,12 +99,13 @@ class ConsoleWatcher(StageWatcher):
             ("Network", "varies by arm" if "n" in plan.varied
                         else f"{6 * first.n + 2} layers, shortcut {first.shortcut}"),
             ("Runs", f"{estimate.runs} to run ({counted(len(plan.arms), 'arm')}, "
-                     f"{counted(len(plan.seeds), 'seed')}{made}), "
+                     f"{counted(len(plan.seeds), 'seed')}{made}){more}, "
                      f"{estimate.workers} side by side on {first.device}"),
             *(_rule_facts(plan, estimate)),
             *((("Checks", f"is {two} the same function as {one}?") for one, two in plan.twins)),
-            ("Time", f"about {duration(estimate.seconds)}"
+            ("Time", f"about {duration(estimate.seconds)}{without}"
                      if estimate.runs or estimate.trials
+                     else f"none{without}" if estimate.added
                      else "none: every run is complete"),
             ("Folder", str(folder)),
             *(("Note", note) for note in data["notes"]),
@@ -209,7 +212,7 @@ def _rule_facts(plan: Plan, estimate: Estimate) -> list[tuple[str, str]]:
         rule = plan.rule
         looks = (
             f"; looks at {', '.join(map(str, rule.looks))} seeds until all is decided"
-            if rule.looks
+            if plan.until_decided
             else ""
         )
         found.append(

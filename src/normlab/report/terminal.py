@@ -18,7 +18,7 @@ from .numbers import bracket, places, seeds_range, signed
 from .sections.answer.sentences import answer, needed, warnings
 from .sections.sanity.conclusions import conclusions
 from .sections.scores import scores_table
-from .sections.tuned.shared_and_tuned import changes, title, unfinished, value
+from .sections.tuned.shared_and_tuned import changes, rests_on, title, unfinished, value
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -123,7 +123,8 @@ def _tuned_lines(report: Report) -> list[str]:
     said = []
     for tuning in report.tunings:
         chosen = listed([f"{choice.arm} {value(choice.value)}" for choice in tuning.choices])
-        said.append(f"Tuned {title(tuning)}: {chosen}. {changes(tuning)}")
+        later = rests_on(tuning)
+        said.append(" ".join([f"Tuned {title(tuning)}: {chosen}.", changes(tuning), *later]))
     return said + [unfinished(found) for found in report.unfinished_tunings]
 
 

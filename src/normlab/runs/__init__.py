@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..lazy import names_of
 from .config import FIELDS, RunConfig, check_fields
-from .identities import RECIPE, identity, is_other_code, is_same_run
+from .identities import RECIPE, has_smoothed_loss, identity, is_same_run, is_superseded
 from .layout import (
     CHECKPOINT,
     MODEL,
@@ -72,10 +72,11 @@ __all__ = [
     "SplitPredictions",
     "check_fields",
     "ended_record",
+    "has_smoothed_loss",
     "identity",
-    "is_other_code",
     "is_run",
     "is_same_run",
+    "is_superseded",
     "is_study",
     "read_features",
     "read_history",

@@ -75,17 +75,28 @@ def is_same_run(
     )
 
 
-def is_other_code(
+def is_superseded(
     record: Mapping[str, Any], config: RunConfig, data: str, code: Mapping[str, str]
 ) -> bool:
-    """Whether a record is that of this run but for the code of its layer."""
-    return (
-        bool(code)
-        and not is_same_run(record, config, data, code)
-        and record.get("config") is not None
-        and {**config.to_dict(), **record["config"]} == config.to_dict()
-        and record.get("data", {}).get("fingerprint") == data
-    )
+    """Whether a record is that of these settings and data, but would be made otherwise now: the
+    code of its layer has changed, or what normlab makes of the settings."""
+    if record.get("config") is None or is_same_run(record, config, data, code):
+        return False
+    defaults = {name: _plain(f.default) for name, f in FIELDS.items()}
+    return {**defaults, **record["config"]} == config.to_dict() and record.get("data", {}).get(
+        "fingerprint"
+    ) == data
+
+
+def has_smoothed_loss(record: Mapping[str, Any]) -> bool:
+    """Whether the training loss of a run's history includes its label smoothing, as that of runs
+    made before :data:`SMOOTHED` was counted does."""
+    config = record.get("config") or {}
+    if not config.get("label_smoothing"):
+        return False
+    data = str((record.get("data") or {}).get("fingerprint"))
+    made = identity(RunConfig.from_dict(config), data, record.get("code") or {})
+    return bool(record.get("identity") != made)
 
 
 def _first_identity(config: RunConfig, data: str) -> str | None:

@@ -33,6 +33,8 @@ class Rule:
         looked: numbers of seeds with which the study could have been judged before seeds were
             added, or looks stated, without its being planned then.
         grown: numbers of arms with which it could have been judged before arms were added.
+        edited: arms that could have been judged before the code of their layer was edited, once for
+            each time.
     """
 
     reference: str
@@ -42,6 +44,7 @@ class Rule:
     before: tuple[Mapping[str, Any], ...] = ()
     looked: tuple[int, ...] = ()
     grown: tuple[int, ...] = ()
+    edited: tuple[str, ...] = ()
 
     def describe(self) -> dict[str, Any]:
         """For study.toml; the margin in points."""
@@ -53,6 +56,7 @@ class Rule:
             "before": [dict(stated) for stated in self.before],
             "looked": list(self.looked),
             "grown": list(self.grown),
+            "edited": list(self.edited),
         }
 
     @classmethod
@@ -67,6 +71,7 @@ class Rule:
             before=tuple(stated.get("before", ())),
             looked=tuple(stated.get("looked", ())),
             grown=tuple(stated.get("grown", ())),
+            edited=tuple(stated.get("edited", ())),
         )
 
 

@@ -31,26 +31,49 @@ def commands(question: Mapping[str, Any], source: str, folder: Path) -> list[str
         source: where the data is.
         folder: of the study, which has a copy of the split file.
     """
-    blocks = _blocks(question)
     shared = _shared(question, source, folder)
-    asked = [
-        _request(question, blocks[index], shared, first=index == 0, alone=len(blocks) == 1)
-        for index in range(len(blocks))
-    ]
-    written = [request.command(OUT) for request in asked]
+    whole = _requests(question, shared)
+    by_looks = whole[-1].until_decided
+    plain = {"until_decided": False, "seeds": len(question["seeds"])}
+    # In the order in which a study grows: what looks decide, what was tuned then, and the rest.
+    written: list[Request] = []
+    covered = False
     for search in question.get("tuning", ()):
-        values = ",".join(search["values"])
-        tuned = {"tune": f"{search['field']}={values}", "tune_seeds": len(search["seeds"])}
-        written.append(_with(asked[-1], tuned).command(OUT))
-    if len(blocks) == len(question.get("tuning", ())) == 1:
-        written = written[1:]  # the one with the tuning makes the study's own runs too
-    if asked[-1].until_decided and not all(
-        call.get("until_decided", True) for call in question.get("calls", ())
-    ):
+        tuned = {
+            "tune": f"{search['field']}={','.join(search['values'])}",
+            "tune_seeds": len(search["seeds"]),
+        }
+        part = {**question, **_tuned_with(question, search)}
+        *before, last = _requests(part, shared)
+        if by_looks and not search.get("until_decided", True):
+            written += [*before, last] if not written else []
+            tuned |= {"until_decided": False, "seeds": len(part["seeds"])}
+            before = []
+        written += [*before, _with(last, tuned)]
+        covered = covered or (part["arms"], part["seeds"]) == (question["arms"], question["seeds"])
+    if not covered:
+        written += whole
+    if by_looks and not all(call.get("until_decided", True) for call in question.get("calls", ())):
         # Looks add seeds until all is decided; other calls may have added more.
-        plain = {"until_decided": False, "seeds": len(question["seeds"])}
-        written.append(_with(asked[-1], plain).command(OUT))
-    return written
+        written.append(_with(whole[-1], plain))
+    return list(dict.fromkeys(request.command(OUT) for request in written))
+
+
+def _requests(question: Mapping[str, Any], shared: Mapping[str, Any]) -> list[Request]:
+    blocks = _blocks(question)
+    return [
+        _request(question, block, shared, first=index == 0, alone=len(blocks) == 1)
+        for index, block in enumerate(blocks)
+    ]
+
+
+def _tuned_with(question: Mapping[str, Any], search: Mapping[str, Any]) -> dict[str, Any]:
+    """The arms and seeds that there were when a setting was tuned; all where that is not known."""
+    arms = search.get("arms", list(question["arms"]))
+    return {
+        "arms": {arm: fields for arm, fields in question["arms"].items() if arm in arms},
+        "seeds": question["seeds"][: search.get("study_seeds", len(question["seeds"]))],
+    }
 
 
 def _blocks(question: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -100,7 +123,7 @@ def _shared(question: Mapping[str, Any], source: str, folder: Path) -> dict[str,
         if question["data"].get(name, f.default) != f.default
     }
     if asked.get("split") is not None:
-        asked["split"] = str(folder / SPLIT)
+        asked["split"] = str((folder / SPLIT).absolute())
     return {**asked, "source": source}
 
 

@@ -24,10 +24,10 @@ from ..runs import (
     STUDY,
     RunConfig,
     ended_record,
-    is_other_code,
     is_run,
     is_same_run,
     is_study,
+    is_superseded,
     read_record,
     run_folder,
     study_of,
@@ -60,6 +60,7 @@ class Study:
     ) -> None:
         self.folder, self.plan, self.data, self.call = folder, plan, data, call
         self.findings, self.searches = findings, searches
+        self.tuned_now: str | None = None
         self._written = False
         # Read at once: a clean split is in the cache, which may be deleted at any time.
         split = data.config.split
@@ -76,6 +77,7 @@ class Study:
     def _described(self) -> dict[str, Any]:
         """What study.toml says: the question, how to repeat it, and the calls that built it."""
         question = _question(self.plan, self.data, self.searches)
+        question["tuning"] = [self._scoped(entry) for entry in question["tuning"]]
         question["calls"] = self._calls()
         question["commands"] = commands(question, self.data.source, self.folder)
         return question
@@ -101,6 +103,22 @@ class Study:
             calls.append({**now, **before, **made})
         self._written = True
         return calls
+
+    def _scoped(self, entry: dict[str, Any]) -> dict[str, Any]:
+        """What is tuned, with the arms and seeds that it was last tuned with."""
+        if self.tuned_now == entry["field"]:
+            return {
+                **entry,
+                "arms": list(self.plan.arms),
+                "study_seeds": len(self.plan.seeds),
+                "until_decided": self.plan.until_decided,
+            }
+        there = read_question(self.folder).get("tuning", ()) if is_study(self.folder) else ()
+        known: Mapping[str, Any] = next(
+            (one for one in there if one["field"] == entry["field"]), {}
+        )
+        kept = ("arms", "study_seeds", "until_decided")
+        return {**entry, **{name: known[name] for name in kept if name in known}}
 
     def data_record(self) -> dict[str, Any]:
         """What data.json says: the data set and the findings of its check."""
@@ -131,15 +149,26 @@ class Study:
         return [run for run in self.runs() if not self.is_done(run[2], run[1])]
 
     def superseded(self) -> list[tuple[str, RunConfig, Path]]:
-        """The runs that were made with other code of their layer than there is now."""
+        """The runs that would be made otherwise now: the code of their layer has changed, or what
+        normlab makes of their settings."""
         return [
             (arm, config, folder)
             for arm, config, folder in self.pending()
             if is_run(folder)
-            and is_other_code(
+            and is_superseded(
                 read_record(folder), config, self.data.fingerprint, self._code[config.norm]
             )
         ]
+
+    def edited(self) -> tuple[str, ...]:
+        """The arms with runs that the code of their layer has superseded."""
+        return tuple(
+            dict.fromkeys(
+                arm
+                for arm, config, folder in self.superseded()
+                if (read_record(folder).get("code") or {}) != self._code[config.norm]
+            )
+        )
 
     def set_superseded_aside(self) -> None:
         """Move superseded runs out of the way, and the checks of their layers. They are kept, and
@@ -194,7 +223,18 @@ def prepare_study(
             f"{folder} is not empty and does not contain a study. Choose another folder with --out."
         )
     check_reference(plan)
-    return Study(folder, plan, data, call, findings, searches)
+    study = Study(folder, plan, data, call, findings, searches)
+    study.tuned_now = None if search is None else search.field
+    if is_study(folder):
+        there = read_question(folder)
+        seen = tuple(
+            arm
+            for arm in study.edited()
+            if _judgeable_seeds(there, plan.rule, folder, arm) >= LEAST_SEEDS
+        )
+        rule = replace(plan.rule, edited=(*plan.rule.edited, *seen))
+        study.plan = replace(plan, rule=rule)
+    return study
 
 
 def recorded_data(run: Path, config: Mapping[str, Any]) -> DataConfig:
@@ -332,9 +372,8 @@ def _joined_rule(there: dict[str, Any], plan: Plan, folder: Path, seeds: tuple[i
     old, asked = Rule.read(there), plan.rule
     if "looks" in plan.stated and old.looks and old.looks != asked.looks:
         raise InputError(
-            f"The looks of {folder} were fixed before its runs, at {_listed(old.looks)} seeds. "
-            f"They cannot become {_listed(asked.looks)} afterwards. Omit --seeds, or choose "
-            "another folder with --out."
+            f"The looks of {folder} are fixed at {_listed(old.looks)} seeds and cannot become "
+            f"{_listed(asked.looks)}. Omit --seeds, or choose another folder with --out."
         )
     new = replace(
         old,
@@ -365,9 +404,12 @@ def _ended(there: Mapping[str, Any], folder: Path) -> int:
     )
 
 
-def _judgeable_seeds(there: Mapping[str, Any], rule: Rule, folder: Path) -> int:
+def _judgeable_seeds(
+    there: Mapping[str, Any], rule: Rule, folder: Path, only: str | None = None
+) -> int:
     """The largest number of seeds that an arm shares with its reference, both complete: with how
-    many the study could be judged, whether or not all of its runs are there."""
+    many the study could be judged, whether or not all of its runs are there. ``only``: in the
+    comparisons of this arm."""
 
     def complete(arm: str) -> set[int]:
         records = {seed: ended_record(run_folder(folder, arm, seed)) for seed in there["seeds"]}
@@ -375,10 +417,15 @@ def _judgeable_seeds(there: Mapping[str, Any], rule: Rule, folder: Path) -> int:
 
     of_arm = {arm: complete(arm) for arm in there["arms"]}
     return max(
-        (len(of_arm[one] & of_arm[two]) for one, two in pairs(there["arms"], rule.reference)),
+        (
+            len(of_arm[one] & of_arm[two])
+            for one, two in pairs(there["arms"], rule.reference)
+            if only in (None, one, two)
+        ),
         default=0,
     )
 
 
 def _listed(numbers: Sequence[int]) -> str:
-    return ", ".join(map(str, numbers))
+    *first, last = map(str, numbers)
+    return f"{', '.join(first)} and {last}" if first else last

@@ -151,7 +151,7 @@ def _below(
         arms=dict(arms),
         varied=(*plan.varied, search.field),
         seeds=seeds,
-        rule=replace(plan.rule, reference=reference, before=(), looked=(), grown=()),
+        rule=replace(plan.rule, reference=reference, before=(), looked=(), grown=(), edited=()),
         twins=(),
     )
     folder = tuning_folder(study.folder, search.field) / name

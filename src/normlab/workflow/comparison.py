@@ -19,6 +19,7 @@ from ..results.statistics import judge
 from ..runs.pictures import write_pictures
 from ..runs.tuning import Search
 from ..studies import (
+    Plan,
     Request,
     Study,
     carry_out,
@@ -137,13 +138,19 @@ def _run(
     def run(part: Study, compared: Sequence[tuple[str, str]] | None = None) -> int:
         return _until_decided(part, compared, dataset, workers, watcher)
 
-    edited = study.superseded()
-    if watcher and edited:
-        arms = listed(dict.fromkeys(arm for arm, _, _ in edited))
+    old = study.superseded()
+    if watcher and old:
+        edited = study.edited()
+        others = [arm for arm in dict.fromkeys(arm for arm, _, _ in old) if arm not in edited]
+        why = [
+            *([f"the code of {listed(edited)}"] if edited else []),
+            *([f"what normlab makes of the settings of {listed(others)}"] if others else []),
+        ]
+        said = listed(why)
         watcher.stage(
-            f"The code of {arms}, or how it is run, has changed since "
-            f"{counted(len(edited), 'run')} completed. They are run again; the earlier results "
-            f"are kept in {study.folder / 'superseded'}."
+            f"{said[0].upper()}{said[1:]} changed after {counted(len(old), 'run')} had been made. "
+            f"{'It is' if len(old) == 1 else 'They are'} made again; the earlier results are kept "
+            f"in {study.folder / 'superseded'}."
         )
     study.write()
     made = run(study)
@@ -208,8 +215,15 @@ def _estimate(study: Study, dataset: DataSet, workers: int, search: Search | Non
         workers=min(workers, max(1, pending, trials)),
         trials=trials,
         tuned=tuned,
-        looks=study.plan.rule.looks,
+        added=_most_added(study.plan),
     )
+
+
+def _most_added(plan: Plan) -> int:
+    """How many runs the looks of a call may add."""
+    if not plan.until_decided:
+        return 0
+    return max(0, plan.rule.looks[-1] - len(plan.seeds)) * len(plan.arms)
 
 
 def _document_options() -> None:

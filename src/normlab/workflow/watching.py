@@ -20,7 +20,7 @@ class Estimate:
         workers: processes side by side.
         trials: runs that choose a setting, before the grid grows.
         tuned: runs at the chosen values, at most.
-        looks: numbers of seeds up to which seeds may be added; the estimate is of the first.
+        added: runs that looks may add; the time is without them.
     """
 
     runs: int
@@ -29,7 +29,7 @@ class Estimate:
     workers: int
     trials: int = 0
     tuned: int = 0
-    looks: tuple[int, ...] = ()
+    added: int = 0
 
 
 class Watcher(Reporter, Protocol):

@@ -214,7 +214,8 @@ class Judgement:
     def error_bound(self) -> float:
         """The largest share of studies with a false better or worse somewhere, with what was
         judged before the rule was stated: every such time adds the whole error again."""
-        times = 1 + len(self.rule.looked) + len(self.rule.grown)
+        rule = self.rule
+        times = 1 + len(rule.looked) + len(rule.grown) + len(rule.edited)
         return min(1.0, (1 - self.rule.level) * times)
 
 

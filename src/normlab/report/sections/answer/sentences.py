@@ -448,4 +448,8 @@ def _before(rule: Rule) -> str:
     if rule.grown:
         arms = listed([str(count) for count in rule.grown])
         said.append(f"with {arms} arms before others were added")
+    for arm in dict.fromkeys(rule.edited):
+        versions = rule.edited.count(arm)
+        earlier = "an earlier version" if versions == 1 else f"{versions} earlier versions"
+        said.append(f"with {earlier} of the code of {arm}")
     return f"The study could already be judged {listed(said)}." if said else ""

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ....pages.words import listed
 from ....results import Results, read_curves
 from ....results.trends import GAP, IMPROVING, OSCILLATION, RISE, at_chance
+from ....runs import has_smoothed_loss
 from ...context import Report
 from ...section import FolderSection
 from ...vega import Figure, for_page, short
@@ -37,6 +39,11 @@ class CurvesSection(FolderSection):
             "groups": [[_chart(drawn, split, quantity) for split in SPLITS]
                        for quantity in QUANTITIES],
             "loss_cut": loss_is_cut(drawn),
+            "smoothed": listed(
+                dict.fromkeys(
+                    run.arm for run in report.results.runs if has_smoothed_loss(run.record)
+                )
+            ),
             "any_cut": any(line.cut for line in drawn),
             "readings": [(arm, _sentences(report.results, arm)) for arm in report.arms],
             "improving": 100 * IMPROVING,

@@ -38,7 +38,7 @@ def sentences(tuning: Tuning) -> list[str]:
         said.append(
             f"The grid started as {_listed(search.values)}. Because the best value of an arm was "
             f"at an edge, {_listed(added)} {'was' if len(added) == 1 else 'were'} added for all "
-            "arms."
+            f"{'of these ' if tuning.later_arms else ''}arms."
         )
     limit = tuning.record.limit.rstrip(".")
     if limit:
@@ -60,12 +60,12 @@ def sentences(tuning: Tuning) -> list[str]:
         f"Tuning took {counted(len(trials), 'trial')} and {duration(tuning.seconds)} of "
         f"training{compared}."
     )
-    said += _rests_on(tuning)
+    said += rests_on(tuning)
     said.append(changes(tuning))
     return said
 
 
-def _rests_on(tuning: Tuning) -> list[str]:
+def rests_on(tuning: Tuning) -> list[str]:
     """Which part of the study the tuned runs are of, where they are not of all of it."""
     said = []
     later = [
@@ -171,14 +171,26 @@ def changes(tuning: Tuning) -> str:
             changed.append(f"{before.arm} from {before.verdict} to {after.verdict}")
     if not shared.comparisons:
         return "With one arm there is no verdict that could change."
-    own = f"its own {title(tuning)}"
+    whose = f"With {_tuned_arms(tuning)} at {_own(tuning)} {title(tuning)}"
     if not changed:
         every = {comparison.verdict for comparison in shared.comparisons}
         if every == {Verdict.NONE}:
-            return f"With every arm at {own}, there is still no verdict."
+            return f"{whose}, there is still no verdict."
         more = " All stay inconclusive." if every == {Verdict.INCONCLUSIVE} else ""
-        return f"With every arm at {own}, no verdict changes.{more}"
-    return f"With every arm at {own}, the verdict changes for {listed(changed)}, and for no other."
+        return f"{whose}, no verdict changes.{more}"
+    return f"{whose}, the verdict changes for {listed(changed)}, and for no other."
+
+
+def _tuned_arms(tuning: Tuning) -> str:
+    """Every arm, or those that were tuned, with their seeds where the study has more since."""
+    arms = [choice.arm for choice in tuning.choices]
+    named = listed(arms) if tuning.later_arms else "every arm"
+    seeds = len(tuning.tuned.question["seeds"])
+    return f"{named} ({counted(seeds, 'seed')})" if tuning.later_seeds else named
+
+
+def _own(tuning: Tuning) -> str:
+    return "their own" if tuning.later_arms and len(tuning.choices) > 1 else "its own"
 
 
 def _seeds(seeds: Sequence[int]) -> str:
