@@ -18,7 +18,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from ..pages.words import counted, duration, visible
+from ..pages.words import counted, duration, listed, visible
 from ..runs.title import shown_title
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class ConsoleWatcher(StageWatcher):
         first = next(iter(plan.arms.values()))
         made = f", {estimate.already} complete" if estimate.already else ""
         more = f" and up to {estimate.added} more at later looks" if estimate.added else ""
-        without = ", without later looks" if estimate.added else ""
+        without = " until the next look" if estimate.added else ""
         facts = [
             ("Data", f"{data['name']}: {len(data['classes'])} classes, {images}; "
                      f"{size}x{size}x{channels}"),
@@ -211,7 +211,7 @@ def _rule_facts(plan: Plan, estimate: Estimate) -> list[tuple[str, str]]:
     if len(plan.arms) > 1:
         rule = plan.rule
         looks = (
-            f"; looks at {', '.join(map(str, rule.looks))} seeds until all is decided"
+            f"; looks at {listed([str(look) for look in rule.looks])} seeds until all is decided"
             if plan.until_decided
             else ""
         )
