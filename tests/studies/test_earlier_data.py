@@ -113,9 +113,7 @@ def test_all_reasons_why_an_earlier_study_is_another_are_named(
     with pytest.raises(InputError) as caught:
         compare(out=study, image_size=8, **options)
     message = str(caught.value)
-    assert (
-        "the data (image_size: None there, 8 asked; limit_all_splits: True there, Fals" in message
-    )
+    assert "(image_size: not given there, 8 asked; limit_all_splits: True there, False" in message
     assert "limited val and test too" in message
     assert "could separate copies" in message
     run = study / "runs/none/seed-0"

@@ -300,6 +300,7 @@ def _data_differences(there: Mapping[str, Any], asked: Mapping[str, Any], data: 
     for field in fields(DataConfig):
         old, new = (stated.get(field.name, field.default) for stated in (earlier, asked))
         if old != new:
+            old, new = ("not given" if value is None else value for value in (old, new))
             said.append(f"{field.name}: {old} there, {new} asked")
     if not said:
         said.append(f"the settings are the same, but not the images, labels or splits of "
