@@ -305,7 +305,7 @@ def test_folders_that_only_wrap_others_are_opened(write: Make, above: str) -> No
     data = read(root)
     assert data.source == str(root / above)
     assert data.fingerprint == plain.fingerprint
-    assert data.notes == (f"The images are in {above} of {root}.",)
+    assert data.notes == (f"The images were found in {above} inside {root}.",)
     assert load(data.config).fingerprint == plain.fingerprint
 
 
@@ -331,10 +331,17 @@ def test_one_level_under_a_class(write: Make) -> None:
     assert data.classes == ("a", "b")
     assert sorted(names)[0] == "a/images/000.png"
     assert len(names) == 20
-    assert any("Images in folders images below the class folders" in note for note in data.notes)
+    assert (
+        "Images in a subfolder named images belong to the class folder above it. The classes are a "
+        "and b." in data.notes
+    )
     assert any("20 files" in note and "20 in masks" in note for note in data.notes)
     sessions = read(write({"a/one": 6, "a/two": 6, "b": 4, "b/three": 8}, "sessions"))
     assert sum(counts(sessions).values()) == 24
+    assert (
+        "Images in subfolders named one, three and two belong to the class folder above them. The "
+        "classes are a and b." in sessions.notes
+    )
     assert {name for part in sessions.splits.values() for name in part.names.tolist()} >= {
         "a/one/000.png", "a/two/000.png", "b/000.png", "b/three/000.png",
     }  # fmt: skip
@@ -348,7 +355,64 @@ def test_one_level_under_a_class(write: Make) -> None:
         assert all(seen[tuple(name.split("/")[:2])] == split for name in part.names.tolist())
 
 
+def test_folds_are_named_as_the_classes_that_they_become(write: Make) -> None:
+    data = read(write({"fold1/cat": 5, "fold1/dog": 5, "fold2/cat": 5, "fold2/dog": 5}))
+    (said,) = [note for note in data.notes if "subfolders" in note]
+    assert said.endswith("The classes are fold1 and fold2.")
+
+
+def test_folders_below_the_classes_of_all_splits_are_one_note(write: Make) -> None:
+    data = read(write({f"{key}/images": n for key, n in THREE.items()}))
+    (said,) = data.notes
+    assert said == (
+        "In train, val and test, images in a subfolder named images belong to the class folder "
+        "above it. The classes are a and b."
+    )
+
+
 # ------------------------------------------------------------------ advice that works
+
+
+@pytest.mark.parametrize("splits", [("train", "test"), ("train", "val", "test"), ("Training",)])
+def test_splits_inside_class_folders_are_not_drawn_again(
+    write: Make, tmp_path: Path, splits: tuple[str, ...]
+) -> None:
+    root = write({f"{name}/{split}": 9 for name in ("cat", "dog") for split in splits})
+    message = refusal(root)
+    assert f"{root / 'cat'} contains splits" in message
+    assert "Splits must be above the classes" in message
+    for split in splits:
+        assert f"{split}/cat" in message
+        (root / split).mkdir()
+        for name in ("cat", "dog"):
+            (root / name / split).rename(root / split / name)
+    for name in ("cat", "dog"):
+        (root / name).rmdir()
+    assert counts(read(root))["test"] == (18 if "test" in splits else 2)
+
+
+def test_another_split_inside_a_class_of_a_split_is_refused(write: Make) -> None:
+    root = write({"train/a": 9, "train/b": 9, "train/b/test": 3})
+    message = refusal(root)
+    assert "is itself in the train split" in message
+    (root / "train/b/test").rename(root / "train/b/more")
+    assert sum(counts(read(root)).values()) == 21
+
+
+@pytest.mark.parametrize("dog", ["dog", "dog/a/s0"])
+def test_sessions_below_a_class_are_not_advised_as_classes(write: Make, dog: str) -> None:
+    root = write({"cat/a/s0": 5, "cat/a/s1": 5, "cat/b/s0": 5, dog: 5})
+    message = refusal(root)
+    assert "ive " not in message
+    assert f"Move those images up into {root / 'cat'}, or elsewhere." in message
+
+
+def test_the_classes_of_an_advised_folder_are_named(write: Make) -> None:
+    root = write({f"{one}/train/{name}": 9 for one in ("set1", "set2") for name in "ab"})
+    message = refusal(root)
+    said = f"If the classes are a and b, give {root / 'set1'} or {root / 'set2'}. Otherwise, move"
+    assert said in message
+    assert read(root / "set1").classes == ("a", "b")
 
 
 def advised(message: str) -> Path:
@@ -362,8 +426,7 @@ def advised(message: str) -> Path:
     "folders",
     [
         {"set one/train/a": 9, "set one/train/b": 9, "extra": 3},
-        {"x/deep/a": 9, "x/deep/b": 9, "y": 3},
-        {"a": 5, "b": 5, "birds/more/c": 5, "birds/more/d": 5},
+        {"x/deep/train/a": 9, "x/deep/train/b": 9, "y": 3},
     ],
 )
 def test_a_folder_that_is_advised_can_be_read(write: Make, folders: dict[str, int]) -> None:
@@ -405,6 +468,15 @@ def test_a_test_split_without_classes_can_be_moved_away(
 def test_mixed_folders_can_be_moved_or_renamed(write: Make, tmp_path: Path) -> None:
     root = write({"train/a": 9, "train/b": 9, "robin": 9})
     assert "Move robin elsewhere or, if train is meant as a class, rename it" in refusal(root)
+    (root / "test").mkdir()
+    (root / "wren").mkdir()
+    shutil.copy(root / "robin/000.png", root / "wren")
+    assert (
+        "Move robin and wren elsewhere or, if test or train is meant as a class, rename it"
+        in refusal(root)
+    )
+    shutil.rmtree(root / "test")
+    shutil.rmtree(root / "wren")
     (root / "robin").rename(tmp_path / "elsewhere")
     assert read(root).classes == ("a", "b")
     (tmp_path / "elsewhere").rename(root / "robin")
@@ -498,7 +570,7 @@ def test_images_directly_in_the_root(write: Make) -> None:
 def test_images_beside_or_directly_in_splits(write: Make) -> None:
     root = write(THREE)
     shutil.copy(root / "train/a/000.png", root / "stray.png")
-    assert "images next to the folders test, train, val" in refusal(root)
+    assert "images next to the folders test, train and val" in refusal(root)
     (root / "stray.png").rename(root / "train" / "stray.png")
     assert "images next to the class folders" in refusal(root)
     flat = write({"train": 3, "test": 3}, "flat")

@@ -233,10 +233,11 @@ def test_images_that_do_not_match_are_counted_and_the_advice_works(
         Image.fromarray(noise).save(patients / "ill" / f"extra {number}.png")
     message = refusal(patients, group_by=pattern)
     assert "matches nothing in 3 of 163 images" in message
+    assert f"group_by '{pattern}' matches" in message
     assert "such as ill/extra 0.png" in message
     advised = re.search(r"a group of its own, give '(.*)'\.$", message)
     assert advised is not None
-    data = load(DataConfig(str(patients), group_by=advised[1].replace("\\\\", "\\")))
+    data = load(DataConfig(str(patients), group_by=advised[1]))
     assert any(f"in {groups} groups" in note for note in data.notes)
 
 
@@ -284,6 +285,14 @@ def test_a_clean_split_keeps_groups_and_copies(patients: Path, tmp_path: Path) -
     assert set(where.values()) == {"train", "val", "test"}
     (found,) = [one for one in quick_check(read_image_set(clean.config)) if one.check == "groups"]
     assert found.level is Level.FINE
+    assert r"By the pattern 'patient(\d+)', there are" in found.sentence
+    # The file in the cache has a name that says nothing; the study keeps a copy.
+    assert set(clean.split_policy.values()) == {"a clean split (kept in split.json)"}
+    assert clean.config.split is not None
+    assert Path(clean.config.split).name not in " ".join(clean.notes)
+    named = shutil.copy(clean.config.split, tmp_path / "mine.json")
+    again = load(DataConfig(str(root), image_size=8, split=str(named)))
+    assert set(again.split_policy.values()) == {"as written in mine.json"}
     assert any("photographs or groups" in note for note in clean.notes)
 
 

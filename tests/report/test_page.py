@@ -163,6 +163,13 @@ def test_odd_names_are_harmless(odd_study: Results, odd_report: ReportFiles) -> 
     assert not any(name.startswith("on") for _, attrs in page.tags for name in attrs)
 
 
+def test_a_way_that_all_splits_have_is_said_once(study_folder: Path) -> None:
+    said = "a clean split (kept in split.json)"
+    make_study(study_folder, arms=("bn",), seeds=1, epochs=1,
+               data={"split_policy": dict.fromkeys(("train", "val", "test"), said)})  # fmt: skip
+    assert _page(write_report(read_results(study_folder))).text.count(said) == 1
+
+
 def test_optional_keys_may_be_missing(study_folder: Path) -> None:
     make_study(
         study_folder,

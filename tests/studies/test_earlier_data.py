@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from normlab import compare
 from normlab.data import DataConfig, load
@@ -83,3 +86,40 @@ def test_a_split_that_separated_copies_is_not_taken_for_the_new_one(
     write_text(study / "study.toml", "\n".join(x for x in toml if "limit_all_splits" not in x))
     with pytest.raises(InputError, match="could separate copies of an image, which now stay"):
         compare(data=photos, out=study, **SMALL)
+
+
+def test_all_reasons_why_an_earlier_study_is_another_are_named(
+    write: Callable[..., Path], tmp_path: Path
+) -> None:
+    root, study = write({"a": 12, "b": 12}), tmp_path / "study"
+    rng = np.random.default_rng(0)
+    for path in sorted(root.rglob("*.png")):
+        Image.fromarray(rng.integers(0, 4000, (12, 12), np.uint16)).save(path)
+    shutil.copy(root / "a/000.png", root / "a/copy.png")
+    options: dict[str, Any] = {"data": root, "limit_per_class": 9, **SMALL}
+    compare(out=study, limit_all_splits=True, **options)
+    toml = (study / "study.toml").read_text().splitlines()
+    write_text(study / "study.toml", "\n".join(
+        re.sub(r"^fingerprint = .*", 'fingerprint = "of before"', line)
+        for line in toml if not line.startswith("limit_all_splits")
+    ))  # fmt: skip
+    with pytest.raises(InputError) as caught:
+        compare(out=study, limit_all_splits=True, **options)
+    message = str(caught.value)
+    assert "the settings are the same, but not the images, labels or splits" in message
+    assert "limited val and test too" not in message
+    assert "could separate copies" in message
+    assert "grey values of more than 8 bits were read with another range" in message
+    with pytest.raises(InputError) as caught:
+        compare(out=study, image_size=8, **options)
+    message = str(caught.value)
+    assert "(image_size: not given there, 8 asked; limit_all_splits: True there, False" in message
+    assert "limited val and test too" in message
+    assert "could separate copies" in message
+    run = study / "runs/none/seed-0"
+    record = read_record(run)
+    record["data"]["fingerprint"] = "of before"
+    del record["data"]["config"]["group_by"]
+    write_json(run / "run.json", record)
+    with pytest.raises(InputError, match="stay together; or grey values of more than 8 bits"):
+        explain(run)

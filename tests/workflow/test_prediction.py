@@ -134,6 +134,15 @@ def test_a_folder_gives_every_format_that_the_source_reads_and_names_the_others(
     assert {Path(name).name for name in pattern.unreadable} == set(reasons)
 
 
+def test_a_folder_called_masks_may_be_a_class_and_is_predicted(
+    run: Path, photos: Path, tmp_path: Path
+) -> None:
+    for name in ("masks", "no masks"):
+        (tmp_path / name).mkdir()
+        shutil.copy(photos / "test/ash/00.png", tmp_path / name)
+    assert predict(run, [str(tmp_path)], tmp_path / "p.csv").rows == 2
+
+
 def test_all_bad_leaves_the_header(run: Path, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"no")
     report = predict(run, [str(tmp_path / "a.png")], tmp_path / "p.csv")

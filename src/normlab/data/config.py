@@ -164,6 +164,6 @@ def compiled(pattern: str) -> re.Pattern[str]:
         return re.compile(pattern)
     except re.error as error:
         raise InputError(
-            f"group_by {pattern!r} is not a regular expression: {error}. For example, "
+            f"group_by '{pattern}' is not a regular expression: {error}. For example, "
             r"'patient(\d+)' groups images by the number after the word patient in their paths."
         ) from None

@@ -43,12 +43,12 @@ def group_names(names: Sequence[str], pattern: str, source: str) -> list[str]:
     if unmatched:
         every = len(unmatched) == len(names)
         raise InputError(
-            f"group_by {pattern!r} matches nothing in {len(unmatched):,} of {len(names):,} images "
+            f"group_by '{pattern}' matches nothing in {len(unmatched):,} of {len(names):,} images "
             f"of {source}, such as {unmatched[0]}. "
             + (
                 "It is searched in the path inside the source, with / between folders."
                 if every
-                else f"To make each of these a group of its own, give {_with_rest(pattern)!r}."
+                else f"To make each of these a group of its own, give '{_with_rest(pattern)}'."
             )
         )
     return found

@@ -105,6 +105,16 @@ NO_LEVELS = Levels(None, None)
 """Of a set without such values."""
 
 
+def read_otherwise(levels: Levels) -> bool:
+    """Whether earlier versions read files of these levels with other values: they took 16 bits for
+    whole numbers, whatever the set showed.
+
+    >>> read_otherwise(Levels((0, 4095))), read_otherwise(Levels())
+    (True, False)
+    """
+    return levels.whole not in (None, SIXTEEN) or levels.real is not None
+
+
 def _range(shown: list[Shown]) -> Range | None:
     if not shown:
         return None

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from ..errors import InputError
 from ..keyed import key
 from ..pages.words import counted
+from ..places import cache_folder
 from ..splits import SPLITS
 from . import cache, sources, splitting
 from .cache import Progress
@@ -218,10 +219,18 @@ def _from_file(
     splits = {name: np.flatnonzero(places == index) for index, name in enumerate(SPLITS)}
     _whole(listing, splits, f"It has none in {path}.")
     left_out = int((places == LEFT_OUT).sum())
-    notes = [*listing.notes, f"The split comes from {path.name}: " + " ".join(file.notes)]
+    clean = _clean(path)
+    start = f"The split is {clean}" if clean else f"The split comes from {path.name}"
+    notes = [*listing.notes, f"{start}: " + " ".join(file.notes)]
     if left_out:
-        notes.append(f"{left_out:,} images are in no split of {path.name}.")
+        notes.append(f"{left_out:,} images are in no split{'' if clean else f' of {path.name}'}.")
     return splits, notes
+
+
+def _clean(path: Path) -> str:
+    """A clean split in words; empty where the file is the user's own."""
+    made = path.expanduser().resolve().parent == cache_folder("splits").resolve()
+    return "a clean split (kept in split.json)" if made else ""
 
 
 def _several_frames(entry: cache.Entry) -> list[str]:
@@ -281,7 +290,9 @@ def _percent(fraction: float) -> str:
 def _policy(listing: Listing, config: DataConfig, fractions: Mapping[str, float]) -> dict[str, str]:
     """How each split came about; ``fractions`` has the shares of those that were drawn."""
     if config.split is not None:
-        return dict.fromkeys(SPLITS, f"as written in {Path(config.split).name}")
+        return dict.fromkeys(
+            SPLITS, _clean(Path(config.split)) or f"as written in {Path(config.split).name}"
+        )
     whole = "train" if listing.has_splits else "the source"
     how = "stratified" if config.group_by is None else "whole groups, stratified"
     drawn = {

@@ -17,14 +17,14 @@ _SPELLED = (
 )  # fmt: skip
 
 
-def listed(names: Iterable[str]) -> str:
+def listed(names: Iterable[str], last: str = "and") -> str:
     """``a, b and c``.
 
-    >>> listed(["bn", "gn", "none"])
-    'bn, gn and none'
+    >>> listed(["bn", "gn", "none"]), listed(["bn", "gn"], last="or")
+    ('bn, gn and none', 'bn or gn')
     """
     every = list(names)
-    return " and ".join(filter(None, [", ".join(every[:-1]), *every[-1:]]))
+    return f" {last} ".join(filter(None, [", ".join(every[:-1]), *every[-1:]]))
 
 
 def shortened(names: Iterable[str], most: int = MOST) -> str:

@@ -7,13 +7,16 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .. import __version__
 from ..data import DataConfig, DataSet
+from ..data.levels import read_otherwise
 from ..errors import InputError
 from ..foreign import code_of
 from ..places import STUDIES, dated
@@ -216,7 +219,7 @@ def prepare_study(
     searches = [] if search is None else [search]
     if is_study(folder):
         there = read_question(folder)
-        plan = _joined(there, _question(plan, data), plan, folder)
+        plan = _joined(there, _question(plan, data), plan, folder, data)
         searches = [*_other_searches(there, search), *searches]
     elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(
@@ -258,7 +261,7 @@ def _default_folder(plan: Plan, data: DataSet) -> Path:
     for path in sorted(STUDIES.glob(f"*/{STUDY}"), reverse=True):
         with suppress(InputError):
             there = read_question(path.parent)
-            if there.get("what") == plan.what and not _differences(there, asked):
+            if there.get("what") == plan.what and not _differences(there, asked, data):
                 return path.parent
     settings = {k: v for k, v in plan.base.items() if v != _default(k)}
     question = {"what": plan.what, "settings": settings, "data": data.fingerprint}
@@ -312,14 +315,11 @@ def _default(name: str) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _differences(there: dict[str, Any], asked: dict[str, Any]) -> list[str]:
+def _differences(there: dict[str, Any], asked: dict[str, Any], data: DataSet) -> list[str]:
     """How a question differs from another; nothing where both can share a folder."""
     differences = []
     if there["data"]["fingerprint"] != asked["data"]["fingerprint"]:
-        differences.append(
-            f"the data ({there['data']['source']} there, {asked['data']['source']} asked; "
-            f"or its images, size, limit or split differ{_earlier_rules(there['data'])})"
-        )
+        differences.append(f"the data ({_data_differences(there['data'], asked['data'], data)})")
     if there["varied"] != asked["varied"]:
         differences.append(
             f"what varies ({', '.join(there['varied'])} there, {', '.join(asked['varied'])} asked)"
@@ -332,24 +332,49 @@ def _differences(there: dict[str, Any], asked: dict[str, Any]) -> list[str]:
     return differences
 
 
-def _earlier_rules(data: Mapping[str, Any]) -> str:
-    """What has changed since a study whose record does not know today's settings of data."""
-    if "limit_all_splits" in data:
-        return ""
-    if data.get("limit_per_class") is not None:
-        return (
-            "; when that study was made, limit_per_class limited val and test too, which "
-            "--limit-all-splits still does"
+def _data_differences(there: Mapping[str, Any], asked: Mapping[str, Any], data: DataSet) -> str:
+    """How data differs: the settings with their values, and what has changed since."""
+    limited = there.get("limit_per_class") is not None
+    earlier = {"limit_all_splits": limited and "limit_all_splits" not in there, **there}
+    said = []
+    for field in fields(DataConfig):
+        old, new = (stated.get(field.name, field.default) for stated in (earlier, asked))
+        if old != new:
+            old, new = ("not given" if value is None else value for value in (old, new))
+            said.append(f"{field.name}: {old} there, {new} asked")
+    if not said:
+        said.append(f"the settings are the same, but not the images, labels or splits of "
+                    f"{asked['source']}")  # fmt: skip
+    return "; ".join([*said, *_earlier_rules(there, asked, data)])
+
+
+def _earlier_rules(there: Mapping[str, Any], asked: Mapping[str, Any], data: DataSet) -> list[str]:
+    """What has changed, and matters to this data, since a study whose record does not know
+    today's settings of data."""
+    if "limit_all_splits" in there:
+        return []
+    said = []
+    if there.get("limit_per_class") is not None and not asked.get("limit_all_splits"):
+        said.append("limit_per_class limited val and test too, which --limit-all-splits still does")
+    digests = np.concatenate([split.digests for split in data.splits.values()])
+    copies = len(np.unique(digests)) < len(digests)
+    drawn = there.get("split") is None and set(data.split_policy.values()) != {"as found"}
+    if drawn and (copies or data.limit_per_class is not None):
+        said.append(
+            "a split that was drawn could separate copies of an image, which now stay together"
         )
-    return (
-        "; when that study was made, a split that was drawn could separate copies of an image, "
-        "which now stay together"
-    )
+    if read_otherwise(data.levels):
+        said.append(
+            "grey values of more than 8 bits were read with another range, which made other pixels"
+        )
+    return [f"when that study was made, {one}" for one in said]
 
 
-def _joined(there: dict[str, Any], asked: dict[str, Any], plan: Plan, folder: Path) -> Plan:
+def _joined(
+    there: dict[str, Any], asked: dict[str, Any], plan: Plan, folder: Path, data: DataSet
+) -> Plan:
     """The plan with the arms and seeds that the folder already has; refuse another question."""
-    differences = _differences(there, asked)
+    differences = _differences(there, asked, data)
     if differences:
         raise InputError(
             f"{folder} contains another question: it differs in {'; '.join(differences)}. "

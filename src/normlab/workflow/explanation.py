@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..data import DataSet, DeviceSplit, load
-from ..data.levels import Levels
+from ..data.levels import Levels, read_otherwise
 from ..errors import InputError, did_you_mean
 from ..explain.exhibit import ExplainedModel
 from ..explain.gallery import check_target, write_gallery
@@ -268,8 +268,8 @@ def _load(
             if _fingerprint(source) != dataset.fingerprint:
                 raise InputError(
                     f"The data of {source.folder} has changed since the run: {dataset.source} now "
-                    f"has other images, labels or splits{_drawn_otherwise(source)}. If the old "
-                    "data is elsewhere, give its place with --data. To use what is there now, "
+                    f"has other images, labels or splits{_read_otherwise(source, dataset)}. If the "
+                    "old data is elsewhere, give its place with --data. To use what is there now, "
                     "give that with --data."
                 )
         return dataset
@@ -295,11 +295,14 @@ def _load(
     return replace(dataset, mean=info.mean, std=info.std)
 
 
-def _drawn_otherwise(source: _Source) -> str:
-    """Why splits may have changed though the images have not."""
+def _read_otherwise(source: _Source, data: DataSet) -> str:
+    """Why pixels and splits may have changed though the files have not."""
     if "group_by" in source.record["data"]["config"]:
         return ""
-    return " (or copies in different splits then, which now stay together)"
+    said = " (or copies in different splits then, which now stay together"
+    if read_otherwise(data.levels):
+        said += "; or grey values of more than 8 bits, which were then read with another range"
+    return f"{said})"
 
 
 def _differences(info: ModelInfo, dataset: DataSet) -> str:

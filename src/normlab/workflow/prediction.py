@@ -68,10 +68,11 @@ def predict(
     Args:
         run: a run's folder, or any folder with ``model.json`` and ``weights.safetensors``.
         images: files, folders and patterns. A folder gives the images at any depth inside it,
-            sorted, without hidden ones. An image is what says so by its extension or by how its
-            content begins; one of a format that is not read (HEIC) is listed as unreadable. A
-            pattern (``*``, ``?``, ``[...]``, ``**`` for any depth) gives the images it matches,
-            sorted. A file named twice gives two rows.
+            sorted, without hidden ones; also those in folders such as ``masks``, which the reader
+            of class folders passes over, since a class may be called so. An image is what says so
+            by its extension or by how its content begins; one of a format that is not read (HEIC)
+            is listed as unreadable. A pattern (``*``, ``?``, ``[...]``, ``**`` for any depth) gives
+            the images it matches, sorted. A file named twice gives two rows.
         output: the CSV file, or a stream such as ``/dev/stdout``.
         probabilities: add a column ``probability of CLASS`` for every class, in the order of the
             model's classes.

@@ -32,7 +32,7 @@ class KnownGroups:
         """One, or none without a pattern."""
         if self.pattern is None:
             return []
-        by = f"By the pattern {self.pattern!r}"
+        by = f"By the pattern '{self.pattern}'"
         if not self.separated:
             return [
                 Finding(

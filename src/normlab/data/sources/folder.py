@@ -93,6 +93,7 @@ class _Reader:
         root: of the source; a folder that only wraps another is replaced by that one.
         advise: whether errors try other folders to give; not while one is tried.
         said: what was read in another way than plainly.
+        nested: split to the names of folders below its class folders that have images.
         passed: suffix to the number of files that are not images.
         hidden: files passed over because they are hidden or a file manager's.
     """
@@ -100,6 +101,7 @@ class _Reader:
     root: Path
     advise: bool = True
     said: list[str] = field(default_factory=list)
+    nested: dict[str, set[str]] = field(default_factory=dict)
     passed: Counter[str] = field(default_factory=Counter)
     hidden: int = 0
 
@@ -108,7 +110,9 @@ class _Reader:
         given = self.root
         self.root = self._unwrapped(given)
         if self.root != given:
-            self.said.append(f"The images are in {self.root.relative_to(given)} of {given}.")
+            self.said.append(
+                f"The images were found in {self.root.relative_to(given)} inside {given}."
+            )
         top = _look(self.root)
         holders = self._split_folders(top)
         splits: dict[str, _Classes] = {}
@@ -130,6 +134,7 @@ class _Reader:
                 f"{self.root} contains only one class, {classes[0]}. At least two are needed: add "
                 "a folder of images for another class next to it."
             )
+        self.said += self._below_classes(classes)
         names: list[str] = []
         labels: list[int] = []
         stamp: list[tuple[int, int]] = []
@@ -156,6 +161,20 @@ class _Reader:
             has_splits=bool(holders),
             notes=[*_next_to_splits(self.root), *self.said, *self._passed_over()],
         )
+
+    def _below_classes(self, classes: Sequence[str]) -> list[str]:
+        """Whose the images in folders below the class folders are."""
+        if not self.nested:
+            return []
+        found = sorted(set().union(*self.nested.values()))
+        splits = [split for split in self.nested if split]
+        start = f"In {listed(splits)}, images" if splits else "Images"
+        which = (
+            f"a subfolder named {found[0]} belong to the class folder above it"
+            if len(found) == 1
+            else f"subfolders named {_few(found)} belong to the class folder above them"
+        )
+        return [f"{start} in {which}. The classes are {_few(classes)}."]
 
     def _passed_over(self) -> list[str]:
         parts = []
@@ -209,7 +228,8 @@ class _Reader:
             few = _few(others)
             raise InputError(
                 f"{top.path} mixes splits ({called}) with folders that are not splits ({few}). "
-                f"Move {few} elsewhere or, if {called} is meant as a class, rename it."
+                f"Move {few} elsewhere or, if {_few(holders.values(), last='or')} is meant as a "
+                "class, rename it."
             )
         if top.images:
             raise InputError(
@@ -239,6 +259,7 @@ class _Reader:
         for name in above.folders:
             folder = _look(path / name, in_class=True)
             classes[name] = list(self._images(folder))
+            self._refuse_splits_below(above, folder, split)
             for inner_name in folder.folders:
                 inner = _look(path / name / inner_name, in_class=True)
                 deeper = _deep(inner)
@@ -253,10 +274,7 @@ class _Reader:
                 classes[name] += files
             classes[name].sort(key=lambda file: file.name)
         if nested:
-            self.said.append(
-                f"Images in folders {_few(sorted(nested))} below the class folders of {path} "
-                "belong to the class above."
-            )
+            self.nested[split] = nested
         empty = [name for name, files in classes.items() if not files]
         if len(empty) == len(classes):
             raise InputError(
@@ -306,22 +324,56 @@ class _Reader:
             f"{above.path} does not contain class folders whose images are at most one folder "
             f"below them: some of {folder.path.name} are in {deeper}"
         )
-        tried = [above.path / name for name in above.folders[:_MOST_TRIED]]
-        tried += [folder.path / name for name in folder.folders[:_MOST_TRIED]]
-        good = [str(path) for path in tried if self._can_be_read(path)]
+        up = f"ove those images up into {folder.path}, or elsewhere."
+        # Only splits tell a data set from a class with sessions, which must not become classes.
+        tried = {above.path / name: self._read_alone(above.path / name, splits=True)
+                 for name in above.folders[:_MOST_TRIED]}  # fmt: skip
+        good = {path: classes for path, classes in tried.items() if classes}
         if good:
-            return f"{found}. Give {' or '.join(good[:3])}, or move those images up."
-        return f"{found}. Move those images up into {folder.path}, or elsewhere."
+            first = next(iter(good.values()))
+            alike = [str(path) for path, classes in good.items() if classes == first]
+            return (
+                f"{found}. If the classes are {_few(first)}, give {' or '.join(alike[:3])}. "
+                f"Otherwise, m{up}"
+            )
+        return f"{found}. M{up}"
+
+    def _refuse_splits_below(self, above: _Folder, folder: _Folder, split: str) -> None:
+        """Refuse train, val and test inside a class folder: they would be split again."""
+        called = [
+            name
+            for name in folder.folders
+            if _split_of(name) not in (None, split) and _has_direct_image(folder.path / name)
+        ]
+        if not called:
+            return
+        name = folder.path.name
+        if split:
+            raise InputError(
+                f"The class folder {folder.path} contains {_few(called)}, but is itself in the "
+                f"{split} split. Move {_few(called)} out of it or, if {_few(called, last='or')} "
+                "is not a split, rename it."
+            )
+        raise InputError(
+            f"The class folder {folder.path} contains splits ({_few(called)}). Splits must be "
+            f"above the classes: make {_few(f'{one}/{name}' for one in called)} of them in "
+            f"{above.path}, likewise for the other classes. If {_few(called, last='or')} is not "
+            "a split, rename it."
+        )
 
     def _can_be_read(self, path: Path) -> bool:
         """Whether a folder could be given instead."""
+        return bool(self._read_alone(path))
+
+    def _read_alone(self, path: Path, *, splits: bool = False) -> tuple[str, ...]:
+        """The classes of a folder that could be given instead, if need be one with splits."""
         if not self.advise:
-            return False
+            return ()
         try:
-            _Reader(path, advise=False).listing()
+            found = _Reader(path, advise=False).listing()
         except (InputError, OSError):
-            return False
-        return True
+            return ()
+        return found.classes if found.has_splits or not splits else ()
 
     def _same_classes(
         self, splits: Mapping[str, _Classes], holders: Mapping[str, str]
@@ -482,7 +534,8 @@ def _next_to_splits(root: Path) -> list[str]:
     ]
 
 
-def _few(names: Iterable[object], most: int = 5) -> str:
-    listed: Sequence[str] = [str(name) for name in names]
-    rest = len(listed) - most
-    return ", ".join(listed[:most]) + (f" and {rest} more" if rest > 0 else "")
+def _few(names: Iterable[object], most: int = 5, last: str = "and") -> str:
+    """Names in a sentence; many are cut short."""
+    every = [str(name) for name in names]
+    rest = len(every) - most
+    return listed([*every[:most], *([f"{rest} more"] if rest > 0 else [])], last)

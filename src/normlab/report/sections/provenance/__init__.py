@@ -39,13 +39,21 @@ def _facts(data: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Source", str(data.get("source", ""))),
         ("Kind", str(data.get("kind", ""))),
         ("Resizing", str(data.get("resize_rule", ""))),
-        ("Splits", "; ".join(f"{split}: {said}" for split, said in policy.items())),
+        ("Splits", _splits(policy)),
         ("Seed of the split", str(data.get("split_seed", ""))),
         ("Mean of the training pixels", _decimals(data.get("mean", ()))),
         ("Their standard deviation", _decimals(data.get("std", ()))),
         ("Fingerprint", str(data.get("fingerprint", ""))),
     ]
     return [fact for fact in facts if fact[1]]
+
+
+def _splits(policy: Mapping[str, Any]) -> str:
+    """How the splits came about, said once where it is the same for all."""
+    ways = {str(said) for said in policy.values()}
+    if len(ways) == 1:
+        return ways.pop()
+    return "; ".join(f"{split}: {said}" for split, said in policy.items())
 
 
 def _decimals(values: Any) -> str:
