@@ -57,6 +57,15 @@ def checked(instance: Any) -> dict[str, Any]:
     return values
 
 
+def in_type(name: str, value: Any, hint: Any) -> Any:
+    """The value in a declared type, as :func:`checked` reads one field.
+
+    Raises:
+        InputError: naming the field, the value and what is possible.
+    """
+    return _coerced(name, plain(value), hint)
+
+
 def whole(name: str, value: Any, least: int = 1) -> int:
     """A whole number of at least ``least``, NumPy's included.
 
