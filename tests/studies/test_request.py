@@ -250,3 +250,15 @@ def test_values_of_the_wrong_type_are_said_in_python(
     with pytest.raises(InputError, match=message):
         normlab.compare(**options, dry_run=True)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_option_is_told_what_there_is() -> None:
+    with pytest.raises(InputError) as refused:
+        normlab.compare(nonsense=3)
+    said = str(refused.value)
+    assert "did you mean" not in said
+    names = set(said.split("There are ")[1].rstrip(".").split(", "))
+    python = set(inspect.signature(normlab.compare).parameters)
+    assert names == python - {"watcher", "call"}
+    with pytest.raises(InputError, match="did you mean workers"):
+        normlab.compare(worker=3)

@@ -35,6 +35,8 @@ def presets() -> list[str]:
 
 
 DATA_FIELDS = fields_of(DataConfig)
+_OF_THE_CALL = ("out", "workers", "dry_run")
+"""What a call of compare takes besides; a request has none of it."""
 SETTINGS: Fields = {k: f for k, f in FIELDS.items() if k not in ("norm", "seed", "device")}
 """Settings of a run that a comparison takes as options."""
 
@@ -113,7 +115,8 @@ class Request:
         if data is not None:
             given["source"] = data
         known = {**REQUEST_FIELDS, **DATA_FIELDS, **SETTINGS, "device": FIELDS["device"]}
-        check_names(given, known, "an option of compare")
+        listed = ("what", "data", *(name for name in known if name not in ("what", "source")))
+        check_names(given, known, "an option of compare", (*listed, *_OF_THE_CALL))
         for name, value in given.items():
             if isinstance(value, str) and not _is_text(value):
                 raise InputError(f"{name} is not valid Unicode: {value!a}.")
