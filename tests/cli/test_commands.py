@@ -217,6 +217,13 @@ def test_norms_prints_the_catalogue_and_the_docs_are_its_print(
         (["report", "nowhere"], "nowhere does not contain a study"),
         (["inspect", "nowhere"], "nowhere does not exist"),
         (["compair"], "compare"),
+        (["train", "std"], "train takes no argument 'std'. Give the data with --data std."),
+        (
+            ["compare", "sanity", "dup"],
+            "compare takes no further argument 'dup'. Give the data with --data dup.",
+        ),
+        (["inspect", "a", "b", "c"], "inspect takes no further arguments 'b' and 'c'."),
+        (["norms", "x"], "norms takes no argument 'x'."),
     ],
 )
 def test_bad_input_is_one_message_with_status_2_and_leaves_nothing(
