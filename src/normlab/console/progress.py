@@ -265,10 +265,13 @@ def recipe(fields: dict[str, Any]) -> str:
         parts.append(f"{name}{momentum}{nesterov}")
     for name, label in (("lr", "learning rate"), ("schedule", "schedule")):
         if name in fields:
-            parts.append(f"{label} {fields[name]}")
+            shown = f"{fields[name]:g}" if name == "lr" else fields[name]
+            parts.append(f"{label} {shown}")
     for name, label in (("weight_decay", "weight decay"), ("warmup", "warm-up share")):
         if fields.get(name):
             parts.append(f"{label} {fields[name]:g}")
+    if fields.get("decay_all"):
+        parts.append("normalization parameters and biases decay too")
     for name, label in (("batch_size", "batch"), ("epochs", "epochs")):
         if name in fields:
             parts.append(f"{label} {fields[name]}")
@@ -284,6 +287,8 @@ def recipe(fields: dict[str, Any]) -> str:
         parts.append(f"patience {fields['patience']}")
     if fields.get("label_smoothing"):
         parts.append(f"label smoothing {fields['label_smoothing']:g}")
+    if fields.get("balance", "none") != "none":
+        parts.append(f"classes balanced by {fields['balance']}")
     if fields.get("clip_norm"):
         parts.append(f"gradient norm at most {fields['clip_norm']:g}")
     if fields.get("precision", "float32") != "float32":
