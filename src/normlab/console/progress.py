@@ -18,7 +18,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from ..pages.words import counted, duration, visible
+from ..pages.words import counted, duration, listed, visible
 from ..runs.title import shown_title
 
 if TYPE_CHECKING:
@@ -270,7 +270,10 @@ def recipe(fields: dict[str, Any]) -> str:
     for name, label in (("weight_decay", "weight decay"), ("warmup", "warm-up share")):
         if fields.get(name):
             parts.append(f"{label} {fields[name]:g}")
-    if fields.get("decay_all"):
+    if fields.get("schedule") == "step" and "step_at" in fields and "step_factor" in fields:
+        at = listed(f"{share:g}" for share in fields["step_at"])
+        parts.append(f"rate times {fields['step_factor']:g} at {at} of the run")
+    if fields.get("decay_all") and fields.get("weight_decay", True):
         parts.append("normalization parameters and biases decay too")
     for name, label in (("batch_size", "batch"), ("epochs", "epochs")):
         if name in fields:
@@ -282,7 +285,8 @@ def recipe(fields: dict[str, Any]) -> str:
             f"equal updates (an epoch: one pass in batches of {fields['reference_batch']})"
         )
     if fields.get("lr_scaling", "none") != "none":
-        parts.append(f"rate scaled with the batch ({fields['lr_scaling']})")
+        of = f", from {fields['reference_batch']}" if "reference_batch" in fields else ""
+        parts.append(f"rate scaled with the batch ({fields['lr_scaling']}{of})")
     if fields.get("patience"):
         parts.append(f"patience {fields['patience']}")
     if fields.get("label_smoothing"):
