@@ -20,6 +20,7 @@ from .arguments import DATA, RECIPE, VERDICT, given, options_class, options_of
 from .data.config import DataConfig
 from .destinations import is_standard_output
 from .errors import InputError
+from .pages.words import listed
 from .places import cache_folder
 from .runs import FIELDS, RunConfig
 from .studies.request import DATA_FIELDS, REQUEST_FIELDS, SETTINGS, Request
@@ -452,6 +453,9 @@ def _torch_in_our_cache() -> Iterator[None]:
 def _guarded(call: Callable[[], Any], errors: Console) -> int:
     try:
         status = call()
+    except cyclopts.UnusedCliTokensError as error:
+        _say(errors, _too_many(error))
+        return BAD_INPUT
     except (InputError, cyclopts.CycloptsError) as error:
         _say(errors, str(error) + _hint(str(error)))
         return BAD_INPUT
@@ -463,6 +467,19 @@ def _guarded(call: Callable[[], Any], errors: Console) -> int:
         _say(errors, "Stopped. Run the same command to resume.")
         return INTERRUPTED
     return status if isinstance(status, int) else OK
+
+
+def _too_many(error: cyclopts.UnusedCliTokensError) -> str:
+    """What to do with words that a verb does not take."""
+    chain = " ".join(error.command_chain or ["normlab"])
+    words = error.unused_tokens or []
+    many = "s" if len(words) > 1 else ""
+    # What takes none takes no further one either, but nobody says so.
+    further = "" if chain in ("train", "norms") else "further "
+    said = f"{chain} takes no {further}argument{many} {listed(map(repr, words))}."
+    if chain in ("compare", "train") and len(words) == 1:
+        said += f" Give the data with --data {shlex.quote(words[0])}."
+    return said
 
 
 def _console_beside(output: str | Path | None) -> Console:

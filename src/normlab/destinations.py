@@ -106,6 +106,9 @@ def check_folder(path: str | Path, option: str = "") -> None:
     Raises:
         InputError: naming the path and what is wrong.
     """
+    if not isinstance(path, (str, os.PathLike)):
+        name = option.removeprefix("--") or "The folder"
+        raise InputError(f"{name} must be text or a path, got {path!r}.")
     path = Path(path)
     try:
         str(path).encode()

@@ -27,9 +27,13 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     ' (did you mean batchnorm?)'
     >>> did_you_mean("xyz", ["batchnorm", "groupnorm"])
     ''
+    >>> did_you_mean("nonsense", ["nesterov"])
+    ''
     """
+    # Two letters of which one is right are half alike, and so are long words by chance.
     plain = {name.lower(): name for name in known}
-    close = difflib.get_close_matches(word.lower(), plain, n=1, cutoff=0.5)
+    cutoff = 0.5 if len(word) < 4 else 0.58
+    close = difflib.get_close_matches(word.lower(), plain, n=1, cutoff=cutoff)
     return f" (did you mean {plain[close[0]]}?)" if close else ""
 
 

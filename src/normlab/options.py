@@ -30,16 +30,25 @@ def fields_of(cls: type) -> dict[str, Field[Any]]:
     return {f.name: f for f in fields(cls)}
 
 
-def check_names(values: Mapping[str, Any], known: Fields, what: str) -> None:
+def check_names(
+    values: Mapping[str, Any], known: Fields, what: str, listed: Iterable[str] = ()
+) -> None:
     """Refuse names that are not settings.
+
+    Args:
+        values: whose names are checked.
+        known: the settings.
+        what: a setting is.
+        listed: the names to say, where these are not just those of ``known``.
 
     Raises:
         InputError: with the name that was probably meant.
     """
+    names = list(listed) or list(known)
     for name in values:
         if name not in known:
             raise InputError(
-                f"{name!r} is not {what}{did_you_mean(name, known)}. There are {', '.join(known)}."
+                f"{name!r} is not {what}{did_you_mean(name, names)}. There are {', '.join(names)}."
             )
 
 
@@ -55,6 +64,15 @@ def checked(instance: Any) -> dict[str, Any]:
         values[name] = _coerced(name, plain(getattr(instance, name)), hints[name])
         _check_bounds(name, values[name], f.metadata["check"])
     return values
+
+
+def in_type(name: str, value: Any, hint: Any) -> Any:
+    """The value in a declared type, as :func:`checked` reads one field.
+
+    Raises:
+        InputError: naming the field, the value and what is possible.
+    """
+    return _coerced(name, plain(value), hint)
 
 
 def whole(name: str, value: Any, least: int = 1) -> int:

@@ -8,12 +8,15 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from normlab.cli import main
+from normlab.console.progress import recipe
 from normlab.errors import InputError
 from normlab.files import write_bytes, write_text, write_with
+from normlab.runs import RunConfig
 from normlab.studies import Request, presets
 
 ROOT = Path(__file__).parents[2]
@@ -168,6 +171,30 @@ def test_every_preset_is_named_in_the_help(capsys: pytest.CaptureFixture[str]) -
         assert name in said
 
 
+def test_the_recipe_names_every_setting_that_is_not_the_default() -> None:
+    usual = RunConfig(weight_decay=1e-4).to_dict()
+    changed: dict[str, Any] = {
+        "epochs": 9, "batch_size": 9, "accumulate": 2, "budget": "updates", "lr": 1000.0,
+        "lr_scaling": "sqrt", "optimizer": "adamw", "momentum": 0.5, "nesterov": True,
+        "weight_decay": 0.5, "decay_all": True, "schedule": "constant", "warmup": 0.3,
+        "patience": 4, "label_smoothing": 0.3, "balance": "sampling", "clip_norm": 0.25,
+        "precision": "bfloat16", "crop_pad": 3, "flip": True,
+    }  # fmt: skip
+    # Of what depends on another setting with that setting; the rest is not of the training.
+    depend = {"step_at": [0.25], "step_factor": 0.4, "reference_batch": 16}
+    others = {"norm", "seed", "n", "shortcut", "record_features", "device", "threads"}
+    assert {*changed, *depend, *others} == set(usual)
+    for name, value in changed.items():
+        assert recipe({**usual, name: value}) != recipe(usual), name
+    stated = {**usual, "schedule": "step", "lr_scaling": "linear"}
+    for name, value in depend.items():
+        assert recipe({**stated, name: value}) != recipe(stated), name
+    said = recipe({**usual, **changed})
+    assert "learning rate 1000," in said
+    assert "classes balanced by sampling" in said
+    assert "normalization parameters and biases decay too" in said
+
+
 def test_norms_prints_the_catalogue_and_the_docs_are_its_print(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -217,6 +244,13 @@ def test_norms_prints_the_catalogue_and_the_docs_are_its_print(
         (["report", "nowhere"], "nowhere does not contain a study"),
         (["inspect", "nowhere"], "nowhere does not exist"),
         (["compair"], "compare"),
+        (["train", "std"], "train takes no argument 'std'. Give the data with --data std."),
+        (
+            ["compare", "sanity", "dup"],
+            "compare takes no further argument 'dup'. Give the data with --data dup.",
+        ),
+        (["inspect", "a", "b", "c"], "inspect takes no further arguments 'b' and 'c'."),
+        (["norms", "x"], "norms takes no argument 'x'."),
     ],
 )
 def test_bad_input_is_one_message_with_status_2_and_leaves_nothing(

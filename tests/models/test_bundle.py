@@ -156,6 +156,7 @@ def test_a_run_without_a_model_says_its_status(status: str, tmp_path: Path) -> N
         ({"classes": ["cat", 2]}, "classes must be a list of at least two names"),
         ({"norm": "batchnorm"}, "an impossible model: unknown normalization 'batchnorm'"),
         ({"norm": "gn:groups=5"}, "an impossible model: groups must divide"),
+        ({"norm": "torch.nn:Linear9"}, r"'torch.nn' has no 'Linear9', .* names\.$"),
         ({"norm": None}, "norm must be text"),
         ({"shortcut": ["A"]}, "shortcut must be 'A' or 'B'"),
         ({"in_channels": 10**9}, "mean must be a list of 1000000000 numbers"),
@@ -254,3 +255,15 @@ def test_a_card_that_is_no_object(folder: Path) -> None:
 def test_weights_that_are_not_finite_are_loaded(folder: Path) -> None:
     _weights(folder, lambda weights: weights["fc.bias"].fill_(float("nan")))
     assert load_model(folder).fc.bias.isnan().all()
+
+
+def test_a_layer_that_cannot_be_imported_here_is_not_held_against_the_model(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _described(folder, norm="mislaid_layers:Simple")
+    _refused(folder, r"^mislaid_layers, .* cannot be imported here: .*set PYTHONPATH to the folder")
+    # One that is found, and whose own import is not: another PYTHONPATH for it is no advice.
+    (tmp_path / "found_layers.py").write_text("import mislaid_too\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    _described(folder, norm="found_layers:Simple")
+    _refused(folder, r"^found_layers, .* cannot be imported here: .*'mislaid_too'\.$")

@@ -74,7 +74,7 @@ def test_the_table_names_the_class_that_most_arms_find_hard(tmp_path: Path) -> N
         np.savez(path, **content)
     results = read_results(folder)
     found = class_scores.hardness(results)
-    assert found.says == "bee is the hardest class: its F1 is the lowest in all 2 arms."
+    assert found.says == "bee is the hardest class: its F1 is the lowest in both arms."
     assert found.hard == {1}
     assert found.least == (0, 2, 0)
     rows = class_scores.page_table(results).rows
@@ -226,3 +226,28 @@ def test_the_table_in_latex(main_study: Results, main_report: ReportFiles) -> No
     cell = rf"{100 * spread.mean:.1f} $\pm$ {100 * spread.sd:.1f}"
     assert rows[4].split(" & ")[2] == cell
     assert r"torch\_bn" in rows[0]
+
+
+def test_an_arm_whose_classes_are_equally_hard_has_no_hardest(tmp_path: Path) -> None:
+    folder = make_study(
+        tmp_path / "study", arms=("bn", "gn", "ln"), seeds=1, epochs=1,
+        classes=("ant", "bee", "cow"), predictions=True,
+    )  # fmt: skip
+    wrong = {"bn": [1], "gn": [], "ln": []}
+    for path in folder.rglob("predictions.npz"):
+        with np.load(path) as held:
+            content = dict(held)
+        guesses = content["test_label"].copy()
+        for label in wrong[path.parents[1].name]:
+            guesses[np.flatnonzero(guesses == label)[::2]] = 2
+        content["test_probabilities"] = np.eye(3, dtype="f4")[guesses]
+        np.savez(path, **content)
+    results = read_results(folder)
+    found = class_scores.hardness(results)
+    assert found.least == (0, 1, 0)
+    assert found.says == "bee is the hardest class: its F1 is the lowest in 1 of the 3 arms."
+    framed = [
+        [cell.attributes.get("class") for cell in row[1:4]]
+        for row in class_scores.page_table(results).rows
+    ]
+    assert framed == [["", "", ""], ["least", "", ""], ["", "", ""]]

@@ -167,3 +167,15 @@ def test_no_times_no_chart(tmp_path: Path) -> None:
     assert CostSection().figures(Report(results)) == {}
     assert "| – | – |" in cost.cost_table(results).markdown()
     assert 'id="costs"' not in write_report(results).html.read_text(encoding="utf-8")
+
+
+def test_a_dash_is_explained_by_what_is_missing(timed: Path) -> None:
+    assert not [said for said in cost.notes(read_results(timed)) if "–" in said]
+    for path in (timed / "runs/bn").glob("*/run.json"):
+        record = {**json.loads(path.read_text()), "status": "diverged at step 9", "metrics": None}
+        path.write_text(json.dumps(record))
+    said = " ".join(cost.notes(read_results(timed)))
+    assert "No run of bn is complete, so its row has only –." in said
+    assert "No time is relative to bn, because the time of its runs is not known." in said
+    assert "did not record" not in said
+    assert "relative to" not in " ".join(cost.notes(read_results(timed), "gn"))

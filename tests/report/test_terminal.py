@@ -97,3 +97,9 @@ def test_the_table_has_no_notes(main_study: Results, width: int) -> None:
         console.print(terminal.table(main_study, width))
     assert "Values are percent" not in caught.get()
     assert "bn" in caught.get()
+
+
+def test_different_facts_of_a_line_have_a_semicolon_between() -> None:
+    arms = {"bn": [0.8, 0.81, 0.79], "gn": [0.9, None, None]}
+    (line,) = terminal.verdict_lines(simulated(arms))
+    assert line.endswith("needs 2 more seeds; 2 of 3 runs of gn diverged")

@@ -321,3 +321,9 @@ def test_mcnemar_pairs_images_by_name(tmp_path: Path) -> None:
     found = mcnemar(one, two)
     (a,), (b,) = right[one.arm], right[two.arm]
     assert (found.only_first, found.only_second) == (np.sum(a & ~b), np.sum(b & ~a))
+
+
+def test_mcnemar_says_of_a_run_without_a_model_how_it_ended() -> None:
+    one, lost = simulated({"bn": [0.8, None]}).runs
+    with pytest.raises(InputError, match=r"seed-1 cannot be tested: the run diverged at step 7\."):
+        mcnemar(lost, one)

@@ -216,3 +216,49 @@ def test_the_help_names_the_formats_that_are_read() -> None:
     said = DATA_FIELDS["source"].metadata["help"]
     known = {name.replace("JPEG2000", "JPEG 2000") for name in FORMATS if name != "MPO"}
     assert all(name in said for name in known)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"arms": ["bn", lambda channels: channels]}, r"arms must be names or classes.*<lambda>"),
+        ({"arms": ["bn", 3]}, "arms must be names or classes of layers, got 3"),
+        ({"tune": {"lr": [0.01, 0.02]}}, r"tune must be text, got \{'lr': \[0.01, 0.02\]\}"),
+        ({"title": 3}, "title must be text, got 3"),
+        ({"reference": 3}, "reference must be text, got 3"),
+        ({"clean_split": "yes"}, "clean_split must be true or false, got 'yes'"),
+        ({"until_decided": 3}, "until_decided must be true or false, got 3"),
+        ({"tune_seeds": "two"}, "tune seeds must be a whole number"),
+        ({"seeds": "two"}, "seeds must be a whole number"),
+        ({"margin": "wide"}, "margin"),
+        ({"what": 3}, "what must be text or a path, got 3"),
+        ({"data": 3}, "data must be text or a path, got 3"),
+        ({"data": ["a", "b"]}, "data must be text or a path"),
+        ({"out": 3}, "out must be text or a path, got 3"),
+        ({"workers": "two"}, "workers must be a whole number"),
+        ({"device": 3}, "device must be auto, cpu or cuda, got 3"),
+        ({"split": 3}, "split must be the path of a split file, got 3"),
+        ({"group_by": 3}, "group_by must be a regular expression, got 3"),
+        ({"augment": {}}, "'augment' is not an option of compare"),
+        ({"lr": {}}, "lr must be a list"),
+    ],
+)
+def test_values_of_the_wrong_type_are_said_in_python(
+    options: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=message):
+        normlab.compare(**options, dry_run=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_option_is_told_what_there_is() -> None:
+    with pytest.raises(InputError) as refused:
+        normlab.compare(nonsense=3)
+    said = str(refused.value)
+    assert "did you mean" not in said
+    names = set(said.split("There are ")[1].rstrip(".").split(", "))
+    python = set(inspect.signature(normlab.compare).parameters)
+    assert names == python - {"watcher", "call"}
+    with pytest.raises(InputError, match="did you mean workers"):
+        normlab.compare(worker=3)

@@ -268,10 +268,16 @@ def recipe(fields: dict[str, Any]) -> str:
         parts.append(f"{name}{momentum}{nesterov}")
     for name, label in (("lr", "learning rate"), ("schedule", "schedule")):
         if name in fields:
-            parts.append(f"{label} {fields[name]}")
+            shown = f"{fields[name]:g}" if name == "lr" else fields[name]
+            parts.append(f"{label} {shown}")
     for name, label in (("weight_decay", "weight decay"), ("warmup", "warm-up share")):
         if fields.get(name):
             parts.append(f"{label} {fields[name]:g}")
+    if fields.get("schedule") == "step" and "step_at" in fields and "step_factor" in fields:
+        at = listed(f"{share:g}" for share in fields["step_at"])
+        parts.append(f"rate times {fields['step_factor']:g} at {at} of the run")
+    if fields.get("decay_all") and fields.get("weight_decay", True):
+        parts.append("normalization parameters and biases decay too")
     for name, label in (("batch_size", "batch"), ("epochs", "epochs")):
         if name in fields:
             parts.append(f"{label} {fields[name]}")
@@ -282,11 +288,14 @@ def recipe(fields: dict[str, Any]) -> str:
             f"equal updates (an epoch: one pass in batches of {fields['reference_batch']})"
         )
     if fields.get("lr_scaling", "none") != "none":
-        parts.append(f"rate scaled with the batch ({fields['lr_scaling']})")
+        of = f", from {fields['reference_batch']}" if "reference_batch" in fields else ""
+        parts.append(f"rate scaled with the batch ({fields['lr_scaling']}{of})")
     if fields.get("patience"):
         parts.append(f"patience {fields['patience']}")
     if fields.get("label_smoothing"):
         parts.append(f"label smoothing {fields['label_smoothing']:g}")
+    if fields.get("balance", "none") != "none":
+        parts.append(f"classes balanced by {fields['balance']}")
     if fields.get("clip_norm"):
         parts.append(f"gradient norm at most {fields['clip_norm']:g}")
     if fields.get("precision", "float32") != "float32":

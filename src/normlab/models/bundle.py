@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 
 from ..errors import InputError, did_you_mean, told
 from ..files import read_json, write_bytes, write_json
-from ..foreign import code_of
+from ..foreign import code_of, is_custom
 from ..runs import COMPLETE, INTERRUPTED, MODEL, WEIGHTS, is_run, is_study, read_record
 from .resnet import ResNet, Shortcut
 from .state import EXTRA, packed, unpacked
@@ -166,7 +166,10 @@ def read_bundle(folder: Path) -> ResNet:
     try:
         model = info.build(seed=0)
     except ValueError as error:
-        raise InputError(f"{folder / MODEL} describes an impossible model: {error}.") from error
+        if is_custom(info.norm) and isinstance(error.__cause__, ImportError):
+            raise InputError(_not_imported(info.norm, error.__cause__, folder)) from error
+        said = str(error).rstrip(".")
+        raise InputError(f"{folder / MODEL} describes an impossible model: {said}.") from error
     state = _unpacked(weights, folder)
     _check_fit(state, model.state_dict(), folder)
     try:
@@ -189,6 +192,15 @@ def not_finite(model: torch.nn.Module) -> str:
         return ""
     more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
     return f"Not finite in the model: {', '.join(found[:_SHOWN])}{more}."
+
+
+def _not_imported(norm: str, error: ImportError, folder: Path) -> str:
+    """That nothing is known against the model, and what to do about its layer."""
+    module = norm.partition(":")[0]
+    said = f"{module}, which has the layer of {folder}, cannot be imported here: {told(error)}."
+    if error.name and f"{module}.".startswith(f"{error.name}."):
+        said += f" Run where {module} can be imported, or set PYTHONPATH to the folder it is in."
+    return said
 
 
 def _check_code(norm: str, card: Any, folder: Path) -> None:

@@ -64,13 +64,13 @@ def _cells(report: Report, found: PairedComparison) -> tuple[str, ...]:
     if found.interval is None:
         missing = LEAST_SEEDS - len(found.difference.seeds)
         few = f"needs {counted(missing, 'more seed')}"
-        return arm, found.verdict, size, ", ".join(filter(None, (few, _lost(report, found))))
+        return arm, found.verdict, size, "; ".join(filter(None, (few, _lost(report, found))))
     between = f"{size} {bracket(found.interval, digits)}"
     return (
         arm,
         found.verdict,
         between,
-        ", ".join(filter(None, (_images(found), _needed(found), _lost(report, found)))),
+        "; ".join(filter(None, (_images(found), _needed(found), _lost(report, found)))),
     )
 
 

@@ -11,11 +11,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from ..data.config import DataConfig
 from ..errors import InputError
-from ..options import Fields, check_names, fields_of, option, several, words
+from ..options import Fields, check_names, fields_of, in_type, option, several, whole, words
 from ..runs import FIELDS, STUDY, is_study
 from ..values import plain
 
@@ -35,6 +35,8 @@ def presets() -> list[str]:
 
 
 DATA_FIELDS = fields_of(DataConfig)
+_OF_THE_CALL = ("out", "workers", "dry_run")
+"""What a call of compare takes besides; a request has none of it."""
 SETTINGS: Fields = {k: f for k, f in FIELDS.items() if k not in ("norm", "seed", "device")}
 """Settings of a run that a comparison takes as options."""
 
@@ -109,16 +111,23 @@ class Request:
             InputError: an unknown option, or an impossible combination.
         """
         given = {name: plain(value) for name, value in options.items() if value is not None}
-        what, data = _meant(str(plain(what)), data)
+        what, data = _meant(_place("what", what), None if data is None else _place("data", data))
         if data is not None:
-            given["source"] = str(plain(data))
+            given["source"] = data
         known = {**REQUEST_FIELDS, **DATA_FIELDS, **SETTINGS, "device": FIELDS["device"]}
-        check_names(given, known, "an option of compare")
+        listed = ("what", "data", *(name for name in known if name not in ("what", "source")))
+        check_names(given, known, "an option of compare", (*listed, *_OF_THE_CALL))
         for name, value in given.items():
             if isinstance(value, str) and not _is_text(value):
                 raise InputError(f"{name} is not valid Unicode: {value!a}.")
             if name in SETTINGS and _is_many(value):
                 given[name] = several(name, value)
+        hints = get_type_hints(cls)
+        for name in given.keys() & REQUEST_FIELDS.keys():
+            if hints[name] in (str | None, bool):
+                given[name] = in_type(name, given[name], hints[name])
+        if "tune_seeds" in given:
+            given["tune_seeds"] = whole("tune seeds", given["tune_seeds"])
         if "arms" in given:
             given["arms"] = _arms(given["arms"])
         return cls(
@@ -145,6 +154,14 @@ class Request:
         for part in (first, arms, asked, data, self.settings, {"out": out}):
             written += words(part, FIELDS)
         return shlex.join(written)
+
+
+def _place(name: str, value: Any) -> str:
+    """A name or a path, as text."""
+    found = plain(value)
+    if not isinstance(found, (str, os.PathLike)):
+        raise InputError(f"{name} must be text or a path, got {value!r}.")
+    return str(found)
 
 
 def _meant(what: str, data: Any) -> tuple[str, Any]:
@@ -194,6 +211,12 @@ def _arms(asked: Any) -> tuple[Any, ...]:
         from ..training import name_of_layer
 
         arms = [name_of_layer(arm) if isinstance(arm, type) else arm for arm in arms]
+    for arm in arms:
+        if not isinstance(arm, str):
+            raise InputError(
+                f"arms must be names or classes of layers, got {arm!r}. A layer of your own is a "
+                "class, or text such as package.module:Class."
+            )
     return tuple(arms)
 
 

@@ -103,12 +103,15 @@ def mcnemar(first: Run, second: Run, *, split: str = "test") -> McNemar:
     one of them gets right.
 
     Raises:
-        InputError: a run has no predictions, or the two predicted different images.
+        InputError: a run is not complete or has no predictions, or the two predicted different images.
     """
     from scipy.stats import binomtest
 
     found = []
     for run in (first, second):
+        if not run.complete:
+            how = "is not complete" if not run.ended else run.status
+            raise InputError(f"{run.folder} cannot be tested: the run {how}. Give another.")
         try:
             found.append(run.predictions(split))
         except InputError as error:

@@ -18,7 +18,8 @@ class Hardness:
     """How hard the classes are.
 
     Attributes:
-        least: for every class, in how many arms its F1 is the lowest.
+        least: for every class, in how many arms its F1 is the lowest. Where all F1 of an arm
+            are equal, none is.
         hard: the classes for which that is so most often; none where all F1 are equal.
         says: that in a sentence.
     """
@@ -41,17 +42,20 @@ def hardness(results: Results) -> Hardness:
     means = _means(results)
     low, high = _ends(means)
     least = tuple(
-        sum(of_arm[index] == min(of_arm) for of_arm in means.values())
+        sum(of_arm[index] == min(of_arm) < max(of_arm) for of_arm in means.values())
         for index in range(len(names))
     )
     most = max(least)
     hard = [index for index, count in enumerate(least) if count == most]
     arms = len(means)
-    all_arms = f"all {arms} arms" if most == arms else f"{most} of the {arms} arms"
+    every = "both arms" if arms == 2 else f"all {arms} arms"
+    all_arms = every if most == arms else f"{most} of the {arms} arms"
     where = "in the one arm" if arms == 1 else f"in {all_arms}"
     named = [names[index] for index in hard]
     if high == low:
         return Hardness(least, frozenset(), "Every class has the same F1 in every arm.")
+    if not most:
+        return Hardness(least, frozenset(), "In each arm, every class has the same F1.")
     if len(hard) == 1:
         says = f"{named[0]} is the hardest class: its F1 is the lowest {where}."
     else:
@@ -73,7 +77,7 @@ def page_table(results: Results) -> Table:
             f"{100 * value:.1f}",
             small="" if sd is None else f"± {100 * sd:.1f}",
             attributes={
-                "class": "least" if value == min(means[arm]) else "",
+                "class": "least" if value == min(means[arm]) < max(means[arm]) else "",
                 "style": f"--shade:{shade}",
             },
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ....pages.tables import Cell, Column, Table
-from ....pages.words import NO_VALUE
+from ....pages.words import NO_VALUE, listed
 from ....results import Results, Run, Spread
 from ....runs import RUNNING
 from ....runs.rule import Rule
@@ -83,8 +83,9 @@ def step_milliseconds(run: Run) -> float | None:
     return value if value > 0 else None
 
 
-def notes(results: Results) -> list[str]:
+def notes(results: Results, reference: str | None = None) -> list[str]:
     """What a reader of the table has to know, in plain sentences."""
+    reference = reference or _reference(results)
     said = [
         f"Times are as measured during the study{_side_by_side(results)}: the median epoch of a "
         "run without its evaluation."
@@ -105,9 +106,10 @@ def notes(results: Results) -> list[str]:
         "Memory is what autograd keeps between the forward and the backward pass of one batch, "
         "counting each storage once and leaving out parameters and buffers."
     )
-    if any(cost.kept is None for cost in costs(results)):
-        said.append(f"{NO_VALUE} means that the runs of that arm did not record it.")
-    if any(cost.peak is not None for cost in costs(results)):
+    found = costs(results, reference)
+    peak = any(cost.peak is not None for cost in found)
+    said += _dashes(results, found, reference, peak)
+    if peak:
         said.append(
             "The peak is the most memory that tensors occupied on the GPU during an epoch, "
             "including images that are kept there, weights and the optimizer."
@@ -129,8 +131,30 @@ def cost_table(results: Results, reference: str | None = None) -> Table:
         tuple((Cell(cost.arm, "name"), *map(Cell, _cells(cost, found, peak))) for cost in found),
         title=f"{title(results)}: cost and accuracy",
         caption=f"What a training step takes, {_over(results)} of an arm",
-        notes=tuple(notes(results)),
+        notes=tuple(notes(results, reference)),
     )
+
+
+def _dashes(results: Results, found: list[Cost], reference: str, peak: bool) -> list[str]:
+    """Why the table has dashes."""
+    done = {run.arm for run in results.runs if run.complete}
+    none = [cost.arm for cost in found if cost.arm not in done]
+    there = [cost for cost in found if cost.arm in done]
+    said = []
+    if none:
+        rows = "its row has" if len(none) == 1 else "their rows have"
+        said.append(f"No run of {listed(none)} is complete, so {rows} only {NO_VALUE}.")
+    if any(cost.step and cost.relative is None for cost in there):
+        said.append(
+            f"No time is relative to {reference}, because the time of its runs is not known."
+        )
+    if any(
+        None in (cost.accuracy, cost.step, cost.parameters, cost.kept, cost.peak if peak else 0)
+        for cost in there
+    ):
+        dash = f"Any other {NO_VALUE}" if said else NO_VALUE
+        said.append(f"{dash} means that the runs of that arm did not record it.")
+    return said
 
 
 def _reference(results: Results) -> str:
