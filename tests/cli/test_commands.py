@@ -233,7 +233,11 @@ def test_norms_prints_the_catalogue_and_the_docs_are_its_print(
         (["compare", "--epoch", "3"], "--epochs"),
         (["compare", "batch-size", "--batch-size", "8,0"], "batch_size must be >= 1, got 0"),
         (["compare", "--batch-size", "8,x"], "batch_size must be a whole number, got 'x'"),
-        (["compare", "--batch-size", "8,8"], "twice"),
+        (
+            ["compare", "--batch-size", "8,16,8"],
+            "batch_size has 8 more than once: 8, 16, 8. Give every value once.",
+        ),
+        (["compare", "--arms", "bn,gn,bn"], "The arm bn is given more than once."),
         (["compare", "--budget", "steps"], "budget must be one of epochs, updates"),
         (["compare", "--patience", "0"], "patience must be >= 1"),
         (["explain", "nowhere"], "nowhere"),
