@@ -112,8 +112,8 @@ def test_the_grid_grows_at_the_edge_until_its_limit() -> None:
     stopped, said = grown(LR, values, [inside, high], base)
     assert stopped == values
     assert said == (
-        "lr 0.32 is the highest value that was tried, and the best for gn: a better one may be "
-        "beyond it"
+        "The learning rate 0.32 is the highest value that was tried, and the best for gn; a better "
+        "one may be beyond it."
     )
     # A bound of the field, and values without an order.
     momentum = Search("momentum", 0.9, (0.5, 0.9), (1000,))

@@ -17,6 +17,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..options import whole
+from ..pages.words import listed, setting_title
 from ..runs import RunConfig, check_fields, tuning_folder
 from ..runs.tuning import ChosenValue, Search, is_number, read_tuning
 from ..values import read_values
@@ -115,12 +116,13 @@ def grown(
         added = _next(search, found, edge, base)
         if added is None:
             limits.append(
-                f"{search.field} {found[0 if edge == 'lowest' else -1]} is the {edge} value that "
-                f"was tried, and the best for {', '.join(arms)}: a better one may be beyond it"
+                f"The {setting_title(search.field)} {found[0 if edge == 'lowest' else -1]} is the "
+                f"{edge} value that was tried, and the best for {listed(arms)}; a better one may "
+                "be beyond it."
             )
         else:
             found.insert(0 if edge == "lowest" else len(found), added)
-    return tuple(found), "; ".join(limits)
+    return tuple(found), " ".join(limits)
 
 
 def adopt(study: Study, tuned: Study, choices: Sequence[ChosenValue]) -> None:

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from ....pages.tables import Cell, Column, Table
-from ....pages.words import NO_VALUE, counted, duration, listed, setting
+from ....pages.words import NO_VALUE, counted, duration, listed, setting, setting_title
 from ....results import Tuning, UnfinishedTuning
 from ....results.statistics import Judgement, Verdict
 from ...numbers import with_interval
-from ...setting_chart import setting_title
 from ..scores import spread_text
 
 
@@ -42,7 +41,7 @@ def sentences(tuning: Tuning) -> list[str]:
         )
     limit = tuning.record.limit.rstrip(".")
     if limit:
-        said.append(f"{limit[0].upper()}{limit[1:]}.")
+        said.append(f"{limit}.")
     said += [
         f"{choice.arm} diverged in every trial and is shown at the shared value."
         for choice in tuning.choices
