@@ -20,6 +20,7 @@ from normlab.report.terminal import verdict_lines
 from normlab.results import Results, Run, read_results, read_run, read_tunings
 from normlab.results.statistics import mcnemar
 from normlab.results.tuning import choose
+from normlab.runs import RunConfig
 from normlab.runs.tuning import ChosenValue, Search
 from normlab.studies import Request, make_plan
 from normlab.studies.tuning import grown, make_search
@@ -61,13 +62,13 @@ def test_the_grid_is_logarithmic_about_the_shared_value() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("lrr", r"'lrr' is not a field.*did you mean lr"),
+        ("lrr", r"'lrr' is not a setting that can be tuned \(did you mean lr\?\)"),
         ("norm", "norm cannot be tuned: the study varies it"),
         ("seed", "seed cannot be tuned"),
         ("clip_norm", r"clip_norm is None here.*--tune clip_norm="),
         ("label_smoothing", "no logarithmic grid"),
-        ("lr=0.1", "two different values"),
-        ("lr=0.1,0.1", "two different values"),
+        ("lr=0.1", r"^--tune lr=0\.1 names fewer than two values\. Give at least two"),
+        ("lr=0.1,0.1", r"^--tune lr=0\.1,0\.1 repeats a value\."),
         ("lr=0.1,-1", "lr must be > 0"),
         ("optimizer=sgd,lion", "optimizer must be one of"),
     ],
@@ -96,6 +97,15 @@ def test_validation_chooses_by_accuracy_then_loss_and_not_what_diverged() -> Non
         ChosenValue("gn", 0.04, "gn,lr=0.04", "highest"),
         ChosenValue("in", 0.02, "in,lr=0.02", failed=True),
     )
+
+
+def test_settings_that_can_be_tuned_are_the_ones_that_are_listed() -> None:
+    plan = make_plan(Request.of("norms", batch_size=[8, 32]))
+    with pytest.raises(InputError, match=r"There are .*lr") as refused:
+        make_search("foo", plan)
+    listed = str(refused.value).split("There are ")[1].rstrip(".").split(", ")
+    others = {"norm", "seed", "device", "threads", "batch_size"}
+    assert set(listed) == set(RunConfig().to_dict()) - others
 
 
 def test_the_grid_grows_at_the_edge_until_its_limit() -> None:
