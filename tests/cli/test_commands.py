@@ -243,7 +243,7 @@ def test_norms_prints_the_catalogue_and_the_docs_are_its_print(
         (["explain", "nowhere"], "nowhere"),
         (["predict", "nowhere", "x.jpg", "--output", "f.csv"], "nowhere"),
         (["export", "nowhere", "--onnx"], "nowhere"),
-        (["export", "nowhere"], "Choose a format: --onnx"),
+        (["export", "nowhere"], "Choose a format: --onnx."),
         (["train", "--norm", "xn"], "unknown normalization 'xn'"),
         (["report", "nowhere"], "nowhere does not contain a study"),
         (["inspect", "nowhere"], "nowhere does not exist"),
@@ -271,6 +271,7 @@ def test_bad_input_is_one_message_with_status_2_and_leaves_nothing(
     assert "Traceback" not in said.err + said.out
     assert said.err.startswith("normlab: ")
     assert len(said.err.strip().splitlines()) == 1
+    assert said.err.rstrip().endswith((".", "?"))
     assert list(tmp_path.iterdir()) == []
 
 
