@@ -63,6 +63,7 @@ def test_sentences_say_what_was_tried_and_what_it_cost(study: Results) -> None:
     said = " ".join(shared_and_tuned.sentences(tuning))
     assert "the same 4 values of the learning rate (0.002, 0.02, 0.2 and 2)" in said
     assert "the same 2 seeds (1000 and 1001), which the study itself does not use" in said
+    assert "of equal ones that with the lower loss, then the earlier value." in said
     assert "The grid started as 0.002, 0.02 and 0.2." in said
     assert "2 was added for all arms." in said
     assert "The learning rate 2.0 is the highest value that was tried, and the best" in said

@@ -29,8 +29,8 @@ def sentences(tuning: Tuning) -> list[str]:
     said = [
         f"{every} tried at the same {len(tuning.values)} values of the {title(tuning)} "
         f"({_listed(tuning.values)}) with the same {_seeds(search.seeds)}, which the study itself "
-        "does not use. The value with the highest mean validation accuracy was chosen. Trials do "
-        "not read the test split."
+        "does not use. The value with the highest mean validation accuracy was chosen; of equal "
+        "ones that with the lower loss, then the earlier value. Trials do not read the test split."
     ]
     added = [tried for tried in tuning.values if tried not in search.values]
     if added:
