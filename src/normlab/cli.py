@@ -380,7 +380,7 @@ def export(
     from .workflow import export as run_export
 
     if not onnx:
-        raise InputError("Choose a format: --onnx")
+        raise InputError("Choose a format: --onnx.")
     print_line(_console_beside(output), str(run_export(run, onnx=output, images=images)))
     return OK
 

@@ -233,13 +233,17 @@ def test_norms_prints_the_catalogue_and_the_docs_are_its_print(
         (["compare", "--epoch", "3"], "--epochs"),
         (["compare", "batch-size", "--batch-size", "8,0"], "batch_size must be >= 1, got 0"),
         (["compare", "--batch-size", "8,x"], "batch_size must be a whole number, got 'x'"),
-        (["compare", "--batch-size", "8,8"], "twice"),
+        (
+            ["compare", "--batch-size", "8,16,8"],
+            "batch_size has 8 more than once: 8, 16, 8. Give every value once.",
+        ),
+        (["compare", "--arms", "bn,gn,bn"], "The arm bn is given more than once."),
         (["compare", "--budget", "steps"], "budget must be one of epochs, updates"),
         (["compare", "--patience", "0"], "patience must be >= 1"),
         (["explain", "nowhere"], "nowhere"),
         (["predict", "nowhere", "x.jpg", "--output", "f.csv"], "nowhere"),
         (["export", "nowhere", "--onnx"], "nowhere"),
-        (["export", "nowhere"], "Choose a format: --onnx"),
+        (["export", "nowhere"], "Choose a format: --onnx."),
         (["train", "--norm", "xn"], "unknown normalization 'xn'"),
         (["report", "nowhere"], "nowhere does not contain a study"),
         (["inspect", "nowhere"], "nowhere does not exist"),
@@ -267,6 +271,7 @@ def test_bad_input_is_one_message_with_status_2_and_leaves_nothing(
     assert "Traceback" not in said.err + said.out
     assert said.err.startswith("normlab: ")
     assert len(said.err.strip().splitlines()) == 1
+    assert said.err.rstrip().endswith((".", "?"))
     assert list(tmp_path.iterdir()) == []
 
 

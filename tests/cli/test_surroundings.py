@@ -249,7 +249,7 @@ def test_names_of_any_characters(tmp_path: Path, capsys: pytest.CaptureFixture[s
         said = capsys.readouterr()
         assert status == (3 if "gone\x1b.png" in command[3] else 0), said.err
         assert "\x1b" not in said.out + said.err
-    assert "gone\\x1b.png does not exist" in said.err
+    assert "gone\\x1b.png does not exist.\n" in said.err
     for page in (
         out / "report.html",
         Path(run, "explain/index.html"),

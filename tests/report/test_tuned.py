@@ -38,7 +38,10 @@ def make_tuned(folder: Path) -> Path:
          "failed": False}
         for a, n in names.items()
     ]  # fmt: skip
-    limit = "lr 2.0 is the highest value that was tried and the best of none: a better one may lie beyond"  # noqa: E501
+    limit = (
+        "The learning rate 2.0 is the highest value that was tried, and the best for none; a "
+        "better one may be beyond it."
+    )
     content = {"field": "lr", "shared": 0.02, "grid": VALUES[:3], "values": VALUES,
                "seeds": [1000, 1001], "limit": limit, "choices": choices}  # fmt: skip
     (below / "tuning.json").write_text(json.dumps(content))
@@ -60,9 +63,10 @@ def test_sentences_say_what_was_tried_and_what_it_cost(study: Results) -> None:
     said = " ".join(shared_and_tuned.sentences(tuning))
     assert "the same 4 values of the learning rate (0.002, 0.02, 0.2 and 2)" in said
     assert "the same 2 seeds (1000 and 1001), which the study itself does not use" in said
+    assert "of equal ones that with the lower loss, then the earlier value." in said
     assert "The grid started as 0.002, 0.02 and 0.2." in said
     assert "2 was added for all arms." in said
-    assert "Lr 2.0 is the highest value that was tried and the best of none" in said
+    assert "The learning rate 2.0 is the highest value that was tried, and the best" in said
     assert "2 of the 24 trials diverged" in said
     # Nine runs and 24 trials of 3.5 s.
     assert (

@@ -213,7 +213,7 @@ def test_the_preset_of_the_course_experiment_is_its_recipe() -> None:
         ("[grid]\nnrm = ['bn']\n", r"'nrm' is not a field.*did you mean norm"),
         ("[gird]\n", r"has 'gird' \(did you mean grid"),
         ("[grid]\nnorm = 'bn'\n", "needs a list of values for norm"),
-        ("[grid]\nnorm = ['bn', 'bn']\n", "twice"),
+        ("[grid]\nnorm = ['bn', 'bn']\n", "The arm bn is given more than once"),
         ("[grid]\nseed = [1, 2]\n", "seed cannot be varied"),
         ("[grid\n", "is not valid TOML"),
         ("[data]\nsize = 3\n", r"'size' in \[data\]"),

@@ -20,6 +20,7 @@ from normlab.report.terminal import verdict_lines
 from normlab.results import Results, Run, read_results, read_run, read_tunings
 from normlab.results.statistics import mcnemar
 from normlab.results.tuning import choose
+from normlab.runs import RunConfig
 from normlab.runs.tuning import ChosenValue, Search
 from normlab.studies import Request, make_plan
 from normlab.studies.tuning import grown, make_search
@@ -61,13 +62,13 @@ def test_the_grid_is_logarithmic_about_the_shared_value() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("lrr", r"'lrr' is not a field.*did you mean lr"),
+        ("lrr", r"'lrr' is not a setting that can be tuned \(did you mean lr\?\)"),
         ("norm", "norm cannot be tuned: the study varies it"),
         ("seed", "seed cannot be tuned"),
         ("clip_norm", r"clip_norm is None here.*--tune clip_norm="),
         ("label_smoothing", "no logarithmic grid"),
-        ("lr=0.1", "two different values"),
-        ("lr=0.1,0.1", "two different values"),
+        ("lr=0.1", r"^--tune lr=0\.1 names fewer than two values\. Give at least two"),
+        ("lr=0.1,0.1", r"^--tune lr=0\.1,0\.1 repeats a value\."),
         ("lr=0.1,-1", "lr must be > 0"),
         ("optimizer=sgd,lion", "optimizer must be one of"),
     ],
@@ -98,6 +99,15 @@ def test_validation_chooses_by_accuracy_then_loss_and_not_what_diverged() -> Non
     )
 
 
+def test_settings_that_can_be_tuned_are_the_ones_that_are_listed() -> None:
+    plan = make_plan(Request.of("norms", batch_size=[8, 32]))
+    with pytest.raises(InputError, match=r"There are .*lr") as refused:
+        make_search("foo", plan)
+    listed = str(refused.value).split("There are ")[1].rstrip(".").split(", ")
+    others = {"norm", "seed", "device", "threads", "batch_size"}
+    assert set(listed) == set(RunConfig().to_dict()) - others
+
+
 def test_the_grid_grows_at_the_edge_until_its_limit() -> None:
     base = make_plan(Request.of("norms")).arms["bn"]
     inside, high = ChosenValue("bn", 0.02, ""), ChosenValue("gn", 0.04, "", "highest")
@@ -112,8 +122,8 @@ def test_the_grid_grows_at_the_edge_until_its_limit() -> None:
     stopped, said = grown(LR, values, [inside, high], base)
     assert stopped == values
     assert said == (
-        "lr 0.32 is the highest value that was tried, and the best for gn: a better one may be "
-        "beyond it"
+        "The learning rate 0.32 is the highest value that was tried, and the best for gn; a better "
+        "one may be beyond it."
     )
     # A bound of the field, and values without an order.
     momentum = Search("momentum", 0.9, (0.5, 0.9), (1000,))

@@ -108,7 +108,7 @@ def print_check(console: Console, made: DataReport) -> None:
 def print_predictions(console: Console, errors: Console, made: PredictionReport) -> None:
     """How many images were predicted, and which could not be read."""
     for name, reason in made.unreadable.items():
-        print_line(errors, f"normlab: {name} {reason}")
+        print_line(errors, f"normlab: {name} {reason.rstrip('.')}.")
     print_line(console, f"{made.rows:,} rows in {made.output}")
 
 

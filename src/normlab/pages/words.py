@@ -11,10 +11,20 @@ MOST = 8
 NO_VALUE = "–"
 _HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
 """Control characters, separators of lines, bytes that are no text, turns of direction."""
+_TITLES = {"lr": "learning rate", "n": "blocks per stage (n)"}
 _SPELLED = (
     "no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven",
     "twelve",
 )  # fmt: skip
+
+
+def setting_title(name: str) -> str:
+    """A setting as people say it.
+
+    >>> setting_title("lr"), setting_title("weight_decay")
+    ('learning rate', 'weight decay')
+    """
+    return _TITLES.get(name, name.replace("_", " "))
 
 
 def listed(names: Iterable[str], last: str = "and") -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
+from ..pages.words import setting_title
 from ..results import Results
 from ..splits import SPLIT_WORDS
 from .styles import Style, styles_of
@@ -12,12 +13,6 @@ from .vega import Bounds, Spec, chart, for_page, parameters
 
 LOGARITHMIC = {"batch_size", "lr", "accumulate", "weight_decay", "epochs"}
 """Settings whose steps are factors."""
-TITLES = {"batch_size": "batch size", "lr": "learning rate", "n": "blocks per stage (n)"}
-
-
-def setting_title(setting: str) -> str:
-    """A setting as people say it: "learning rate"."""
-    return TITLES.get(setting, setting.replace("_", " "))
 
 
 def settings(results: Results) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import tomllib
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from importlib import resources
@@ -13,6 +14,7 @@ from typing import Any
 from ..data import DataConfig
 from ..errors import InputError, did_you_mean
 from ..options import takes_several, whole
+from ..pages.words import listed
 from ..runs import FIELDS, RunConfig, check_fields
 from ..runs.rule import Rule, checked_margin, default_reference, looks_up_to, pairs
 from .request import Request, presets
@@ -171,8 +173,15 @@ def _arms(
     for name, values in grid.items():
         if not isinstance(values, list) or not values:
             raise InputError(f"The grid of {what} needs a list of values for {name}.")
-        if len({str(value) for value in values}) != len(values):
-            raise InputError(f"The grid of {what} has a value of {name} twice: {values}.")
+        counts = Counter(map(str, values))
+        twice = [value for value, count in counts.items() if count > 1]
+        if twice and name == "norm":
+            raise InputError(_named_twice(twice))
+        if twice:
+            raise InputError(
+                f"{name} has {listed(twice)} more than once: {', '.join(map(str, values))}. Give "
+                "every value once."
+            )
     check_fields(grid)
     check_fields(shared)
     norms = [_checked_norm(norm) for norm in grid.get("norm", [shared.get("norm", "bn")])]
@@ -184,6 +193,11 @@ def _arms(
         # An arm is named by what varies, in the setting's own type: 1 and 1.0 are one rate.
         arms[",".join([norm, *(f"{key}={getattr(config, key)}" for key in point)])] = config
     return arms
+
+
+def _named_twice(arms: list[str]) -> str:
+    named = f"arm {arms[0]} is" if len(arms) == 1 else f"arms {listed(arms)} are"
+    return f"The {named} given more than once."
 
 
 def _checked_norm(norm: Any) -> str:

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..options import whole
-from ..runs import RunConfig, check_fields, tuning_folder
+from ..options import check_names, whole
+from ..pages.words import listed, setting_title
+from ..runs import FIELDS, RunConfig, tuning_folder
 from ..runs.tuning import ChosenValue, Search, is_number, read_tuning
 from ..values import read_values
 from .plan import Plan
@@ -45,7 +46,9 @@ def make_search(text: str, plan: Plan, seeds: int = SEEDS) -> Search:
     """
     name, _, listed = text.partition("=")
     name = name.strip().replace("-", "_")
-    check_fields({name: None})
+    choices = [field for field in FIELDS if field not in {*UNTUNABLE, *plan.varied}]
+    if name not in FIELDS:
+        check_names({name: None}, FIELDS, "a setting that can be tuned", choices)
     if name in UNTUNABLE or name in plan.varied:
         why = "the study varies it" if name in plan.varied else "it is not a setting of training"
         raise InputError(f"{name} cannot be tuned: {why}.")
@@ -115,12 +118,13 @@ def grown(
         added = _next(search, found, edge, base)
         if added is None:
             limits.append(
-                f"{search.field} {found[0 if edge == 'lowest' else -1]} is the {edge} value that "
-                f"was tried, and the best for {', '.join(arms)}: a better one may be beyond it"
+                f"The {setting_title(search.field)} {found[0 if edge == 'lowest' else -1]} is the "
+                f"{edge} value that was tried, and the best for {listed(arms)}; a better one may "
+                "be beyond it."
             )
         else:
             found.insert(0 if edge == "lowest" else len(found), added)
-    return tuple(found), "; ".join(limits)
+    return tuple(found), " ".join(limits)
 
 
 def adopt(study: Study, tuned: Study, choices: Sequence[ChosenValue]) -> None:
@@ -173,8 +177,12 @@ def _grid(name: str, shared: Any, base: RunConfig) -> tuple[Any, ...]:
 
 def _listed_values(name: str, listed: str, base: RunConfig) -> tuple[Any, ...]:
     values = read_values(listed)
-    if len(values) < 2 or len(set(map(str, values))) < len(values):
-        raise InputError(f"--tune {name}= needs at least two different values, got {listed!r}.")
+    different = len(set(map(str, values)))
+    if different < max(2, len(values)):
+        what = "repeats a value" if different < len(values) else "names fewer than two values"
+        raise InputError(
+            f"--tune {name}={listed} {what}. Give at least two different ones, separated by commas."
+        )
     made = [getattr(replace(base, **{name: value}), name) for value in values]
     return tuple(sorted(made)) if all(is_number(value) for value in made) else tuple(made)
 

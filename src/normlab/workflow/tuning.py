@@ -77,4 +77,4 @@ def _announced(
 
 def _said(search: Search, choices: tuple[ChosenValue, ...], limit: str) -> str:
     named = ", ".join(f"{choice.arm} {choice.value}" for choice in choices)
-    return f"Chosen {search.field}: {named}." + (f" But {limit}." if limit else "")
+    return f"Chosen {search.field}: {named}." + (f" {limit}" if limit else "")

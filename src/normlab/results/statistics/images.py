@@ -103,7 +103,8 @@ def mcnemar(first: Run, second: Run, *, split: str = "test") -> McNemar:
     one of them gets right.
 
     Raises:
-        InputError: a run is not complete or has no predictions, or the two predicted different images.
+        InputError: a run is not complete or has no predictions, or the two predicted different
+            images.
     """
     from scipy.stats import binomtest
 

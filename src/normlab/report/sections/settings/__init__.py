@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ....pages.words import setting_title
 from ....results import Results
 from ...context import Report
 from ...section import FolderSection
-from ...setting_chart import bounds, payload, rows, setting_title, settings, spec
+from ...setting_chart import bounds, payload, rows, settings, spec
 from ...vega import Figure, render
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ....pages.words import setting_title
 from ....results import Tuning
 from ...context import Report
 from ...section import FolderSection, TableFile
-from ...setting_chart import payload, setting_title
+from ...setting_chart import payload
 from ...vega import Figure, render
 from .shared_and_tuned import sentences, title, tuned_table, unfinished
 from .tuning_chart import bounds, chart_label, charted, cut, points, spec

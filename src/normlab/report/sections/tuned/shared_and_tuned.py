@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from ....pages.tables import Cell, Column, Table
-from ....pages.words import NO_VALUE, counted, duration, listed, setting
+from ....pages.words import NO_VALUE, counted, duration, listed, setting, setting_title
 from ....results import Tuning, UnfinishedTuning
 from ....results.statistics import Judgement, Verdict
 from ...numbers import with_interval
-from ...setting_chart import setting_title
 from ..scores import spread_text
 
 
@@ -30,8 +29,8 @@ def sentences(tuning: Tuning) -> list[str]:
     said = [
         f"{every} tried at the same {len(tuning.values)} values of the {title(tuning)} "
         f"({_listed(tuning.values)}) with the same {_seeds(search.seeds)}, which the study itself "
-        "does not use. The value with the highest mean validation accuracy was chosen. Trials do "
-        "not read the test split."
+        "does not use. The value with the highest mean validation accuracy was chosen; of equal "
+        "ones that with the lower loss, then the earlier value. Trials do not read the test split."
     ]
     added = [tried for tried in tuning.values if tried not in search.values]
     if added:
@@ -42,7 +41,7 @@ def sentences(tuning: Tuning) -> list[str]:
         )
     limit = tuning.record.limit.rstrip(".")
     if limit:
-        said.append(f"{limit[0].upper()}{limit[1:]}.")
+        said.append(f"{limit}.")
     said += [
         f"{choice.arm} diverged in every trial and is shown at the shared value."
         for choice in tuning.choices
