@@ -178,7 +178,7 @@ def test_trials_are_reported_by_their_study_alone(study: Path) -> None:
     with pytest.raises(InputError, match="contains the trials of a tuning"):
         write_report(read_results(study / "tuning/lr/trials"))
     assert not (study / "tuning/lr/trials/report.html").exists()
-    run = read_run(next((study / "tuning/lr/trials/runs").glob("bn*/seed-1000")))
+    run = read_run(study / "tuning/lr/trials/runs/bn,lr=1e-06/seed-1000")
     with pytest.raises(InputError, match=r"seed-1000 cannot be tested: predictions\.npz is miss"):
         mcnemar(run, run)
     assert write_report(read_results(study / "tuning/lr/tuned")).html.is_file()
