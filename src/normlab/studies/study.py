@@ -60,10 +60,10 @@ class Study:
         call: str = "",
         findings: Sequence[Mapping[str, str]] = (),
         searches: Sequence[Search] = (),
+        tuned_now: str | None = None,
     ) -> None:
         self.folder, self.plan, self.data, self.call = folder, plan, data, call
-        self.findings, self.searches = findings, searches
-        self.tuned_now: str | None = None
+        self.findings, self.searches, self.tuned_now = findings, searches, tuned_now
         self._written = False
         # Read at once: a clean split is in the cache, which may be deleted at any time.
         split = data.config.split
@@ -226,8 +226,8 @@ def prepare_study(
             f"{folder} is not empty and does not contain a study. Choose another folder with --out."
         )
     check_reference(plan)
-    study = Study(folder, plan, data, call, findings, searches)
-    study.tuned_now = None if search is None else search.field
+    tuned_now = None if search is None else search.field
+    study = Study(folder, plan, data, call, findings, searches, tuned_now)
     if is_study(folder):
         there = read_question(folder)
         seen = tuple(
