@@ -125,6 +125,8 @@ def test_runs_that_diverged_are_told() -> None:
         "Of 2 arms compared with bn, 1 has no verdict because runs without a model could reverse "
         "it and 1 has no verdict because every run diverged."
     )
+    fewer = simulated({"bn": BN, "gn": [None, 0.78, 0.82, 0.80], "ln": [0.81, 0.78, 0.82, 0.80]})
+    assert _answer(fewer).headline.endswith("is conclusive with 3 to 4 seeds.")
     undecided = simulated({"bn": BN, "gn": [0.81, 0.78, 0.82, 0.80], "none": [None] * 4})
     assert _answer(undecided).headline == (
         "Of 2 arms compared with bn, 1 is inconclusive with 4 seeds and 1 has no verdict because "

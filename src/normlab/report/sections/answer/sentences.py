@@ -103,7 +103,7 @@ def _tally(judgement: Judgement, reference: str) -> str:
         kind: [found for found in judgement.comparisons if found.verdict is kind]
         for kind in Verdict
     }
-    with_seeds = f"with {counted(len(judgement.seeds), 'seed')}"
+    with_seeds = f"with {_shared_seeds(kinds[Verdict.INCONCLUSIVE])}"
     if len(kinds[Verdict.INCONCLUSIVE]) == many:
         return (
             f"{'Neither' if many == 2 else 'None'} of the {many} comparisons with {reference} is "
@@ -126,6 +126,14 @@ def _tally(judgement: Judgement, reference: str) -> str:
         every = "Both" if many == 2 else f"All {many}"
         return f"{every} arms compared with {reference}{where} {words[0].removeprefix(f'{many} ')}."
     return f"Of {many} arms compared with {reference}{where}, {listed(words)}."
+
+
+def _shared_seeds(found: Sequence[PairedComparison]) -> str:
+    """How many seeds comparisons are over; runs that diverged leave fewer than were asked."""
+    numbers = sorted({len(one.difference.seeds) for one in found if one.difference is not None})
+    if len(numbers) > 1:
+        return f"{numbers[0]} to {numbers[-1]} seeds"
+    return counted(numbers[0] if numbers else 0, "seed")
 
 
 def _where(judgement: Judgement) -> str:

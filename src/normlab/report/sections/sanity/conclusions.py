@@ -202,9 +202,10 @@ def _hint(found: SameFunction) -> str:
 def _trained(found: SameFunction, split: str, difference: Difference) -> str:
     points = 100 * difference.mean
     seeds = len(difference.seeds)
+    apart = f"{abs(points):.2f} points {'above' if points >= 0 else 'below'}"
     start = (
         f"Seed for seed, {split} accuracy of {found.arm} is "
-        f"{abs(points):.2f} points {'above' if points >= 0 else 'below'} that of {found.reference}"
+        f"{'equal to' if abs(points) < 0.005 else apart} that of {found.reference}"
     )
     interval = difference.interval(SURE)
     if interval is None:
