@@ -14,6 +14,7 @@ SOURCE = Path(normlab.__file__).parent
 
 # Room to the rooms it may import; the ground floor is open to all.
 GROUND = {
+    "bounded",
     "destinations",
     "errors",
     "files",
@@ -25,7 +26,9 @@ GROUND = {
     "pages",
     "places",
     "processes",
+    "seals",
     "splits",
+    "stopping",
     "values",
 }
 ALLOWED = {

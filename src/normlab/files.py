@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import os
 import shutil
 import stat
@@ -12,10 +11,23 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
+from .bounded import JSON_BYTES, parse_arrays, parse_json, read_file
 from .destinations import Destination, check_permitted, destination, explained_disk_errors
 from .errors import InputError
+from .seals import (
+    SEAL,
+    DamagedError,
+    check_arrays,
+    check_seal,
+    is_sealed,
+    seal_of_arrays,
+    sealed_json,
+)
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 _PREFIX = 32
 """Characters of its name that a file written aside bears."""
@@ -34,23 +46,52 @@ def write_bytes(path: Path, content: bytes) -> None:
     write_with(path, lambda aside: aside.write_bytes(content))
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON for people and programs: indented, keys in the given order, no NaN."""
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a record: JSON for people and programs, keys in the given order, no NaN, sealed (see
+    :mod:`.seals`)."""
+    write_bytes(path, sealed_json(content))
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file of ours.
+def read_json(path: Path, advice: str = "") -> dict[str, Any]:
+    """Read a record, and compare it with its seal if it has one.
 
     Raises:
-        InputError: the file is missing or is not JSON.
+        DamagedError: the record is not what was written; the message ends with ``advice``.
+        InputError: the file is missing, too large, or not a JSON object.
     """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist.") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"{path} cannot be read: {error}.") from error
+    content = read_file(path, JSON_BYTES)
+    check_seal(content, path, advice)
+    parsed = parse_json(content, path)
+    if not isinstance(parsed, dict):
+        raise InputError(f"{path} must be a JSON object, got {type(parsed).__name__}.")
+    if SEAL in parsed and not is_sealed(content):
+        raise DamagedError(path, "its checksum is damaged", advice)
+    parsed.pop(SEAL, None)
+    return parsed
+
+
+def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Write arrays as a compressed, sealed ``.npz``. Equal arrays give equal bytes."""
+    import numpy as np
+
+    plain = {name: np.asarray(array) for name, array in arrays.items()}
+    buffer = io.BytesIO()
+    plain[SEAL] = seal_of_arrays(plain)
+    np.savez_compressed(buffer, allow_pickle=False, **plain)
+    write_bytes(path, buffer.getvalue())
+
+
+def read_arrays(path: Path, most: int, advice: str = "") -> dict[str, npt.NDArray[Any]]:
+    """Read what :func:`write_arrays` wrote, at most ``most`` bytes unpacked, and compare it with
+    its seal.
+
+    Raises:
+        DamagedError: the arrays are not what was written; the message ends with ``advice``.
+        InputError: the file is missing, too large, or no such archive.
+    """
+    arrays = parse_arrays(read_file(path, most), path, most)
+    check_arrays(arrays, path, advice)
+    return arrays
 
 
 def csv_writer(opened: IO[str], columns: Sequence[str]) -> csv.DictWriter[str]:

@@ -21,6 +21,7 @@ from normlab.conversion import export, export_onnx
 from normlab.data import DataConfig, load
 from normlab.data.decode import decode
 from normlab.errors import InputError
+from normlab.files import write_json
 from normlab.models import ModelInfo
 from normlab.norms import CATALOG, make_norm
 from normlab.runs import RunConfig
@@ -189,7 +190,7 @@ def test_without_the_data_images_must_be_given(
     here = shutil.copytree(run, tmp_path / "seed-0")
     record = json.loads((here / "run.json").read_text())
     record["data"]["config"]["source"] = str(tmp_path / "gone")
-    (here / "run.json").write_text(json.dumps(record))
+    write_json(here / "run.json", record)
     with pytest.raises(InputError, match=r"cannot be loaded: .* Give images"):
         export_run(here)
     (here / "run.json").unlink()

@@ -16,6 +16,7 @@ from normlab.data import DataConfig, DataSet, load
 from normlab.data.decode import BadImageError, read
 from normlab.data.levels import Levels, Shown
 from normlab.errors import InputError
+from normlab.files import write_json
 from normlab.models import load_info
 from normlab.runs import RunConfig
 from normlab.training import train
@@ -321,14 +322,14 @@ def test_models_of_before_take_16_bits_as_they_did(
     for name in ("grey_range", "float_range", "resize"):
         del content[name]
     (tmp_path / "old").mkdir()
-    (tmp_path / "old" / "model.json").write_text(json.dumps(content))
+    write_json(tmp_path / "old" / "model.json", content)
     (tmp_path / "old" / "weights.safetensors").write_bytes(
         (run / "weights.safetensors").read_bytes()
     )
     info = load_info(tmp_path / "old")
     assert (info.grey_range, info.float_range, info.resize) == ((0, 65535), None, "crop")
     for name, bad in (("grey_range", [3, 1]), ("float_range", "x"), ("resize", "squash")):
-        (tmp_path / "old" / "model.json").write_text(json.dumps({**content, name: bad}))
+        write_json(tmp_path / "old" / "model.json", {**content, name: bad})
         with pytest.raises(InputError, match=name):
             load_info(tmp_path / "old")
 

@@ -20,6 +20,7 @@ from normlab.errors import InputError
 from normlab.explain import page, pictures
 from normlab.explain.exhibit import QUANTILE, Exhibit, ExplainedModel, Seen, look
 from normlab.explain.selection import choose
+from normlab.files import write_json
 from normlab.models import load_info, load_model, save_model
 from normlab.studies import Request, Study, make_plan, prepare_study
 from normlab.training import train
@@ -288,7 +289,7 @@ def test_data_that_changed_or_vanished_is_told(
     mine = shutil.copytree(discs, tmp_path / "mine")
     record = json.loads((run / "run.json").read_text())
     record["data"]["config"]["source"] = str(mine)
-    (run / "run.json").write_text(json.dumps(record))
+    write_json(run / "run.json", record)
     (mine / "val" / "red" / "00.png").unlink()
     with pytest.raises(InputError, match=r"has changed since the run.*--data"):
         explain(run)
@@ -310,7 +311,7 @@ def test_an_unfinished_run_is_refused(
 ) -> None:
     run = shutil.copytree(disc_run, tmp_path / "run")
     record = json.loads((run / "run.json").read_text())
-    (run / "run.json").write_text(json.dumps({**record, "status": status}))
+    write_json(run / "run.json", {**record, "status": status})
     with pytest.raises(InputError, match=said):
         explain(run)
 
@@ -319,7 +320,7 @@ def test_an_unfinished_arm_is_left_out_or_refused(disc_study: Study, tmp_path: P
     study = shutil.copytree(disc_study.folder, tmp_path / "study")
     path = study / "runs" / "gn,groups=4" / "seed-0" / "run.json"
     record = json.loads(path.read_text())
-    path.write_text(json.dumps({**record, "status": "diverged at step 3"}))
+    write_json(path, {**record, "status": "diverged at step 3"})
     made = explain(study, classes=["red"], right=1, wrong=0)
     assert made.folder == study / "explain"
     assert made.notes[0] == "No complete run with seed 0, so not shown: gn:groups=4."
@@ -387,7 +388,7 @@ def test_a_run_that_does_not_name_its_data(disc_run: Path, tmp_path: Path) -> No
     shutil.copytree(disc_run, old)
     record = json.loads((old / "run.json").read_text())
     del record["data"]["config"]
-    (old / "run.json").write_text(json.dumps(record))
+    write_json(old / "run.json", record)
     with pytest.raises(InputError, match="does not say which data was used"):
         explain(old)
 

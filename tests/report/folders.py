@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import tomli_w
 
+from normlab.files import write_json
 from normlab.results import hardest, read_results
 from normlab.runs import run_folder
 
@@ -85,7 +86,7 @@ def make_study(
             }
         )
     )
-    (folder / "data.json").write_text(json.dumps(_data(classes, dict(data or {}))))
+    write_json(folder / "data.json", _data(classes, dict(data or {})))
     for position, arm in enumerate(fields):
         for seed in numbers:
             if (arm, seed) not in missing:
@@ -130,7 +131,7 @@ def _forget_memory(run: Path) -> None:
     """As runs were recorded before."""
     record = json.loads((run / "run.json").read_text())
     del record["memory"], record["side_by_side"]
-    (run / "run.json").write_text(json.dumps(record))
+    write_json(run / "run.json", record)
 
 
 def _write_features(run: Path, epochs: int, lift: int) -> None:
@@ -225,4 +226,4 @@ def _write_run(
         "metrics": metrics,
         "written": "2026-01-02T03:04:05+00:00",
     }
-    (where / "run.json").write_text(json.dumps(record))
+    write_json(where / "run.json", record)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from normlab.files import write_json
 from normlab.report import Report, ReportFiles, write_report
 from normlab.report.sections.cost import CostSection, cost_chart
 from normlab.report.sections.cost import costs as cost
@@ -65,7 +66,7 @@ def test_bars_stay_within_what_can_be(tmp_path: Path) -> None:
         path = folder / f"runs/bn/seed-{seed}/run.json"
         record = json.loads(path.read_text())
         record["metrics"]["test"]["accuracy"] = share
-        path.write_text(json.dumps(record))
+        write_json(path, record)
     _times(folder / "runs/bn/seed-1", [90.0] * 8)
     (row,) = cost_chart.rows(read_results(folder))
     assert row["y"] + (row["y"] - row["y_low"]) > 100 == row["y_high"]
@@ -90,7 +91,7 @@ def test_the_time_of_a_step(timed: Path) -> None:
 def test_runs_that_ended_otherwise_do_not_count(timed: Path) -> None:
     path = timed / "runs/gn/seed-1/run.json"
     record = {**json.loads(path.read_text()), "status": "diverged at step 9", "metrics": None}
-    path.write_text(json.dumps(record))
+    write_json(path, record)
     gn = cost.costs(read_results(timed))[1]
     assert gn.step is not None
     assert (gn.step.mean, gn.step.sd, gn.step.n) == (pytest.approx(20), None, 1)
@@ -130,7 +131,7 @@ def test_the_peak_of_a_gpu_is_a_column_of_its_own(tmp_path: Path) -> None:
     folder = make_study(tmp_path / "study", arms=("bn", "gn"), seeds=1, epochs=1)
     path = folder / "runs/bn/seed-0/run.json"
     record = json.loads(path.read_text())
-    path.write_text(json.dumps({**record, "memory": {**record["memory"], "peak": 300 << 20}}))
+    write_json(path, {**record, "memory": {**record["memory"], "peak": 300 << 20}})
     text = cost.cost_table(read_results(folder)).markdown()
     assert "peak on the GPU (MiB)" in text
     assert text.count("| 300 |") == 1
@@ -173,7 +174,7 @@ def test_a_dash_is_explained_by_what_is_missing(timed: Path) -> None:
     assert not [said for said in cost.notes(read_results(timed)) if "–" in said]
     for path in (timed / "runs/bn").glob("*/run.json"):
         record = {**json.loads(path.read_text()), "status": "diverged at step 9", "metrics": None}
-        path.write_text(json.dumps(record))
+        write_json(path, record)
     said = " ".join(cost.notes(read_results(timed)))
     assert "No run of bn is complete, so its row has only –." in said
     assert "No time is relative to bn, because the time of its runs is not known." in said

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from normlab.files import write_json
 from normlab.report import ReportFiles, write_report
 from normlab.results import Results, read_curves, read_results
 
@@ -186,7 +187,7 @@ def test_optional_keys_may_be_missing(study_folder: Path) -> None:
         for name in ("sites", "versions", "hardware", "parameters", "seconds", "chosen_epoch",
                      "written"):  # fmt: skip
             del record[name]
-        path.write_text(json.dumps(record))
+        write_json(path, record)
     report = write_report(read_results(study_folder))
     assert "One seed per arm" in _page(report).text
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import normlab.report
+from normlab.files import write_json
 from normlab.report import Report, ReportFiles, files, page, write_report
 from normlab.report.context import title
 from normlab.report.section import FolderSection, TableFile
@@ -181,7 +182,7 @@ def test_the_data_check_is_told(tmp_path: Path) -> None:
     folder = make_study(tmp_path / "s", arms=("bn",), seeds=1, epochs=1)
     data = json.loads((folder / "data.json").read_text())
     for findings, said in (([], None), ([fine], "no problem"), ([fine, finding], "A &amp; B.")):
-        (folder / "data.json").write_text(json.dumps({**data, "findings": findings}))
+        write_json(folder / "data.json", {**data, "findings": findings})
         html = write_report(read_results(folder)).html.read_text(encoding="utf-8")
         assert ('id="h-data_check"' in html) == (said is not None)
         assert said is None or said in html

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from normlab.files import write_json
 from normlab.report import ReportFiles, write_report
 from normlab.report.sections.tuned import shared_and_tuned, tuning_chart
 from normlab.results import Results, read_results, read_tunings
@@ -44,7 +45,7 @@ def make_tuned(folder: Path) -> Path:
     )
     content = {"field": "lr", "shared": 0.02, "grid": VALUES[:3], "values": VALUES,
                "seeds": [1000, 1001], "limit": limit, "choices": choices}  # fmt: skip
-    (below / "tuning.json").write_text(json.dumps(content))
+    write_json(below / "tuning.json", content)
     return folder
 
 
@@ -100,7 +101,7 @@ def test_an_arm_that_diverged_has_no_verdict_in_both_halves(tmp_path: Path) -> N
         if "/trials/" in str(path) or "none" not in str(path.relative_to(folder)):
             continue
         record = json.loads(path.read_text())
-        path.write_text(json.dumps({**record, "status": "diverged at step 3", "metrics": None}))
+        write_json(path, {**record, "status": "diverged at step 3", "metrics": None})
     results = read_results(folder)
     (tuning,) = read_tunings(results)
     rows = {row[0]: row for row in shared_and_tuned.rows(tuning)}

@@ -13,6 +13,7 @@ from sklearn.metrics import confusion_matrix, f1_score
 
 from normlab.data import DataConfig, DataSet, load
 from normlab.errors import InputError
+from normlab.files import write_json
 from normlab.results import (
     Results,
     answers,
@@ -136,7 +137,7 @@ def test_a_file_is_read_once(study: Path, monkeypatch: pytest.MonkeyPatch) -> No
 def test_the_hardest_images_weigh_arms_alike(made: Path) -> None:
     # bn has one run left, gn and none have two. The labels are all "ant".
     path = made / "runs/bn/seed-1/run.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "status": "interrupted"}))
+    write_json(path, {**json.loads(path.read_text()), "status": "interrupted"})
     names = ["a", "b", "c", "d", "e", "f"]
     told = {
         ("bn", 0): [0, 1, 0, 0, 0, 1],

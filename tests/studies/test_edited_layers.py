@@ -15,6 +15,7 @@ import normlab
 from normlab.cli import main
 from normlab.data import DataConfig, load
 from normlab.errors import InputError
+from normlab.files import write_json
 from normlab.foreign import load as load_code
 from normlab.report import write_report
 from normlab.results import read_results, read_tunings
@@ -80,7 +81,7 @@ def test_a_run_that_was_stopped_does_not_resume_with_other_code(here: Path) -> N
     done = _compare(arms="mine:Layer", workers=1)
     path = done.results.runs[0].folder / "run.json"
     record = json.loads(path.read_text())
-    path.write_text(json.dumps({**record, "status": "interrupted"}))
+    write_json(path, {**record, "status": "interrupted"})
     (here / "factors.py").write_text("EPS = 1e-5\n")
     again = _compare(arms="mine:Layer", workers=1)
     assert again.runs_made == 1
@@ -181,7 +182,7 @@ def test_runs_that_would_be_made_otherwise_now_are_made_again(
     assert main(call) == 0
     path = here / "s/runs/bn/seed-0/run.json"
     record = json.loads(path.read_text())
-    path.write_text(json.dumps({**record, "identity": "0" * 64}))
+    write_json(path, {**record, "identity": "0" * 64})
     report = write_report(read_results(here / "s"))
     assert "training loss includes label smoothing" in report.html.read_text()
     capsys.readouterr()

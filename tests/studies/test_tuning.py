@@ -13,6 +13,7 @@ import pytest
 
 import normlab
 from normlab.errors import InputError
+from normlab.files import write_json
 from normlab.report import write_report
 from normlab.report.sections.scores import spread_text
 from normlab.report.sections.tuned import shared_and_tuned
@@ -261,7 +262,7 @@ def test_a_tuning_under_way_does_not_block_the_report(study: Path, tmp_path: Pat
     shutil.copytree(study, out)
     name = next((out / "tuning/lr/tuned/runs").glob("none*"))
     record = json.loads((name / "seed-1/run.json").read_text())
-    (name / "seed-1/run.json").write_text(json.dumps({**record, "status": "interrupted"}))
+    write_json(name / "seed-1/run.json", {**record, "status": "interrupted"})
     (tuning,) = read_tunings(read_results(out))
     assert "1 of the 4 tuned runs have not ended yet" in " ".join(
         shared_and_tuned.sentences(tuning)

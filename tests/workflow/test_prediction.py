@@ -19,6 +19,7 @@ from normlab.cli import main
 from normlab.data import DataConfig, load
 from normlab.data.decode import EXTENSIONS
 from normlab.errors import InputError
+from normlab.files import write_json
 from normlab.models import ModelInfo, load_info, load_model, save_model
 from normlab.runs import RunConfig
 from normlab.training import train
@@ -278,7 +279,7 @@ def test_nothing_is_written_when_a_thing_asked_is_bad(
     out = tmp_path / "p.csv"
     unfinished = shutil.copytree(run, tmp_path / "unfinished")
     record = json.loads((run / "run.json").read_text())
-    (unfinished / "run.json").write_text(json.dumps({**record, "status": "interrupted"}))
+    write_json(unfinished / "run.json", {**record, "status": "interrupted"})
     (tmp_path / "empty").mkdir()
     for where, images, message in (
         (unfinished, [good], "has no model: its status is 'interrupted'"),

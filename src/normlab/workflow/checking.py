@@ -180,10 +180,10 @@ def known_findings(
     image_set = read_image_set(config, data=data, progress=progress)
     place = cache_folder("checks") / f"{quick_name(image_set)}.json"
     with suppress(InputError, KeyError, TypeError, ValueError):
-        return [Finding.read(found).describe() for found in read_json(place)]
+        return [Finding.read(found).describe() for found in read_json(place)["findings"]]
     found = [finding.describe() for finding in quick_check(image_set)]
     with suppress(InputError, OSError):
-        write_json(place, found)
+        write_json(place, {"findings": found})
     return found
 
 
