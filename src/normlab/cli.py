@@ -74,6 +74,14 @@ else:
 Data = Annotated[str | None, Parameter(group=DATA, help=_SOURCE_HELP)]
 DeviceName = Annotated[Literal["auto", "cpu", "cuda"], Parameter(help="Where to run.")]
 Flatten = Parameter(name="*")
+Trust = Annotated[
+    bool,
+    Parameter(
+        negative="",
+        help="Import layers that are not of normlab where a file names them, which runs their "
+        "code. What you name yourself needs no trust.",
+    ),
+]
 
 
 @app.command(sort_key=1)
@@ -93,6 +101,7 @@ def compare(
     dry_run: Annotated[
         bool, Parameter(negative="", help="Print what would be run and how long it would take.")
     ] = False,
+    trust: Trust = False,
     open_page: Annotated[
         bool, Parameter(name="--open", negative="", help="Open the page when it is done.")
     ] = False,
@@ -117,6 +126,7 @@ def compare(
             workers=workers,
             device=device,
             dry_run=dry_run,
+            trust=trust,
             watcher=watcher,
             call=_command_line(),
             **given(options),
@@ -248,6 +258,7 @@ def explain(
     out: Annotated[
         Path | None, Parameter(help="Where the gallery goes. [default: RUN/explain]")
     ] = None,
+    trust: Trust = False,
 ) -> int:
     """Show what a model looks at: maps over correctly and wrongly classified images."""
     from .console import StageWatcher, print_explanation
@@ -269,6 +280,7 @@ def explain(
             faithfulness=faithfulness,
             randomization=randomization,
             out=out,
+            trust=trust,
             progress=watcher.reading,
         )
     print_explanation(console, made)
@@ -339,6 +351,7 @@ def predict(
         Parameter(negative="", help="Add a column with the probability of every class."),
     ] = False,
     device: DeviceName = "auto",
+    trust: Trust = False,
 ) -> int:
     """Predict the class of every image, in the order given.
 
@@ -355,6 +368,7 @@ def predict(
             output,
             probabilities=probabilities,
             device=device,
+            trust=trust,
             progress=watcher.reading,
         )
     print_predictions(console, Console(stderr=True), made)
@@ -374,6 +388,7 @@ def export(
         list[str] | None,
         Parameter(help="Images to verify it on. [default: the run's test images]", negative=""),
     ] = None,
+    trust: Trust = False,
 ) -> int:
     """Export a model to another format."""
     from .console import print_line
@@ -381,17 +396,22 @@ def export(
 
     if not onnx:
         raise InputError("Choose a format: --onnx.")
-    print_line(_console_beside(output), str(run_export(run, onnx=output, images=images)))
+    made = run_export(run, onnx=output, images=images, trust=trust)
+    print_line(_console_beside(output), str(made))
     return OK
 
 
 @app.command(sort_key=8)
-def inspect(run: Annotated[Path, Parameter(help="A run's folder: STUDY/runs/ARM/seed-K.")]) -> int:
+def inspect(
+    run: Annotated[Path, Parameter(help="A run's folder: STUDY/runs/ARM/seed-K.")],
+    *,
+    trust: Trust = False,
+) -> int:
     """List the normalization at each site of a trained model."""
     from .console import print_inspection
     from .workflow import inspect as look_at
 
-    print_inspection(Console(), look_at(run))
+    print_inspection(Console(), look_at(run, trust=trust))
     return OK
 
 

@@ -14,6 +14,7 @@ import hashlib
 import importlib
 import importlib.machinery
 import importlib.util
+import os
 import sys
 import sysconfig
 from collections.abc import Iterator
@@ -21,6 +22,8 @@ from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import ModuleType
+
+from .errors import InputError
 
 _DIGEST = "__normlab_code__"
 """Name in a module of the code that it was imported from."""
@@ -41,6 +44,64 @@ def is_custom(name: str) -> bool:
     """Whether an arm's layer is a person's own: of the form ``package.module:Class``, with or
     without options, and not of this package."""
     return is_foreign(name) and not _is_ours(name.partition(":")[0])
+
+
+def origin_of(name: str) -> str:
+    """The folder that an arm's own layer is imported from; "" for layers of ours and for installed
+    packages."""
+    if not is_custom(name):
+        return ""
+    module = name.partition(":")[0]
+    with _working_folder():
+        path = _Found(module).files.get(module)
+    return "" if path is None else str(_base(module, path))
+
+
+def require_trust(name: str, said_by: Path, *, trust: bool, origin: str | None = "") -> None:
+    """Refuse to import a layer that a file names, unless the file is trusted. Nothing is imported.
+
+    A trusted name is not looked for in the working folder, where a file of that name may lie by
+    chance or by design, unless the layer came from there, or ``PYTHONPATH`` has that folder.
+
+    Args:
+        name: an arm's normalization; names of the catalogue pass.
+        said_by: the file that names it.
+        trust: whether a person said that the file is trusted.
+        origin: the folder that the file says the layer came from; None where a trusted file may
+            name what is in the working folder.
+
+    Raises:
+        InputError: naming the module, and the file that would be imported.
+    """
+    if not is_custom(name):
+        return
+    module = name.partition(":")[0]
+    here = Path.cwd().resolve()
+    with _working_folder():
+        found = _Found(module)
+        place = found.files.get(module) or _file_of(module)
+    what = f"the module {module} ({place})" if place else f"the module {module}, which is not here"
+    if not trust:
+        raise InputError(
+            f"{said_by} names the layer {name}, which is not part of normlab. Using it imports "
+            f"{what}, which runs its code. If you trust the file and that code, add --trust "
+            "(trust=True in Python)."
+        )
+    if module in sys.modules or origin is None or _is_on_python_path(here):
+        return
+    inside = [path for path in found.files.values() if path.is_relative_to(here)]
+    if inside and (not origin or Path(origin).resolve() != here):
+        came = f"says that the layer came from {origin}" if origin else "does not say where it is"
+        raise InputError(
+            f"{said_by} {came}, so {module} is not taken from the working folder ({inside[0]}). "
+            f"If that is the layer, set the variable PYTHONPATH to {here}."
+        )
+
+
+def _is_on_python_path(folder: Path) -> bool:
+    """Whether a person put a folder on Python's path."""
+    listed = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    return any(entry and Path(entry).resolve() == folder for entry in listed)
 
 
 def load(module: str) -> ModuleType:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
+import random
 import re
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +33,19 @@ def folder(tmp_path: Path) -> Path:
 
 
 def _described(folder: Path, **changed: Any) -> None:
+    """As somebody writes it who changes files and their checksums."""
     path = folder / MODEL
-    content = {**json.loads(path.read_text()), **changed}
-    del content["sha256"]
-    path.write_text(json.dumps(content))
+    content = json.loads(path.read_text())
+    content.pop("sha256", None)
+    content.pop("weights_sha256", None)
+    path.write_text(json.dumps({**content, **changed}))
 
 
 def _weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> None:
     weights = safetensors.torch.load_file(folder / WEIGHTS)
     change(weights)
     safetensors.torch.save_file(weights, folder / WEIGHTS)
+    _described(folder)
 
 
 def _refused(folder: Path, message: str) -> None:
@@ -150,24 +156,36 @@ def test_a_run_without_a_model_says_its_status(status: str, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"n": -1}, "n must be a whole number of at least 1, got -1"),
+        ({"n": -1}, "n must be a whole number from 1 to 10,000, got -1"),
         ({"n": True}, "n must be a whole number"),
         ({"n": "1"}, "n must be a whole number"),
-        ({"n": 10**9}, r"says n = 1000000000\. The weights have 1"),
-        ({"classes": "cat"}, "classes must be a list of at least two names, got 'cat'"),
-        ({"classes": ["cat"]}, "classes must be a list of at least two names"),
-        ({"classes": ["cat", 2]}, "classes must be a list of at least two names"),
+        ({"n": 10**9}, "n must be a whole number from 1 to 10,000"),
+        ({"n": 1000}, r"says n = 1000\. The weights have 1"),
+        ({"classes": "cat"}, "classes must be a list of at least two different names, got 'cat'"),
+        ({"classes": ["cat"]}, "classes must be a list of at least two different names"),
+        ({"classes": ["cat", "cat"]}, "classes must be a list of at least two different names"),
+        ({"classes": ["cat", ""]}, "classes must be a list of at least two different names"),
+        ({"classes": [str(n) for n in range(100_000)]}, "a network of .* bytes"),
+        ({"classes": ["cat", 2]}, "classes must be a list of at least two different names"),
         ({"norm": "batchnorm"}, "an impossible model: unknown normalization 'batchnorm'"),
         ({"norm": "gn:groups=5"}, "an impossible model: groups must divide"),
-        ({"norm": "torch.nn:Linear9"}, r"'torch.nn' has no 'Linear9', .* names\.$"),
+        ({"norm": "normlab.__main__:Layer"}, "'normlab.__main__:Layer' is not a layer of normlab"),
+        ({"norm": "normlab.models:ResNet"}, "'normlab.models:ResNet' is not a layer of normlab"),
+        ({"norm": "gn:groups=1000000000"}, "an impossible model: groups must divide"),
+        ({"norm": "gn:groups=a"}, "an impossible model"),
+        ({"norm": "bn:eps"}, "an impossible model: cannot read 'eps'"),
         ({"norm": None}, "norm must be text"),
         ({"shortcut": ["A"]}, "shortcut must be 'A' or 'B'"),
-        ({"in_channels": 10**9}, "mean must be a list of 1000000000 numbers"),
+        ({"in_channels": 10**9}, "in_channels must be a whole number from 1 to 1,024"),
         ({"in_channels": 3, "mean": [0.5] * 3, "std": [1] * 3}, r"in_channels = 3\. The weights h"),
         ({"image_size": 10**6}, "image_size must be a whole number from 8 to 1024"),
-        ({"mean": [float("nan")]}, "mean must be a list of 1 numbers"),
+        ({"mean": [float("nan")]}, "NaN is not JSON"),
+        ({"mean": [10**4000]}, "mean must be a list of 1 numbers"),
+        ({"grey_range": [0, 10**4000]}, "grey_range must be two increasing numbers"),
         ({"mean": 0.5}, "mean must be a list of 1 numbers"),
-        ({"std": [0]}, "std must be a list of 1 numbers above 0"),
+        ({"std": [0]}, "std must be a list of 1 numbers of at least 1e-09"),
+        ({"std": [1e-300]}, "std must be a list of 1 numbers of at least 1e-09"),
+        ({"weights_sha256": 5}, "weights_sha256 must be 64 hexadecimal digits, got 5"),
         ({"classses": []}, r"unknown field 'classses' \(did you mean classes\?\)"),
         ({"format": "normlab model 2"}, "does not have the format 'normlab model 1'"),
     ],
@@ -226,6 +244,8 @@ def test_another_type_is_not_converted_silently(dtype: torch.dtype, folder: Path
 def test_truncated_weights(kept: int, folder: Path) -> None:
     path = folder / WEIGHTS
     path.write_bytes(path.read_bytes()[:kept])
+    _refused(folder, r"weights\.safetensors is damaged or was edited.*SHA-256 differs")
+    _described(folder)
     _refused(folder, "is damaged or not a safetensors file")
 
 
@@ -241,6 +261,7 @@ def test_truncated_weights(kept: int, folder: Path) -> None:
 )  # fmt: skip
 def test_a_header_that_lies(content: bytes, folder: Path) -> None:
     (folder / WEIGHTS).write_bytes(content)
+    _described(folder)
     _refused(folder, "is damaged or not a safetensors file")
 
 
@@ -255,18 +276,109 @@ def test_a_card_that_is_no_object(folder: Path) -> None:
         load_card(folder)
 
 
-def test_weights_that_are_not_finite_are_loaded(folder: Path) -> None:
+def test_weights_that_mean_nothing_are_refused(folder: Path) -> None:
     _weights(folder, lambda weights: weights["fc.bias"].fill_(float("nan")))
-    assert load_model(folder).fc.bias.isnan().all()
+    _refused(folder, r"impossible values\. Not finite in the model: fc\.bias\.")
+
+
+def test_a_negative_variance_is_refused(tmp_path: Path) -> None:
+    info = replace(INFO, norm="bn")
+    save_model(tmp_path / "seed-0", info, info.build(seed=0).state_dict())
+    _weights(tmp_path / "seed-0", lambda weights: weights["norm0.running_var"].fill_(-1.0))
+    _refused(tmp_path / "seed-0", r"Negative variance: norm0\.running_var\.")
+
+
+def test_a_thousand_blocks_without_weights_are_refused_before_they_are_built(folder: Path) -> None:
+    def empty(weights: dict[str, torch.Tensor]) -> None:
+        for stage in range(3):
+            for block in range(1, 3000):
+                weights[f"stages.{stage}.{block}.conv1.weight"] = torch.zeros(0)
+
+    _weights(folder, empty)
+    _described(folder, n=3000)
+    _refused(folder, r"describes a network of 1,1\d\d,\d\d\d,\d\d\d bytes")
+
+
+@pytest.mark.parametrize("name", [MODEL, WEIGHTS])
+def test_a_pipe_is_not_waited_for(name: str, folder: Path) -> None:
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    _refused(folder, "is a pipe, not a file|does not contain a model")
+
+
+def test_every_flipped_bit_is_found(folder: Path) -> None:
+    draw = random.Random(0)
+    for name in (MODEL, WEIGHTS):
+        whole = (folder / name).read_bytes()
+        for _ in range(100):
+            at = draw.randrange(len(whole))
+            flipped = bytes([whole[at] ^ (1 << draw.randrange(8))])
+            (folder / name).write_bytes(whole[:at] + flipped + whole[at + 1 :])
+            with pytest.raises(InputError):
+                load_model(folder)
+        (folder / name).write_bytes(whole)
+    load_model(folder)
+
+
+def test_a_model_without_checksums_is_loaded(folder: Path) -> None:
+    _described(folder)
+    load_model(folder)
 
 
 def test_a_layer_that_cannot_be_imported_here_is_not_held_against_the_model(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _described(folder, norm="mislaid_layers:Simple")
-    _refused(folder, r"^mislaid_layers, .* cannot be imported here: .*set PYTHONPATH to the folder")
+    _refused(folder, r"names the layer mislaid_layers:Simple.*which is not here.*--trust")
+    with pytest.raises(InputError, match=r"^mislaid_layers, .* cannot be imported here: .*PYTHONP"):
+        load_model(folder, trust=True)
     # One that is found, and whose own import is not: another PYTHONPATH for it is no advice.
     (tmp_path / "found_layers.py").write_text("import mislaid_too\n")
     monkeypatch.syspath_prepend(tmp_path)
     _described(folder, norm="found_layers:Simple")
-    _refused(folder, r"^found_layers, .* cannot be imported here: .*'mislaid_too'\.$")
+    _refused(folder, r"found_layers\.py.*--trust")
+    with pytest.raises(InputError, match=r"^found_layers, .* imported here: .*'mislaid_too'\.$"):
+        load_model(folder, trust=True)
+
+
+MARKS = "from pathlib import Path\nPath(__file__).with_suffix('.ran').touch()\n"
+LAYER = MARKS + "from normlab.norms import GroupNorm2d as Layer\n"
+
+
+def _ran(folder: Path) -> bool:
+    return any(folder.rglob("*.ran"))
+
+
+def test_what_lies_in_the_working_folder_is_not_imported_by_a_model(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place in (tmp_path / "here", tmp_path / "there"):
+        (place / "package").mkdir(parents=True)
+        for name in ("stray.py", "package/__init__.py", "package/inner.py"):
+            (place / name).write_text(LAYER)
+    monkeypatch.chdir(tmp_path / "here")
+    for norm in ("stray:Layer", "package.inner:Layer"):
+        _described(folder, norm=norm)
+        _refused(folder, rf"imports the module {norm[:-6]} \(.*here/.*\).*--trust")
+        for card in ({}, {"origin": str(tmp_path / "there")}, {"origin": [1]}):
+            _described(folder, card=card)
+            with pytest.raises(InputError, match="is not taken from the working folder"):
+                load_model(folder, trust=True)
+    assert not _ran(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "here"))
+    _described(folder, norm="stray:Layer", card={})
+    load_model(folder, trust=True)
+    assert _ran(tmp_path / "here")
+    assert not _ran(tmp_path / "there")
+
+
+def test_a_model_from_this_folder_finds_its_layer_here_if_it_is_trusted(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "nearby.py").write_text(LAYER)
+    monkeypatch.chdir(tmp_path)
+    _described(folder, norm="nearby:Layer", card={"origin": str(tmp_path)})
+    _refused(folder, "--trust")
+    assert not _ran(tmp_path)
+    load_model(folder, trust=True)
+    assert _ran(tmp_path)

@@ -126,8 +126,12 @@ def print_inspection(console: Console, found: Inspection) -> None:
         f"{found.layers} layers, {found.parameters:,} parameters. All {len(found.sites)} sites "
         f"carry {found.norm}; there is no other normalization in the network.",
     )
-    if found.not_finite:
-        print_line(console, f"{found.not_finite} Its answers mean nothing.", "red")
+    if not found.checked:
+        print_line(
+            console,
+            "The model has no checksums, because an earlier version or another program wrote it. "
+            "Whether its files are as they were written cannot be told.",
+        )
 
 
 def print_norms(console: Console) -> None:

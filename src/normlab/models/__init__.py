@@ -3,6 +3,7 @@
 from ..norms import name_of_layer
 from .bundle import (
     ModelInfo,
+    has_checksums,
     load_card,
     load_info,
     load_model,
@@ -23,6 +24,7 @@ __all__ = [
     "check_sites",
     "drawn_by",
     "generators_kept",
+    "has_checksums",
     "has_contiguous_input",
     "layers_at_every_width",
     "load_card",

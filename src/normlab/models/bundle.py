@@ -1,12 +1,14 @@
 """A trained model on disk: ``model.json`` and ``weights.safetensors``, no code and no pickle.
 
-Only these two files are read, whatever else is in the folder.
+Only these two files are read, whatever else is in the folder. They may come from a stranger: sizes
+are compared before anything is allocated, and a layer that is not of this package is imported only
+if a person trusts it.
 """
 
 from __future__ import annotations
 
 import json
-import math
+import re
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
@@ -14,14 +16,17 @@ from typing import Any, Literal, get_args
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
 
+from ..bounded import JSON_BYTES, open_regular, read_file
 from ..errors import InputError, did_you_mean, told
 from ..files import read_json, write_bytes, write_json
-from ..foreign import code_of, is_custom
+from ..foreign import code_of, is_custom, is_foreign, require_trust
+from ..norms import CATALOG, parse_norm
 from ..runs import COMPLETE, INTERRUPTED, MODEL, WEIGHTS, is_run, is_study, read_record
+from ..seals import digest, is_sealed
 from .resnet import ResNet, Shortcut
 from .state import EXTRA, packed, unpacked
+from .weights import Stored, open_weights, values_of
 
 FORMAT = "normlab model 1"
 IMAGE_SIZES = (8, 1024)
@@ -30,7 +35,15 @@ IMAGE_SIZES = (8, 1024)
 _PICKLES = frozenset({".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt"})
 _CODE = frozenset({".py", ".so", ".pyd"})
 _GIVE_A_RUN = "Give STUDY/runs/ARM/seed-K."
+_GET_ANOTHER = "Copy it again, or repeat the run."
 _SHOWN = 3
+_DEEPEST = 10_000
+_NUMBERS = 1e9
+"""No size, mean or range of a model is larger."""
+_SMALLEST_STD = 1e-9
+_MOST_CHANNELS = 1024
+_AT_MOST_MISSING = 8 << 20
+_HASH = "weights_sha256"
 
 
 Resize = Literal["crop", "letterbox"]
@@ -80,7 +93,8 @@ def save_model(
     weights: Mapping[str, Any],
     card: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write the bundle, ``model.json`` last. Equal weights give equal bytes.
+    """Write the bundle, ``model.json`` last; it has the SHA-256 of the weights. Equal weights give
+    equal bytes.
 
     Args:
         folder: created if it does not exist.
@@ -91,15 +105,16 @@ def save_model(
     Raises:
         InputError: a card that is not plain JSON, or a folder that cannot be written.
     """
-    described: dict[str, Any] = {"format": FORMAT, **asdict(info)}
+    plain = {name: tensor.cpu().contiguous() for name, tensor in sorted(packed(weights).items())}
+    content = safetensors.torch.save(plain)
+    described: dict[str, Any] = {"format": FORMAT, **asdict(info), _HASH: digest(content)}
     if card is not None:
         try:
             json.dumps(dict(card), allow_nan=False)
         except (TypeError, ValueError) as error:
             raise InputError(f"A model's card must be plain JSON values: {error}.") from error
         described["card"] = dict(card)
-    plain = {name: tensor.cpu().contiguous() for name, tensor in sorted(packed(weights).items())}
-    write_bytes(folder / WEIGHTS, safetensors.torch.save(plain))
+    write_bytes(folder / WEIGHTS, content)
     write_json(folder / MODEL, described)
 
 
@@ -128,11 +143,11 @@ def load_card(folder: str | Path) -> dict[str, Any]:
     return card
 
 
-def load_model(run: str | Path) -> ResNet:
+def load_model(run: str | Path, *, trust: bool = False) -> ResNet:
     """The trained model of a run, in evaluation mode on the CPU.
 
     Nothing in the bundle is executed: ``model.json`` is JSON and the weights are safetensors.
-    Pickles are refused without being opened. Weights that are not finite are loaded as they are.
+    Pickles are refused without being opened.
 
     >>> import tempfile
     >>> info = ModelInfo(1, ("cat", "dog"), "gn", "A", 3, 32, (0.5,) * 3, (0.2,) * 3)
@@ -143,26 +158,33 @@ def load_model(run: str | Path) -> ResNet:
     torch.Size([4, 2])
 
     Args:
-        run: the run's folder, with ``model.json`` and ``weights.safetensors``. If the arm is a
-            layer of your own, that layer must be importable from where you are; importing it
-            runs its code.
+        run: the run's folder, with ``model.json`` and ``weights.safetensors``.
+        trust: whether a layer that is not of this package may be imported, which runs its code. It
+            is looked for where Python looks for modules, but in the working folder only if the
+            model says that it came from there.
 
     Raises:
         InputError: no run there, one without a model (the error names its status), a pickle,
-            impossible values, weights that do not fit the model (the error names which), or a
-            layer of your own whose code has changed since.
+            impossible values, weights that do not fit the model (the error names which) or are not
+            finite, files that are damaged, a layer that is not trusted, or one whose code has
+            changed since.
     """
     folder = Path(run)
     _check_folder(folder)
-    return read_bundle(folder)
+    return read_bundle(folder, trust=trust)
 
 
-def read_bundle(folder: Path) -> ResNet:
+def read_bundle(folder: Path, *, trust: bool) -> ResNet:
     """As :func:`load_model`, also of a run that has not ended yet."""
-    info = _read_info(folder)
-    _check_code(info.norm, _described(folder).get("card"), folder)
-    weights = _read_weights(folder / WEIGHTS)
-    _check_blocks(weights, info, folder)
+    described = _described(folder)
+    info = _checked(described, folder / MODEL)
+    _check_layer(info.norm, described.get("card"), folder, trust=trust)
+    _check_code(info.norm, described.get("card"), folder)
+    if _is_pickle(folder / WEIGHTS):
+        raise _refused_pickle(folder / WEIGHTS)
+    stored = open_weights(folder / WEIGHTS, described.get(_HASH))
+    _check_sizes(stored, info, folder)
+    weights = stored.tensors()
     try:
         model = info.build(seed=0)
     except ValueError as error:
@@ -172,6 +194,7 @@ def read_bundle(folder: Path) -> ResNet:
         raise InputError(f"{folder / MODEL} describes an impossible model: {said}.") from error
     state = _unpacked(weights, folder)
     _check_fit(state, model.state_dict(), folder)
+    _check_values(state, folder)
     try:
         model.load_state_dict(state)
     except Exception as error:  # set_extra_state of a layer of one's own may do anything
@@ -181,17 +204,57 @@ def read_bundle(folder: Path) -> ResNet:
     return model.eval()
 
 
+def has_checksums(folder: Path) -> bool:
+    """Whether a model's two files can be compared with what was written."""
+    return _HASH in _described(folder) and is_sealed(read_file(folder / MODEL, JSON_BYTES))
+
+
 def not_finite(model: torch.nn.Module) -> str:
     """A sentence that names weights and buffers with values that are not finite, or nothing."""
+    return _not_finite(model.state_dict())
+
+
+def _not_finite(state: Mapping[str, Any]) -> str:
     found = [
         name
-        for name, tensor in model.state_dict().items()
-        if tensor.is_floating_point() and not bool(tensor.isfinite().all())
+        for name, tensor in state.items()
+        if isinstance(tensor, torch.Tensor)
+        and tensor.is_floating_point()
+        and not bool(tensor.isfinite().all())
     ]
     if not found:
         return ""
     more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
     return f"Not finite in the model: {', '.join(found[:_SHOWN])}{more}."
+
+
+def _check_values(state: Mapping[str, Any], folder: Path) -> None:
+    """A model whose answers would mean nothing is refused."""
+    said = _not_finite(state)
+    negative = [
+        name
+        for name, tensor in state.items()
+        if name.endswith("running_var") and bool((tensor < 0).any())
+    ]
+    if negative:
+        said = f"{said} Negative variance: {', '.join(negative[:_SHOWN])}.".lstrip()
+    if said:
+        raise InputError(f"{folder / WEIGHTS} has impossible values. {said} {_GET_ANOTHER}")
+
+
+def _check_layer(norm: str, card: Any, folder: Path, *, trust: bool) -> None:
+    """A name from a file imports nothing but the layers of the catalogue, unless it is trusted."""
+    try:
+        name = parse_norm(norm).name
+    except ValueError as error:
+        raise InputError(f"{folder / MODEL} describes an impossible model: {error}") from error
+    if is_foreign(name) and not is_custom(name):
+        ours = {f"{s.layer.__module__}:{s.layer.__qualname__}" for s in CATALOG.values()}
+        if name not in ours:
+            raise InputError(f"{folder / MODEL}: {name!r:.80} is not a layer of normlab.")
+    origin = card.get("origin", "") if isinstance(card, dict) else ""
+    origin = origin if isinstance(origin, str) else ""
+    require_trust(norm, folder / MODEL, trust=trust, origin=origin)
 
 
 def _not_imported(norm: str, error: ImportError, folder: Path) -> str:
@@ -231,21 +294,14 @@ def _unpacked(weights: Mapping[str, torch.Tensor], folder: Path) -> dict[str, An
 
 
 def _read_info(folder: Path) -> ModelInfo:
-    content = _described(folder)
-    content.pop("card", None)
-    return _checked(content, folder / MODEL)
+    return _checked(_described(folder), folder / MODEL)
 
 
 def _described(folder: Path) -> dict[str, Any]:
     """The content of model.json, without the format, not checked any further."""
     path = folder / MODEL
-    try:
-        content = read_json(path)
-    except InputError:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"Cannot read {path}: {error}.") from error
-    if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
+    content = read_json(path, _GET_ANOTHER)
+    if content.pop("format", None) != FORMAT:
         raise InputError(f"{path} does not have the format {FORMAT!r}.")
     return content
 
@@ -286,9 +342,9 @@ def _is_pickle(path: Path) -> bool:
     """By its first bytes: a zip archive, as torch.save writes, or a pickle of protocol 2 to 5.
     By its name if they are inconclusive."""
     try:
-        with path.open("rb") as opened:
+        with open_regular(path) as opened:
             head = opened.read(9)
-    except OSError:
+    except (InputError, OSError):
         head = b""
     if head[8:] == b"{":  # safetensors: eight bytes of length, then JSON
         return False
@@ -306,6 +362,12 @@ def _refused_pickle(path: Path) -> InputError:
 def _checked(content: dict[str, Any], path: Path) -> ModelInfo:
     """The info, once its values are known to have the right types and to be possible."""
     known = [field.name for field in fields(ModelInfo)]
+    content = {name: value for name, value in content.items() if name != "card"}
+    hashed = content.pop(_HASH, None)
+    if hashed is not None and not (
+        isinstance(hashed, str) and re.fullmatch("[0-9a-f]{64}", hashed)
+    ):
+        raise InputError(f"{path}: {_HASH} must be 64 hexadecimal digits, got {hashed!r:.80}.")
     for name in content:
         if name not in known:
             raise InputError(f"{path} has an unknown field {name!r}{did_you_mean(name, known)}.")
@@ -319,12 +381,20 @@ def _checked(content: dict[str, Any], path: Path) -> ModelInfo:
             raise InputError(f"{path}: {name} must be {be}, got {content[name]!r:.60}.")
 
     least, most = IMAGE_SIZES
-    must(_whole(content["n"]) and content["n"] >= 1, "n", "a whole number of at least 1")
-    must(_texts(content["classes"]), "classes", "a list of at least two names")
-    must(isinstance(content["norm"], str), "norm", "text")
+    must(
+        _whole(content["n"]) and 1 <= content["n"] <= _DEEPEST,
+        "n",
+        f"a whole number from 1 to {_DEEPEST:,}",
+    )
+    must(_texts(content["classes"]), "classes", "a list of at least two different names")
+    must(isinstance(content["norm"], str) and len(content["norm"]) < 1000, "norm", "text")
     must(content["shortcut"] in ("A", "B"), "shortcut", "'A' or 'B'")
     channels, size = content["in_channels"], content["image_size"]
-    must(_whole(channels) and channels >= 1, "in_channels", "a whole number of at least 1")
+    must(
+        _whole(channels) and 1 <= channels <= _MOST_CHANNELS,
+        "in_channels",
+        f"a whole number from 1 to {_MOST_CHANNELS:,}",
+    )
     must(
         _whole(size) and least <= size <= most,
         "image_size",
@@ -332,9 +402,9 @@ def _checked(content: dict[str, Any], path: Path) -> ModelInfo:
     )
     must(_numbers(content["mean"], channels), "mean", f"a list of {channels} numbers")
     must(
-        _numbers(content["std"], channels) and min(content["std"]) > 0,
+        _numbers(content["std"], channels) and min(content["std"]) >= _SMALLEST_STD,
         "std",
-        f"a list of {channels} numbers above 0",
+        f"a list of {channels} numbers of at least {_SMALLEST_STD}",
     )
     must(content["resize"] in get_args(Resize), "resize", "'crop' or 'letterbox'")
     for name in ("grey_range", "float_range"):
@@ -357,7 +427,10 @@ def _whole(value: object) -> bool:
 
 def _texts(value: object) -> bool:
     return (
-        isinstance(value, list) and len(value) >= 2 and all(isinstance(item, str) for item in value)
+        isinstance(value, list)
+        and len(value) >= 2
+        and all(isinstance(item, str) and item.strip() for item in value)
+        and len(set(value)) == len(value)
     )
 
 
@@ -366,32 +439,17 @@ def _numbers(value: object, count: int) -> bool:
         isinstance(value, list)
         and len(value) == count
         and all(
-            isinstance(item, (int, float)) and not isinstance(item, bool) and math.isfinite(item)
+            isinstance(item, (int, float)) and not isinstance(item, bool) and abs(item) <= _NUMBERS
             for item in value
         )
     )
 
 
-def _read_weights(path: Path) -> dict[str, torch.Tensor]:
-    if not path.is_file():
-        raise InputError(f"{path} does not exist, so there are no weights. Copy the whole folder.")
-    try:
-        weights: dict[str, torch.Tensor] = safetensors.torch.load_file(path)
-    except (OSError, SafetensorError, ValueError, KeyError) as error:
-        if _is_pickle(path):
-            raise _refused_pickle(path) from None
-        raise InputError(
-            f"{path} is damaged or not a safetensors file ({error}). Copy it again, or repeat the "
-            "run."
-        ) from error
-    return weights
-
-
-def _check_blocks(weights: Mapping[str, torch.Tensor], info: ModelInfo, folder: Path) -> None:
+def _check_sizes(stored: Stored, info: ModelInfo, folder: Path) -> None:
     """Checked before the network is built: a wrong number could need any amount of memory."""
-    blocks = {name.split(".")[2] for name in weights if name.startswith("stages.0.")}
-    first = weights.get("conv.weight")
-    channels = first.shape[1] if first is not None and first.dim() == 4 else None
+    blocks = {name.split(".")[2] for name in stored.shapes if name.startswith("stages.0.")}
+    first = stored.shapes.get("conv.weight", ())
+    channels = first[1] if len(first) == 4 else None
     for name, said, held in (
         ("n", info.n, len(blocks)),
         ("in_channels", info.in_channels, channels),
@@ -401,6 +459,12 @@ def _check_blocks(weights: Mapping[str, torch.Tensor], info: ModelInfo, folder: 
                 f"{folder}: the weights do not fit {MODEL}, which says {name} = {said}. "
                 f"The weights have {'none' if held is None else held}."
             )
+    needed = 4 * values_of(info.n, len(info.classes), info.in_channels)
+    if needed > _AT_MOST_MISSING + 2 * len(stored.content):  # what lacks a little is told exactly
+        raise InputError(
+            f"{folder}: the weights do not fit {MODEL}, which describes a network of {needed:,} "
+            f"bytes. {WEIGHTS} has {len(stored.content):,}."
+        )
 
 
 def _check_fit(weights: Mapping[str, Any], expected: Mapping[str, Any], folder: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..data import DataConfig
 from ..errors import InputError, did_you_mean
+from ..foreign import require_trust
 from ..options import takes_several, whole
 from ..pages.words import listed
 from ..runs import FIELDS, RunConfig, check_fields
@@ -83,11 +84,16 @@ class Plan:
         return replace(self.arms[arm], seed=seed)
 
 
-def make_plan(request: Request) -> Plan:
+def make_plan(request: Request, *, trust: bool = False) -> Plan:
     """Make a plan from a preset or a TOML file and what a request sets in addition.
 
+    Args:
+        request: what is asked.
+        trust: whether layers that are not of normlab, which the TOML file names, may be imported.
+
     Raises:
-        InputError: an unknown preset, field, normalization, or an impossible value.
+        InputError: an unknown preset, field, normalization, or an impossible value; a layer that
+            the file names and that is not trusted.
 
     >>> plan = make_plan(Request.of("norms", arms="bn,gn", batch_size=[8, 32], seeds=2))
     >>> list(plan.arms)
@@ -101,6 +107,11 @@ def make_plan(request: Request) -> Plan:
     grid: dict[str, list[Any]] = dict(stated.get("grid", {}))
     if request.arms is not None:
         grid["norm"] = list(request.arms)
+    else:
+        norms = grid.get("norm") or [stated.get("run", {}).get("norm", "bn")]
+        for norm in norms if isinstance(norms, list) else ():
+            # Where the file is, is no secret: a person who trusts it may have the layer next to it.
+            require_trust(str(norm), Path(what), trust=trust, origin=None)
     for name, value in list(settings.items()):
         several = isinstance(value, list) and not takes_several(FIELDS[name])
         if several or name in grid:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, fields, replace
 from datetime import date
@@ -18,7 +18,7 @@ from .. import __version__
 from ..data import DataConfig, DataSet
 from ..data.levels import read_otherwise
 from ..errors import InputError
-from ..foreign import code_of
+from ..foreign import code_of, require_trust
 from ..places import STUDIES, dated
 from ..runs import (
     COMPLETE,
@@ -172,6 +172,27 @@ class Study:
                 if (read_record(folder).get("code") or {}) != self._code[config.norm]
             )
         )
+
+    def check_trust(self, named: Collection[str], *, trust: bool, tuned: bool = False) -> None:
+        """Refuse to import layers of the folder's arms that the call does not name itself, unless
+        the study is trusted. Arms whose runs have all ended are not imported.
+
+        Args:
+            named: normalizations that the call names.
+            trust: whether a person said that the study is trusted.
+            tuned: whether a setting is tuned, which makes runs of all arms.
+
+        Raises:
+            InputError: naming the layer and the file that would be imported.
+        """
+        asked = {arm for arm, _, _ in self.pending()}
+        asked |= {one for pair in self.plan.twins for one in pair}
+        for arm, config in self.plan.arms.items():
+            if config.norm not in named and (tuned or arm in asked):
+                records = (self.run_folder(arm, seed) for seed in self.plan.seeds)
+                known = [ended_record(folder) or {} for folder in records if is_run(folder)]
+                origin = next((str(r["origin"]) for r in known if r.get("origin")), "")
+                require_trust(config.norm, self.folder / STUDY, trust=trust, origin=origin)
 
     def set_superseded_aside(self) -> None:
         """Move superseded runs out of the way, and the checks of their layers. They are kept, and

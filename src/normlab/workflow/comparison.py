@@ -72,6 +72,7 @@ def compare(
     workers: int | None = None,
     device: str = "auto",
     dry_run: bool = False,
+    trust: bool = False,
     watcher: Watcher | None = None,
     call: str | None = None,
     **options: Any,
@@ -86,6 +87,8 @@ def compare(
         workers: processes side by side; all cores by default. It does not change results.
         device: ``"cpu"``, ``"cuda"`` or ``"auto"``.
         dry_run: only say what would be run.
+        trust: whether layers that are not of normlab may be imported where a TOML file or the study
+            names them, and not this call. That runs their code.
         watcher: is told about progress.
         call: how this was called, kept in study.toml; made from the arguments by default.
         options: what follows.
@@ -103,7 +106,8 @@ def compare(
     asked = Request.of(what, data, **options)
     call = call or asked.command(None if out is None else str(out))
     request = replace(asked, settings={**asked.settings, "device": resolve_device(device)})
-    plan = make_plan(request)
+    plan = make_plan(request, trust=trust)
+    named = {config.norm for config in plan.arms.values()}
     search = None
     if request.tune is not None:
         search = make_search(request.tune, plan, request.tune_seeds)
@@ -116,6 +120,7 @@ def compare(
     notes = [note for config in plan.arms.values() for note in check_network(config, dataset)]
     folder = None if out is None else Path(out)
     study = prepare_study(folder, plan, dataset, call, findings, search)
+    study.check_trust(named, trust=trust, tuned=search is not None)
     if search is not None:
         make_search(str(request.tune), study.plan, request.tune_seeds)  # with the seeds there are
         check_same_search(study.folder, search)

@@ -80,6 +80,7 @@ def explain(
     seed: int | None = None,
     faithfulness: bool = False,
     randomization: bool = False,
+    trust: bool = False,
     progress: Progress | None = None,
 ) -> Explanation:
     """Show on real images what a model looks at, or the models of a study side by side.
@@ -104,6 +105,8 @@ def explain(
         seed: for a study, the seed; None uses the first for which the arms are complete.
         faithfulness: also measure deletion and insertion curves.
         randomization: also randomize the first model's layers from the top.
+        trust: whether a layer that is not of normlab, which a model names, may be imported. That
+            runs its code.
         progress: called with a stage, the number done and the total.
 
     Raises:
@@ -130,7 +133,7 @@ def explain(
             "them for this page. Pixels are normalized by the mean and deviation of the run."
         )
     models = [
-        _explained_model(source, info, dataset, split, same)
+        _explained_model(source, info, dataset, split, same, trust)
         for source, info in zip(sources, infos, strict=True)
     ]
     if classes is not None:
@@ -317,9 +320,9 @@ def _differences(info: ModelInfo, dataset: DataSet) -> str:
 
 
 def _explained_model(
-    source: _Source, info: ModelInfo, data: DataSet, split: str, same: bool
+    source: _Source, info: ModelInfo, data: DataSet, split: str, same: bool, trust: bool
 ) -> ExplainedModel:
-    model = load_model(source.folder)
+    model = load_model(source.folder, trust=trust)
     precision = str(source.record["config"].get("precision", "float32"))
     if same:
         probabilities = _predictions(source.folder, data, split)

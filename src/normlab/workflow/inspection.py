@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..models import Site, check_sites, load_card, load_model, not_finite
+from ..models import Site, check_sites, has_checksums, load_card, load_model
 from ..runs import RunConfig, is_run, read_record
 from ..studies import recorded_data
 from ..training.command import train_command
@@ -27,7 +27,7 @@ class Inspection:
         card: what was saved with the model.
         command: makes the run again. The card's command names the data, which is what can be
             handed on; where the run's own record is with the model, this one says where they are.
-        not_finite: names the weights that are not finite; empty if all are.
+        checked: whether the files have checksums, which were compared.
     """
 
     folder: Path
@@ -37,17 +37,22 @@ class Inspection:
     sites: Sequence[Site]
     card: Mapping[str, Any]
     command: str
-    not_finite: str
+    checked: bool
 
 
-def inspect(run: str | Path) -> Inspection:
+def inspect(run: str | Path, *, trust: bool = False) -> Inspection:
     """Look at a trained model.
+
+    Args:
+        run: the folder of a run, or of a model.
+        trust: whether a layer that is not of normlab, which the model names, may be imported. That
+            runs its code.
 
     Raises:
         InputError: no model there, or a site that carries another layer than the arm's.
     """
     folder = Path(run)
-    model = load_model(folder)
+    model = load_model(folder, trust=trust)
     try:
         found = check_sites(model, model.norm)
     except ValueError as error:
@@ -62,7 +67,7 @@ def inspect(run: str | Path) -> Inspection:
         found,
         card,
         _command(folder) or str(card.get("command", "")),
-        not_finite(model),
+        has_checksums(folder),
     )
 
 

@@ -51,6 +51,7 @@ def predict(
     probabilities: bool = False,
     device: str = "cpu",
     batch_size: int = 64,
+    trust: bool = False,
     progress: DataProgress | None = None,
 ) -> PredictionReport:
     """Write the predicted class of each image and its probability.
@@ -79,6 +80,8 @@ def predict(
         device: ``"cpu"``, ``"cuda"`` or ``"auto"``.
         batch_size: images per forward pass, which are in memory at the same time. It does not
             change the classes.
+        trust: whether a layer that is not of normlab, which the model names, may be imported. That
+            runs its code.
         progress: called with a stage, the number of images done and the total.
 
     Raises:
@@ -94,7 +97,7 @@ def predict(
     from ..training import resolve_device
 
     device = resolve_device(device)
-    model, info = load_model(run).to(device), load_info(Path(run))
+    model, info = load_model(run, trust=trust).to(device), load_info(Path(run))
     if info.in_channels not in (1, 3):
         raise InputError(
             f"The model in {run} takes {info.in_channels} channels, but image files have 1 or 3."
