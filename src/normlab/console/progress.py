@@ -172,6 +172,9 @@ class ConsoleWatcher(StageWatcher):
             self._bars.update(self._overall, description=f"{self._ended} of {self._runs} runs")
         self._say(f"[{self._ended}/{self._runs}] {name}: {outcome}")
 
+    def warned(self, text: str) -> None:
+        self._say(text)
+
     def _remaining(self, steps: int) -> str:
         if not steps:
             return ""
