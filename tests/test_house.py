@@ -21,6 +21,8 @@ GROUND = {
     "foreign",
     "keyed",
     "lazy",
+    "leftovers",
+    "locks",
     "once",
     "options",
     "pages",

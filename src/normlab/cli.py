@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -15,7 +16,7 @@ import cyclopts
 from cyclopts import App, Parameter
 from rich.console import Console
 
-from . import __version__
+from . import __version__, stopping
 from .arguments import DATA, RECIPE, VERDICT, given, options_class, options_of
 from .data.config import DataConfig
 from .destinations import is_standard_output
@@ -25,8 +26,11 @@ from .places import cache_folder
 from .runs import FIELDS, RunConfig
 from .studies.request import DATA_FIELDS, REQUEST_FIELDS, SETTINGS, Request
 
-OK, BAD_INPUT, PARTLY, INTERRUPTED = 0, 2, 3, 130
-"""Exit statuses; PARTLY: done, but for images that cannot be read and that were named."""
+OK, BAD_INPUT, PARTLY = 0, 2, 3
+"""Exit statuses; PARTLY: done, but for images that cannot be read and that were named. After a
+signal it is 128 and the signal's number."""
+RESUMED = ("compare", "train")
+"""The commands that go on from where they were stopped."""
 
 app = App(
     name="normlab",
@@ -111,8 +115,9 @@ def compare(
     With no arguments: seven normalizations (arms) on the embedded digits, each trained once per
     seed. Every such training is a run.
 
-    Ctrl-C stops. The same command resumes: runs that are complete are kept, and one that was
-    stopped goes on from its last checkpoint. More arms or seeds join the same study.
+    Ctrl-C stops once the runs under way are saved; a second one stops at once. The same command
+    resumes: runs that are complete are kept, and one that was stopped goes on from its last
+    checkpoint. More arms or seeds join the same study.
     """
     from .console import ConsoleWatcher, print_comparison
     from .workflow import compare as run_comparison
@@ -151,7 +156,7 @@ def train(
 ) -> int:
     """Make a single run: one normalization, one seed.
 
-    Ctrl-C stops. The same command resumes.
+    Ctrl-C stops once the run is saved; a second one stops at once. The same command resumes.
     """
     from .console import RunWatcher, print_run
     from .workflow import train_one
@@ -438,15 +443,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from .console import lasting_output
 
     errors = Console(stderr=True)
-    with lasting_output() as lost, _torch_in_our_cache():
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    with stopping.handled(), lasting_output() as lost, _torch_in_our_cache():
         status = _guarded(
             lambda: app(
-                arguments,
+                words,
                 exit_on_error=False,
                 print_error=False,
                 result_action="return_value",
             ),
             errors,
+            words,
         )
     if lost and status == OK:
         _say(errors, f"The work is done, but not all of its output was shown: {lost[0].strerror}.")
@@ -470,7 +477,7 @@ def _torch_in_our_cache() -> Iterator[None]:
         os.environ.pop(name, None)
 
 
-def _guarded(call: Callable[[], Any], errors: Console) -> int:
+def _guarded(call: Callable[[], Any], errors: Console, words: Sequence[str]) -> int:
     try:
         status = call()
     except cyclopts.UnusedCliTokensError as error:
@@ -483,9 +490,10 @@ def _guarded(call: Callable[[], Any], errors: Console) -> int:
         where = f"{error.filename}: " if error.filename else ""
         _say(errors, f"{where}{error.strerror}.")
         return BAD_INPUT
-    except KeyboardInterrupt:
-        _say(errors, "Stopped. Run the same command to resume.")
-        return INTERRUPTED
+    except KeyboardInterrupt as stopped:
+        what = "To resume" if words and words[0] in RESUMED else "To start again"
+        _say(errors, f"Stopped. {what}, run: {shlex.join(['normlab', *words])}")
+        return getattr(stopped, "status", 128 + signal.SIGINT)
     return status if isinstance(status, int) else OK
 
 

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from .errors import InputError
+from .leftovers import mark, sweep_beside
 
 _LINKS = 40
 """As many links in a row as Linux follows."""
@@ -204,7 +205,9 @@ def _try_to_write(folder: Path) -> None:
     existing = next(
         parent for parent in (folder, *folder.absolute().parents) if os.path.lexists(parent)
     )
-    handle, name = tempfile.mkstemp(prefix=".normlab.", suffix=".part", dir=existing)
+    begins = ".normlab."
+    sweep_beside(existing, begins)
+    handle, name = tempfile.mkstemp(prefix=f"{begins}{mark()}.", suffix=".part", dir=existing)
     os.close(handle)
     Path(name).unlink()
     disk = shutil.disk_usage(existing)

@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 from .bounded import JSON_BYTES, parse_arrays, parse_json, read_file
 from .destinations import Destination, check_permitted, destination, explained_disk_errors
 from .errors import InputError
+from .leftovers import mark, sweep_beside, sweep_temporary, temporary_prefix
 from .seals import (
     SEAL,
     DamagedError,
@@ -120,7 +121,8 @@ def write_with(path: Path, write: Callable[[Path], object]) -> None:
     place = destination(path)
     with explained_disk_errors(path):
         if place.through:
-            with tempfile.TemporaryDirectory(prefix="normlab-") as folder:
+            sweep_temporary()
+            with tempfile.TemporaryDirectory(prefix=temporary_prefix()) as folder:
                 aside = Path(folder) / path.name
                 write(aside)
                 with aside.open("rb") as written, place.opened() as stream:
@@ -128,8 +130,10 @@ def write_with(path: Path, write: Callable[[Path], object]) -> None:
             return
         place.path.parent.mkdir(parents=True, exist_ok=True)
         # The longest name that a file can have leaves no room for more.
+        begins = f".{place.path.name[:_PREFIX]}."
+        sweep_beside(place.path.parent, begins)
         handle, name = tempfile.mkstemp(
-            prefix=f".{place.path.name[:_PREFIX]}.", suffix=".part", dir=place.path.parent
+            prefix=f"{begins}{mark()}.", suffix=".part", dir=place.path.parent
         )
         os.close(handle)
         aside = Path(name)

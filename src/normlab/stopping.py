@@ -1,6 +1,6 @@
-"""Ctrl-C and SIGTERM: the first one lets work end at a good moment, the second one ends it at once.
+"""Ctrl-C, SIGTERM and the like: the first lets work end well, the second ends it at once.
 
-Within :func:`handled` both signals raise :class:`Stopped`. Within :func:`deferred` the first one
+Within :func:`handled` these signals raise :class:`Stopped`. Within :func:`deferred` the first one
 only sets what :func:`requested` returns, so that work which asks at the end of every step can save
 what it has. It then raises :class:`Stopped` itself, or leaves that to the end of the block.
 """
@@ -15,8 +15,11 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 
 SIGNALS = tuple(
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+    if hasattr(signal, name)
 )
+"""Ctrl-C, a polite kill, a terminal that is closed (unless under nohup), Ctrl-Break on Windows."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -55,7 +58,7 @@ def request(number: int = signal.SIGTERM) -> None:
 
 @contextmanager
 def handled() -> Iterator[None]:
-    """Handle both signals within this block; nothing changes where they cannot be handled, as in
+    """Handle signals within this block; nothing changes where they cannot be handled, as in
     another thread, or where a block around this one does it already."""
     global _handling, _requested
     if _handling or threading.current_thread() is not threading.main_thread():

@@ -352,7 +352,7 @@ def test_stopping_leaves_a_study_that_goes_on(tmp_path: Path) -> None:
     os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does: to the whole group
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
-    assert "Run the same command to resume" in errors
+    assert f"To resume, run: normlab {' '.join(map(str, command))}" in errors
     assert "Traceback" not in errors
     done = _run(*command)
     assert done.returncode == 0, done.stderr

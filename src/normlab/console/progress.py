@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -18,6 +20,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from .. import stopping
 from ..pages.words import counted, duration, listed, visible
 from ..runs.title import shown_title
 
@@ -38,12 +41,15 @@ class StageWatcher:
         self._bars: Progress | None = None
         self._reading: TaskID | None = None
         self._spoke = time.monotonic()
+        self._ending = ExitStack()
 
     def __enter__(self) -> Self:
+        self._ending.enter_context(stopping.at_once(self._show_cursor))
         return self
 
     def __exit__(self, *_: object) -> None:
         self._close()
+        self._ending.close()
 
     def reading(self, stage: str, done: int, total: int) -> None:
         if not self.console.is_terminal:
@@ -56,6 +62,11 @@ class StageWatcher:
         bars.update(self._reading, description=stage, completed=done, total=total)
         if done >= total:
             self._close()
+
+    def _show_cursor(self) -> None:
+        """Bars hide the cursor; written at once, since whoever is writing may never go on."""
+        if self.console.is_terminal:
+            os.write(self.console.file.fileno(), b"\x1b[?25h\r\n")
 
     def _say(self, text: str) -> None:
         self._spoke = time.monotonic()
@@ -171,6 +182,9 @@ class ConsoleWatcher(StageWatcher):
                 self._bars.remove_task(self._lines.pop(name))
             self._bars.update(self._overall, description=f"{self._ended} of {self._runs} runs")
         self._say(f"[{self._ended}/{self._runs}] {name}: {outcome}")
+
+    def warned(self, text: str) -> None:
+        self._say(text)
 
     def _remaining(self, steps: int) -> str:
         if not steps:

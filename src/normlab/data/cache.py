@@ -30,7 +30,7 @@ from PIL import Image
 
 from ..errors import InputError
 from ..places import cache_folder
-from ..processes import expect_replaced_processes
+from ..processes import as_they_end, cores
 from . import sources
 from .config import Resize
 from .dataset import Pixels
@@ -429,17 +429,10 @@ class _Files:
         # Processes take a second to start, in which one decodes some hundred files.
         if workers == 1 or (workers is None and len(places) < _FEW_FILES):
             return (_fill_chunk(*job) for job in self._jobs(places, wanted, _CHUNK))
-        import joblib
-
-        workers = workers or joblib.cpu_count()
+        workers = workers or cores()
         # At the end a process may wait for another's last chunk: at most a sixteenth of its work.
         chunk = max(1, min(_CHUNK, len(places) // (16 * workers)))
-        expect_replaced_processes()
-        parallel = joblib.Parallel(
-            n_jobs=workers, backend="loky", return_as="generator_unordered", batch_size=1
-        )
-        jobs = self._jobs(places, wanted, chunk)
-        return parallel(joblib.delayed(_fill_chunk)(*job) for job in jobs)  # type: ignore[no-any-return]
+        return as_they_end(_fill_chunk, self._jobs(places, wanted, chunk), workers)
 
     def _jobs(
         self, places: Rows, wanted: Wanted, chunk: int

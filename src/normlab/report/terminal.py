@@ -99,12 +99,13 @@ def _lost(report: Report, found: PairedComparison) -> str:
     """Which runs are missing."""
     asked = len(report.judgement.seeds)
     parts = []
-    for name, lost in zip((found.arm, found.reference), found.lost, strict=True):
+    names = (found.arm, found.reference)
+    for name, lost, end in zip(names, found.lost, found.ends, strict=True):
         if lost:
             many = f"all {counted(asked, 'run')}" if len(lost) == asked else (
                 f"{len(lost)} of {counted(asked, 'run')}"
             )  # fmt: skip
-            parts.append(f"{many} of {name} diverged")
+            parts.append(f"{many} of {name} {end}")
     return listed(parts)
 
 

@@ -4,7 +4,7 @@
 """
 
 from .predictions import Answers, HardImage, answers, class_f1, confusion, hardest
-from .reading import Results, Run, Spread, read_results, read_run, write_results_csv
+from .reading import Results, Run, Spread, how_lost, read_results, read_run, write_results_csv
 from .trends import CurveReading, read_curves
 from .tuning import Tuning, UnfinishedTuning, read_tunings, unfinished_tunings
 
@@ -21,6 +21,7 @@ __all__ = [
     "class_f1",
     "confusion",
     "hardest",
+    "how_lost",
     "read_curves",
     "read_results",
     "read_run",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +15,8 @@ from ..files import csv_text, write_text
 from ..once import Once
 from ..runs import (
     COMPLETE,
+    DIVERGED,
+    FAILED,
     INTERRUPTED,
     METRICS,
     SplitPredictions,
@@ -55,13 +57,18 @@ class Run:
 
     @property
     def status(self) -> str:
-        """complete, "diverged at step k" or interrupted."""
+        """complete, "diverged at step k", "failed: " with a reason, or interrupted."""
         return str(self.record["status"])
 
     @property
     def ended(self) -> bool:
-        """Whether the run is complete or diverged."""
+        """Whether the run is complete, diverged or failed."""
         return self.status != INTERRUPTED
+
+    @property
+    def lost(self) -> bool:
+        """Whether the run ended without a model: it diverged or failed."""
+        return self.ended and not self.complete
 
     @property
     def complete(self) -> bool:
@@ -145,7 +152,7 @@ class Results(Once):
         return Spread.of([value for value in values if value is not None])
 
     def ended_otherwise(self, arm: str) -> list[str]:
-        """ "seed K diverged at step S" for every run without metrics."""
+        """ "seed K diverged at step S" for every run without metrics, and the like."""
         return [f"seed {run.seed} {run.status}" for run in self.of_arm(arm) if not run.complete]
 
     @cached_property
@@ -162,6 +169,12 @@ class Results(Once):
             for run in self.runs
             for split in SPLITS
         ]
+
+
+def how_lost(runs: Iterable[Run]) -> str:
+    """What became of the runs that ended without a model, in a word or three."""
+    kinds = {DIVERGED if run.status.startswith(DIVERGED) else FAILED for run in runs if run.lost}
+    return " or ".join(sorted(kinds)) or DIVERGED
 
 
 def check_split(split: str) -> None:

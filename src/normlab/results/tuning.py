@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from ..runs import DIVERGED, is_study, tuning_folder
+from ..runs import is_study, tuning_folder
 from ..runs.rule import Rule, pairs
 from ..runs.tuning import (
     ChosenValue,
@@ -81,7 +81,7 @@ class Tuning:
         return next((choice for choice in self.choices if choice.arm == arm), None)
 
     def reached(self, arm: str) -> list[tuple[Any, Spread | None, int]]:
-        """For each value: validation accuracy over the trials, and how many diverged."""
+        """For each value: validation accuracy over the trials, and how many were lost."""
         return [
             (value, *_reached(self.trials, self.search.trial(arm, value))) for value in self.values
         ]
@@ -139,7 +139,7 @@ def choose(
     trials: Results, arms: Sequence[str], search: Search, values: Sequence[Any]
 ) -> tuple[ChosenValue, ...]:
     """The value of each arm with the highest mean validation accuracy, then the lower validation
-    loss, then the earlier in the grid. A value with a trial that diverged is chosen only where
+    loss, then the earlier in the grid. A value with a trial that was lost is chosen only where
     every value has one."""
     return tuple(_choice(trials, arm, search, list(values)) for arm in arms)
 
@@ -229,5 +229,5 @@ def _choice(trials: Results, arm: str, search: Search, values: list[Any]) -> Cho
 
 
 def _reached(trials: Results, name: str) -> tuple[Spread | None, int]:
-    lost = sum(run.status.startswith(DIVERGED) for run in trials.of_arm(name))
+    lost = sum(run.lost for run in trials.of_arm(name))
     return trials.spread(name, "val", "accuracy"), lost

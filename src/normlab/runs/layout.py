@@ -10,6 +10,8 @@ PREDICTIONS, PICTURES, TUNING = "predictions.npz", "hardest.npz", "tuning.json"
 MODEL, WEIGHTS = "model.json", "weights.safetensors"
 CHECKPOINT = Path("checkpoint") / "state.safetensors"
 RESULTS = "results.csv"
+ERRORS = "error.log"
+"""Where an error came from that nobody foresaw; removed when the run is complete."""
 
 
 def run_folder(study: Path, arm: str, seed: int) -> Path:

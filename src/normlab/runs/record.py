@@ -12,8 +12,9 @@ from ..files import csv_text, read_json, write_json, write_text
 from ..values import json_numbers, read_numbers
 from .layout import FEATURES, HISTORY, RECORD, is_run
 
-INTERRUPTED, COMPLETE, DIVERGED = "interrupted", "complete", "diverged"
-"""What ``status`` says, or begins with: "diverged at step k"."""
+INTERRUPTED, COMPLETE, DIVERGED, FAILED = "interrupted", "complete", "diverged", "failed"
+"""What ``status`` says, or begins with: "diverged at step k", "failed: killed by SIGKILL ...". The
+first and the last are no results: such a run is made, or made again."""
 RUNNING = "train_running"
 """The split of history rows gathered while an epoch trains."""
 HISTORY_COLUMNS = ("epoch", "split", "loss", "accuracy", "micro_f1", "macro_f1", "lr", "seconds")
@@ -55,13 +56,22 @@ def read_record(folder: Path) -> dict[str, Any]:
     return record
 
 
+def is_result(status: str) -> bool:
+    """Whether a run of this status has its result, and is not made again.
+
+    >>> is_result("diverged at step 12"), is_result("failed: killed by SIGKILL three times")
+    (True, False)
+    """
+    return status == COMPLETE or status.startswith(DIVERGED)
+
+
 def ended_record(folder: Path) -> dict[str, Any] | None:
-    """The record of a run that has ended; None where there is none, or one cannot be read."""
+    """The record of a run that has its result; None where there is none, or one cannot be read."""
     try:
         record = read_record(folder)
     except InputError:
         return None
-    return None if record["status"] == INTERRUPTED else record
+    return record if is_result(str(record["status"])) else None
 
 
 def read_history(folder: Path) -> list[Row]:

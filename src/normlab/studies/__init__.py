@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .request import Request, presets
     from .runner import carry_out, default_workers
     from .same_function import compare_functions
-    from .study import Study, prepare_study, recorded_data
+    from .study import Study, default_folder, prepare_study, recorded_data
 
 _HOME = {
     "allocator": ("keep_memory",),
@@ -27,7 +27,7 @@ _HOME = {
     "request": ("Request", "presets"),
     "runner": ("carry_out", "default_workers"),
     "same_function": ("compare_functions",),
-    "study": ("Study", "prepare_study", "recorded_data"),
+    "study": ("Study", "default_folder", "prepare_study", "recorded_data"),
 }
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "Study",
     "carry_out",
     "compare_functions",
+    "default_folder",
     "default_workers",
     "estimate_seconds",
     "keep_memory",

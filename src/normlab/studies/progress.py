@@ -1,17 +1,17 @@
-"""What a study tells while it runs: notes from its processes to the one that shows them."""
+"""What a study tells while it runs."""
 
 from __future__ import annotations
 
-import json
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ..runs.layout import file_name
 from ..training import Progress
+
+EVERY = 0.5
+"""Seconds between two reports."""
 
 
 @dataclass(frozen=True)
@@ -40,65 +40,65 @@ class Reporter(Protocol):
     def finished(self, arm: str, seed: int, record: dict[str, Any]) -> None:
         """A run ended; ``record`` is its run.json."""
 
+    def warned(self, text: str) -> None:
+        """Something went wrong with a run, and the others go on: a sentence."""
+
 
 def run_name(arm: str, seed: int) -> str:
     """A run's name within its study."""
     return f"{arm} seed {seed}"
 
 
-@contextmanager
-def noting(notes: Path, name: str, seed: int) -> Iterator[Callable[[Progress], None]]:
-    """Notes for the parent on how far this is, gone at the end."""
-    note = notes / f"{file_name(name)}~{seed}.json"
+class Standings:
+    """Where the runs under way are, for a reporter.
 
-    def tell(progress: Progress) -> None:
-        content = {"arm": name, "seed": seed, "progress": asdict(progress)}
-        aside = note.with_suffix(".part")
-        with suppress(OSError):  # a note is a courtesy; a full disk is reported by the run itself
-            aside.write_text(json.dumps(content), encoding="utf-8")
-            aside.replace(note)
+    Args:
+        sizes: the steps of every run, by its name.
+        reporter: is told about twice a second.
+    """
 
-    try:
-        yield tell
-    finally:
-        with suppress(OSError):
-            note.unlink()
+    def __init__(self, sizes: Mapping[str, int], reporter: Reporter | None) -> None:
+        self.sizes, self.reporter = sizes, reporter
+        self._done: dict[str, int] = {}
+        self._active: dict[str, RunProgress] = {}
+        self._lock = threading.Lock()
 
+    def at(self, arm: str, seed: int, progress: Progress) -> None:
+        """A run is here."""
+        with self._lock:
+            self._active[run_name(arm, seed)] = RunProgress(arm, seed, progress)
 
-@contextmanager
-def watching(
-    notes: Path, sizes: dict[str, int], done: dict[str, int], reporter: Reporter | None
-) -> Iterator[None]:
-    """Read the workers' notes in a thread and hand them to the reporter."""
-    if reporter is None:
-        yield
-        return
-    stop = threading.Event()
+    def ended(self, name: str) -> None:
+        """A run will not go on."""
+        with self._lock:
+            self._active.pop(name, None)
+            self._done[name] = self.sizes[name]
 
-    def watch() -> None:
-        while not stop.wait(0.5):
-            active = _read_notes(notes)
-            running = {run.name: run.progress.step for run in active}
-            total = sum(done.values()) + sum(
-                step for name, step in running.items() if name not in done
-            )
-            reporter.advanced(min(total, sum(sizes.values())), active)
+    def interrupted(self, name: str) -> None:
+        """A run goes on later, from where it was saved."""
+        with self._lock:
+            self._active.pop(name, None)
 
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Within this block the reporter is told, in a thread."""
+        reporter = self.reporter
+        if reporter is None:
+            yield
+            return
+        stop = threading.Event()
 
+        def tell() -> None:
+            while not stop.wait(EVERY):
+                with self._lock:
+                    active = sorted(self._active.values(), key=lambda run: run.name)
+                    steps = sum(self._done.values()) + sum(run.progress.step for run in active)
+                reporter.advanced(min(steps, sum(self.sizes.values())), active)
 
-def _read_notes(notes: Path) -> list[RunProgress]:
-    found = []
-    for path in sorted(notes.glob("*.json")):
-        with suppress(OSError, ValueError):
-            content = json.loads(path.read_text(encoding="utf-8"))
-            found.append(
-                RunProgress(content["arm"], content["seed"], Progress(**content["progress"]))
-            )
-    return found
+        thread = threading.Thread(target=tell, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()

@@ -2,26 +2,66 @@
 
 from __future__ import annotations
 
-import itertools
-import os
-import signal
-import tempfile
-import traceback
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .. import stopping
 from ..data import DataSet
-from ..errors import InputError
-from ..processes import expect_replaced_processes
+from ..errors import InputError, told
+from ..files import write_text
+from ..processes import Death, DiedError, Outcome, cores, in_processes, tell
 from ..runs import RunConfig
+from ..runs.layout import ERRORS
 from ..runs.same_function import answered, write_same_function
-from ..training import Progress, train
+from ..training import Progress, train, write_failed
 from . import same_function
 from .allocator import keep_memory
 from .estimate import steps_of
-from .progress import Reporter, noting, run_name, watching
+from .progress import Reporter, Standings, run_name
 from .study import Study
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A run to be made. The process that makes it is given this."""
+
+    arm: str
+    config: RunConfig
+    data: DataSet
+    folder: Path
+    side_by_side: int
+    trial: bool
+
+    @property
+    def title(self) -> str:
+        return self.arm
+
+    @property
+    def seed(self) -> int:
+        return self.config.seed
+
+    @property
+    def steps(self) -> int:
+        return steps_of(self.config, self.data)
+
+    def carry_out(self) -> dict[str, Any]:
+        record = train(
+            self.config,
+            self.data,
+            self.folder,
+            tell,
+            side_by_side=self.side_by_side,
+            trial=self.trial,
+        )
+        with suppress(OSError):
+            (self.folder / ERRORS).unlink(missing_ok=True)
+        return record
+
+    def fail(self, died: DiedError) -> dict[str, Any] | None:
+        return write_failed(self.config, self.data, self.folder, str(died), self.side_by_side)
 
 
 @dataclass(frozen=True)
@@ -31,21 +71,47 @@ class _Check:
     reference: tuple[str, RunConfig]
     arm: tuple[str, RunConfig]
     question: str
+    data: DataSet
+    study: Path
 
     @property
     def title(self) -> str:
         return f"check of {self.arm[0]}"
 
     @property
-    def name(self) -> str:
-        return run_name(self.title, self.reference[1].seed)
+    def folder(self) -> Path:
+        return self.study
+
+    @property
+    def seed(self) -> int:
+        return self.reference[1].seed
+
+    @property
+    def steps(self) -> int:
+        return same_function.steps_for(self.reference[1], self.data)
+
+    def carry_out(self) -> None:
+        def progress(step: int, steps: int) -> None:
+            number = stopping.requested()
+            if number is not None:
+                raise stopping.Stopped(number)  # nothing of a check is worth saving
+            tell(Progress(1, 1, step, steps, 0.0, 0.0))
+
+        found = same_function.compare_functions(
+            self.reference, self.arm, self.data, progress=progress
+        )
+        write_same_function(self.study, found, self.question)
+
+    def fail(self, died: DiedError) -> dict[str, Any] | None:
+        raise InputError(f"The {self.title} has no answer: its process was {died}.")
+
+
+_Task = _Run | _Check
 
 
 def default_workers(device: str) -> int:
     """All cores that this process may use; on a GPU one run at a time."""
-    if device != "cpu":
-        return 1
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores() if device == "cpu" else 1
 
 
 def carry_out(
@@ -60,64 +126,77 @@ def carry_out(
 
     Runs side by side are processes, each with its run's number of threads; with one worker the
     runs follow each other in this process. Results are the same. A run that diverges ends and is
-    recorded; the others go on. With ``trials`` the runs are judged by validation alone: the test
-    split is not read, and no model is kept.
+    recorded. A run whose process dies is tried again from its last checkpoint, and recorded as
+    failed when it has died three times. In all cases the others go on. With ``trials`` the runs are
+    judged by validation alone: the test split is not read, and no model is kept.
 
     Raises:
-        InputError: a run's own layer failed, or a folder cannot be written.
+        InputError: runs that could not be made, with the reasons; the others have been made.
+        Stopped: a signal came; the runs under way have been saved.
     """
     study.set_superseded_aside()
-    pending, checks = study.pending(), _missing_checks(study, data)
-    if not pending and not checks:
+    tasks = _missing(study, data, workers, trials)
+    runs = sum(isinstance(task, _Run) for task in tasks)
+    if not tasks:
         return 0
-    workers = max(1, min(workers, len(pending) + len(checks)))
-    sizes = {run_name(arm, config.seed): steps_of(config, data) for arm, config, _ in pending}
-    sizes |= {check.name: same_function.steps_for(check.reference[1], data) for check in checks}
+    sizes = {_name(task): task.steps for task in tasks}
     if reporter:
-        reporter.started(len(pending), sum(sizes.values()))
-    # Imported here: joblib's start costs time that a study with nothing to do should not pay.
-    import joblib
+        reporter.started(runs, sum(sizes.values()))
+    standings = Standings(sizes, reporter)
 
-    with tempfile.TemporaryDirectory(prefix="normlab-") as notes_folder:
-        notes = Path(notes_folder)
-        done: dict[str, int] = {}
-        with watching(notes, sizes, done, reporter):
-            expect_replaced_processes()
-            parallel = joblib.Parallel(
-                n_jobs=workers, backend="loky", return_as="generator_unordered", batch_size=1
+    def noted(number: int, progress: Progress) -> None:
+        standings.at(tasks[number].title, tasks[number].seed, progress)
+
+    def died(number: int, death: Death, again: bool) -> None:
+        name = _name(tasks[number])
+        standings.interrupted(name)
+        if reporter and again:
+            reporter.warned(
+                f"The process of {name} was {death}. It is tried again from its last checkpoint."
             )
-            here = Path.cwd()
-            # Checks first: one takes longer than a short run, and would be waited for at the end.
-            tasks = itertools.chain(
-                (
-                    joblib.delayed(_check_one)(
-                        check, data, here / study.folder, notes, os.getpid(), here
-                    )
-                    for check in checks
-                ),
-                (
-                    joblib.delayed(_carry_out_one)(
-                        arm, config, data, here / folder, notes, os.getpid(), here, workers, trials
-                    )
-                    for arm, config, folder in pending
-                ),
-            )
+
+    problems = []
+    with stopping.deferred(), standings.told():
+        outcomes = in_processes(
+            _carry_out_one,
+            [(task,) for task in tasks],
+            min(workers, len(tasks)),
+            saves=True,
+            noted=noted,
+            died=died,
+        )
+        for outcome in outcomes:
+            task = tasks[outcome.job]
+            standings.ended(_name(task))
             try:
-                for arm, config, record in parallel(tasks):
-                    if isinstance(record, str):
-                        raise InputError(record)
-                    name = run_name(arm, config.seed)
-                    done[name] = sizes[name]
-                    if reporter and record is not None:
-                        reporter.finished(arm, config.seed, record)
-            except BaseException:
-                if workers > 1:
-                    _stop_workers()
-                raise
-    return len(pending)
+                record = _record_of(task, outcome)
+            except InputError as error:
+                problems.append(str(error))
+                if reporter:
+                    reporter.warned(str(error))
+                continue
+            if reporter and record is not None:
+                reporter.finished(task.title, task.seed, record)
+    if problems:
+        raise InputError(_said(problems))
+    return runs
 
 
-def _missing_checks(study: Study, data: DataSet) -> list[_Check]:
+def _missing(study: Study, data: DataSet, workers: int, trials: bool) -> list[_Task]:
+    """Checks first: one takes longer than a short run, and would be waited for at the end."""
+    here = Path.cwd()
+    checks, pending = _missing_checks(study, data, here), study.pending()
+    side_by_side = max(1, min(workers, len(pending) + len(checks)))
+    return [
+        *checks,
+        *(
+            _Run(arm, config, data, here / folder, side_by_side, trials)
+            for arm, config, folder in pending
+        ),
+    ]
+
+
+def _missing_checks(study: Study, data: DataSet, here: Path) -> list[_Check]:
     """What ``same-function`` was asked of and was not answered yet."""
     arms = study.plan.arms
     asked = [
@@ -125,67 +204,59 @@ def _missing_checks(study: Study, data: DataSet) -> list[_Check]:
             (reference, arms[reference]),
             (arm, arms[arm]),
             same_function.question(arms[reference], arms[arm], data),
+            data,
+            here / study.folder,
         )
         for reference, arm in study.plan.twins
     ]
     return [check for check in asked if not answered(study.folder, check.arm[0], check.question)]
 
 
-def _carry_out_one(
-    arm: str,
-    config: RunConfig,
-    data: DataSet,
-    folder: Path,
-    notes: Path,
-    parent: int,
-    here: Path,
-    workers: int,
-    trial: bool,
-) -> tuple[str, RunConfig, dict[str, Any] | str]:
-    """In the worker (or here, with one). What a person can put right comes back as text."""
-    _settle(parent, here)
-    with noting(notes, arm, config.seed) as tell:
-        try:
-            record = train(config, data, folder, tell, side_by_side=workers, trial=trial)
-            return arm, config, record
-        except InputError as error:
-            return arm, config, str(error)
-        except Exception:
-            return arm, config, f"{run_name(arm, config.seed)} failed:\n{traceback.format_exc()}"
-
-
-def _check_one(
-    check: _Check, data: DataSet, study: Path, notes: Path, parent: int, here: Path
-) -> tuple[str, RunConfig, str | None]:
-    """Likewise for a check, which has no record."""
-    _settle(parent, here)
-    _, config = check.reference
-    with noting(notes, check.title, config.seed) as tell:
-        try:
-            found = same_function.compare_functions(
-                check.reference,
-                check.arm,
-                data,
-                progress=lambda step, steps: tell(Progress(1, 1, step, steps, 0.0, 0.0)),
-            )
-            write_same_function(study, found, check.question)
-        except InputError as error:
-            return check.title, config, str(error)
-        except Exception:
-            return check.title, config, f"{check.title} failed:\n{traceback.format_exc()}"
-    return check.title, config, None
-
-
-def _settle(parent: int, here: Path) -> None:
-    if os.getpid() != parent:
-        # Ctrl-C reaches the whole group; the parent alone decides what it means.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        # Processes live on and may have started in another folder; layers are found from this one.
-        os.chdir(here)
+def _carry_out_one(task: _Task) -> dict[str, Any] | None:
+    """In the process of a run (or here, with one worker)."""
     keep_memory()
+    return task.carry_out()
 
 
-def _stop_workers() -> None:
-    from joblib.externals.loky import get_reusable_executor
+def _name(task: _Task) -> str:
+    return run_name(task.title, task.seed)
 
-    get_reusable_executor().shutdown(wait=True, kill_workers=True)
+
+def _record_of(task: _Task, outcome: Outcome) -> dict[str, Any] | None:
+    """What run.json says of a run that has ended, in whatever way.
+
+    Raises:
+        InputError: it could not be made.
+    """
+    error = outcome.error
+    if isinstance(error, DiedError):
+        return task.fail(error)
+    if isinstance(error, InputError):
+        raise error
+    if error is not None:
+        raise InputError(_explained(task, error, outcome.traceback)) from error
+    record: dict[str, Any] | None = outcome.value
+    return record
+
+
+def _explained(task: _Task, error: Exception, traceback: str) -> str:
+    """An error that nobody foresaw, in a sentence; where it came from goes into a file."""
+    name = _name(task)
+    if isinstance(error, MemoryError):
+        return f"{name} ran out of memory. Use fewer --workers or a smaller --batch-size."
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{name} failed: {where}{error.strerror or error}."
+    kept = ""
+    with suppress(InputError, OSError):
+        write_text(task.folder / ERRORS, traceback)
+        kept = f" {task.folder / ERRORS} has the details."
+    return f"{name} failed: {told(error)}.{kept}"
+
+
+def _said(problems: Sequence[str]) -> str:
+    """What could not be made, in one message."""
+    if len(problems) == 1:
+        return problems[0]
+    listed = "\n".join(f"- {problem}" for problem in problems)
+    return f"{len(problems)} runs could not be made, the others are complete:\n{listed}"

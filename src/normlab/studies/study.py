@@ -19,6 +19,7 @@ from ..data import DataConfig, DataSet
 from ..data.levels import read_otherwise
 from ..errors import InputError
 from ..foreign import code_of, require_trust
+from ..leftovers import holds_nothing
 from ..places import STUDIES, dated
 from ..runs import (
     COMPLETE,
@@ -236,13 +237,13 @@ def prepare_study(
         InputError: the folder contains another question, or something else; the reference is not
             an arm of the study.
     """
-    folder = out if out is not None else _default_folder(plan, data)
+    folder = out if out is not None else default_folder(plan, data)
     searches = [] if search is None else [search]
     if is_study(folder):
         there = read_question(folder)
         plan = _joined(there, _question(plan, data), plan, folder, data)
         searches = [*_other_searches(there, search), *searches]
-    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    elif folder.exists() and (not folder.is_dir() or not holds_nothing(folder)):
         raise InputError(
             f"{folder} is not empty and does not contain a study. Choose another folder with --out."
         )
@@ -277,7 +278,8 @@ def recorded_data(run: Path, config: Mapping[str, Any]) -> DataConfig:
     return asked
 
 
-def _default_folder(plan: Plan, data: DataSet) -> Path:
+def default_folder(plan: Plan, data: DataSet) -> Path:
+    """The newest folder under ``studies/`` that holds this question, or a dated one."""
     asked = _question(plan, data)
     for path in sorted(STUDIES.glob(f"*/{STUDY}"), reverse=True):
         with suppress(InputError):

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..leftovers import mark
 from ..options import check_names, whole
 from ..pages.words import listed, setting_title
 from ..runs import FIELDS, RunConfig, tuning_folder
@@ -134,7 +135,7 @@ def adopt(study: Study, tuned: Study, choices: Sequence[ChosenValue]) -> None:
         source = study.run_folder(home[name], config.seed)
         if study.is_done(source, config):
             target.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=target.parent, prefix=".copy-") as aside:
+            with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".copy-{mark()}.") as aside:
                 shutil.copytree(source, Path(aside) / target.name)
                 shutil.rmtree(target, ignore_errors=True)
                 (Path(aside) / target.name).rename(target)

@@ -12,6 +12,7 @@ from ..lazy import names_of
 if TYPE_CHECKING:
     from .environment import resolve_device
     from .evaluation import evaluate
+    from .failed import write_failed
     from .layer_check import LayerTraits, check_layer
     from .network import build, layers_of, name_of_layer
     from .run import Progress, train
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 _HOME = {
     "environment": ("resolve_device",),
     "evaluation": ("evaluate",),
+    "failed": ("write_failed",),
     "layer_check": ("LayerTraits", "check_layer"),
     "network": ("build", "layers_of", "name_of_layer"),
     "run": ("Progress", "train"),
@@ -37,6 +39,7 @@ __all__ = [
     "resolve_device",
     "train",
     "train_step",
+    "write_failed",
 ]
 
 __getattr__, __dir__ = names_of(__name__, _HOME)

@@ -25,6 +25,7 @@ from ..runs import (
     Metrics,
     RunConfig,
     identity,
+    is_result,
     is_run,
     is_same_run,
     read_record,
@@ -365,4 +366,4 @@ def _finished(
             f"{folder} contains another run (its configuration, its data or its layer's code "
             "differs). Choose another folder with --out."
         )
-    return record if record["status"] != INTERRUPTED else None
+    return record if is_result(str(record["status"])) else None

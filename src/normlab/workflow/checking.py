@@ -29,6 +29,8 @@ from ..destinations import check_file, check_folder
 from ..errors import InputError
 from ..files import read_json, write_json, write_text
 from ..keyed import key
+from ..leftovers import holds_nothing
+from ..locks import alone_in
 from ..options import whole
 from ..pages.findings import Finding, Level, worst
 from ..places import CHECKS, cache_folder, dated
@@ -133,10 +135,12 @@ def check_data(
     record = {**found.describe(), "command": words}
     if clean is not None:
         record["split"] = {"file": str(write_split), **clean.describe()}
-    write_json(folder / RECORD, record)
-    for table in (table for part in found.parts for table in part.tables):
-        write_text(folder / table.name, table.text)
-    write_text(folder / PAGE, render(found, more=[clean_part(copies, clean)], command=words))
+    page = render(found, more=[clean_part(copies, clean)], command=words)
+    with alone_in(folder):
+        write_json(folder / RECORD, record)
+        for table in (table for part in found.parts for table in part.tables):
+            write_text(folder / table.name, table.text)
+        write_text(folder / PAGE, page)
     return DataReport(
         folder,
         folder / PAGE,
@@ -195,7 +199,7 @@ def _default_folder(config: DataConfig) -> Path:
 def _check_target(folder: Path) -> None:
     """Fail before any work if the report cannot be written."""
     check_folder(folder, "--out")
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+    if not folder.exists() or (folder.is_dir() and holds_nothing(folder)):
         return
     known: Any = None
     if (folder / RECORD).is_file():

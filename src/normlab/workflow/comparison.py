@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from .. import stopping
 from ..data import DataSet, load
 from ..destinations import check_folder
+from ..locks import alone_in
 from ..options import whole
 from ..pages.words import counted, listed
 from ..places import STUDIES
@@ -23,6 +26,7 @@ from ..studies import (
     Request,
     Study,
     carry_out,
+    default_folder,
     default_workers,
     estimate_seconds,
     make_plan,
@@ -64,6 +68,7 @@ class Comparison:
         return scores_table(self.results).markdown()
 
 
+@stopping.handled()
 def compare(
     what: str | Path = "norms",
     data: str | Path | None = None,
@@ -118,21 +123,24 @@ def compare(
     dataset = load(plan.data, progress=reading, workers=workers)
     findings = known_findings(plan.data, dataset, progress=reading)
     notes = [note for config in plan.arms.values() for note in check_network(config, dataset)]
-    folder = None if out is None else Path(out)
-    study = prepare_study(folder, plan, dataset, call, findings, search)
-    study.check_trust(named, trust=trust, tuned=search is not None)
-    if search is not None:
-        make_search(str(request.tune), study.plan, request.tune_seeds)  # with the seeds there are
-        check_same_search(study.folder, search)
-    wanted = workers or default_workers(str(request.settings["device"]))
-    estimate = _estimate(study, dataset, wanted, search)
-    if watcher:
-        watcher.planned(study.plan, study.data_record(), study.folder, estimate)
-        for note in dict.fromkeys(notes):
-            watcher.stage(note)
-    if dry_run:
-        return estimate
-    return _run(study, dataset, search, wanted, watcher)
+    folder = default_folder(plan, dataset) if out is None else Path(out)
+    alone = nullcontext() if dry_run else alone_in(folder, watcher.stage if watcher else None)
+    # What the folder has is read only once nobody else adds to it.
+    with alone:
+        study = prepare_study(folder, plan, dataset, call, findings, search)
+        study.check_trust(named, trust=trust, tuned=search is not None)
+        if search is not None:
+            make_search(str(request.tune), study.plan, request.tune_seeds)  # with the seeds there
+            check_same_search(study.folder, search)
+        wanted = workers or default_workers(str(request.settings["device"]))
+        estimate = _estimate(study, dataset, wanted, search)
+        if watcher:
+            watcher.planned(study.plan, study.data_record(), study.folder, estimate)
+            for note in dict.fromkeys(notes):
+                watcher.stage(note)
+        if dry_run:
+            return estimate
+        return _run(study, dataset, search, wanted, watcher)
 
 
 def _run(

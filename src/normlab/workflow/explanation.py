@@ -16,6 +16,7 @@ from ..errors import InputError, did_you_mean
 from ..explain.exhibit import ExplainedModel
 from ..explain.gallery import check_target, write_gallery
 from ..explain.selection import choose
+from ..locks import alone_in
 from ..models import ModelInfo, load_info, load_model, not_finite
 from ..options import names_in, several
 from ..places import EXPLANATION
@@ -144,26 +145,27 @@ def explain(
         classes, right, wrong,
     )  # fmt: skip
     together = len(models) > 1
-    gallery = write_gallery(
-        folder,
-        models,
-        dataset,
-        split,
-        selection,
-        method=method,
-        site=site,
-        title=f"What {f'{len(models)} models look' if together else f'{infos[0].norm} looks'} at "
-        f"in {dataset.name}",
-        record={
-            "run": str(where),
-            "runs": {source.name: str(source.folder) for source in sources},
-            "run_fingerprint": _fingerprint(sources[0]),
-        },
-        notes=notes,
-        with_faithfulness=faithfulness,
-        with_randomization=randomization,
-        progress=progress,
-    )
+    with alone_in(folder, beside=True):
+        gallery = write_gallery(
+            folder,
+            models,
+            dataset,
+            split,
+            selection,
+            method=method,
+            site=site,
+            title=f"What {f'{len(models)} models look' if together else f'{infos[0].norm} looks'} "
+            f"at in {dataset.name}",
+            record={
+                "run": str(where),
+                "runs": {source.name: str(source.folder) for source in sources},
+                "run_fingerprint": _fingerprint(sources[0]),
+            },
+            notes=notes,
+            with_faithfulness=faithfulness,
+            with_randomization=randomization,
+            progress=progress,
+        )
     return Explanation(
         gallery.folder, gallery.page, gallery.contact_sheet, gallery.chosen, gallery.notes
     )

@@ -8,13 +8,16 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from .. import stopping
 from ..data import DataConfig, DataSet, load
 from ..data.cache import Progress as DataProgress
 from ..destinations import check_folder
 from ..errors import InputError
 from ..foreign import code_of
+from ..leftovers import holds_nothing
+from ..locks import alone_in
 from ..places import RUNS, dated
-from ..runs import RunConfig, identity, is_run
+from ..runs import RunConfig, identity, is_run, is_study, study_of
 from ..runs.layout import file_name
 from ..studies import keep_memory
 from ..training import Progress, build, check_layer, resolve_device, train
@@ -59,14 +62,23 @@ def train_one(
     asked = DataConfig(**data)
     folder = Path(out) if out is not None else _default_folder(asked, config)
     check_folder(folder, "--out")
-    if folder.exists() and any(folder.iterdir()) and not is_run(folder):
+    _check_target(folder)
+    with stopping.handled():
+        dataset = load(asked, progress=reading)
+        check_network(config, dataset)
+        keep_memory()
+        # A run of a study is not made while the study makes it.
+        study = study_of(folder)
+        with alone_in(study if is_study(study) else folder), stopping.deferred():
+            _check_target(folder)
+            return TrainedRun(folder, train(config, dataset, folder, progress))
+
+
+def _check_target(folder: Path) -> None:
+    if folder.exists() and not holds_nothing(folder) and not is_run(folder):
         raise InputError(
             f"{folder} is not empty and does not contain a run. Choose another folder with --out."
         )
-    dataset = load(asked, progress=reading)
-    check_network(config, dataset)
-    keep_memory()
-    return TrainedRun(folder, train(config, dataset, folder, progress))
 
 
 def _default_folder(data: DataConfig, config: RunConfig) -> Path:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...data.cache import Progress
-from ...processes import expect_replaced_processes
+from ...processes import cores, in_turn
 from ..image_set import ImageSet
 
 Floats = npt.NDArray[np.float32]
@@ -88,11 +88,7 @@ def _headers(root: Path, names: Sequence[str], progress: Progress | None) -> Hea
     if len(names) < _FEW_FILES:
         parts = (_chunk(*job) for job in jobs)
     else:
-        import joblib
-
-        expect_replaced_processes()
-        parallel = joblib.Parallel(n_jobs=-1, backend="loky", return_as="generator")
-        parts = parallel(joblib.delayed(_chunk)(*job) for job in jobs)
+        parts = in_turn(_chunk, jobs, cores())
     rows: list[tuple[Any, ...]] = []
     for part in parts:
         rows += part

@@ -10,8 +10,9 @@ from functools import cached_property
 
 import numpy as np
 
+from ...runs import DIVERGED
 from ...runs.rule import LEAST_SEEDS, Rule, pairs
-from ..reading import Results
+from ..reading import Results, how_lost
 from .differences import Difference, paired_difference
 from .images import ImageNoise, image_noise
 from .intervals import Interval, quantile, simultaneous_level
@@ -39,6 +40,7 @@ class PairedComparison:
             over looks.
         margin: of the verdict.
         lost: seeds that ended without a model, of the arm and of the reference.
+        ends: what became of them in a word, of the arm and of the reference.
         correlation: of the two arms' values over seeds, None with fewer than three.
         images: the noise of the finite test split, where predictions were kept.
     """
@@ -52,6 +54,7 @@ class PairedComparison:
     lost: tuple[tuple[int, ...], tuple[int, ...]]
     correlation: float | None
     images: ImageNoise | None
+    ends: tuple[str, str] = (DIVERGED, DIVERGED)
 
     @property
     def interval(self) -> Interval | None:
@@ -274,6 +277,7 @@ def judge(
                 (_lost(results, arm, seeds), _lost(results, reference, seeds)),
                 _correlation(results, arm, reference, difference, split, metric),
                 noise,
+                (how_lost(results.of_arm(arm)), how_lost(results.of_arm(reference))),
             )
         )
     return Judgement(rule, tuple(found), seeds, later, split, metric)
@@ -298,11 +302,7 @@ def _looked_at(results: Results, rule: Rule) -> tuple[tuple[int, ...], tuple[int
 
 
 def _lost(results: Results, arm: str, seeds: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(
-        run.seed
-        for run in results.of_arm(arm)
-        if run.seed in seeds and run.status.startswith("diverged")
-    )
+    return tuple(run.seed for run in results.of_arm(arm) if run.seed in seeds and run.lost)
 
 
 def _correlation(

@@ -88,8 +88,9 @@ def _no_interval(judgement: Judgement, reference: str) -> str:
             f"{seeds} runs per arm cannot answer this: they do not tell how much the difference to "
             f"{reference} varies from seed to seed. {_ENOUGH}"
         )
-    lost = judgement.comparisons[0].lost[1]
-    why = f": {len(lost)} of its {seeds} runs diverged" if lost else ""
+    first = judgement.comparisons[0]
+    lost = first.lost[1]
+    why = f": {len(lost)} of its {seeds} runs {first.ends[1]}" if lost else ""
     return f"There is no answer: no arm shares {LEAST_SEEDS} completed seeds with {reference}{why}."
 
 
@@ -129,7 +130,7 @@ def _tally(judgement: Judgement, reference: str) -> str:
 
 
 def _shared_seeds(found: Sequence[PairedComparison]) -> str:
-    """How many seeds comparisons are over; runs that diverged leave fewer than were asked."""
+    """How many seeds comparisons are over; runs that were lost leave fewer than were asked."""
     numbers = sorted({len(one.difference.seeds) for one in found if one.difference is not None})
     if len(numbers) > 1:
         return f"{numbers[0]} to {numbers[-1]} seeds"
@@ -158,18 +159,21 @@ def _only_here(found: Sequence[PairedComparison]) -> str:
 def _without_verdict(kinds: Mapping[Verdict, Sequence[PairedComparison]]) -> list[str]:
     """Arms without a verdict, by the reason."""
     withheld, none = len(kinds[Verdict.WITHHELD]), kinds[Verdict.NONE]
-    diverged = sum(found.difference is None and any(found.lost) for found in none)
+    lost = [found for found in none if found.difference is None and any(found.lost)]
     said = []
     if withheld:
         said.append(
             f"{withheld} {'has' if withheld == 1 else 'have'} no verdict because runs without a "
             "model could reverse it"
         )
-    if diverged:
+    if lost:
+        # The arm's own runs, or those of the reference.
+        ends = {found.ends[0 if found.lost[0] else 1] for found in lost}
         said.append(
-            f"{diverged} {'has' if diverged == 1 else 'have'} no verdict because every run diverged"
+            f"{len(lost)} {'has' if len(lost) == 1 else 'have'} no verdict because every run "
+            f"{ends.pop() if len(ends) == 1 else 'diverged or failed'}"
         )
-    few = len(none) - diverged
+    few = len(none) - len(lost)
     if few:
         said.append(
             f"{few} {'has' if few == 1 else 'have'} no verdict because fewer than {LEAST_SEEDS} "
@@ -238,12 +242,12 @@ def _sentence(judgement: Judgement, found: PairedComparison) -> str:
 
 def _without_difference(judgement: Judgement, found: PairedComparison) -> str:
     arm, reference = found.arm, found.reference
-    for name, lost in zip((arm, reference), found.lost, strict=True):
+    for name, lost, end in zip((arm, reference), found.lost, found.ends, strict=True):
         if lost and len(lost) == len(judgement.seeds):
             every = "its only run" if len(lost) == 1 else f"all {len(lost)} runs"
             if name == arm:
-                return f"{arm} diverged in {every}, so there is no accuracy to compare."
-            return f"{arm} has nothing to be compared with: {reference} diverged in {every}."
+                return f"{arm} {end} in {every}, so there is no accuracy to compare."
+            return f"{arm} has nothing to be compared with: {reference} {end} in {every}."
     return f"No seed has been completed by both {arm} and {reference} yet."
 
 
@@ -296,8 +300,10 @@ def _lost(judgement: Judgement, found: PairedComparison) -> str:
     if found.difference is None:
         return ""
     parts = [
-        f"{len(lost)} of {len(judgement.seeds)} runs of {name} diverged"
-        for name, lost in zip((found.arm, found.reference), found.lost, strict=True)
+        f"{len(lost)} of {len(judgement.seeds)} runs of {name} {end}"
+        for name, lost, end in zip(
+            (found.arm, found.reference), found.lost, found.ends, strict=True
+        )
         if lost
     ]
     if not parts:

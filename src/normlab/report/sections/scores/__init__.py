@@ -132,7 +132,7 @@ def _runs(results: Results, arm: str) -> str:
     found = results.of_arm(arm)
     asked = len(results.question["seeds"])
     complete = sum(run.complete for run in found)
-    others = Counter(run.status.split()[0] for run in found if not run.complete)
+    others = Counter(run.status.split()[0].rstrip(":") for run in found if not run.complete)
     if asked > len(found):
         others["not run"] = asked - len(found)
     if not others:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ....pages.tables import Cell, Column, Table
 from ....pages.words import NO_VALUE, counted, duration, listed, setting, setting_title
-from ....results import Tuning, UnfinishedTuning
+from ....results import Run, Tuning, UnfinishedTuning, how_lost
 from ....results.statistics import Judgement, Verdict
 from ...numbers import with_interval
 from ..scores import spread_text
@@ -43,15 +43,16 @@ def sentences(tuning: Tuning) -> list[str]:
     if limit:
         said.append(f"{limit}.")
     said += [
-        f"{choice.arm} diverged in every trial and is shown at the shared value."
+        f"{choice.arm} {how_lost(_trials_of(tuning, choice.arm))} in every trial and is shown at "
+        "the shared value."
         for choice in tuning.choices
         if choice.failed
     ]
-    lost = sum(run.status.startswith("diverged") for run in trials)
+    lost = sum(run.lost for run in trials)
     if lost:
         said.append(
-            f"{lost} of the {len(trials)} trials diverged. A value with a diverged trial is chosen "
-            "only if every value has one."
+            f"{lost} of the {len(trials)} trials {how_lost(trials)}. A value with such a trial is "
+            "chosen only if every value has one."
         )
     own = sum(float(run.record.get("seconds", 0)) for run in tuning.shared.runs)
     compared = f", {tuning.seconds / own:.1f} times that of the study's own runs" if own else ""
@@ -62,6 +63,11 @@ def sentences(tuning: Tuning) -> list[str]:
     said += rests_on(tuning)
     said.append(changes(tuning))
     return said
+
+
+def _trials_of(tuning: Tuning, arm: str) -> list[Run]:
+    names = {tuning.search.trial(arm, value) for value in tuning.values}
+    return [run for run in tuning.trials.runs if run.arm in names]
 
 
 def rests_on(tuning: Tuning) -> list[str]:
