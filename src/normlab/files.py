@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -31,6 +33,11 @@ if TYPE_CHECKING:
 
 _PREFIX = 32
 """Characters of its name that a file written aside bears."""
+_ASIDE = re.compile(r"\..+\.[a-z0-9_]{8}\.part|\.copy-[a-z0-9_]{8}")
+"""What is written aside, or copied, before it is renamed into its place."""
+_LOCK = re.compile(r"\.(?:.+\.)?lock")
+STALE_SECONDS = 3600.0
+"""What was written aside and has not changed for so long belongs to a process that was killed."""
 
 
 def write_text(path: Path, text: str) -> None:
@@ -92,6 +99,28 @@ def read_arrays(path: Path, most: int, advice: str = "") -> dict[str, npt.NDArra
     arrays = parse_arrays(read_file(path, most), path, most)
     check_arrays(arrays, path, advice)
     return arrays
+
+
+def holds_nothing(folder: Path, besides: Collection[str] = ()) -> bool:
+    """Whether a folder has nothing but locks, what killed processes of ours left written aside, and
+    files of certain names."""
+    return all(
+        name in besides or _ASIDE.fullmatch(name) or _LOCK.fullmatch(name)
+        for name in (one.name for one in folder.iterdir())
+    )
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes left written aside in a folder of ours and below."""
+    for aside in (*folder.rglob(".*.part"), *folder.rglob(".copy-*")):
+        with suppress(OSError):  # a process may just have put it in its place
+            found = aside.lstat()
+            if not _ASIDE.fullmatch(aside.name) or time.time() - found.st_mtime < STALE_SECONDS:
+                continue
+            if stat.S_ISDIR(found.st_mode):
+                shutil.rmtree(aside, ignore_errors=True)
+            elif stat.S_ISREG(found.st_mode):
+                aside.unlink()
 
 
 def csv_writer(opened: IO[str], columns: Sequence[str]) -> csv.DictWriter[str]:

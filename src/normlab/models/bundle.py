@@ -20,6 +20,7 @@ from ..errors import InputError, did_you_mean, told
 from ..files import read_json, write_bytes, write_json
 from ..foreign import code_of, is_custom
 from ..runs import COMPLETE, INTERRUPTED, MODEL, WEIGHTS, is_run, is_study, read_record
+from ..runs.integrity import check_listed
 from .resnet import ResNet, Shortcut
 from .state import EXTRA, packed, unpacked
 
@@ -267,7 +268,8 @@ def _check_folder(folder: Path) -> None:
         )
         advice = f"Give one of its runs: {some}" if found else "None of its runs is complete yet"
         raise InputError(f"{folder} is a study, not a run. {advice}.")
-    status = str(read_record(folder)["status"]) if is_run(folder) else COMPLETE
+    record = read_record(folder) if is_run(folder) else {"status": COMPLETE}
+    status = str(record["status"])
     if status != COMPLETE:
         again = " Resume it with the same command." if status == INTERRUPTED else ""
         raise InputError(f"The run in {folder} has no model: its status is {status!r}.{again}")
@@ -280,6 +282,7 @@ def _check_folder(folder: Path) -> None:
         if pickles:
             raise _refused_pickle(pickles[0])
         raise InputError(f"{folder} does not contain a model (no {MODEL}). {_GIVE_A_RUN}")
+    check_listed(folder, record, MODEL)
 
 
 def _is_pickle(path: Path) -> bool:

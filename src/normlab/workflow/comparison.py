@@ -10,6 +10,7 @@ from typing import Any
 
 from ..data import DataSet, load
 from ..destinations import check_folder
+from ..errors import InputError
 from ..options import whole
 from ..pages.words import counted, listed
 from ..places import STUDIES
@@ -72,6 +73,7 @@ def compare(
     workers: int | None = None,
     device: str = "auto",
     dry_run: bool = False,
+    repair: bool = False,
     watcher: Watcher | None = None,
     call: str | None = None,
     **options: Any,
@@ -86,6 +88,8 @@ def compare(
         workers: processes side by side; all cores by default. It does not change results.
         device: ``"cpu"``, ``"cuda"`` or ``"auto"``.
         dry_run: only say what would be run.
+        repair: move what is damaged in the study to its folder ``damaged`` and make it again,
+            instead of refusing it.
         watcher: is told about progress.
         call: how this was called, kept in study.toml; made from the arguments by default.
         options: what follows.
@@ -100,6 +104,8 @@ def compare(
     """
     if workers is not None:
         workers = whole("workers", workers)
+    if repair and dry_run:
+        raise InputError("Give --repair or --dry-run, not both: --repair moves files.")
     asked = Request.of(what, data, **options)
     call = call or asked.command(None if out is None else str(out))
     request = replace(asked, settings={**asked.settings, "device": resolve_device(device)})
@@ -115,7 +121,7 @@ def compare(
     findings = known_findings(plan.data, dataset, progress=reading)
     notes = [note for config in plan.arms.values() for note in check_network(config, dataset)]
     folder = None if out is None else Path(out)
-    study = prepare_study(folder, plan, dataset, call, findings, search)
+    study = prepare_study(folder, plan, dataset, call, findings, search, repair=repair)
     if search is not None:
         make_search(str(request.tune), study.plan, request.tune_seeds)  # with the seeds there are
         check_same_search(study.folder, search)
@@ -123,7 +129,7 @@ def compare(
     estimate = _estimate(study, dataset, wanted, search)
     if watcher:
         watcher.planned(study.plan, study.data_record(), study.folder, estimate)
-        for note in dict.fromkeys(notes):
+        for note in dict.fromkeys([*study.put_right, *notes]):
             watcher.stage(note)
     if dry_run:
         return estimate
