@@ -119,23 +119,42 @@ def write_predictions(run: Path, classes: Sequence[str], drawn_from: str) -> Non
         arrays[f"{split}_label"] = labels
         arrays[f"{split}_probabilities"] = (shares / shares.sum(1, keepdims=True)).astype("f4")
     np.savez_compressed(run / "predictions.npz", **arrays)
-    _follow(run, arrays)
+    follow(run)
 
 
-def _follow(run: Path, arrays: Mapping[str, Any]) -> None:
+def follow(run: Path) -> None:
     """Let metrics, and the last row of the history, be those of the predictions."""
     record = json.loads((run / "run.json").read_text())
+    with np.load(run / "predictions.npz") as held:
+        arrays = dict(held)
     for split in record["metrics"]:
         labels, given = arrays[f"{split}_label"], arrays[f"{split}_probabilities"]
-        answers = given.argmax(1)
+        answers, every = given.argmax(1), range(given.shape[1])
         accuracy = float((labels == answers).mean())
         record["metrics"][split] = {
-            "loss": float(-np.log(given[np.arange(len(labels)), labels].astype(float)).mean()),
+            "loss": float(
+                -np.log(given[np.arange(len(labels)), labels].clip(1e-30).astype(float)).mean()
+            ),
             "accuracy": accuracy,
             "micro_f1": accuracy,
-            "macro_f1": float(f1_score(labels, answers, average="macro", zero_division=0)),
+            "macro_f1": float(
+                f1_score(labels, answers, labels=every, average="macro", zero_division=0)
+            ),
         }
     write_json(run / "run.json", record)
+    with (run / "history.csv").open() as opened:
+        rows = [list(row.values()) for row in csv.DictReader(opened)]
+    _write_history(run, rows, record["metrics"]["val"])
+
+
+def stop_early(run: Path, epochs: int) -> None:
+    """A run that patience ended."""
+    record = json.loads((run / "run.json").read_text())
+    write_json(run / "run.json", {**record, "epochs_done": epochs, "chosen_epoch": epochs})
+    for name in ("history.csv", "features.csv"):
+        header, *rows = (run / name).read_text().splitlines()
+        kept = [row for row in rows if int(row.split(",")[0]) <= epochs]
+        (run / name).write_text("\n".join([header, *kept]) + "\n")
     with (run / "history.csv").open() as opened:
         rows = [list(row.values()) for row in csv.DictReader(opened)]
     _write_history(run, rows, record["metrics"]["val"])
