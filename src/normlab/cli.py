@@ -77,6 +77,10 @@ else:
 
 Data = Annotated[str | None, Parameter(group=DATA, help=_SOURCE_HELP)]
 DeviceName = Annotated[Literal["auto", "cpu", "cuda"], Parameter(help="Where to run.")]
+Repair = Annotated[
+    bool,
+    Parameter(negative="", help="Move what is damaged to the folder damaged, and make it again."),
+]
 Flatten = Parameter(name="*")
 Trust = Annotated[
     bool,
@@ -106,6 +110,7 @@ def compare(
         bool, Parameter(negative="", help="Print what would be run and how long it would take.")
     ] = False,
     trust: Trust = False,
+    repair: Repair = False,
     open_page: Annotated[
         bool, Parameter(name="--open", negative="", help="Open the page when it is done.")
     ] = False,
@@ -132,6 +137,7 @@ def compare(
             device=device,
             dry_run=dry_run,
             trust=trust,
+            repair=repair,
             watcher=watcher,
             call=_command_line(),
             **given(options),
@@ -153,6 +159,7 @@ def train(
         Path | None, Parameter(help="The run's folder. [default: a dated one under runs/]")
     ] = None,
     device: DeviceName = "auto",
+    repair: Repair = False,
 ) -> int:
     """Make a single run: one normalization, one seed.
 
@@ -169,6 +176,7 @@ def train(
             {name: value for name, value in asked.items() if name in FIELDS},
             out,
             device=device,
+            repair=repair,
             reading=watcher.reading,
             progress=watcher.advanced,
         )
@@ -530,7 +538,8 @@ def _hint(message: str) -> str:
 
 
 def _command_line() -> str:
-    return shlex.join(["normlab", *sys.argv[1:]])
+    """As a study keeps it: to repair is nothing that is asked of it."""
+    return shlex.join(["normlab", *(word for word in sys.argv[1:] if word != "--repair")])
 
 
 if __name__ == "__main__":

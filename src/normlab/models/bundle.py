@@ -23,6 +23,7 @@ from ..files import read_json, write_bytes, write_json
 from ..foreign import code_of, is_custom, is_foreign, require_trust
 from ..norms import CATALOG, parse_norm
 from ..runs import COMPLETE, INTERRUPTED, MODEL, WEIGHTS, is_run, is_study, read_record
+from ..runs.integrity import check_listed
 from ..seals import digest, is_sealed
 from .resnet import ResNet, Shortcut
 from .state import EXTRA, packed, unpacked
@@ -323,7 +324,8 @@ def _check_folder(folder: Path) -> None:
         )
         advice = f"Give one of its runs: {some}" if found else "None of its runs is complete yet"
         raise InputError(f"{folder} is a study, not a run. {advice}.")
-    status = str(read_record(folder)["status"]) if is_run(folder) else COMPLETE
+    record = read_record(folder) if is_run(folder) else {"status": COMPLETE}
+    status = str(record["status"])
     if status != COMPLETE:
         again = " Resume it with the same command." if status == INTERRUPTED else ""
         raise InputError(f"The run in {folder} has no model: its status is {status!r}.{again}")
@@ -336,6 +338,7 @@ def _check_folder(folder: Path) -> None:
         if pickles:
             raise _refused_pickle(pickles[0])
         raise InputError(f"{folder} does not contain a model (no {MODEL}). {_GIVE_A_RUN}")
+    check_listed(folder, record, MODEL)
 
 
 def _is_pickle(path: Path) -> bool:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from ..errors import InputError
 from ..runs import SplitPredictions
+from ..seals import DamagedError
 from .reading import Results, Spread, check_split
 
 
@@ -90,6 +91,7 @@ def answers(results: Results, split: str = "test") -> Answers:
     other images, labels or classes than those of the first run.
 
     Raises:
+        DamagedError: predictions are not what a run wrote.
         InputError: there is no such split.
     """
     check_split(split)
@@ -106,6 +108,8 @@ def _answers(results: Results, split: str) -> Answers:
             continue
         try:
             own = run.predictions(split)
+        except DamagedError:
+            raise
         except InputError as error:
             left_out.append(f"{run.arm}, seed {run.seed}: {str(error).rstrip('.')}.")
             continue

@@ -127,8 +127,7 @@ def write_run(
         "metrics": None if found is None else {n: asdict(one.metrics) for n, one in found.items()},
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    write_record(folder, record)
-    return record
+    return write_record(folder, record)
 
 
 def _card(run: Described, found: Mapping[str, Evaluation], chosen_epoch: int) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 from .. import stopping
 from ..data import DataSet, load
 from ..destinations import check_folder
+from ..errors import InputError
 from ..locks import alone_in
 from ..options import whole
 from ..pages.words import counted, listed
@@ -77,6 +78,7 @@ def compare(
     workers: int | None = None,
     device: str = "auto",
     dry_run: bool = False,
+    repair: bool = False,
     trust: bool = False,
     watcher: Watcher | None = None,
     call: str | None = None,
@@ -92,6 +94,8 @@ def compare(
         workers: processes side by side; all cores by default. It does not change results.
         device: ``"cpu"``, ``"cuda"`` or ``"auto"``.
         dry_run: only say what would be run.
+        repair: move what is damaged in the study to its folder ``damaged`` and make it again,
+            instead of refusing it.
         trust: whether layers that are not of normlab may be imported where a TOML file or the study
             names them, and not this call. That runs their code.
         watcher: is told about progress.
@@ -108,6 +112,8 @@ def compare(
     """
     if workers is not None:
         workers = whole("workers", workers)
+    if repair and dry_run:
+        raise InputError("Give --repair or --dry-run, not both: --repair moves files.")
     asked = Request.of(what, data, **options)
     call = call or asked.command(None if out is None else str(out))
     request = replace(asked, settings={**asked.settings, "device": resolve_device(device)})
@@ -127,7 +133,7 @@ def compare(
     alone = nullcontext() if dry_run else alone_in(folder, watcher.stage if watcher else None)
     # What the folder has is read only once nobody else adds to it.
     with alone:
-        study = prepare_study(folder, plan, dataset, call, findings, search)
+        study = prepare_study(folder, plan, dataset, call, findings, search, repair=repair)
         study.check_trust(named, trust=trust, tuned=search is not None)
         if search is not None:
             make_search(str(request.tune), study.plan, request.tune_seeds)  # with the seeds there
@@ -136,7 +142,7 @@ def compare(
         estimate = _estimate(study, dataset, wanted, search)
         if watcher:
             watcher.planned(study.plan, study.data_record(), study.folder, estimate)
-            for note in dict.fromkeys(notes):
+            for note in dict.fromkeys([*study.put_right, *notes]):
                 watcher.stage(note)
         if dry_run:
             return estimate
