@@ -137,7 +137,8 @@ def test_a_file_is_read_once(study: Path, monkeypatch: pytest.MonkeyPatch) -> No
 def test_the_hardest_images_weigh_arms_alike(made: Path) -> None:
     # bn has one run left, gn and none have two. The labels are all "ant".
     path = made / "runs/bn/seed-1/run.json"
-    write_json(path, {**json.loads(path.read_text()), "status": "interrupted"})
+    record = {**json.loads(path.read_text()), "status": "interrupted", "metrics": None}
+    write_json(path, record)
     names = ["a", "b", "c", "d", "e", "f"]
     told = {
         ("bn", 0): [0, 1, 0, 0, 0, 1],

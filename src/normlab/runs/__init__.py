@@ -25,7 +25,7 @@ from .layout import (
     superseded_folder,
     tuning_folder,
 )
-from .metrics import METRICS, Metrics
+from .metrics import METRICS, RUNNING, Metrics
 from .record import (
     COMPLETE,
     DIVERGED,
@@ -33,7 +33,6 @@ from .record import (
     HISTORY_COLUMNS,
     INTERRUPTED,
     PERCENTILES,
-    RUNNING,
     ended_record,
     read_features,
     read_history,

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..bounded import read_file
 from ..errors import InputError
 from ..files import csv_text, read_json, write_json, write_text
 from ..values import json_numbers, read_numbers
+from .config import MOST_EPOCHS
 from .layout import FEATURES, HISTORY, RECORD, is_run
+from .schema import ROWS, check_record, most_bytes, parse_rows
 
 INTERRUPTED, COMPLETE, DIVERGED = "interrupted", "complete", "diverged"
 """What ``status`` says, or begins with: "diverged at step k"."""
-RUNNING = "train_running"
-"""The split of history rows gathered while an epoch trains."""
 HISTORY_COLUMNS = ("epoch", "split", "loss", "accuracy", "micro_f1", "macro_f1", "lr", "seconds")
 PERCENTILES = (1, 20, 80, 99)
 """Of the penultimate features, over all validation images and channels together."""
@@ -48,10 +48,9 @@ def read_record(folder: Path) -> dict[str, Any]:
     if not is_run(folder):
         raise InputError(f"{folder} does not contain a run (no {RECORD}).")
     record = read_json(folder / RECORD)
-    if not isinstance(record, dict) or "status" not in record:
-        raise InputError(f"{folder / RECORD} was not written by normlab.")
     if record.get("metrics"):
         record["metrics"] = read_numbers(record["metrics"])
+    check_record(record, folder / RECORD)
     return record
 
 
@@ -64,31 +63,35 @@ def ended_record(folder: Path) -> dict[str, Any] | None:
     return None if record["status"] == INTERRUPTED else record
 
 
-def read_history(folder: Path) -> list[Row]:
+def read_history(folder: Path, record: Mapping[str, Any] | None = None) -> list[Row]:
     """Rows of history.csv, numbers as numbers; none where the run wrote none.
 
+    Args:
+        folder: of the run.
+        record: what run.json says, if it has been read.
+
     Raises:
-        InputError: the file cannot be read.
+        InputError: the file cannot be read, or has rows that no such run writes.
     """
-    return _rows(folder / HISTORY)
+    return _rows(folder, HISTORY, HISTORY_COLUMNS, record, ROWS)
 
 
-def read_features(folder: Path) -> list[Row]:
+def read_features(folder: Path, record: Mapping[str, Any] | None = None) -> list[Row]:
     """Likewise the rows of features.csv."""
-    return _rows(folder / FEATURES)
+    return _rows(folder, FEATURES, FEATURE_COLUMNS, record)
 
 
-def _rows(path: Path) -> list[Row]:
+def _rows(
+    folder: Path,
+    name: str,
+    columns: Sequence[str],
+    record: Mapping[str, Any] | None,
+    splits: Sequence[str] = ("",),
+) -> list[Row]:
+    path = folder / name
     if not path.is_file():
         return []
-    try:
-        with path.open(encoding="utf-8", newline="") as opened:
-            return [
-                {
-                    key: value if key == "split" else int(value) if key == "epoch" else float(value)
-                    for key, value in row.items()
-                }
-                for row in csv.DictReader(opened)
-            ]
-    except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"{path} cannot be read: {error}.") from error
+    if record is None:
+        record = read_record(folder) if is_run(folder) else {}
+    epochs = int((record.get("config") or {}).get("epochs", MOST_EPOCHS))
+    return parse_rows(read_file(path, most_bytes(epochs)), columns, path, epochs, splits)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..bounded import TOML_BYTES, parse_toml, read_file
 from ..errors import InputError
 from ..files import read_json, write_bytes, write_json, write_text
 from .layout import DATA, SPLIT, STUDY, is_study
+from .schema import check_data, check_question
 
 FORMAT = "normlab study 1"
 
@@ -30,12 +31,10 @@ def read_question(folder: Path) -> dict[str, Any]:
     path = folder / STUDY
     if not is_study(folder):
         raise InputError(f"{folder} does not contain a study (no {STUDY}).")
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"{path} cannot be read: {error}.") from error
+    content = parse_toml(read_file(path, TOML_BYTES), path)
     if content.get("format") != FORMAT:
         raise InputError(f"{path} is not of the format {FORMAT!r}.")
+    check_question(content, path)
     return content
 
 
@@ -50,7 +49,8 @@ def read_data(folder: Path) -> dict[str, Any]:
     Raises:
         InputError: the file is missing or cannot be read.
     """
-    content: dict[str, Any] = read_json(folder / DATA)
+    content = read_json(folder / DATA)
+    check_data(content, folder / DATA)
     return content
 
 
