@@ -12,6 +12,8 @@ from .errors import InputError, did_you_mean
 from .values import plain, write_value
 
 Fields = Mapping[str, Field[Any]]
+LONGEST = 1_000
+"""Characters of a title."""
 _DIGITS = 20
 """Of the longest whole number that a message repeats."""
 
@@ -89,6 +91,18 @@ def whole(name: str, value: Any, least: int = 1, most: int | None = None) -> int
     if most is not None and found > most:
         raise InputError(f"{name} must be at most {most:,}, got {shown(found)}.")
     return found
+
+
+def text_of(name: str, value: Any) -> str:
+    """Text of at most :data:`LONGEST` characters.
+
+    Raises:
+        InputError: naming what it is for.
+    """
+    if not isinstance(value, str) or len(value) > LONGEST:
+        got = f"{len(value):,}" if isinstance(value, str) else shown(value)
+        raise InputError(f"{name} must be text of at most {LONGEST:,} characters, got {got}.")
+    return value
 
 
 def several(name: str, values: Any) -> list[Any]:

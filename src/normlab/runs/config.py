@@ -68,7 +68,7 @@ class RunConfig:
     reference_batch: int = option(
         32, "Batch that budget and lr_scaling refer to.", ">= 1 and <= 1000000"
     )
-    lr: float = option(0.02, "Highest learning rate.", "> 0 and <= 1000000")
+    lr: float = option(0.02, "Highest learning rate.", "> 0 and <= 1e9")
     lr_scaling: LrScaling = option(
         "none",
         "Multiply the learning rate by images per update / reference_batch (linear), or by the "

@@ -47,7 +47,7 @@ from .shapes import (
     within,
 )
 
-_STATUS = r"complete|interrupted|diverged at step \d{1,15}|failed(: .{0,1000})?"
+_STATUS = r"complete|interrupted|diverged at step \d{1,15}|failed(?s:.{0,10000})"
 _ROW_BYTES = 400
 """A row of numbers in full precision has fewer than 200."""
 ROWS = (RUNNING, "val")
@@ -172,7 +172,7 @@ RECORD = fields(
         "versions": entries(optional(_short), 1000),
         "hardware": entries(any_of("text or a number", optional(_short), number()), 1000),
         "parameters": _count,
-        "sites": items(fields({"name": _name, "layer": _name}), 10_000),
+        "sites": items(fields({"name": text(), "layer": text()}), 10_000),
         "notes": items(text(), 1000),
         "batch": entries(_count),
         "highest_lr": number(),

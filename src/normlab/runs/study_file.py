@@ -16,10 +16,16 @@ FORMAT = "normlab study 1"
 
 
 def write_question(folder: Path, question: Mapping[str, Any]) -> None:
-    """Write study.toml. TOML has no null: a value that is None is left out."""
+    """Write study.toml. TOML has no null: a value that is None is left out.
+
+    Raises:
+        InputError: it could not be read back.
+    """
     import tomli_w
 
-    write_text(folder / STUDY, tomli_w.dumps({"format": FORMAT, **_without_none(question)}))
+    content = {"format": FORMAT, **_without_none(question)}
+    check_question(content, folder / STUDY)
+    write_text(folder / STUDY, tomli_w.dumps(content))
 
 
 def read_question(folder: Path) -> dict[str, Any]:
@@ -39,7 +45,12 @@ def read_question(folder: Path) -> dict[str, Any]:
 
 
 def write_data(folder: Path, described: Mapping[str, Any]) -> None:
-    """Write data.json: the data set and the findings of its check."""
+    """Write data.json: the data set and the findings of its check.
+
+    Raises:
+        InputError: it could not be read back.
+    """
+    check_data(dict(described), folder / DATA)
     write_json(folder / DATA, dict(described))
 
 
