@@ -25,7 +25,7 @@ from .layout import (
     superseded_folder,
     tuning_folder,
 )
-from .metrics import METRICS, Metrics
+from .metrics import METRICS, RUNNING, Metrics
 from .record import (
     COMPLETE,
     DIVERGED,
@@ -34,7 +34,6 @@ from .record import (
     HISTORY_COLUMNS,
     INTERRUPTED,
     PERCENTILES,
-    RUNNING,
     ended_record,
     is_result,
     read_features,

@@ -14,7 +14,10 @@ from ..files import write_arrays
 from ..seals import SEAL, check_arrays
 from .layout import PICTURES
 
-_BYTES = 256 << 20
+_BYTES = 128 << 20
+"""24 images of 1024 px are 72 MiB."""
+MOST, SIDE = 24, 1024
+"""Images that a study keeps, and their largest side."""
 
 
 def write_pictures(study: Path, names: Sequence[str], pixels: npt.NDArray[np.uint8]) -> Path:
@@ -50,9 +53,18 @@ def read_pictures(study: Path) -> dict[str, npt.NDArray[np.uint8]]:
         raise InputError(f"{path} cannot be read: it has {', '.join(held)}, not name and pixels.")
     names, pixels = held["name"], held["pixels"]
     square = pixels.ndim == 4 and pixels.shape[1] == pixels.shape[2] and pixels.shape[3] in (1, 3)
-    if not square or pixels.dtype != np.uint8 or names.shape != pixels.shape[:1]:
+    named = names.dtype.kind == "U" and names.shape == pixels.shape[:1]
+    if not square or pixels.dtype != np.uint8 or not named:
         raise InputError(
             f"{path} cannot be read: it contains {pixels.dtype} pixels {pixels.shape} for names "
             f"{names.shape}, not one uint8 image (S, S, 1 or 3) per name."
         )
-    return dict(zip(names.tolist(), pixels, strict=True))
+    if len(names) > MOST or not 1 <= pixels.shape[1] <= SIDE:
+        raise InputError(
+            f"{path} cannot be read: it contains {len(names):,} images of {pixels.shape[1]:,} px. "
+            f"There are at most {MOST}, of 1 to {SIDE:,} px."
+        )
+    try:
+        return dict(zip(names.tolist(), pixels, strict=True))
+    except ValueError:  # four bytes that are no character
+        raise InputError(f"{path} cannot be read: a name is not text.") from None

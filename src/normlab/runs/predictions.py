@@ -15,11 +15,12 @@ import numpy.typing as npt
 from ..bounded import parse_arrays
 from ..errors import InputError
 from ..files import write_bytes
+from .answers import check_predictions, most_unpacked
 from .integrity import check_metrics, checked_content
 from .layout import PREDICTIONS, is_run
 from .record import read_record
 
-_BYTES = 16 << 30
+_BYTES = 4 << 30
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,26 +81,11 @@ def read_predictions(
     if content is None:
         raise InputError(f"{PREDICTIONS} is missing from {folder}.")
     names = [f"{split}_{part}" for part in ("image", "label", "probabilities")]
-    held = parse_arrays(content, path, _BYTES, names)
+    held = parse_arrays(content, path, most_unpacked(len(content)), names)
     if len(held) < len(names):
         raise InputError(f"{path} contains nothing for the split {split}.")
     images, labels, probabilities = (held[name] for name in names)
-    sound = (
-        images.ndim == labels.ndim == 1
-        and probabilities.ndim == 2
-        and len(images) == len(labels) == len(probabilities) > 0
-        and images.dtype.kind == "U"
-        and labels.dtype.kind in "iu"
-        and probabilities.dtype.kind == "f"
-        and labels.min() >= 0
-        and labels.max() < probabilities.shape[1]
-        and bool(np.isfinite(probabilities).all())
-    )
-    if not sound:
-        raise InputError(
-            f"{path} was not written by normlab: {split} has images {images.shape}, labels "
-            f"{labels.shape} and probabilities {probabilities.shape}."
-        )
+    check_predictions(path, split, images, labels, probabilities)
     found = SplitPredictions(
         images, labels.astype(np.int64, copy=False), probabilities.astype(np.float32, copy=False)
     )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +10,10 @@ from ..errors import InputError
 from ..files import csv_text, read_json, write_json, write_text
 from ..seals import digests_of
 from ..values import json_numbers, read_numbers
+from .config import MOST_EPOCHS
 from .integrity import AGAIN, FILES, check_history, checked_content
 from .layout import FEATURES, HISTORY, LISTED, RECORD, is_run
+from .schema import ROWS, check_record, most_bytes, parse_rows
 
 INTERRUPTED, COMPLETE, DIVERGED, FAILED = "interrupted", "complete", "diverged", "failed"
 """What ``status`` says, or begins with: "diverged at step k", "failed: killed by SIGKILL ...". The
@@ -24,7 +24,6 @@ HISTORY_COLUMNS = ("epoch", "split", "loss", "accuracy", "micro_f1", "macro_f1",
 PERCENTILES = (1, 20, 80, 99)
 """Of the penultimate features, over all validation images and channels together."""
 FEATURE_COLUMNS = ("epoch", *(f"p{p}" for p in PERCENTILES))
-_HISTORY_BYTES = 64 << 20
 
 Row = dict[str, Any]
 
@@ -59,10 +58,9 @@ def read_record(folder: Path) -> dict[str, Any]:
     if not is_run(folder):
         raise InputError(f"{folder} does not contain a run (no {RECORD}).")
     record = read_json(folder / RECORD, AGAIN)
-    if not isinstance(record, dict) or "status" not in record:
-        raise InputError(f"{folder / RECORD} was not written by normlab.")
     if record.get("metrics"):
         record["metrics"] = read_numbers(record["metrics"])
+    check_record(record, folder / RECORD)
     return record
 
 
@@ -94,10 +92,10 @@ def read_history(folder: Path, record: Mapping[str, Any] | None = None) -> list[
 
     Raises:
         DamagedError: the file is not what the run wrote, or contradicts its record.
-        InputError: the file cannot be read.
+        InputError: the file cannot be read, or has rows that no such run writes.
     """
     record = _record_of(folder) if record is None else record
-    rows = _rows(folder, HISTORY, record)
+    rows = _rows(folder, HISTORY, HISTORY_COLUMNS, record, ROWS)
     if record.get("status") == COMPLETE:
         check_history(folder, record, rows)
     return rows
@@ -105,24 +103,23 @@ def read_history(folder: Path, record: Mapping[str, Any] | None = None) -> list[
 
 def read_features(folder: Path, record: Mapping[str, Any] | None = None) -> list[Row]:
     """Likewise the rows of features.csv."""
-    return _rows(folder, FEATURES, _record_of(folder) if record is None else record)
+    record = _record_of(folder) if record is None else record
+    return _rows(folder, FEATURES, FEATURE_COLUMNS, record)
 
 
 def _record_of(folder: Path) -> dict[str, Any]:
     return read_record(folder) if is_run(folder) else {}
 
 
-def _rows(folder: Path, name: str, record: Mapping[str, Any]) -> list[Row]:
-    content = checked_content(folder, name, _HISTORY_BYTES, record)
+def _rows(
+    folder: Path,
+    name: str,
+    columns: Sequence[str],
+    record: Mapping[str, Any],
+    splits: Sequence[str] = ("",),
+) -> list[Row]:
+    epochs = int((record.get("config") or {}).get("epochs", MOST_EPOCHS))
+    content = checked_content(folder, name, most_bytes(epochs), record)
     if content is None:
         return []
-    try:
-        return [
-            {
-                key: value if key == "split" else int(value) if key == "epoch" else float(value)
-                for key, value in row.items()
-            }
-            for row in csv.DictReader(io.StringIO(content.decode("utf-8"), newline=""))
-        ]
-    except (ValueError, TypeError, csv.Error) as error:
-        raise InputError(f"{folder / name} cannot be read: {error}.") from error
+    return parse_rows(content, columns, folder / name, epochs, splits)

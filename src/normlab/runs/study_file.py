@@ -11,6 +11,7 @@ from ..errors import InputError
 from ..files import read_json, write_bytes, write_json
 from ..seals import DamagedError, check_files, check_seal, digests_of, is_sealed, sealed_toml
 from .layout import DATA, SPLIT, STUDY, is_study
+from .schema import check_data, check_question
 
 FORMAT = "normlab study 1"
 FILES = "files"
@@ -29,12 +30,17 @@ class OtherFormatError(InputError):
 
 def write_question(folder: Path, question: Mapping[str, Any]) -> None:
     """Write study.toml, after the split file, whose checksum it has. TOML has no null: a value that
-    is None is left out."""
+    is None is left out.
+
+    Raises:
+        InputError: it could not be read back.
+    """
     import tomli_w
 
     content = {"format": FORMAT, **_without_none(question)}
     if content["data"].get("split") is not None:
         content[FILES] = digests_of(folder, (SPLIT,))
+    check_question(content, folder / STUDY)
     write_bytes(folder / STUDY, sealed_toml(_HEAD + tomli_w.dumps(content)))
 
 
@@ -56,11 +62,17 @@ def read_question(folder: Path) -> dict[str, Any]:
     question = parse_toml(content, path)
     if question.get("format") != FORMAT:
         raise OtherFormatError(f"{path} is not of the format {FORMAT!r}.")
+    check_question(question, path)
     return question
 
 
 def write_data(folder: Path, described: Mapping[str, Any]) -> None:
-    """Write data.json: the data set and the findings of its check."""
+    """Write data.json: the data set and the findings of its check.
+
+    Raises:
+        InputError: it could not be read back.
+    """
+    check_data(dict(described), folder / DATA)
     write_json(folder / DATA, dict(described))
 
 
@@ -71,7 +83,8 @@ def read_data(folder: Path) -> dict[str, Any]:
         DamagedError: the file is not what was written.
         InputError: the file is missing or cannot be read.
     """
-    content: dict[str, Any] = read_json(folder / DATA, _REWRITTEN)
+    content = read_json(folder / DATA, _REWRITTEN)
+    check_data(content, folder / DATA)
     return content
 
 

@@ -17,6 +17,7 @@ from ..data.config import DataConfig
 from ..errors import InputError
 from ..options import Fields, check_names, fields_of, in_type, option, several, whole, words
 from ..runs import FIELDS, STUDY, is_study
+from ..runs.arms import MOST_SEEDS, check_arms
 from ..values import plain
 
 
@@ -127,7 +128,7 @@ class Request:
             if hints[name] in (str | None, bool):
                 given[name] = in_type(name, given[name], hints[name])
         if "tune_seeds" in given:
-            given["tune_seeds"] = whole("tune seeds", given["tune_seeds"])
+            given["tune_seeds"] = whole("tune seeds", given["tune_seeds"], most=MOST_SEEDS)
         if "arms" in given:
             given["arms"] = _arms(given["arms"])
         return cls(
@@ -204,8 +205,10 @@ def _is_many(value: Any) -> bool:
 def _arms(asked: Any) -> tuple[Any, ...]:
     """Arms by name: text with commas between them, or names and classes of layers."""
     if isinstance(asked, str):
-        return tuple(part for part in map(str.strip, asked.split(",")) if part)
-    arms = [asked] if isinstance(asked, type) else several("arms", asked)
+        named = [part for part in map(str.strip, asked.split(",")) if part]
+        check_arms(named)
+        return tuple(named)
+    arms: list[Any] = [asked] if isinstance(asked, type) else several("arms", asked)
     if any(isinstance(arm, type) for arm in arms):
         # Imported here: a command line has no classes, and should start without torch.
         from ..training import name_of_layer
@@ -217,6 +220,7 @@ def _arms(asked: Any) -> tuple[Any, ...]:
                 f"arms must be names or classes of layers, got {arm!r}. A layer of your own is a "
                 "class, or text such as package.module:Class."
             )
+    check_arms(arms)
     return tuple(arms)
 
 

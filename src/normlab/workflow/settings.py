@@ -15,6 +15,7 @@ from ..data.config import MAX_SIZE, MIN_SIZE, DataConfig
 from ..options import Fields
 from ..pages.words import setting
 from ..runs import FIELDS, RunConfig
+from ..runs.arms import MOST_ARMS, MOST_RUNS, MOST_SEEDS
 from ..studies.request import DATA_FIELDS, REQUEST_FIELDS, Request
 
 _HEAD = """\
@@ -29,10 +30,11 @@ once. It is in the user's cache folder (on Linux `~/.cache/normlab`), or where t
 `NORMLAB_CACHE` says. It may be deleted at any time.
 """
 
-_COMPARISON = """\
+_COMPARISON = f"""\
 ## A comparison
 
-`title`, `seeds`, `reference` and `margin` can also be set at the top of a study file.
+`title`, `seeds`, `reference` and `margin` can also be set at the top of a study file. A study can
+have {MOST_ARMS:,} arms and {MOST_RUNS:,} runs at most.
 """
 
 _RUN = """\
@@ -50,8 +52,8 @@ Everything that decides which images a study sees. In a study file, the keys are
 """
 
 _BOUNDS = {
-    "seeds": ">= 1",
-    "tune_seeds": ">= 1",
+    "seeds": f">= 1 and <= {MOST_SEEDS}",
+    "tune_seeds": f">= 1 and <= {MOST_SEEDS}",
     "margin": "> 0",
     "image_size": f"from {MIN_SIZE} to {MAX_SIZE}",
     "limit_per_class": ">= 1",
