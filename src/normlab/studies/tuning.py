@@ -62,8 +62,8 @@ def make_search(text: str, plan: Plan, seeds: int = SEEDS) -> Search:
     trials = len(plan.arms) * (len(values) + 2 * GROWTH)
     if trials > MOST_ARMS:
         raise InputError(
-            f"Tuning {name} would try {len(plan.arms):,} arms at up to {len(values) + 2 * GROWTH:,} "
-            f"values, which are {trials:,}. {MOST_ARMS:,} are the most."
+            f"Tuning {name} would try {len(plan.arms):,} arms at up to "
+            f"{len(values) + 2 * GROWTH:,} values: {trials:,}. {MOST_ARMS:,} are the most."
         )
     check_size(trials, seeds)
     return Search(name, shared, values, tuple(range(FIRST_SEED, FIRST_SEED + seeds)))
