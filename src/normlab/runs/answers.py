@@ -69,6 +69,7 @@ def _wrong_values(
 ) -> str:
     try:
         names = images.tolist()
+        "".join(names).encode()
     except ValueError:
         return "a name is not text"
     if len(set(names)) < len(names):

@@ -71,6 +71,9 @@ QUESTION = fields(
     {
         "arms": entries(entries(_setting, key=_field), MOST_ARMS),
         "seeds": _seeds,
+        "varied": items(_field, len(FIELDS), different=True),
+        "data": _asked_data,
+        "run": entries(_setting, key=_field),
     },
     {
         "what": _name,
@@ -78,9 +81,6 @@ QUESTION = fields(
         "normlab": _name,
         "command": text(LONG),
         "commands": items(text(LONG), 10_000),
-        "varied": items(_field, len(FIELDS), different=True),
-        "data": _asked_data,
-        "run": entries(_setting, key=_field),
         "same_function": items(items(_name, 2, 2), MOST_ARMS),
         "verdict": fields(
             {},
@@ -90,7 +90,7 @@ QUESTION = fields(
                 "level": number(0, 1, open=True),
                 "looks": items(whole(1, MOST_SEEDS), 100, different=True),
                 "before": items(
-                    fields({}, {"reference": _name, "margin": number(0, 100), "runs": _count}), 1000
+                    fields({"reference": _name, "margin": number(0, 100), "runs": _count}), 1000
                 ),
                 "looked": items(_count, 1000),
                 "grown": items(_count, 1000),
@@ -111,9 +111,8 @@ QUESTION = fields(
         ),
         "calls": items(
             fields(
-                {},
+                {"command": text(LONG)},
                 {
-                    "command": text(LONG),
                     "until_decided": flag,
                     "arms": _count,
                     "seeds": _count,

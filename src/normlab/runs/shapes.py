@@ -81,12 +81,16 @@ def anything(value: Any, place: str) -> None:
 
 
 def text(most: int = LONG, least: int = 0) -> Shape:
-    """Text of so many characters."""
+    """Text of so many characters, all of which can be written."""
 
     def shape(value: Any, place: str) -> None:
         if not isinstance(value, str) or not least <= len(value) <= most:
             length = f"{least} to {most:,}" if least else f"at most {most:,}"
             raise MismatchError(place, value, f"text of {length} characters")
+        try:
+            value.encode()
+        except UnicodeEncodeError:  # bytes of a name that are no text, half of a pair
+            raise MismatchError(place, value, "valid Unicode") from None
 
     return shape
 

@@ -220,8 +220,9 @@ def _arms(asked: Any) -> tuple[Any, ...]:
                 f"arms must be names or classes of layers, got {arm!r}. A layer of your own is a "
                 "class, or text such as package.module:Class."
             )
-    check_arms(arms)
-    return tuple(arms)
+    found = tuple(map(str, arms))
+    check_arms(found)
+    return found
 
 
 REQUEST_FIELDS = {k: f for k, f in fields_of(Request).items() if k not in ("data", "settings")}

@@ -64,8 +64,7 @@ def make_search(text: str, plan: Plan, seeds: int = SEEDS) -> Search:
     if trials > MOST_ARMS:
         raise InputError(
             f"Tuning {name} would try {len(plan.arms):,} arms at up to "
-            f"{len(values) + 2 * GROWTH:,} values, which are {trials:,}. The most are "
-            f"{MOST_ARMS:,}."
+            f"{len(values) + 2 * GROWTH:,} values: {trials:,}. {MOST_ARMS:,} are the most."
         )
     check_size(trials, seeds)
     return Search(name, shared, values, tuple(range(FIRST_SEED, FIRST_SEED + seeds)))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ..data.cache import Progress as DataProgress
 from ..destinations import check_file
 from ..errors import InputError
-from ..files import csv_writer, write_with
+from ..files import CsvWriter, write_with
 from ..options import whole
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def predict(
     def write(aside: Path) -> None:
         nonlocal rows
         with aside.open("w", encoding="utf-8", newline="") as opened, torch.inference_mode():
-            table = csv_writer(opened, columns)
+            table = CsvWriter(opened, columns)
             for start in range(0, len(paths), batch_size):
                 batch = list(decoded(paths[start : start + batch_size]))
                 for path, found in answers(batch) if batch else ():
@@ -153,7 +153,7 @@ def predict(
                     row = [path, info.classes[found.index(highest)], f"{highest:.6f}"]
                     if probabilities:
                         row += [f"{value:.6f}" for value in found]
-                    table.writerow(dict(zip(columns, row, strict=True)))
+                    table.write(dict(zip(columns, row, strict=True)))
                     rows += 1
                 if progress:
                     progress(_STAGE, min(start + batch_size, len(paths)), len(paths))
