@@ -1,0 +1,1 @@
+"""Torture: kills, failing disks, flipped bits, hostile input, races. See ``python -m torture``."""

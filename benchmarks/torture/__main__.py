@@ -1,0 +1,58 @@
+"""Print the table of docs/reliability.md.
+
+PYTHONPATH=benchmarks python -m torture [KIND ...] [--share S]
+
+Kinds: kills, failures, disk, flips, fuzz, races; all by default. ``--share 0.01`` does a hundredth
+of everything. The exit status is 1 if anything came out otherwise than promised.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import sys
+import time
+from collections.abc import Callable
+
+import numpy
+import torch
+
+import normlab
+
+from .flips import flips
+from .fuzz import fuzz
+from .races import races
+from .rows import Row, table
+
+KINDS: dict[str, Callable[[float], list[Row]]] = {
+    "flips": lambda share: flips(max(12, round(1000 * share))),
+    "fuzz": lambda share: fuzz(round(100_000 * share)),
+    "races": lambda share: races(max(1, round(50 * share))),
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run what is asked and print its table."""
+    parser = argparse.ArgumentParser(prog="python -m torture", description=__doc__)
+    parser.add_argument("kinds", nargs="*", metavar="KIND", choices=[[], *KINDS])
+    parser.add_argument("--share", type=float, default=1.0)
+    asked = parser.parse_args(arguments)
+    print(
+        f"normlab {normlab.__version__}, torch {torch.__version__}, NumPy {numpy.__version__}, "
+        f"Python {platform.python_version()}, {platform.system()} {platform.machine()}\n"
+    )
+    rows: list[Row] = []
+    for kind in asked.kinds or KINDS:
+        began = time.monotonic()
+        found = KINDS[kind](asked.share)
+        rows += found
+        print(f"{kind}: {time.monotonic() - began:.0f} s", file=sys.stderr)
+    print(table(rows))
+    for row in rows:
+        for example in row.examples[:10]:
+            print(f"\n{row.name}: {example}")
+    return 1 if any(row.failures for row in rows) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
