@@ -86,6 +86,7 @@ def _locked(
     path, holder = place / (begins + LOCK), place / (begins + HOLDER)
     lock = filelock.FileLock(path, mode=0o666)
     told = -_SAY_AGAIN
+    was_there = os.path.lexists(path)
     while True:
         try:
             with warnings.catch_warnings():
@@ -101,6 +102,9 @@ def _locked(
             if not place.is_dir():
                 place.mkdir(parents=True, exist_ok=True)  # its last user has removed it
                 continue
+            if not was_there:
+                with suppress(OSError):
+                    path.unlink()
             reason = getattr(error, "strerror", None) or error
             raise InputError(
                 f"{folder} cannot be locked ({reason}), which keeps two commands from writing to "

@@ -1,0 +1,235 @@
+"""Workers and whole commands that are killed: nothing is lost, and the bits are the same."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import normlab
+from normlab.errors import InputError
+from normlab.processes import pool
+from normlab.results import read_results
+from normlab.studies import RunProgress
+
+POSIX = pytest.mark.skipif(not hasattr(os, "killpg"), reason="signals as POSIX has them")
+TINY = {"data": "digits", "limit_per_class": 8, "n": 1, "image_size": 8, "epochs": 3}
+
+
+def _compare(out: Path, arms: str, **more: Any) -> Any:
+    return normlab.compare(arms=arms, out=out, **{**TINY, "seeds": 1, "workers": 2, **more})
+
+
+def _bits(study: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(study)): path.read_bytes()
+        for name in ("weights.safetensors", "predictions.npz")
+        for path in study.glob(f"runs/*/*/{name}")
+    }
+
+
+def _until(true: Callable[[], object], seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.01)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    study = tmp_path_factory.mktemp("undisturbed") / "s"
+    _compare(study, "bn,none", workers=1)
+    return _bits(study)
+
+
+class _Watcher:
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+        self.ended: dict[str, str] = {}
+
+    def reading(self, *_: object) -> None: ...
+    def planned(self, *_: object) -> None: ...
+    def stage(self, *_: object) -> None: ...
+    def started(self, *_: object) -> None: ...
+    def advanced(self, steps: int, active: list[RunProgress]) -> None: ...
+
+    def finished(self, arm: str, seed: int, record: dict[str, Any]) -> None:
+        self.ended[arm] = record["status"]
+
+    def warned(self, text: str) -> None:
+        self.warnings.append(text)
+
+
+def _killed(monkeypatch: pytest.MonkeyPatch, job: int, times: int) -> None:
+    """Kill the process of a job when it first tells how far it is, so many times."""
+    plain = pool._Work._after
+    killed: list[int] = []
+
+    def after(self: Any, process: Any, message: tuple[Any, ...]) -> Any:
+        pid = process.process.pid
+        if message[0] == "note" and process.job == job and len(killed) < times:
+            if pid not in killed:
+                killed.append(pid)
+                process.kill()
+            return None
+        return plain(self, process, message)
+
+    monkeypatch.setattr(pool._Work, "_after", after)
+
+
+@POSIX
+def test_a_run_whose_worker_is_killed_goes_on_and_ends_with_the_same_bits(
+    tmp_path: Path, undisturbed: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _killed(monkeypatch, job=1, times=2)
+    watcher = _Watcher()
+    made = _compare(tmp_path / "s", "bn,none", watcher=watcher)
+    assert _bits(tmp_path / "s") == undisturbed
+    assert made.runs_made == 2
+    assert watcher.ended == {"bn": "complete", "none": "complete"}
+    assert len(watcher.warnings) == 2
+    assert watcher.warnings[0].startswith("The process of none seed 0 was killed by SIGKILL (")
+    assert watcher.warnings[0].endswith("It is tried again from its last checkpoint.")
+
+
+@POSIX
+def test_a_run_that_dies_three_times_is_shown_as_failed_and_can_be_made_later(
+    tmp_path: Path,
+    undisturbed: dict[str, bytes],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    study = tmp_path / "s"
+    with monkeypatch.context() as patch:
+        _killed(patch, job=1, times=3)
+        made = _compare(study, "bn,none")
+    (run,) = made.results.of_arm("none")
+    assert run.status.startswith("failed: killed by SIGKILL three times (")
+    assert (run.ended, run.complete, run.lost) == (True, False, True)
+    with (study / "results.csv").open() as opened:
+        rows = [row for row in csv.DictReader(opened) if row["arm"] == "none"]
+    assert {(row["accuracy"], row["status"]) for row in rows} == {("", run.status)}
+    page = (study / "report.html").read_text()
+    for text in (str(made), page):
+        assert "seed 0 failed: killed by SIGKILL three times" in text
+    assert "none failed in its only run, so there is no accuracy to compare." in page
+    assert "diverged" not in (study / "results.md").read_text()
+    from normlab.cli import main
+
+    assert main(["predict", str(run.folder), "x.png", "--output", "o.csv"]) == 2
+    assert "failed: killed by SIGKILL three times" in capsys.readouterr().err
+    # A failure is no result, so the same command makes the run.
+    assert _compare(study, "bn,none").runs_made == 1
+    assert _bits(study) == undisturbed
+
+
+def test_an_error_in_one_run_leaves_the_others_and_names_run_and_cause(
+    tmp_path: Path, undisturbed: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from normlab.studies import runner
+
+    plain = runner.train
+    errors: dict[str, Exception] = {}
+
+    def train(config: Any, *rest: Any, **more: Any) -> Any:
+        if config.norm in errors:
+            raise errors[config.norm]
+        return plain(config, *rest, **more)
+
+    monkeypatch.setattr(runner, "train", train)
+    study = tmp_path / "s"
+    errors["bn"] = OSError(5, "Input/output error", "/data/a.png")
+    with pytest.raises(InputError, match=r"^bn seed 0 failed: /data/a.png: Input/output error\.$"):
+        _compare(study, "bn,none", workers=1)
+    assert json.loads((study / "runs/none/seed-0/run.json").read_text())["status"] == "complete"
+    errors["bn"] = MemoryError()
+    with pytest.raises(InputError, match=r"^bn seed 0 ran out of memory\."):
+        _compare(study, "bn,none", workers=1)
+    errors["bn"] = ZeroDivisionError("of nothing")
+    with pytest.raises(InputError, match=r"bn seed 0 failed: ZeroDivisionError.*error\.log has"):
+        _compare(study, "bn,none", workers=1)
+    log = study / "runs/bn/seed-0/error.log"
+    assert "Traceback" in log.read_text()
+    del errors["bn"]
+    assert _compare(study, "bn,none", workers=1).runs_made == 1
+    assert not log.exists()
+    assert _bits(study) == undisturbed
+
+
+def _started(study: Path, arms: str, workers: int = 2) -> subprocess.Popen[str]:
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in TINY.items()]
+    return subprocess.Popen(
+        [sys.executable, "-m", "normlab", "compare", "--arms", arms, "--seeds", "1",
+         "--workers", str(workers), "--out", str(study), *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )  # fmt: skip
+
+
+def _members(group: int) -> list[int]:
+    """The processes of a group that are there and no zombies."""
+    said = subprocess.run(
+        ["ps", "-e", "-o", "pid=,pgid=,stat="], capture_output=True, text=True, check=True
+    )
+    found = [line.split() for line in said.stdout.splitlines()]
+    return [int(pid) for pid, pgid, state in found if int(pgid) == group and state[0] != "Z"]
+
+
+@POSIX
+def test_a_command_that_is_stopped_or_killed_leaves_no_process_and_resumes_to_the_same_bits(
+    tmp_path: Path, undisturbed: dict[str, bytes]
+) -> None:
+    study = tmp_path / "s"
+    #        signals, to the whole group, exit status
+    for numbers, group, expected in (
+        ([signal.SIGKILL], False, [-signal.SIGKILL]),
+        ([signal.SIGTERM], False, [143]),
+        ([signal.SIGTERM], True, [143]),
+        ([signal.SIGINT, signal.SIGINT], True, [130]),
+    ):
+        process = _started(study, "bn,none")
+        _until(
+            lambda process=process: len(_members(process.pid)) == 3 or process.poll() is not None
+        )
+        for number in numbers:
+            with_all = os.killpg if group else os.kill
+            with_all(process.pid, number)
+        _, errors = process.communicate(timeout=60)
+        assert "Traceback" not in errors
+        assert process.returncode in expected, errors
+        _until(lambda process=process: not _members(process.pid), 5.0)
+    _compare(study, "bn,none", workers=1)
+    assert _bits(study) == undisturbed
+    left = [path for path in study.rglob(".*") if path.name.endswith((".part", ".lock"))]
+    assert left == []
+
+
+def test_two_comparisons_in_one_folder_share_it(
+    tmp_path: Path, undisturbed: dict[str, bytes]
+) -> None:
+    study = tmp_path / "s"
+    other = _started(study, "bn", workers=1)
+    try:
+        _until(lambda: (study / ".normlab.lock").exists())
+        _compare(study, "none", workers=1)
+        said, errors = other.communicate(timeout=60)
+        assert other.returncode == 0, errors
+    finally:
+        other.kill()
+        other.wait()
+    assert "in use" not in said + errors
+    assert set(read_results(study).arms) == {"bn", "none"}
+    assert _bits(study) == undisturbed
