@@ -58,7 +58,9 @@ else:
     CompareOptions = options_class(
         "CompareOptions",
         [
-            *options_of(Request, {k: REQUEST_FIELDS[k] for k in ("arms", "seeds", "title")}),
+            *options_of(
+                Request, {k: REQUEST_FIELDS[k] for k in ("arms", "seeds", "title", "trust")}
+            ),
             *options_of(DataConfig, _OF_DATA, DATA),
             *options_of(Request, {"clean_split": REQUEST_FIELDS["clean_split"]}, DATA),
             *options_of(Request, {k: REQUEST_FIELDS[k] for k in _JUDGED}, VERDICT),
@@ -73,6 +75,14 @@ else:
 
 Data = Annotated[str | None, Parameter(group=DATA, help=_SOURCE_HELP)]
 DeviceName = Annotated[Literal["auto", "cpu", "cuda"], Parameter(help="Where to run.")]
+Trust = Annotated[
+    bool,
+    Parameter(
+        negative="",
+        help="Import the module that the model names, if its layer is not part of normlab. This "
+        "runs that module's code.",
+    ),
+]
 Flatten = Parameter(name="*")
 
 
@@ -248,6 +258,7 @@ def explain(
     out: Annotated[
         Path | None, Parameter(help="Where the gallery goes. [default: RUN/explain]")
     ] = None,
+    trust: Trust = False,
 ) -> int:
     """Show what a model looks at: maps over correctly and wrongly classified images."""
     from .console import StageWatcher, print_explanation
@@ -269,6 +280,7 @@ def explain(
             faithfulness=faithfulness,
             randomization=randomization,
             out=out,
+            trust=trust,
             progress=watcher.reading,
         )
     print_explanation(console, made)
@@ -339,6 +351,7 @@ def predict(
         Parameter(negative="", help="Add a column with the probability of every class."),
     ] = False,
     device: DeviceName = "auto",
+    trust: Trust = False,
 ) -> int:
     """Predict the class of every image, in the order given.
 
@@ -355,6 +368,7 @@ def predict(
             output,
             probabilities=probabilities,
             device=device,
+            trust=trust,
             progress=watcher.reading,
         )
     print_predictions(console, Console(stderr=True), made)
@@ -374,6 +388,7 @@ def export(
         list[str] | None,
         Parameter(help="Images to verify it on. [default: the run's test images]", negative=""),
     ] = None,
+    trust: Trust = False,
 ) -> int:
     """Export a model to another format."""
     from .console import print_line
@@ -381,17 +396,22 @@ def export(
 
     if not onnx:
         raise InputError("Choose a format: --onnx.")
-    print_line(_console_beside(output), str(run_export(run, onnx=output, images=images)))
+    made = run_export(run, onnx=output, images=images, trust=trust)
+    print_line(_console_beside(output), str(made))
     return OK
 
 
 @app.command(sort_key=8)
-def inspect(run: Annotated[Path, Parameter(help="A run's folder: STUDY/runs/ARM/seed-K.")]) -> int:
+def inspect(
+    run: Annotated[Path, Parameter(help="A run's folder: STUDY/runs/ARM/seed-K.")],
+    *,
+    trust: Trust = False,
+) -> int:
     """List the normalization at each site of a trained model."""
     from .console import print_inspection
     from .workflow import inspect as look_at
 
-    print_inspection(Console(), look_at(run))
+    print_inspection(Console(), look_at(run, trust=trust))
     return OK
 
 

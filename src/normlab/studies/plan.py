@@ -13,6 +13,7 @@ from typing import Any
 
 from ..data import DataConfig
 from ..errors import InputError, did_you_mean
+from ..foreign import check_trusted
 from ..options import takes_several, whole
 from ..pages.words import listed
 from ..runs import FIELDS, RunConfig, check_fields
@@ -51,6 +52,7 @@ class Plan:
         until_decided: whether seeds are to be added, look by look, until all is decided.
         stated: which of ``reference``, ``margin`` and ``looks`` the rule has from whoever asked,
             and not by default.
+        trust: whether layers that a file names may be imported.
     """
 
     what: str
@@ -63,6 +65,7 @@ class Plan:
     until_decided: bool = False
     stated: frozenset[str] = frozenset()
     twins: tuple[tuple[str, str], ...] = ()
+    trust: bool = False
 
     @property
     def points(self) -> dict[str, dict[str, Any]]:
@@ -108,7 +111,10 @@ def make_plan(request: Request) -> Plan:
     for name in ("seed", "device", "threads"):
         if name in grid:
             raise InputError(f"{name} cannot be varied by the grid of {what}.")
-    named = _arms(grid, {**stated.get("run", {}), **settings}, what)
+    shared = {**stated.get("run", {}), **settings}
+    if request.arms is None:
+        _check_trusted(grid.get("norm", shared.get("norm")), request.trust, what)
+    named = _arms(grid, shared, what)
     asked = _data_config({**stated.get("data", {}), **request.data}, what)
     # Runs on the digits are short, so more of them fit into the time of a demo.
     count = stated.get("seeds", 3)
@@ -131,6 +137,7 @@ def make_plan(request: Request) -> Plan:
         until_decided=request.until_decided,
         stated=given,
         twins=_twins(named, _checked_checks(stated.get("checks", []), what)),
+        trust=request.trust,
     )
     if "reference" not in given:
         rule = replace(rule, reference=default_reference(plan.points))
@@ -193,6 +200,13 @@ def _arms(
         # An arm is named by what varies, in the setting's own type: 1 and 1.0 are one rate.
         arms[",".join([norm, *(f"{key}={getattr(config, key)}" for key in point)])] = config
     return arms
+
+
+def _check_trusted(norms: Any, trust: bool, what: str) -> None:
+    """Layers that a file names, and nobody typed. Other mistakes are named later."""
+    for norm in norms if isinstance(norms, list) else [norms]:
+        if isinstance(norm, str):
+            check_trusted(norm, trust, f"{what} names")
 
 
 def _named_twice(arms: list[str]) -> str:

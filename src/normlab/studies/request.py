@@ -84,6 +84,11 @@ class Request:
         "lr=0.01,0.03,0.1. The report shows both, shared and tuned.",
     )
     tune_seeds: int = option(2, "Trials per value, with seeds of their own.")
+    trust: bool = option(
+        False,
+        "Import layers that are not part of normlab and that a study or a TOML file names, not "
+        "you. This runs their code.",
+    )
     data: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
 

@@ -18,7 +18,7 @@ from .. import __version__
 from ..data import DataConfig, DataSet
 from ..data.levels import read_otherwise
 from ..errors import InputError
-from ..foreign import code_of
+from ..foreign import check_trusted, code_of
 from ..places import STUDIES, dated
 from ..runs import (
     COMPLETE,
@@ -213,7 +213,8 @@ def prepare_study(
 
     Raises:
         InputError: the folder contains another question, or something else; the reference is not
-            an arm of the study.
+            an arm of the study; an arm of the folder has a layer that is not part of normlab, was
+            not named in this request, and is not trusted.
     """
     folder = out if out is not None else _default_folder(plan, data)
     searches = [] if search is None else [search]
@@ -384,6 +385,10 @@ def _joined(
         arm: RunConfig.from_dict({**there["run"], **fields})
         for arm, fields in there["arms"].items()
     }
+    typed = {config.norm for config in plan.arms.values()}
+    for arm, config in arms.items():
+        if config.norm not in typed:
+            check_trusted(config.norm, plan.trust, f"The study in {folder} has the arm {arm} with")
     seeds = tuple(sorted({*there["seeds"], *plan.seeds}))
     asked_before = [(one, two) for one, two in there.get("same_function", [])]
     twins = tuple(dict.fromkeys([*asked_before, *plan.twins]))

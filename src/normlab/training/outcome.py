@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..data import DataSet
+from ..foreign import origin_of
 from ..models import ModelInfo, Site, save_model
 from ..runs import COMPLETE, RunConfig, SplitPredictions, write_predictions, write_record
 from ..values import json_numbers
@@ -138,7 +139,7 @@ def _card(run: Described, found: Mapping[str, Evaluation], chosen_epoch: int) ->
         "layers": 6 * run.config.n + 2,
         "parameters": run.parameters,
         "sites": run.site_records,
-        **({"code": dict(run.code)} if run.code else {}),
+        **({"code": dict(run.code), "origin": origin_of(run.config.norm)} if run.code else {}),
         "data": {
             "name": data.name,
             "fingerprint": data.fingerprint,

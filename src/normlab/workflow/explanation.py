@@ -16,7 +16,7 @@ from ..errors import InputError, did_you_mean
 from ..explain.exhibit import ExplainedModel
 from ..explain.gallery import check_target, write_gallery
 from ..explain.selection import choose
-from ..models import ModelInfo, load_info, load_model, not_finite
+from ..models import ModelInfo, check_model_trusted, load_info, load_model, not_finite
 from ..options import names_in, several
 from ..places import EXPLANATION
 from ..results import Results, read_results
@@ -80,6 +80,7 @@ def explain(
     seed: int | None = None,
     faithfulness: bool = False,
     randomization: bool = False,
+    trust: bool = False,
     progress: Progress | None = None,
 ) -> Explanation:
     """Show on real images what a model looks at, or the models of a study side by side.
@@ -104,10 +105,11 @@ def explain(
         seed: for a study, the seed; None uses the first for which the arms are complete.
         faithfulness: also measure deletion and insertion curves.
         randomization: also randomize the first model's layers from the top.
+        trust: as for :func:`normlab.load_model`.
         progress: called with a stage, the number done and the total.
 
     Raises:
-        InputError: no complete run there, data that is gone, has changed or does not fit the
+        InputError: no complete run there, a model that is not trusted, data that is gone, has changed or does not fit the
             model, unknown names, or a folder that contains something else.
     """
     where = Path(run)
@@ -116,6 +118,8 @@ def explain(
     sources, notes = _find(where, arms, seed)
     folder = Path(out) if out is not None else where / EXPLANATION
     check_target(folder)
+    for source in sources:
+        check_model_trusted(source.folder, trust)
     infos = [load_info(source.folder) for source in sources]
     dataset = _load(sources, infos, data, progress)
     if split not in dataset.splits:
@@ -130,7 +134,7 @@ def explain(
             "them for this page. Pixels are normalized by the mean and deviation of the run."
         )
     models = [
-        _explained_model(source, info, dataset, split, same)
+        _explained_model(source, info, dataset, split, same, trust)
         for source, info in zip(sources, infos, strict=True)
     ]
     if classes is not None:
@@ -317,9 +321,9 @@ def _differences(info: ModelInfo, dataset: DataSet) -> str:
 
 
 def _explained_model(
-    source: _Source, info: ModelInfo, data: DataSet, split: str, same: bool
+    source: _Source, info: ModelInfo, data: DataSet, split: str, same: bool, trust: bool
 ) -> ExplainedModel:
-    model = load_model(source.folder)
+    model = load_model(source.folder, trust=trust)
     precision = str(source.record["config"].get("precision", "float32"))
     if same:
         probabilities = _predictions(source.folder, data, split)

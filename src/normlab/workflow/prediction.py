@@ -51,6 +51,7 @@ def predict(
     probabilities: bool = False,
     device: str = "cpu",
     batch_size: int = 64,
+    trust: bool = False,
     progress: DataProgress | None = None,
 ) -> PredictionReport:
     """Write the predicted class of each image and its probability.
@@ -79,10 +80,11 @@ def predict(
         device: ``"cpu"``, ``"cuda"`` or ``"auto"``.
         batch_size: images per forward pass, which are in memory at the same time. It does not
             change the classes.
+        trust: as for :func:`normlab.load_model`.
         progress: called with a stage, the number of images done and the total.
 
     Raises:
-        InputError: no model in ``run``, nothing in ``images`` that gives an image, a model that
+        InputError: no model in ``run`` or one that is not trusted, nothing in ``images`` that gives an image, a model that
             gives no finite output for any of them, or an output that cannot be written. Nothing is
             written then.
     """
@@ -94,7 +96,7 @@ def predict(
     from ..training import resolve_device
 
     device = resolve_device(device)
-    model, info = load_model(run).to(device), load_info(Path(run))
+    model, info = load_model(run, trust=trust).to(device), load_info(Path(run))
     if info.in_channels not in (1, 3):
         raise InputError(
             f"The model in {run} takes {info.in_channels} channels, but image files have 1 or 3."
