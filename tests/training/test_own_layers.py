@@ -533,7 +533,7 @@ def test_a_layer_with_layers_inside_goes_through_everything(
     assert record["status"] == "complete"
     assert [site["name"] for site in record["sites"]][:2] == ["norm0", "stages.0.0.norm1"]
     assert len(record["sites"]) == 7
-    assert [name for name, _ in _cascade(load_model(tmp_path / "one"), 0)][:2] == [
+    assert [name for name, _ in _cascade(load_model(tmp_path / "one", trust=True), 0)][:2] == [
         "", "fc"
     ]  # fmt: skip
     # With other draws before it, in the same process.
@@ -553,7 +553,7 @@ def test_a_layer_for_contiguous_input_gets_it(layer: str, digits: DataSet, tmp_p
         "copies that this takes are part of its times."
     ]
     # What it computes is what it computes on contiguous input.
-    model = load_model(tmp_path)
+    model = load_model(tmp_path, trust=True)
     x = torch.randn(2, 16, 8, 8)
     expected = Viewed.forward(model.norm0, x)
     assert torch.allclose(model.norm0(x.contiguous(memory_format=torch.channels_last)), expected)
@@ -589,7 +589,7 @@ def test_extra_state_is_saved_and_resumed_without_a_pickle(
     digits: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert _stopped_and_resumed(f"{HERE}:Remembered", digits, tmp_path, monkeypatch) == 2
-    model = load_model(tmp_path / "cut")
+    model = load_model(tmp_path / "cut", trust=True)
     assert isinstance(model.norm0, Remembered)
     assert model.norm0.steps > 0
     record = json.loads((tmp_path / "cut/run.json").read_text())

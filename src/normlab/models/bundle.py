@@ -1,9 +1,9 @@
 """A trained model on disk: ``model.json`` and ``weights.safetensors``, no code and no pickle.
 
-Only these two files are read, whatever else is in the folder. ``model.json`` is sealed and lists the
-SHA-256 of the weights. Nothing is allocated before the sizes that both state are known to agree. If
-the model's layer is not of this package, its code is elsewhere, and is imported only when a person
-says so.
+Only these two files are read, whatever else is in the folder. ``model.json`` is sealed and lists
+the SHA-256 of the weights. Nothing is allocated before the sizes that both state are known to
+agree. If the model's layer is not of this package, its code is elsewhere, and is imported only when
+a person says so.
 """
 
 from __future__ import annotations

@@ -109,8 +109,9 @@ def explain(
         progress: called with a stage, the number done and the total.
 
     Raises:
-        InputError: no complete run there, a model that is not trusted, data that is gone, has changed or does not fit the
-            model, unknown names, or a folder that contains something else.
+        InputError: no complete run there, a model that is not trusted, data that is gone, has
+            changed or does not fit the model, unknown names, or a folder that contains something
+            else.
     """
     where = Path(run)
     data = None if data is None else str(plain(data))

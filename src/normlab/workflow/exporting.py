@@ -44,8 +44,8 @@ def export(
         trust: as for :func:`normlab.load_model`.
 
     Raises:
-        InputError: no model in ``run`` or one that is not trusted, no images to check the export on, a missing package, or
-            an export that ``export_onnx`` refuses.
+        InputError: no model in ``run`` or one that is not trusted, no images to check the export
+            on, a missing package, or an export that ``export_onnx`` refuses.
     """
     from ..conversion import export_onnx
     from ..data.decode import RESIZE_RULES

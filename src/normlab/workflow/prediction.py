@@ -84,9 +84,9 @@ def predict(
         progress: called with a stage, the number of images done and the total.
 
     Raises:
-        InputError: no model in ``run`` or one that is not trusted, nothing in ``images`` that gives an image, a model that
-            gives no finite output for any of them, or an output that cannot be written. Nothing is
-            written then.
+        InputError: no model in ``run`` or one that is not trusted, nothing in ``images`` that
+            gives an image, a model that gives no finite output for any of them, or an output that
+            cannot be written. Nothing is written then.
     """
     batch_size = whole("batch_size", batch_size)
     import torch
