@@ -62,7 +62,9 @@ else:
     CompareOptions = options_class(
         "CompareOptions",
         [
-            *options_of(Request, {k: REQUEST_FIELDS[k] for k in ("arms", "seeds", "title")}),
+            *options_of(
+                Request, {k: REQUEST_FIELDS[k] for k in ("arms", "seeds", "title", "trust")}
+            ),
             *options_of(DataConfig, _OF_DATA, DATA),
             *options_of(Request, {"clean_split": REQUEST_FIELDS["clean_split"]}, DATA),
             *options_of(Request, {k: REQUEST_FIELDS[k] for k in _JUDGED}, VERDICT),
@@ -86,8 +88,8 @@ Trust = Annotated[
     bool,
     Parameter(
         negative="",
-        help="Import layers that are not of normlab where a file names them, which runs their "
-        "code. What you name yourself needs no trust.",
+        help="Import the module that the model names, if its layer is not part of normlab. This "
+        "runs that module's code.",
     ),
 ]
 
@@ -109,7 +111,6 @@ def compare(
     dry_run: Annotated[
         bool, Parameter(negative="", help="Print what would be run and how long it would take.")
     ] = False,
-    trust: Trust = False,
     repair: Repair = False,
     open_page: Annotated[
         bool, Parameter(name="--open", negative="", help="Open the page when it is done.")
@@ -136,7 +137,6 @@ def compare(
             workers=workers,
             device=device,
             dry_run=dry_run,
-            trust=trust,
             repair=repair,
             watcher=watcher,
             call=_command_line(),

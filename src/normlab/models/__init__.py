@@ -2,8 +2,9 @@
 
 from ..norms import name_of_layer
 from .bundle import (
-    ModelInfo,
-    has_checksums,
+    check_model_trusted,
+    code_of_model,
+    has_checksum,
     load_card,
     load_info,
     load_model,
@@ -11,8 +12,10 @@ from .bundle import (
     read_bundle,
     save_model,
 )
+from .card import command_of
 from .custom import has_contiguous_input, make_layer
 from .drawing import drawn_by, generators_kept, seed_generators
+from .info import ModelInfo
 from .resnet import ResNet, layers_at_every_width
 from .sites import Site, check_sites, needs_of, outside_sites, sites
 from .state import packed, unpacked
@@ -21,10 +24,13 @@ __all__ = [
     "ModelInfo",
     "ResNet",
     "Site",
+    "check_model_trusted",
     "check_sites",
+    "code_of_model",
+    "command_of",
     "drawn_by",
     "generators_kept",
-    "has_checksums",
+    "has_checksum",
     "has_contiguous_input",
     "layers_at_every_width",
     "load_card",

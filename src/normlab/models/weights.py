@@ -1,114 +1,152 @@
-"""Weights on disk (safetensors), read only once their sizes are known to be those of the model."""
+"""``weights.safetensors``, read with its sizes checked before anything is allocated.
+
+The file is read and never mapped: one that shrinks while it is mapped ends the whole process.
+"""
 
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+import torch
 from safetensors import SafetensorError
-from torch import Tensor
 
-from ..bounded import open_regular, parse_json
+from ..bounded import open_regular, parse_json, read_file
 from ..errors import InputError
-from ..seals import DamagedError, digest
-from .resnet import WIDTHS
+from ..seals import DamagedError, digest, digest_of
+from .info import is_whole
+from .shapes import Kind
 
-_HEADER_BYTES = 16 << 20
-_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1,
-          "BOOL": 1}  # fmt: skip
-_AGAIN = "Copy it again, or repeat the run."
+HEADER_BYTES = 16 << 20
+_LENGTH = 8
+"""Bytes in which the header's length is written."""
+_DIMENSIONS = 8
+_TYPES = {
+    "BOOL": ("bool", 1), "U8": ("uint8", 1), "I8": ("int8", 1), "I16": ("int16", 2),
+    "I32": ("int32", 4), "I64": ("int64", 8), "F16": ("float16", 2), "BF16": ("bfloat16", 2),
+    "F32": ("float32", 4), "F64": ("float64", 8),
+}  # fmt: skip
+ADVICE = "Copy the whole folder again, or repeat the run."
+
+
+class NotWeightsError(InputError):
+    """What is in the file is no safetensors, or not as much as its header says."""
 
 
 @dataclass(frozen=True)
-class Stored:
-    """A file of weights, not read any further than its header.
+class WeightsFile:
+    """A file of weights whose header has been read, and nothing else.
 
     Attributes:
-        path: the file.
-        content: its bytes.
-        shapes: name to shape of every tensor.
+        path: of the file.
+        kinds: name to type and shape of every tensor in it.
+        size: of the file in bytes, which is what the header says.
     """
 
     path: Path
-    content: bytes
-    shapes: Mapping[str, tuple[int, ...]]
+    kinds: Mapping[str, Kind]
+    size: int
 
-    def tensors(self) -> dict[str, Tensor]:
-        """The tensors.
+    @classmethod
+    def opened(cls, path: Path) -> WeightsFile:
+        """Read the header.
 
         Raises:
-            InputError: the file is not what safetensors writes.
+            NotWeightsError: it is none, or does not fit the size of the file.
+            InputError: the file is missing, no regular file, or cannot be read.
         """
+        with open_regular(path) as opened:
+            try:
+                size = opened.seek(0, 2)
+                opened.seek(0)
+                start = opened.read(_LENGTH)
+                length = struct.unpack("<Q", start)[0] if len(start) == _LENGTH else 0
+                if not 2 <= length <= min(size - _LENGTH, HEADER_BYTES):
+                    raise _not_weights(path, "its header is incomplete or too long")
+                header = opened.read(length)
+            except OSError as error:
+                raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
         try:
-            found: dict[str, Tensor] = safetensors.torch.load(self.content)
-        except (SafetensorError, ValueError, KeyError, TypeError) as error:
-            raise InputError(
-                f"{self.path} is damaged or not a safetensors file ({error}). {_AGAIN}"
-            ) from error
-        return found
+            kinds, end = _checked_header(parse_json(header, "its header"))
+        except ValueError as error:
+            raise _not_weights(path, str(error).rstrip(".")) from error
+        if _LENGTH + length + end != size:
+            raise _not_weights(
+                path, f"its header describes {end:,} bytes, and {size - _LENGTH - length:,} follow"
+            )
+        return cls(path, kinds, size)
+
+    def read(self, known: str | None) -> dict[str, torch.Tensor]:
+        """The tensors.
+
+        Args:
+            known: SHA-256 of the file when it was written, if that is known.
+
+        Raises:
+            DamagedError: the file has another SHA-256.
+            InputError: it cannot be read, or has changed since its header was read.
+        """
+        content = read_file(self.path, self.size)
+        if known is not None and digest(content) != known:
+            raise DamagedError(self.path, advice=ADVICE)
+        try:
+            tensors: dict[str, torch.Tensor] = safetensors.torch.load(content)
+        except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
+            raise _not_weights(self.path, str(error)) from error
+        return tensors
+
+    def check_digest(self, known: str | None) -> None:
+        """Compare the file with its SHA-256, if that is known.
+
+        Raises:
+            DamagedError: it differs.
+        """
+        if known is not None and digest_of(self.path) != known:
+            raise DamagedError(self.path, advice=ADVICE)
 
 
-def open_weights(path: Path, expected: str | None) -> Stored:
-    """Read a file of weights and check its header: no tensor is larger than what the file has.
+def _not_weights(path: Path, reason: str) -> NotWeightsError:
+    return NotWeightsError(
+        f"{path} is damaged or not a safetensors file ({reason:.200}). Copy it again, or repeat "
+        "the run."
+    )
 
-    Args:
-        path: the file. It is read into memory, not mapped: a file that is truncated while it is
-            mapped ends the process.
-        expected: its SHA-256, if it is known.
+
+def _checked_header(header: Any) -> tuple[dict[str, Kind], int]:
+    """Type and shape of every tensor, and where the last one ends.
 
     Raises:
-        DamagedError: the file is not what was written.
-        InputError: it is missing, or not a safetensors file.
+        ValueError: an entry that says something impossible, or tensors that overlap.
     """
-    with open_regular(path) as opened:
-        try:
-            content = opened.read()
-        except OSError as error:
-            raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
-    if expected is not None and digest(content) != expected:
-        raise DamagedError(path, advice=_AGAIN)
-    length = int.from_bytes(content[:8], "little")
-    if len(content) < 8 or length > min(_HEADER_BYTES, len(content) - 8):
-        raise InputError(
-            f"{path} is damaged or not a safetensors file (its header is cut short). {_AGAIN}"
-        )
-    try:
-        header = parse_json(content[8 : 8 + length], f"The header of {path}")
-        shapes = {
-            name: _shape(name, stated, len(content) - 8 - length)
-            for name, stated in header.items()
-            if name != "__metadata__"
-        }
-    except (InputError, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{path} is damaged or not a safetensors file ({error}). {_AGAIN}"
-        ) from error
-    return Stored(path, content, shapes)
-
-
-def _shape(name: str, stated: Any, room: int) -> tuple[int, ...]:
-    shape, (start, end) = stated["shape"], stated["data_offsets"]
-    numbers = [*shape, start, end]
-    if not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in numbers):
-        raise ValueError(f"{name!r:.60} has impossible numbers")
-    if end > room or end - start != math.prod(shape) * _BYTES[stated["dtype"]]:
-        raise ValueError(f"{name!r:.60} does not have the size that it states")
-    return tuple(shape)
-
-
-def values_of(n: int, classes: int, in_channels: int) -> int:
-    """How many values the 3x3 convolutions and the classifier of a network have, computed without
-    building it: nearly all that it has.
-
-    >>> values_of(1, 10, 3)
-    74800
-    """
-    first, *_, last = WIDTHS
-    count = 9 * in_channels * first + last * classes
-    for before, width in zip((first, *WIDTHS), WIDTHS, strict=False):
-        count += 9 * width * (before + (2 * n - 1) * width)
-    return count
+    if not isinstance(header, dict):
+        raise ValueError("its header is no JSON object")
+    header.pop("__metadata__", None)
+    kinds: dict[str, Kind] = {}
+    spans = []
+    for name, entry in header.items():
+        if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
+            raise ValueError(f"its header has no description of {name!r:.60}")
+        shape, offsets = entry["shape"], entry["data_offsets"]
+        for numbers in (shape, offsets):
+            if not isinstance(numbers, list) or len(numbers) > _DIMENSIONS or not all(
+                is_whole(number) and 0 <= number < 1 << 63 for number in numbers
+            ):  # fmt: skip
+                raise ValueError(f"the sizes of {name!r:.60} are no sizes")
+        if (known := _TYPES.get(str(entry["dtype"]))) is None:
+            raise ValueError(f"{name!r:.60} has a type that is not read, {entry['dtype']!r:.20}")
+        dtype, width = known
+        if len(offsets) != 2 or offsets[1] - offsets[0] != width * math.prod(shape):
+            raise ValueError(f"{name!r:.60} has another size than its shape")
+        kinds[name] = Kind(dtype, tuple(shape))
+        spans.append(tuple(offsets))
+    end = 0
+    for first, last in sorted(spans):
+        if first != end:
+            raise ValueError("its tensors overlap or leave gaps")
+        end = last
+    return kinds, end

@@ -14,7 +14,7 @@ from typing import Any
 from ..bounded import TOML_BYTES, parse_toml, read_file
 from ..data import DataConfig
 from ..errors import InputError, did_you_mean
-from ..foreign import require_trust
+from ..foreign import check_trusted
 from ..options import takes_several, text_of, whole
 from ..pages.words import listed
 from ..runs import FIELDS, RunConfig, check_fields
@@ -54,6 +54,7 @@ class Plan:
         until_decided: whether seeds are to be added, look by look, until all is decided.
         stated: which of ``reference``, ``margin`` and ``looks`` the rule has from whoever asked,
             and not by default.
+        trust: whether layers that a file names may be imported.
     """
 
     what: str
@@ -66,6 +67,7 @@ class Plan:
     until_decided: bool = False
     stated: frozenset[str] = frozenset()
     twins: tuple[tuple[str, str], ...] = ()
+    trust: bool = False
 
     @property
     def points(self) -> dict[str, dict[str, Any]]:
@@ -86,12 +88,8 @@ class Plan:
         return replace(self.arms[arm], seed=seed)
 
 
-def make_plan(request: Request, *, trust: bool = False) -> Plan:
+def make_plan(request: Request) -> Plan:
     """Make a plan from a preset or a TOML file and what a request sets in addition.
-
-    Args:
-        request: what is asked.
-        trust: whether layers that are not of normlab, which the TOML file names, may be imported.
 
     Raises:
         InputError: an unknown preset, field, normalization, or an impossible value; a layer that
@@ -109,11 +107,6 @@ def make_plan(request: Request, *, trust: bool = False) -> Plan:
     grid: dict[str, list[Any]] = dict(stated.get("grid", {}))
     if request.arms is not None:
         grid["norm"] = list(request.arms)
-    else:
-        norms = grid.get("norm") or [stated.get("run", {}).get("norm", "bn")]
-        for norm in norms if isinstance(norms, list) else ():
-            # Where the file is, is no secret: a person who trusts it may have the layer next to it.
-            require_trust(str(norm), Path(what), trust=trust, origin=None)
     for name, value in list(settings.items()):
         several = isinstance(value, list) and not takes_several(FIELDS[name])
         if several or name in grid:
@@ -121,7 +114,10 @@ def make_plan(request: Request, *, trust: bool = False) -> Plan:
     for name in ("seed", "device", "threads"):
         if name in grid:
             raise InputError(f"{name} cannot be varied by the grid of {what}.")
-    named = _arms(grid, {**stated.get("run", {}), **settings}, what)
+    shared = {**stated.get("run", {}), **settings}
+    if request.arms is None:
+        _check_trusted(grid.get("norm", shared.get("norm")), request.trust, what)
+    named = _arms(grid, shared, what)
     asked = _data_config({**stated.get("data", {}), **request.data}, what)
     # Runs on the digits are short, so more of them fit into the time of a demo.
     count = stated.get("seeds", 3)
@@ -146,6 +142,7 @@ def make_plan(request: Request, *, trust: bool = False) -> Plan:
         until_decided=request.until_decided,
         stated=given,
         twins=_twins(named, _checked_checks(stated.get("checks", []), what)),
+        trust=request.trust,
     )
     if "reference" not in given:
         rule = replace(rule, reference=default_reference(plan.points))
@@ -228,6 +225,13 @@ def _arms(
         arms[",".join([norm, *(f"{key}={getattr(config, key)}" for key in point)])] = config
     check_arms(list(arms))
     return arms
+
+
+def _check_trusted(norms: Any, trust: bool, what: str) -> None:
+    """Layers that a file names, and nobody typed. Other mistakes are named later."""
+    for norm in norms if isinstance(norms, list) else [norms]:
+        if isinstance(norm, str):
+            check_trusted(norm, trust, f"{what} names")
 
 
 def _named_twice(arms: list[str]) -> str:

@@ -36,7 +36,7 @@ def presets() -> list[str]:
 
 
 DATA_FIELDS = fields_of(DataConfig)
-_OF_THE_CALL = ("out", "workers", "dry_run", "repair", "trust")
+_OF_THE_CALL = ("out", "workers", "dry_run", "repair")
 """What a call of compare takes besides; a request has none of it."""
 SETTINGS: Fields = {k: f for k, f in FIELDS.items() if k not in ("norm", "seed", "device")}
 """Settings of a run that a comparison takes as options."""
@@ -85,6 +85,11 @@ class Request:
         "lr=0.01,0.03,0.1. The report shows both, shared and tuned.",
     )
     tune_seeds: int = option(2, "Trials per value, with seeds of their own.")
+    trust: bool = option(
+        False,
+        "Import layers that are not part of normlab and that a study or a TOML file names, not "
+        "you. This runs their code.",
+    )
     data: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
 

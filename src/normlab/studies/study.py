@@ -18,7 +18,7 @@ from .. import __version__
 from ..data import DataConfig, DataSet
 from ..data.levels import read_otherwise
 from ..errors import InputError
-from ..foreign import code_of, require_trust
+from ..foreign import check_trusted, code_of, is_custom, named_in_a_file, not_found
 from ..leftovers import holds_nothing
 from ..places import STUDIES, dated
 from ..runs import (
@@ -193,13 +193,13 @@ class Study:
             )
         )
 
-    def check_trust(self, named: Collection[str], *, trust: bool, tuned: bool = False) -> None:
+    def check_trust(self, named: Collection[str], *, tuned: bool = False) -> None:
         """Refuse to import layers of the folder's arms that the call does not name itself, unless
-        the study is trusted. Arms whose runs have all ended are not imported.
+        the study is trusted. Arms whose runs have all ended are not imported. A trusted layer is
+        not taken from the working folder either, unless it came from there.
 
         Args:
             named: normalizations that the call names.
-            trust: whether a person said that the study is trusted.
             tuned: whether a setting is tuned, which makes runs of all arms.
 
         Raises:
@@ -208,11 +208,23 @@ class Study:
         asked = {arm for arm, _, _ in self.pending()}
         asked |= {one for pair in self.plan.twins for one in pair}
         for arm, config in self.plan.arms.items():
-            if config.norm not in named and (tuned or arm in asked):
-                records = (self.run_folder(arm, seed) for seed in self.plan.seeds)
-                known = [ended_record(folder) or {} for folder in records if is_run(folder)]
-                origin = next((str(r["origin"]) for r in known if r.get("origin")), "")
-                require_trust(config.norm, self.folder / STUDY, trust=trust, origin=origin)
+            if config.norm in named or not is_custom(config.norm):
+                continue
+            if not tuned and arm not in asked:
+                continue
+            check_trusted(
+                config.norm, self.plan.trust, f"The study in {self.folder} has the arm {arm} with"
+            )
+            records = (self.run_folder(arm, seed) for seed in self.plan.seeds)
+            known = [ended_record(folder) or {} for folder in records if is_run(folder)]
+            origin = next((str(record["origin"]) for record in known if record.get("origin")), "")
+            with named_in_a_file(config.norm, origin):
+                said, code = not_found(config.norm.partition(":")[0]), code_of(config.norm)
+            if said or code != self._code[config.norm]:
+                raise InputError(
+                    f"The study in {self.folder} has the arm {arm}, which you did not name.{said} "
+                    "Or name the arm in --arms."
+                )
 
     def set_superseded_aside(self) -> None:
         """Move superseded runs out of the way, and the checks of their layers. They are kept, and

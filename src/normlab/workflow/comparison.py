@@ -79,7 +79,6 @@ def compare(
     device: str = "auto",
     dry_run: bool = False,
     repair: bool = False,
-    trust: bool = False,
     watcher: Watcher | None = None,
     call: str | None = None,
     **options: Any,
@@ -96,8 +95,6 @@ def compare(
         dry_run: only say what would be run.
         repair: move what is damaged in the study to its folder ``damaged`` and make it again,
             instead of refusing it.
-        trust: whether layers that are not of normlab may be imported where a TOML file or the study
-            names them, and not this call. That runs their code.
         watcher: is told about progress.
         call: how this was called, kept in study.toml; made from the arguments by default.
         options: what follows.
@@ -117,7 +114,7 @@ def compare(
     asked = Request.of(what, data, **options)
     call = call or asked.command(None if out is None else str(out))
     request = replace(asked, settings={**asked.settings, "device": resolve_device(device)})
-    plan = make_plan(request, trust=trust)
+    plan = make_plan(request)
     named = {config.norm for config in plan.arms.values()}
     search = None
     if request.tune is not None:
@@ -134,7 +131,7 @@ def compare(
     # What the folder has is read only once nobody else adds to it.
     with alone:
         study = prepare_study(folder, plan, dataset, call, findings, search, repair=repair)
-        study.check_trust(named, trust=trust, tuned=search is not None)
+        study.check_trust(named, tuned=search is not None)
         if search is not None:
             make_search(str(request.tune), study.plan, request.tune_seeds)  # with the seeds there
             check_same_search(study.folder, search)

@@ -17,7 +17,7 @@ from ..explain.exhibit import ExplainedModel
 from ..explain.gallery import check_target, write_gallery
 from ..explain.selection import choose
 from ..locks import alone_in
-from ..models import ModelInfo, load_info, load_model, not_finite
+from ..models import ModelInfo, check_model_trusted, load_info, load_model, not_finite
 from ..options import names_in, several
 from ..places import EXPLANATION
 from ..results import Results, read_results
@@ -106,13 +106,13 @@ def explain(
         seed: for a study, the seed; None uses the first for which the arms are complete.
         faithfulness: also measure deletion and insertion curves.
         randomization: also randomize the first model's layers from the top.
-        trust: whether a layer that is not of normlab, which a model names, may be imported. That
-            runs its code.
+        trust: as for :func:`normlab.load_model`.
         progress: called with a stage, the number done and the total.
 
     Raises:
-        InputError: no complete run there, data that is gone, has changed or does not fit the
-            model, unknown names, or a folder that contains something else.
+        InputError: no complete run there, a model that is not trusted, data that is gone, has
+            changed or does not fit the model, unknown names, or a folder that contains something
+            else.
     """
     where = Path(run)
     data = None if data is None else str(plain(data))
@@ -120,6 +120,8 @@ def explain(
     sources, notes = _find(where, arms, seed)
     folder = Path(out) if out is not None else where / EXPLANATION
     check_target(folder)
+    for source in sources:
+        check_model_trusted(source.folder, trust)
     infos = [load_info(source.folder) for source in sources]
     dataset = _load(sources, infos, data, progress)
     if split not in dataset.splits:

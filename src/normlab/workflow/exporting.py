@@ -41,12 +41,11 @@ def export(
         images: images to check it on: files, folders and patterns as in ``predict``. By default
             the test images of the data the run was trained on. At most :data:`PROOF_IMAGES` are
             used.
-        trust: whether a layer that is not of normlab, which the model names, may be imported. That
-            runs its code.
+        trust: as for :func:`normlab.load_model`.
 
     Raises:
-        InputError: no model in ``run``, no images to check the export on, a missing package, or
-            an export that ``export_onnx`` refuses.
+        InputError: no model in ``run`` or one that is not trusted, no images to check the export
+            on, a missing package, or an export that ``export_onnx`` refuses.
     """
     from ..conversion import export_onnx
     from ..data.decode import RESIZE_RULES

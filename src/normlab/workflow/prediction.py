@@ -80,14 +80,13 @@ def predict(
         device: ``"cpu"``, ``"cuda"`` or ``"auto"``.
         batch_size: images per forward pass, which are in memory at the same time. It does not
             change the classes.
-        trust: whether a layer that is not of normlab, which the model names, may be imported. That
-            runs its code.
+        trust: as for :func:`normlab.load_model`.
         progress: called with a stage, the number of images done and the total.
 
     Raises:
-        InputError: no model in ``run``, nothing in ``images`` that gives an image, a model that
-            gives no finite output for any of them, or an output that cannot be written. Nothing is
-            written then.
+        InputError: no model in ``run`` or one that is not trusted, nothing in ``images`` that
+            gives an image, a model that gives no finite output for any of them, or an output that
+            cannot be written. Nothing is written then.
     """
     batch_size = whole("batch_size", batch_size)
     import torch
