@@ -11,7 +11,13 @@ from .bundle import (
     save_model,
 )
 from .custom import has_contiguous_input, make_layer
-from .drawing import drawn_by, generators_kept, seed_generators
+from .drawing import (
+    drawn_by,
+    generator_states,
+    generators_kept,
+    seed_generators,
+    set_generator_states,
+)
 from .resnet import ResNet, layers_at_every_width
 from .sites import Site, check_sites, needs_of, outside_sites, sites
 from .state import packed, unpacked
@@ -22,6 +28,7 @@ __all__ = [
     "Site",
     "check_sites",
     "drawn_by",
+    "generator_states",
     "generators_kept",
     "has_contiguous_input",
     "layers_at_every_width",
@@ -37,6 +44,7 @@ __all__ = [
     "read_bundle",
     "save_model",
     "seed_generators",
+    "set_generator_states",
     "sites",
     "unpacked",
 ]

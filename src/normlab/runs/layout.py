@@ -8,7 +8,7 @@ STUDY, DATA, SPLIT = "study.toml", "data.json", "split.json"
 RECORD, HISTORY, FEATURES = "run.json", "history.csv", "features.csv"
 PREDICTIONS, PICTURES, TUNING = "predictions.npz", "hardest.npz", "tuning.json"
 MODEL, WEIGHTS = "model.json", "weights.safetensors"
-CHECKPOINT = Path("checkpoint") / "state.safetensors"
+CHECKPOINTS = "checkpoint"
 RESULTS = "results.csv"
 
 

@@ -16,7 +16,7 @@ from ..errors import InputError
 from ..processes import expect_replaced_processes
 from ..runs import RunConfig
 from ..runs.same_function import answered, write_same_function
-from ..training import Progress, train
+from ..training import Keeping, Progress, train
 from . import same_function
 from .allocator import keep_memory
 from .estimate import steps_of
@@ -55,13 +55,14 @@ def carry_out(
     reporter: Reporter | None = None,
     *,
     trials: bool = False,
+    keeping: Keeping = Keeping(),  # noqa: B008 - frozen
 ) -> int:
     """Make the runs and the checks that are missing; return how many runs there were.
 
     Runs side by side are processes, each with its run's number of threads; with one worker the
     runs follow each other in this process. Results are the same. A run that diverges ends and is
     recorded; the others go on. With ``trials`` the runs are judged by validation alone: the test
-    split is not read, and no model is kept.
+    split is not read, and no model is kept. ``keeping`` is for :func:`normlab.training.train`.
 
     Raises:
         InputError: a run's own layer failed, or a folder cannot be written.
@@ -97,7 +98,16 @@ def carry_out(
                 ),
                 (
                     joblib.delayed(_carry_out_one)(
-                        arm, config, data, here / folder, notes, os.getpid(), here, workers, trials
+                        arm,
+                        config,
+                        data,
+                        here / folder,
+                        notes,
+                        os.getpid(),
+                        here,
+                        workers,
+                        trials,
+                        keeping,
                     )
                     for arm, config, folder in pending
                 ),
@@ -141,12 +151,15 @@ def _carry_out_one(
     here: Path,
     workers: int,
     trial: bool,
+    keeping: Keeping,
 ) -> tuple[str, RunConfig, dict[str, Any] | str]:
     """In the worker (or here, with one). What a person can put right comes back as text."""
     _settle(parent, here)
     with noting(notes, arm, config.seed) as tell:
         try:
-            record = train(config, data, folder, tell, side_by_side=workers, trial=trial)
+            record = train(
+                config, data, folder, tell, side_by_side=workers, trial=trial, keeping=keeping
+            )
             return arm, config, record
         except InputError as error:
             return arm, config, str(error)

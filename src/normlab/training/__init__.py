@@ -12,6 +12,7 @@ from ..lazy import names_of
 if TYPE_CHECKING:
     from .environment import resolve_device
     from .evaluation import evaluate
+    from .keeping import KEEPING_FIELDS, Keeping
     from .layer_check import LayerTraits, check_layer
     from .network import build, layers_of, name_of_layer
     from .run import Progress, train
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 _HOME = {
     "environment": ("resolve_device",),
     "evaluation": ("evaluate",),
+    "keeping": ("KEEPING_FIELDS", "Keeping"),
     "layer_check": ("LayerTraits", "check_layer"),
     "network": ("build", "layers_of", "name_of_layer"),
     "run": ("Progress", "train"),
@@ -27,6 +29,8 @@ _HOME = {
 }
 
 __all__ = [
+    "KEEPING_FIELDS",
+    "Keeping",
     "LayerTraits",
     "Progress",
     "build",

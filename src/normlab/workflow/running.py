@@ -17,7 +17,7 @@ from ..places import RUNS, dated
 from ..runs import RunConfig, identity, is_run
 from ..runs.layout import file_name
 from ..studies import keep_memory
-from ..training import Progress, build, check_layer, resolve_device, train
+from ..training import Keeping, Progress, build, check_layer, resolve_device, train
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ def train_one(
     device: str = "auto",
     reading: DataProgress | None = None,
     progress: Callable[[Progress], None] | None = None,
+    keeping: Keeping = Keeping(),  # noqa: B008 - frozen
 ) -> TrainedRun:
     """Make a single run: one normalization, one seed.
 
@@ -51,6 +52,7 @@ def train_one(
         device: ``"cpu"``, ``"cuda"`` or ``"auto"``.
         reading: is told about reading the data.
         progress: is told about the run.
+        keeping: how often checkpoints are saved, and when one may be used.
 
     Raises:
         InputError: bad input, or a folder that contains something else.
@@ -66,7 +68,7 @@ def train_one(
     dataset = load(asked, progress=reading)
     check_network(config, dataset)
     keep_memory()
-    return TrainedRun(folder, train(config, dataset, folder, progress))
+    return TrainedRun(folder, train(config, dataset, folder, progress, keeping=keeping))
 
 
 def _default_folder(data: DataConfig, config: RunConfig) -> Path:

@@ -16,6 +16,7 @@ from ..options import Fields
 from ..pages.words import setting
 from ..runs import FIELDS, RunConfig
 from ..studies.request import DATA_FIELDS, REQUEST_FIELDS, Request
+from ..training import KEEPING_FIELDS, Keeping
 
 _HEAD = """\
 # Settings
@@ -33,6 +34,13 @@ _COMPARISON = """\
 ## A comparison
 
 `title`, `seeds`, `reference` and `margin` can also be set at the top of a study file.
+"""
+
+_KEEPING = """\
+## Keeping a run
+
+Settings of a call, like the number of workers: they change no result and are no part of a study. A
+study file has none of them.
 """
 
 _RUN = """\
@@ -110,6 +118,7 @@ def as_markdown() -> str:
         (_COMPARISON, Request, REQUEST_FIELDS),
         (_RUN, RunConfig, FIELDS),
         (_DATA, DataConfig, DATA_FIELDS),
+        (_KEEPING, Keeping, KEEPING_FIELDS),
     )
     lines = [_HEAD]
     for words, cls, declared in parts:
