@@ -25,6 +25,7 @@ from .pages.words import listed
 from .places import cache_folder
 from .runs import FIELDS, RunConfig
 from .studies.request import DATA_FIELDS, REQUEST_FIELDS, SETTINGS, Request
+from .training.keeping import KEEPING_FIELDS, Keeping
 
 OK, BAD_INPUT, PARTLY = 0, 2, 3
 """Exit statuses; PARTLY: done, but for images that cannot be read and that were named. After a
@@ -69,11 +70,16 @@ else:
             *options_of(Request, {"clean_split": REQUEST_FIELDS["clean_split"]}, DATA),
             *options_of(Request, {k: REQUEST_FIELDS[k] for k in _JUDGED}, VERDICT),
             *options_of(RunConfig, SETTINGS, RECIPE, several=True),
+            *options_of(Keeping, KEEPING_FIELDS),
         ],
     )
     TrainOptions = options_class(
         "TrainOptions",
-        [*options_of(DataConfig, _OF_DATA, DATA), *options_of(RunConfig, _OF_RUN, RECIPE)],
+        [
+            *options_of(DataConfig, _OF_DATA, DATA),
+            *options_of(RunConfig, _OF_RUN, RECIPE),
+            *options_of(Keeping, KEEPING_FIELDS),
+        ],
     )
     CheckOptions = options_class("CheckOptions", options_of(DataConfig, _CHECKED, DATA))
 
@@ -179,6 +185,7 @@ def train(
             repair=repair,
             reading=watcher.reading,
             progress=watcher.advanced,
+            keeping=Keeping(**{k: v for k, v in asked.items() if k in KEEPING_FIELDS}),
         )
     print_run(console, made)
     return OK

@@ -1,4 +1,4 @@
-"""Studies from strangers: whatever a record says, a report is one message or a page that is sane."""
+"""Studies from strangers: whatever a record says, a report is one message or a sane page."""
 
 from __future__ import annotations
 

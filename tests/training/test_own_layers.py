@@ -20,8 +20,8 @@ from normlab.data import DataConfig, DataSet, load
 from normlab.errors import InputError
 from normlab.models import ResNet, load_model, save_model
 from normlab.norms import ParameterNeeds
-from normlab.runs import CHECKPOINT, RunConfig, read_predictions
-from normlab.training import check_layer, layer_check, run, train
+from normlab.runs import CHECKPOINTS, RunConfig, read_predictions
+from normlab.training import Keeping, check_layer, layer_check, run, train
 from normlab.training.optimizer import LayerAwareOptimizer
 
 HERE = Path(__file__).stem
@@ -564,20 +564,17 @@ def test_a_layer_that_takes_any_format_is_given_what_there_is(digits: DataSet) -
     assert not ResNet(1, 3, f"{HERE}:Plain", seed=0).norm0._forward_pre_hooks
 
 
-def _stopped_and_resumed(
-    norm: str, digits: DataSet, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> int:
+def _stopped_and_resumed(norm: str, digits: DataSet, folder: Path) -> int:
     """Runs whole, and stopped in the second epoch; returns the epoch that it went on from."""
     config = RunConfig(**{**SMALL, "epochs": 3}, norm=norm)
     train(config, digits, folder / "whole")
-    monkeypatch.setattr(run, "CHECKPOINT_SECONDS", 0.0)
 
     def stop(at: run.Progress) -> None:
         if at.epoch == 2 and at.step == at.steps * 2 // 3:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(config, digits, folder / "cut", stop)
+        train(config, digits, folder / "cut", stop, keeping=Keeping(checkpoint_minutes=0))
     epochs: list[int] = []
     train(config, digits, folder / "cut", lambda at: epochs.append(at.epoch))
     whole, cut = ((folder / name / "weights.safetensors").read_bytes() for name in ("whole", "cut"))
@@ -585,10 +582,8 @@ def _stopped_and_resumed(
     return min(epochs)
 
 
-def test_extra_state_is_saved_and_resumed_without_a_pickle(
-    digits: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert _stopped_and_resumed(f"{HERE}:Remembered", digits, tmp_path, monkeypatch) == 2
+def test_extra_state_is_saved_and_resumed_without_a_pickle(digits: DataSet, tmp_path: Path) -> None:
+    assert _stopped_and_resumed(f"{HERE}:Remembered", digits, tmp_path) == 2
     model = load_model(tmp_path / "cut", trust=True)
     assert isinstance(model.norm0, Remembered)
     assert model.norm0.steps > 0
@@ -597,19 +592,17 @@ def test_extra_state_is_saved_and_resumed_without_a_pickle(
 
 
 def test_state_that_cannot_be_resumed_starts_over_and_says_so(
-    digits: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    digits: DataSet, tmp_path: Path
 ) -> None:
-    assert _stopped_and_resumed(f"{HERE}:Counted", digits, tmp_path, monkeypatch) == 1
+    assert _stopped_and_resumed(f"{HERE}:Counted", digits, tmp_path) == 1
     (note,) = json.loads((tmp_path / "whole/run.json").read_text())["notes"]
     assert "keeps momentum, steps outside of its state dict. Its runs cannot resume" in note
-    assert not (tmp_path / "cut" / CHECKPOINT).exists()
+    assert not (tmp_path / "cut" / CHECKPOINTS).exists()
 
 
-def test_noise_in_training_is_keyed_and_resumes_to_the_bit(
-    digits: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_noise_in_training_is_keyed_and_resumes_to_the_bit(digits: DataSet, tmp_path: Path) -> None:
     np.random.seed(1)
-    assert _stopped_and_resumed(f"{HERE}:Noisy", digits, tmp_path, monkeypatch) == 2
+    assert _stopped_and_resumed(f"{HERE}:Noisy", digits, tmp_path) == 2
     assert np.random.rand() == pytest.approx(0.417022004702574)  # the caller's, untouched
 
 

@@ -14,7 +14,13 @@ from .bundle import (
 )
 from .card import command_of
 from .custom import has_contiguous_input, make_layer
-from .drawing import drawn_by, generators_kept, seed_generators
+from .drawing import (
+    drawn_by,
+    generator_states,
+    generators_kept,
+    seed_generators,
+    set_generator_states,
+)
 from .info import ModelInfo
 from .resnet import ResNet, layers_at_every_width
 from .sites import Site, check_sites, needs_of, outside_sites, sites
@@ -29,6 +35,7 @@ __all__ = [
     "code_of_model",
     "command_of",
     "drawn_by",
+    "generator_states",
     "generators_kept",
     "has_checksum",
     "has_contiguous_input",
@@ -45,6 +52,7 @@ __all__ = [
     "read_bundle",
     "save_model",
     "seed_generators",
+    "set_generator_states",
     "sites",
     "unpacked",
 ]

@@ -12,7 +12,7 @@ from ..lazy import names_of
 from .config import FIELDS, RunConfig, check_fields
 from .identities import RECIPE, has_smoothed_loss, identity, is_same_run, is_superseded
 from .layout import (
-    CHECKPOINT,
+    CHECKPOINTS,
     MODEL,
     RECORD,
     SPLIT,
@@ -52,7 +52,7 @@ _HOME = {
 }
 
 __all__ = [
-    "CHECKPOINT",
+    "CHECKPOINTS",
     "COMPLETE",
     "DIVERGED",
     "FAILED",

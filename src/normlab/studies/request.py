@@ -36,7 +36,7 @@ def presets() -> list[str]:
 
 
 DATA_FIELDS = fields_of(DataConfig)
-_OF_THE_CALL = ("out", "workers", "dry_run", "repair")
+_OF_THE_CALL = ("out", "workers", "dry_run", "repair", "checkpoint_minutes", "resume")
 """What a call of compare takes besides; a request has none of it."""
 SETTINGS: Fields = {k: f for k, f in FIELDS.items() if k not in ("norm", "seed", "device")}
 """Settings of a run that a comparison takes as options."""

@@ -15,11 +15,11 @@ from ..foreign import origin_of
 from ..models import ModelInfo, Site, save_model
 from ..runs import COMPLETE, RunConfig, SplitPredictions, write_predictions, write_record
 from ..values import json_numbers
-from .checkpoint import Standing
 from .command import train_command
 from .environment import hardware, versions
 from .evaluation import Evaluation
 from .schedule import highest_rate
+from .standing import Standing
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,6 @@ def write_run(
     status: str,
     *,
     steps: int,
-    memory: Mapping[str, int],
     found: Mapping[str, Evaluation] | None,
 ) -> dict[str, Any]:
     """Write run.json and return what it says."""
@@ -123,7 +122,8 @@ def write_run(
         "chosen_epoch": standing.best_epoch or None,
         "seconds": round(standing.seconds, 3),
         "side_by_side": run.side_by_side,
-        "memory": dict(memory) or None,
+        **({"resumed": standing.resumed} if standing.resumed else {}),
+        "memory": dict(standing.memory) or None,
         "metrics": None if found is None else {n: asdict(one.metrics) for n, one in found.items()},
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
     }

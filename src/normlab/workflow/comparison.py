@@ -35,7 +35,7 @@ from ..studies import (
 )
 from ..studies.request import DATA_FIELDS, REQUEST_FIELDS, SETTINGS
 from ..studies.tuning import check_same_search, make_search, trials_study
-from ..training import resolve_device
+from ..training import KEEPING_FIELDS, Keeping, resolve_device
 from .checking import known_findings, with_clean_split
 from .running import check_network
 from .tuning import tune
@@ -111,6 +111,8 @@ def compare(
         workers = whole("workers", workers)
     if repair and dry_run:
         raise InputError("Give --repair or --dry-run, not both: --repair moves files.")
+    kept = {name: options.pop(name) for name in KEEPING_FIELDS if name in options}
+    keeping = Keeping(**{name: value for name, value in kept.items() if value is not None})
     asked = Request.of(what, data, **options)
     call = call or asked.command(None if out is None else str(out))
     request = replace(asked, settings={**asked.settings, "device": resolve_device(device)})
@@ -143,16 +145,21 @@ def compare(
                 watcher.stage(note)
         if dry_run:
             return estimate
-        return _run(study, dataset, search, wanted, watcher)
+        return _run(study, dataset, search, wanted, watcher, keeping)
 
 
 def _run(
-    study: Study, dataset: DataSet, search: Search | None, workers: int, watcher: Watcher | None
+    study: Study,
+    dataset: DataSet,
+    search: Search | None,
+    workers: int,
+    watcher: Watcher | None,
+    keeping: Keeping,
 ) -> Comparison:
     """Make the runs that are missing and the report."""
 
     def run(part: Study, compared: Sequence[tuple[str, str]] | None = None) -> int:
-        return _until_decided(part, compared, dataset, workers, watcher)
+        return _until_decided(part, compared, dataset, workers, watcher, keeping)
 
     old = study.superseded()
     if watcher and old:
@@ -171,7 +178,7 @@ def _run(
     study.write()
     made = run(study)
     if search is not None:
-        made += tune(study, dataset, search, workers, watcher, run)
+        made += tune(study, dataset, search, workers, watcher, run, keeping)
     results = read_results(study.folder)
     _keep_hardest(results, dataset)
     return Comparison(study.folder, results, write_report(results), made)
@@ -191,9 +198,10 @@ def _until_decided(
     dataset: DataSet,
     workers: int,
     watcher: Watcher | None,
+    keeping: Keeping,
 ) -> int:
     """Make the runs of a study; where looks are fixed, look by look until all is decided."""
-    made = carry_out(study, dataset, workers, watcher)
+    made = carry_out(study, dataset, workers, watcher, keeping=keeping)
     looks = study.plan.rule.looks
     while study.plan.until_decided:
         found = judge(read_results(study.folder), compared=compared, images=False)
@@ -209,7 +217,7 @@ def _until_decided(
             break
         study.plan = replace(study.plan, seeds=tuple(range(further[0])))
         study.write()
-        made += carry_out(study, dataset, workers, watcher)
+        made += carry_out(study, dataset, workers, watcher, keeping=keeping)
     return made
 
 
@@ -245,7 +253,8 @@ def _most_added(plan: Plan) -> int:
 def _document_options() -> None:
     """Options are described where they are declared; the docstring repeats them from there."""
     known = {**{k: f for k, f in REQUEST_FIELDS.items() if k != "what"},
-             **{k: f for k, f in DATA_FIELDS.items() if k != "source"}, **SETTINGS}  # fmt: skip
+             **{k: f for k, f in DATA_FIELDS.items() if k != "source"}, **SETTINGS,
+             **KEEPING_FIELDS}  # fmt: skip
     said = "\n".join(f"    {name}: {f.metadata['help']}" for name, f in known.items())
     text = (
         f"Options:\n{said}\n\n    A list of values of a setting varies it: batch_size=[1, 8, 32]."

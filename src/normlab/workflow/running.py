@@ -22,7 +22,7 @@ from ..runs.damage import damage_of_run
 from ..runs.layout import RECORD, damaged_place, file_name
 from ..seals import DamagedError
 from ..studies import keep_memory
-from ..training import Progress, build, check_layer, resolve_device, train
+from ..training import Keeping, Progress, build, check_layer, resolve_device, train
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ def train_one(
     repair: bool = False,
     reading: DataProgress | None = None,
     progress: Callable[[Progress], None] | None = None,
+    keeping: Keeping = Keeping(),  # noqa: B008 - frozen
 ) -> TrainedRun:
     """Make a single run: one normalization, one seed.
 
@@ -59,6 +60,7 @@ def train_one(
             refusing it.
         reading: is told about reading the data.
         progress: is told about the run.
+        keeping: how often checkpoints are saved, and when one may be used.
 
     Raises:
         InputError: bad input, a folder that contains something else, or a damaged run.
@@ -77,7 +79,7 @@ def train_one(
         with alone_in(study if is_study(study) else folder), stopping.deferred():
             _check_target(folder)
             put_right(folder, repair=repair)
-            return TrainedRun(folder, train(config, dataset, folder, progress))
+            return TrainedRun(folder, train(config, dataset, folder, progress, keeping=keeping))
 
 
 def _check_target(folder: Path) -> None:

@@ -17,6 +17,7 @@ from ..pages.words import setting
 from ..runs import FIELDS, RunConfig
 from ..runs.arms import MOST_ARMS, MOST_RUNS, MOST_SEEDS
 from ..studies.request import DATA_FIELDS, REQUEST_FIELDS, Request
+from ..training import KEEPING_FIELDS, Keeping
 
 _HEAD = """\
 # Settings
@@ -35,6 +36,13 @@ _COMPARISON = f"""\
 
 `title`, `seeds`, `reference` and `margin` can also be set at the top of a study file. A study can
 have {MOST_ARMS:,} arms and {MOST_RUNS:,} runs at most.
+"""
+
+_KEEPING = """\
+## Keeping a run
+
+Settings of a call, like the number of workers: they change no result and are no part of a study. A
+study file has none of them.
 """
 
 _RUN = """\
@@ -112,6 +120,7 @@ def as_markdown() -> str:
         (_COMPARISON, Request, REQUEST_FIELDS),
         (_RUN, RunConfig, FIELDS),
         (_DATA, DataConfig, DATA_FIELDS),
+        (_KEEPING, Keeping, KEEPING_FIELDS),
     )
     lines = [_HEAD]
     for words, cls, declared in parts:
