@@ -13,6 +13,7 @@ from typing import Literal
 
 from ..files import read_json, write_json
 from ..values import json_numbers, read_numbers
+from .integrity import AGAIN
 from .layout import same_function_file
 
 BOUND = 1e-8
@@ -122,7 +123,7 @@ def write_same_function(study: Path, found: SameFunction, question: str) -> None
 def answered(study: Path, arm: str, question: str) -> bool:
     """Whether this very question was answered."""
     path = same_function_file(study, arm)
-    return path.is_file() and read_json(path).get("question") == question
+    return path.is_file() and read_json(path, AGAIN).get("question") == question
 
 
 def read_same_function(study: Path, arm: str) -> SameFunction | None:
@@ -130,6 +131,6 @@ def read_same_function(study: Path, arm: str) -> SameFunction | None:
     path = same_function_file(study, arm)
     if not path.is_file():
         return None
-    content = {k: read_numbers(v) for k, v in read_json(path).items() if k != "question"}
+    content = {k: read_numbers(v) for k, v in read_json(path, AGAIN).items() if k != "question"}
     largest = {name: Largest(**value) for name, value in content["largest"].items()}
     return SameFunction(**{**content, "largest": largest})

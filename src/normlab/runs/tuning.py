@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..files import read_json, write_json
+from .integrity import AGAIN
 from .layout import STUDY, TUNING, tuning_folder
 
 
@@ -102,7 +103,7 @@ def read_tuning(study: Path, field: str) -> TuningRecord | None:
     path = tuning_folder(study, field) / TUNING
     if not path.is_file():
         return None
-    stated = read_json(path)
+    stated = read_json(path, AGAIN)
     try:
         return TuningRecord(
             Search(stated["field"], stated["shared"], tuple(stated["grid"]),
