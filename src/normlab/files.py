@@ -105,9 +105,14 @@ def holds_nothing(folder: Path, besides: Collection[str] = ()) -> bool:
     """Whether a folder has nothing but locks, what killed processes of ours left written aside, and
     files of certain names."""
     return all(
-        name in besides or _ASIDE.fullmatch(name) or _LOCK.fullmatch(name)
+        name in besides or _ASIDE.fullmatch(name) or is_lock(name)
         for name in (one.name for one in folder.iterdir())
     )
+
+
+def is_lock(name: str) -> bool:
+    """Whether a file of this name is there to keep processes apart."""
+    return bool(_LOCK.fullmatch(name))
 
 
 def sweep(folder: Path) -> None:

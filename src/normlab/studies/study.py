@@ -276,6 +276,7 @@ def _put_right(
     if not repair:
         check_undamaged(folder, damage, tuned)
         return said
+    damage = [one for one in damage if one.kind != "model" or one.field in ("", tuned)]
     check_repairable(folder, damage, tuned)
     own = [one for one in damage if one.kind == "question" and not one.field]
     others = [one for one in damage if one not in own]

@@ -12,7 +12,7 @@ from ..data import DataConfig, DataSet, load
 from ..data.cache import Progress as DataProgress
 from ..destinations import check_folder
 from ..errors import InputError
-from ..files import holds_nothing, sweep
+from ..files import holds_nothing, is_lock, sweep
 from ..foreign import code_of
 from ..places import RUNS, dated
 from ..runs import RunConfig, identity, is_run
@@ -96,7 +96,11 @@ def put_right(folder: Path, *, repair: bool) -> None:
         )
     place = damaged_place(folder, "run")
     place.mkdir(parents=True)
-    left = [one for one in folder.iterdir() if one.name not in ("damaged", ".lock", RECORD)]
+    left = [
+        one
+        for one in folder.iterdir()
+        if one.name not in ("damaged", RECORD) and not is_lock(one.name)
+    ]
     for one in (*left, folder / RECORD):  # the record last: until then the run reads as damaged
         one.replace(place / one.name)
 
