@@ -25,6 +25,7 @@ from normlab.explain.exhibit import QUANTILE, Exhibit, ExplainedModel, Seen, loo
 from normlab.explain.selection import choose
 from normlab.files import write_json
 from normlab.models import load_info, load_model, save_model
+from normlab.runs import read_record, write_record
 from normlab.studies import Request, Study, make_plan, prepare_study
 from normlab.training import train
 from normlab.workflow.explanation import Explanation, explain
@@ -452,6 +453,7 @@ def test_a_model_whose_maps_are_not_finite_is_not_explained(
     weights = dict(load_model(run).state_dict())
     weights["fc.weight"].fill_(3e38)
     save_model(run, load_info(run), weights)
+    write_record(run, read_record(run))
     with pytest.raises(InputError, match=r"not finite"):
         explain(run, right=1, wrong=0)
     other = shutil.copytree(discs, tmp_path / "discs")

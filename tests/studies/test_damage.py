@@ -215,6 +215,10 @@ def test_what_belongs_to_a_tuning_waits_for_the_command_that_tunes(tmp_path: Pat
     with pytest.raises(InputError, match=r"needs --tune lr=0.01,0.02 --tune-seeds 1 and --repair"):
         _compare(tmp_path / "s", arms="none", repair=True)
     assert (tuning / "tuning.json").read_bytes() != known
+    before = {path: path.read_bytes() for path in first.folder.rglob("*") if path.is_file()}
+    with pytest.raises(DamagedError, match=r"lr/tuning\.json is damaged.*with --repair"):
+        report(first.folder)
+    assert before == {path: path.read_bytes() for path in before}
     again = _compare(tmp_path / "s", **tune, repair=True)
     assert (tuning / "tuning.json").read_bytes() == known
     assert again.results.rows == first.results.rows
@@ -332,6 +336,14 @@ def test_files_that_a_run_did_not_write_are_not_taken_for_its_own(study: Path) -
     files.write_json(run / "run.json", {**record, "files": {"../../../secret": "0" * 64}})
     with pytest.raises(InputError, match="was not written by normlab"):
         read_history(run)
+
+
+def test_the_model_of_another_run_is_not_taken_for_that_of_this_one(study: Path) -> None:
+    normlab.load_model(study / "runs/bn/seed-0")
+    for name in ("model.json", "weights.safetensors"):
+        shutil.copy(study / "runs/none/seed-0" / name, study / "runs/bn/seed-0" / name)
+    with pytest.raises(DamagedError, match=r"bn/seed-0/model\.json is damaged"):
+        normlab.load_model(study / "runs/bn/seed-0")
 
 
 @pytest.fixture(scope="module")

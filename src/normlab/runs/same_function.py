@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from ..files import read_json, write_json
 from ..values import json_numbers, read_numbers
+from .integrity import AGAIN
 from .layout import same_function_file
 from .schema import check_same_function
 
@@ -122,7 +123,7 @@ def write_same_function(study: Path, found: SameFunction, question: str) -> None
 def answered(study: Path, arm: str, question: str) -> bool:
     """Whether this very question was answered."""
     path = same_function_file(study, arm)
-    return path.is_file() and read_json(path).get("question") == question
+    return path.is_file() and read_json(path, AGAIN).get("question") == question
 
 
 def read_same_function(study: Path, arm: str) -> SameFunction | None:
@@ -130,7 +131,7 @@ def read_same_function(study: Path, arm: str) -> SameFunction | None:
     path = same_function_file(study, arm)
     if not path.is_file():
         return None
-    content = {name: read_numbers(value) for name, value in read_json(path).items()}
+    content = {name: read_numbers(value) for name, value in read_json(path, AGAIN).items()}
     check_same_function(content, path)
     largest = {name: Largest(**_own(Largest, one)) for name, one in content["largest"].items()}
     return SameFunction(**{**_own(SameFunction, content), "largest": largest})

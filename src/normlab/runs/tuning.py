@@ -8,6 +8,7 @@ from typing import Any
 
 from ..files import read_json, write_json
 from .config import FIELDS
+from .integrity import AGAIN
 from .layout import STUDY, TUNING, tuning_folder
 from .schema import check_tuning
 
@@ -103,7 +104,7 @@ def read_tuning(study: Path, field: str) -> TuningRecord | None:
     path = tuning_folder(study, field) / TUNING
     if not path.is_file():
         return None
-    stated = read_json(path)
+    stated = read_json(path, AGAIN)
     check_tuning(stated, path)
     return TuningRecord(
         Search(stated["field"], stated["shared"], tuple(stated["grid"]), tuple(stated["seeds"])),

@@ -68,9 +68,8 @@ def check_undamaged(study: Path, damage: Sequence[Damage], tuned: str | None) ->
     )
 
 
-def set_aside(study: Path, damage: Sequence[Damage], tuned: str | None) -> list[str]:
-    """Move what is damaged out of the way, apart from the study's own study.toml, of which a copy
-    is kept; return what is to be said.
+def check_repairable(study: Path, damage: Sequence[Damage], tuned: str | None) -> None:
+    """Refuse to repair what this call would not make again.
 
     Raises:
         InputError: it belongs to a tuning, which this call does not carry out.
@@ -82,19 +81,24 @@ def set_aside(study: Path, damage: Sequence[Damage], tuned: str | None) -> list[
             [one for one in damage if one.field and one.field != tuned],
             f"It is made again by the command that tuned, which needs{others} and --repair.",
         )
+
+
+def set_aside(study: Path, damage: Sequence[Damage]) -> list[str]:
+    """Move what is damaged out of the way, and return what is to be said. Of the study's own
+    study.toml a copy is kept: without the file the folder would be no study."""
     for one in damage:
         inside = one.path.relative_to(study).as_posix()
         place = damaged_place(study, inside.removeprefix("runs/"))
         place.parent.mkdir(parents=True, exist_ok=True)
         if one.kind == "question" and not one.field:
-            shutil.copy2(one.path, place)  # replaced once it is known what to write
+            shutil.copy2(one.path, place)
         else:
             one.path.replace(place)
     runs = sum(one.kind in ("run", "model") for one in damage)
     files = len(damage) - runs
     much = [counted(number, what) for number, what in ((runs, "run"), (files, "file")) if number]
     if not much:
-        return ["Nothing is damaged."]
+        return []
     return [f"{listed(much)} moved to {study / 'damaged'}, to be made again."]
 
 

@@ -52,6 +52,7 @@ from ..seals import DamagedError, digest_of
 from ..values import read_value, write_value
 from .plan import Plan, check_reference
 from .repair import (
+    check_repairable,
     check_undamaged,
     found_damage,
     lost_arms,
@@ -307,16 +308,24 @@ def _put_right(
     if not repair:
         check_undamaged(folder, damage, tuned)
         return said
-    if not any(one.kind == "question" and not one.field for one in damage):
-        return [*set_aside(folder, damage, tuned), *said]
-    asked = _question(plan, data)
-    for there in recorded_questions(folder, plan):
-        _check_same_question(_differences(there, asked, data), folder)
-    known, searches = rebuilt(folder, plan, damage)
-    said = [*set_aside(folder, damage, tuned), *said, *lost_arms(damage, known)]
-    question = {**_question(known, data, searches), "calls": []}
-    write_question(folder, {**question, "commands": commands(question, data.source, folder)})
-    return [*said, f"{folder / STUDY} was written anew from what is asked now and from the runs."]
+    damage = [one for one in damage if one.kind != "model" or one.field in ("", tuned)]
+    check_repairable(folder, damage, tuned)
+    own = [one for one in damage if one.kind == "question" and not one.field]
+    others = [one for one in damage if one not in own]
+    if own:
+        asked = _question(plan, data)
+        for there in recorded_questions(folder, plan):
+            _check_same_question(_differences(there, asked, data), folder)
+        known, searches = rebuilt(folder, plan, damage)
+        said += [
+            *lost_arms(damage, known),
+            f"{folder / STUDY} is written anew from what is asked now and from the runs.",
+        ]
+        # First: once damaged runs are moved, nothing says any more that they were asked.
+        set_aside(folder, own)
+        question = {**_question(known, data, searches), "calls": []}
+        write_question(folder, {**question, "commands": commands(question, data.source, folder)})
+    return [*set_aside(folder, others), *said] or ["Nothing is damaged."]
 
 
 def _is_free(folder: Path, data: DataSet) -> bool:

@@ -108,7 +108,11 @@ def put_right(folder: Path, *, repair: bool) -> None:
         )
     place = damaged_place(folder, "run")
     place.mkdir(parents=True)
-    left = [one for one in folder.iterdir() if one.name not in ("damaged", ".lock", RECORD)]
+    left = [
+        one
+        for one in folder.iterdir()
+        if one.name not in ("damaged", RECORD) and not one.name.endswith(".lock")
+    ]
     for one in (*left, folder / RECORD):  # the record last: until then the run reads as damaged
         one.replace(place / one.name)
 
