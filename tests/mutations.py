@@ -60,7 +60,5 @@ def mutated(content: dict[str, Any], count: int, seed: int) -> Iterator[tuple[st
         else:
             kind = "value"
             inside[last] = draw.choice(VALUES)
-        yield (
-            f"{'.'.join(map(str, (*above, last)))}: {kind} {inside.get(last) if isinstance(inside, dict) else inside!r:.60}",
-            made,
-        )
+        was = inside.get(last) if isinstance(inside, dict) else inside
+        yield f"{kind} at {'.'.join(map(str, (*above, last)))}: {was!r:.60}", made

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from ..bounded import parse_arrays, read_file
 from ..errors import InputError
 from ..files import write_bytes
+from .answers import is_text
 from .layout import PICTURES
 
 _BYTES = 128 << 20
@@ -60,7 +61,6 @@ def read_pictures(study: Path) -> dict[str, npt.NDArray[np.uint8]]:
             f"{path} cannot be read: it contains {len(names):,} images of {pixels.shape[1]:,} px. "
             f"There are at most {MOST}, of 1 to {SIDE:,} px."
         )
-    try:
-        return dict(zip(names.tolist(), pixels, strict=True))
-    except ValueError:  # four bytes that are no character
-        raise InputError(f"{path} cannot be read: a name is not text.") from None
+    if not is_text(names):
+        raise InputError(f"{path} cannot be read: a name is not text.")
+    return dict(zip(names.tolist(), pixels, strict=True))
