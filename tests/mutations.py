@@ -60,5 +60,5 @@ def mutated(content: dict[str, Any], count: int, seed: int) -> Iterator[tuple[st
         else:
             kind = "value"
             inside[last] = draw.choice(VALUES)
-        now = inside.get(last) if isinstance(inside, dict) else inside
-        yield f"{'.'.join(map(str, (*above, last)))}: {kind} {now!r:.60}", made
+        was = inside.get(last) if isinstance(inside, dict) else inside
+        yield f"{kind} at {'.'.join(map(str, (*above, last)))}: {was!r:.60}", made

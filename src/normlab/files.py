@@ -107,7 +107,7 @@ class CsvWriter:
 
     def __init__(self, opened: IO[str], columns: Sequence[str]) -> None:
         self._columns = columns
-        self._rows = csv.writer(opened, lineterminator="\n")
+        self._rows = csv.writer(_Lines(opened))
         self._rows.writerow(map(csv_cell, columns))
 
     def write(self, row: Mapping[str, Any]) -> None:
@@ -115,6 +115,17 @@ class CsvWriter:
         if not row.keys() <= set(self._columns):
             raise ValueError(f"no such columns: {sorted(row.keys() - set(self._columns))}")
         self._rows.writerow([csv_cell(row.get(column, "")) for column in self._columns])
+
+
+class _Lines:
+    """Ends a row with a line feed. A writer that is told to do so leaves a carriage return within
+    a cell without quotes, and readers take that for the end of the row."""
+
+    def __init__(self, opened: IO[str]) -> None:
+        self._opened = opened
+
+    def write(self, row: str) -> int:
+        return self._opened.write(f"{row.removesuffix(chr(13) + chr(10))}\n")
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:

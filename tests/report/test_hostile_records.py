@@ -1,4 +1,4 @@
-"""Studies from strangers: whatever a record says, a report is one message or a sane page."""
+"""Studies from strangers: whatever a record says, there is one message or a report that is sane."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from mutations import mutated
 from normlab.errors import InputError
 from normlab.files import write_json
 from normlab.report import write_report
+from normlab.report.vega import picture
 from normlab.results import read_results
 from normlab.runs.same_function import Largest, SameFunction, write_same_function
 
 from .folders import make_study
 
-MUTANTS = 20
+MUTANTS = 12
 """Of each record. ``benchmarks/torture`` tries thousands."""
 RECORDS = {
     "question": "study.toml",
@@ -190,3 +191,51 @@ def test_a_record_with_one_thing_wrong_is_refused_or_reported(
             continue  # no such file can be
         ends.append(outcome(study, what))
     assert ends.count("refused") > MUTANTS / 5
+
+
+def every_hidden_character() -> str:
+    """All that a chart, a page or a terminal must not be given, as it may be in a name."""
+    ends = [plane + end for plane in range(0, 0x110000, 0x10000) for end in (0xFFFE, 0xFFFF)]
+    turns = [0x061C, 0x200B, *range(0x200E, 0x2010), *range(0x2028, 0x202F), *range(0x2066, 0x206A)]
+    codes = [*range(0x20), *range(0x7F, 0xA0), *turns, *range(0xFDD0, 0xFDF0), 0xFEFF, *ends]
+    return "".join(map(chr, codes))
+
+
+def test_a_study_whose_names_have_every_hidden_character_is_drawn(tmp_path: Path) -> None:
+    """Nothing is stubbed here: the renderer ends the whole process at some of them."""
+    hidden = every_hidden_character()
+    classes = [f"{name}{hidden}" for name in "abc"]
+    folder = make_study(
+        tmp_path / "study", arms=("bn",), seeds=2, epochs=2, classes=classes, predictions=True,
+        features=True, title=f"Title {hidden}",
+        data={"notes": [hidden], "name": hidden, "source": hidden, "skipped": {hidden: hidden}},
+    )  # fmt: skip
+    (folder / "study.toml").write_text(
+        tomli_w.dumps({**tomllib.loads((folder / "study.toml").read_text()), "what": hidden})
+    )
+    files = write_report(read_results(folder))
+    texts = [files.html, files.markdown, *files.tables, *(f for f in files.figures
+                                                         if f.suffix == ".svg")]  # fmt: skip
+    for path in texts:
+        text = path.read_bytes().decode()
+        found = sorted({hex(ord(c)) for c in set(hidden) - set("\n\t") if c in text})
+        assert not found, path
+    assert "a\\x00\\x01" in files.html.read_text(encoding="utf-8")
+
+
+def test_a_chart_has_no_text_that_ends_the_renderer() -> None:
+    hidden = every_hidden_character() + "\ud800\udfff"
+    spec = {
+        "title": hidden,
+        "data": {"values": [{"a": hidden, "b": 1}]},
+        "mark": "text",
+        "config": {"aria": False},  # as all charts have it: a description would be an expression
+        "encoding": {
+            "y": {"field": "a", "type": "nominal", "title": hidden},
+            "text": {"field": "a"},
+            "color": {"field": "a", "type": "nominal", "scale": {"domain": [hidden]}},
+        },
+    }
+    svg, png = picture(spec)
+    assert not set(svg) & set(hidden) - set("\n\t")
+    assert png.startswith(b"\x89PNG")

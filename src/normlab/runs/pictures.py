@@ -12,6 +12,7 @@ from ..bounded import parse_arrays, read_file
 from ..errors import InputError
 from ..files import write_arrays
 from ..seals import SEAL, check_arrays
+from .answers import is_text
 from .layout import PICTURES
 
 _BYTES = 128 << 20
@@ -64,7 +65,6 @@ def read_pictures(study: Path) -> dict[str, npt.NDArray[np.uint8]]:
             f"{path} cannot be read: it contains {len(names):,} images of {pixels.shape[1]:,} px. "
             f"There are at most {MOST}, of 1 to {SIDE:,} px."
         )
-    try:
-        return dict(zip(names.tolist(), pixels, strict=True))
-    except ValueError:  # four bytes that are no character
-        raise InputError(f"{path} cannot be read: a name is not text.") from None
+    if not is_text(names):
+        raise InputError(f"{path} cannot be read: a name is not text.")
+    return dict(zip(names.tolist(), pixels, strict=True))
