@@ -21,10 +21,12 @@ import normlab
 
 from .flips import flips
 from .fuzz import fuzz
+from .kills import kills
 from .races import races
 from .rows import Row, table
 
 KINDS: dict[str, Callable[[float], list[Row]]] = {
+    "kills": lambda share: kills(max(3, round(200 * share))),
     "flips": lambda share: flips(max(12, round(1000 * share))),
     "fuzz": lambda share: fuzz(round(100_000 * share)),
     "races": lambda share: races(max(1, round(50 * share))),

@@ -10,23 +10,38 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import normlab
+from normlab.data import load
 from normlab.errors import InputError
+from normlab.locks import alone_in
 from normlab.processes import pool
 from normlab.results import read_results
-from normlab.studies import RunProgress
+from normlab.studies import Reporter, Request, RunProgress, carry_out, make_plan, prepare_study
 
 POSIX = pytest.mark.skipif(not hasattr(os, "killpg"), reason="signals as POSIX has them")
-TINY = {"data": "digits", "limit_per_class": 8, "n": 1, "image_size": 8, "epochs": 3}
+TINY_SETTINGS = {"limit_per_class": 8, "n": 1, "image_size": 8, "epochs": 3}
+TINY = {"data": "digits", **TINY_SETTINGS}
 
 
-def _compare(out: Path, arms: str, **more: Any) -> Any:
-    return normlab.compare(arms=arms, out=out, **{**TINY, "seeds": 1, "workers": 2, **more})
+ARMS = "bn,none,in,ln"
+
+
+def _made(
+    out: Path, arms: str = ARMS, *, workers: int = 1, reporter: Reporter | None = None
+) -> int:
+    """Make the runs of a study, as compare does, without a report; returns how many there were."""
+    asked = Request.of("norms", TINY["data"], arms=arms, seeds=1, **TINY_SETTINGS)
+    plan = make_plan(replace(asked, settings={**asked.settings, "device": "cpu"}))
+    data = load(plan.data)
+    study = prepare_study(out, plan, data)
+    study.write()
+    return carry_out(study, data, workers, reporter)
 
 
 def _bits(study: Path) -> dict[str, bytes]:
@@ -47,8 +62,12 @@ def _until(true: Callable[[], object], seconds: float = 60.0) -> None:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     study = tmp_path_factory.mktemp("undisturbed") / "s"
-    _compare(study, "bn,none", workers=1)
+    _made(study)
     return _bits(study)
+
+
+def _of(bits: dict[str, bytes], *arms: str) -> dict[str, bytes]:
+    return {name: content for name, content in bits.items() if name.split("/")[1] in arms}
 
 
 class _Watcher:
@@ -94,9 +113,8 @@ def test_a_run_whose_worker_is_killed_goes_on_and_ends_with_the_same_bits(
 ) -> None:
     _killed(monkeypatch, job=1, times=2)
     watcher = _Watcher()
-    made = _compare(tmp_path / "s", "bn,none", watcher=watcher)
-    assert _bits(tmp_path / "s") == undisturbed
-    assert made.runs_made == 2
+    assert _made(tmp_path / "s", "bn,none", workers=2, reporter=watcher) == 2
+    assert _bits(tmp_path / "s") == _of(undisturbed, "bn", "none")
     assert watcher.ended == {"bn": "complete", "none": "complete"}
     assert len(watcher.warnings) == 2
     assert watcher.warnings[0].startswith("The process of none seed 0 was killed by SIGKILL (")
@@ -113,7 +131,7 @@ def test_a_run_that_dies_three_times_is_shown_as_failed_and_can_be_made_later(
     study = tmp_path / "s"
     with monkeypatch.context() as patch:
         _killed(patch, job=1, times=3)
-        made = _compare(study, "bn,none")
+        made = normlab.compare(arms="bn,none", out=study, seeds=1, workers=2, **TINY)
     (run,) = made.results.of_arm("none")
     assert run.status.startswith("failed: killed by SIGKILL three times (")
     assert (run.ended, run.complete, run.lost) == (True, False, True)
@@ -130,8 +148,8 @@ def test_a_run_that_dies_three_times_is_shown_as_failed_and_can_be_made_later(
     assert main(["predict", str(run.folder), "x.png", "--output", "o.csv"]) == 2
     assert "failed: killed by SIGKILL three times" in capsys.readouterr().err
     # A failure is no result, so the same command makes the run.
-    assert _compare(study, "bn,none").runs_made == 1
-    assert _bits(study) == undisturbed
+    assert _made(study, "bn,none") == 1
+    assert _bits(study) == _of(undisturbed, "bn", "none")
 
 
 def test_an_error_in_one_run_leaves_the_others_and_names_run_and_cause(
@@ -151,20 +169,20 @@ def test_an_error_in_one_run_leaves_the_others_and_names_run_and_cause(
     study = tmp_path / "s"
     errors["bn"] = OSError(5, "Input/output error", "/data/a.png")
     with pytest.raises(InputError, match=r"^bn seed 0 failed: /data/a.png: Input/output error\.$"):
-        _compare(study, "bn,none", workers=1)
+        _made(study, "bn,none")
     assert json.loads((study / "runs/none/seed-0/run.json").read_text())["status"] == "complete"
     errors["bn"] = MemoryError()
     with pytest.raises(InputError, match=r"^bn seed 0 ran out of memory\."):
-        _compare(study, "bn,none", workers=1)
+        _made(study, "bn,none")
     errors["bn"] = ZeroDivisionError("of nothing")
     with pytest.raises(InputError, match=r"bn seed 0 failed: ZeroDivisionError.*error\.log has"):
-        _compare(study, "bn,none", workers=1)
+        _made(study, "bn,none")
     log = study / "runs/bn/seed-0/error.log"
     assert "Traceback" in log.read_text()
     del errors["bn"]
-    assert _compare(study, "bn,none", workers=1).runs_made == 1
+    assert _made(study, "bn,none") == 1
     assert not log.exists()
-    assert _bits(study) == undisturbed
+    assert _bits(study) == _of(undisturbed, "bn", "none")
 
 
 def _started(study: Path, arms: str, workers: int = 2) -> subprocess.Popen[str]:
@@ -193,43 +211,45 @@ def test_a_command_that_is_stopped_or_killed_leaves_no_process_and_resumes_to_th
     tmp_path: Path, undisturbed: dict[str, bytes]
 ) -> None:
     study = tmp_path / "s"
-    #        signals, to the whole group, exit status
-    for numbers, group, expected in (
-        ([signal.SIGKILL], False, [-signal.SIGKILL]),
-        ([signal.SIGTERM], False, [143]),
-        ([signal.SIGTERM], True, [143]),
-        ([signal.SIGINT, signal.SIGINT], True, [130]),
-    ):
-        process = _started(study, "bn,none")
-        _until(
-            lambda process=process: len(_members(process.pid)) == 3 or process.poll() is not None
-        )
-        for number in numbers:
-            with_all = os.killpg if group else os.kill
-            with_all(process.pid, number)
-        _, errors = process.communicate(timeout=60)
-        assert "Traceback" not in errors
-        assert process.returncode in expected, errors
-        _until(lambda process=process: not _members(process.pid), 5.0)
-    _compare(study, "bn,none", workers=1)
+    for number, status in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 143)):
+        process = _started(study, ARMS)
+        try:
+            _until(lambda group=process.pid: len(_members(group)) == 3)
+            if number == signal.SIGKILL:
+                process.kill()
+            else:  # as a batch system does
+                os.killpg(process.pid, number)
+            _, errors = process.communicate(timeout=60)
+            assert "Traceback" not in errors
+            assert process.returncode == status, errors
+            _until(lambda group=process.pid: not _members(group), 5.0)
+        finally:
+            _end(process)
+    with alone_in(study):
+        assert _made(study) > 0
     assert _bits(study) == undisturbed
     left = [path for path in study.rglob(".*") if path.name.endswith((".part", ".lock"))]
     assert left == []
 
 
 def test_two_comparisons_in_one_folder_share_it(
-    tmp_path: Path, undisturbed: dict[str, bytes]
+    tmp_path: Path, undisturbed: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("normlab.workflow.comparison.write_report", lambda results: None)
     study = tmp_path / "s"
     other = _started(study, "bn", workers=1)
     try:
         _until(lambda: (study / ".normlab.lock").exists())
-        _compare(study, "none", workers=1)
+        normlab.compare(arms="none", out=study, seeds=1, workers=1, **TINY)
         said, errors = other.communicate(timeout=60)
         assert other.returncode == 0, errors
     finally:
-        other.kill()
-        other.wait()
+        _end(other)
     assert "in use" not in said + errors
     assert set(read_results(study).arms) == {"bn", "none"}
-    assert _bits(study) == undisturbed
+    assert _bits(study) == _of(undisturbed, "bn", "none")
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.communicate()

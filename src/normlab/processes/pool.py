@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -80,7 +81,7 @@ class Outcome:
     def get(self) -> Any:
         """The value; raises the error."""
         if self.error is not None:
-            if self.traceback:
+            if self.traceback and self.error.__traceback__ is None:
                 self.error.add_note(self.traceback)
             raise self.error
         return self.value
@@ -178,7 +179,7 @@ def _here(
             with telling(partial(noted, number) if noted else None):
                 value = function(*arguments)
         except Exception as error:
-            yield Outcome(number, error=error)
+            yield Outcome(number, error=error, traceback=traceback.format_exc())
         else:
             yield Outcome(number, value)
 
