@@ -398,3 +398,20 @@ def test_birds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["compare", "--data", str(BIRDS), "--arms", "in", *QUICK, "--image-size", "16"]
     assert main([*command, "--out", str(tmp_path / "s")]) == 0
     assert "25 classes, 250 train" in capsys.readouterr().out
+
+
+def test_a_repair_is_no_part_of_the_question(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: dict[str, object] = {}
+
+    def compare(*_: object, **given: object) -> None:
+        asked.update(given)
+        raise InputError("2 runs of study are damaged.")
+
+    monkeypatch.setattr("normlab.workflow.compare", compare)
+    words = ["compare", "--seeds", "1", "--repair"]
+    monkeypatch.setattr(sys, "argv", ["normlab", *words])
+    assert main(words) == 2
+    assert "2 runs of study are damaged." in capsys.readouterr().err
+    assert (asked["repair"], asked["call"]) == (True, "normlab compare --seeds 1")

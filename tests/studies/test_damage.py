@@ -427,6 +427,23 @@ def test_leftovers_of_killed_processes_block_nothing(
     assert made.record["status"] == "complete"
 
 
+def test_a_damaged_study_in_its_usual_place_is_not_begun_anew(
+    digits: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    plan = make_plan(Request.of(arms="bn", seeds=1, n=1, epochs=1, limit_per_class=6))
+    study = prepare_study(None, plan, digits)
+    study.write()
+    yesterday = study.folder.rename(study.folder.with_name(f"2000-01-01{study.folder.name[10:]}"))
+    assert prepare_study(None, plan, digits).folder == yesterday
+    _flip(yesterday / "study.toml")
+    with pytest.raises(InputError, match=r"2000-01-01.*study\.toml is damaged.*--repair"):
+        prepare_study(None, plan, digits)
+    # Nothing of it had been run, so nothing is lost.
+    assert not prepare_study(None, plan, digits, repair=True).plan.rule.lost
+    assert prepare_study(None, plan, digits).folder == yesterday
+
+
 def test_a_damaged_single_run(tmp_path: Path) -> None:
     asked: tuple[dict[str, Any], dict[str, Any]] = {"limit_per_class": 6}, {"n": 1, "epochs": 1}
     run = tmp_path / "run"
