@@ -154,6 +154,14 @@ def test_a_run_that_ended_otherwise_is_read(study: Path, status: str) -> None:
     assert read_results(study).runs[0].status == status
 
 
+def test_a_run_that_is_made_again_has_no_metrics_yet(study: Path) -> None:
+    _change(study / RUN / "run.json", _put("status", value="interrupted"))
+    assert read_results(study).runs[0].metric("test", "accuracy") is None
+    _change(study / RUN / "run.json", _put("status", value="diverged at step 3"))
+    with pytest.raises(InputError, match="metrics is a table, and must be empty for a run that"):
+        read_results(study)
+
+
 @pytest.mark.parametrize(
     ("keys", "value", "said"),
     [
