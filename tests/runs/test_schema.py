@@ -23,7 +23,7 @@ from normlab.runs import RunConfig, read_history, read_predictions
 from normlab.runs.arms import MOST_ARMS, check_arms
 from normlab.runs.pictures import read_pictures
 from normlab.runs.study_file import read_question, write_question
-from normlab.studies import Request
+from normlab.studies import Request, recorded_data
 from normlab.studies.plan import make_plan
 from normlab.studies.tuning import make_search
 from report.folders import make_study
@@ -152,6 +152,14 @@ def test_a_record_that_cannot_be(study: Path, keys: Any, value: Any, said: str) 
 def test_a_run_that_ended_otherwise_is_read(study: Path, status: str) -> None:
     _change(study / RUN / "run.json", lambda record: record.update(status=status, metrics=None))
     assert read_results(study).runs[0].status == status
+
+
+def test_a_run_that_is_made_again_has_no_metrics_yet(study: Path) -> None:
+    _change(study / RUN / "run.json", _put("status", value="interrupted"))
+    assert read_results(study).runs[0].metric("test", "accuracy") is None
+    _change(study / RUN / "run.json", _put("status", value="diverged at step 3"))
+    with pytest.raises(InputError, match="metrics is a table, and must be empty for a run that"):
+        read_results(study)
 
 
 @pytest.mark.parametrize(
@@ -361,3 +369,8 @@ def test_the_largest_study_can_be_read_back(tmp_path: Path) -> None:
     question["run"] = {k: v for k, v in question["run"].items() if k not in ("norm", "seed")}
     write_question(tmp_path, question)
     assert list(read_question(tmp_path)["arms"]) == list(arms)
+
+
+def test_data_of_a_run_that_has_unknown_settings_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="'sauce' is not a setting of data"):
+        recorded_data(tmp_path, {"source": "digits", "sauce": 1})

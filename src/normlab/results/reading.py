@@ -92,7 +92,9 @@ class Run:
         return self._predictions[split]
 
     def metric(self, split: str, name: str) -> float | None:
-        """A metric of the evaluation pass, or None for a run without."""
+        """A metric of the evaluation pass, or None for a run without a model."""
+        if not self.complete:
+            return None
         found = (self.record.get("metrics") or {}).get(split)
         return None if found is None else float(found[name])
 

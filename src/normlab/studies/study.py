@@ -20,10 +20,12 @@ from ..data.levels import read_otherwise
 from ..errors import InputError
 from ..foreign import check_trusted, code_of, is_custom, named_in_a_file, not_found
 from ..leftovers import holds_nothing
+from ..options import check_names, fields_of
 from ..places import STUDIES, dated
 from ..runs import (
     COMPLETE,
     FIELDS,
+    RECORD,
     SPLIT,
     STUDY,
     RunConfig,
@@ -355,6 +357,7 @@ def recorded_data(run: Path, config: Mapping[str, Any]) -> DataConfig:
     if known.get("limit_per_class") is not None:
         # Before there was a choice, the limit was one on every split.
         known.setdefault("limit_all_splits", True)
+    check_names(known, fields_of(DataConfig), f"a setting of data in {run / RECORD}")
     asked = DataConfig(**known)
     copy = study_of(run) / SPLIT
     if asked.split is not None and not Path(asked.split).is_file() and copy.is_file():

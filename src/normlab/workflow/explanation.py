@@ -194,11 +194,25 @@ def _find(
         if value is not None:
             raise InputError(f"{option} applies to a study, but {where} is a single run.")
     record = read_record(where)
-    if not isinstance(record.get("data"), dict) or "config" not in record["data"]:
-        raise InputError(f"{where / RECORD} does not say which data was used. Repeat the run.")
     if record["status"] != COMPLETE:
         raise InputError(f"{where} cannot be explained: {_unfinished(record['status'])}.")
+    _check_told(where, record)
     return [_Source(str(record["config"]["norm"]), where, record)], []
+
+
+def _check_told(where: Path, record: Mapping[str, Any]) -> None:
+    """Refuse a run whose record does not have what the page says or needs."""
+    told = {**record, **record.get("config", {}), "config": None, **record.get("data", {})}
+    for name, what in (
+        ("config", "which data was used"),
+        ("fingerprint", "which data was used"),
+        ("norm", "which normalization it has"),
+        ("seed", "which seed it has"),
+        ("epochs", "how many epochs it was to have"),
+        ("chosen_epoch", "which epoch was chosen"),
+    ):
+        if told.get(name) is None:
+            raise InputError(f"{where / RECORD} does not say {what}. Repeat the run.")
 
 
 def _unfinished(status: str) -> str:
@@ -247,6 +261,8 @@ def _of_study(
     if missing:
         notes.append(f"No complete run with seed {best}, so not shown: {', '.join(missing)}.")
     runs = [complete[arm, best] for arm in shown]
+    for run in runs:
+        _check_told(run.folder, run.record)
     return [_Source(run.arm, run.folder, run.record) for run in runs], notes
 
 
