@@ -450,12 +450,12 @@ def test_a_model_whose_maps_are_not_finite_is_not_explained(
 ) -> None:
     run = shutil.copytree(disc_run, tmp_path / "run")
     weights = dict(load_model(run).state_dict())
-    weights["fc.weight"].fill_(float("nan"))
+    weights["fc.weight"].fill_(3e38)
     save_model(run, load_info(run), weights)
-    with pytest.raises(InputError, match=r"not finite.*Not finite in the model: fc\.weight"):
+    with pytest.raises(InputError, match="not finite"):
         explain(run, right=1, wrong=0)
     other = shutil.copytree(discs, tmp_path / "discs")
     shutil.rmtree(other / "test")
-    with pytest.raises(InputError, match=r"probabilities that are not finite.*fc\.weight"):
+    with pytest.raises(InputError, match="probabilities that are not finite"):
         explain(run, data=other, right=1, wrong=0)
     assert not (run / "explain").exists()
