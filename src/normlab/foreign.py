@@ -69,10 +69,11 @@ def check_trusted(norm: str, trusted: bool, named_by: str) -> None:
     module = norm.partition(":")[0]
     with _search_path():
         file = _file_of(module)
-    found = f"import {module} from {file}, which runs that file"
+    found = f"import {module:.200} from {file}, which runs that file"
+    unknown = f"import {module:.200}, which runs its code"
     raise InputError(
         f"{named_by} the layer {norm:.200}, which is not part of normlab. Using it would "
-        f"{found if file else f'import {module}, which runs its code'}. If you trust that code, "
+        f"{found if file else unknown}. If you trust that code, "
         f"add --trust (in Python: trust=True).{'' if file else not_found(module)}"
     )
 
@@ -131,7 +132,7 @@ def not_found(module: str) -> str:
             f" {file} is not used, since a file that names a layer does not say that it is in the "
             "folder you happen to work in. If it is the right one, set PYTHONPATH=."
         )
-    return f" {module} is not found here. Set PYTHONPATH to the folder it is in."
+    return f" {module:.200} is not found here. Set PYTHONPATH to the folder it is in."
 
 
 def load(module: str) -> ModuleType:

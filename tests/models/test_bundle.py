@@ -26,6 +26,7 @@ from normlab.models.weights import WeightsFile
 from normlab.norms import CATALOG
 from normlab.runs import MODEL, WEIGHTS
 from normlab.seals import digest_of
+from normlab.workflow import inspect
 
 HERE = Path(__file__).stem
 INFO = ModelInfo(1, ("cat", "dog"), "gn:groups=4", "B", 1, 16, (0.5,), (0.25,))
@@ -413,6 +414,7 @@ def test_nothing_is_made_of_sizes_that_do_not_agree(
         ({"conv.weight": first, "x": {**empty, "dtype": ["F32"]}}, 1, "a type that is not read"),
         ({"conv.weight": first, "x": {**empty, "data_offsets": [8, 8]}}, 1, "leave gaps"),
         ({"conv.weight": first, "x": 3}, 1, "no description of 'x'"),
+        ({"conv.weight": first, "x" * (4 << 20): empty}, 1, "header is incomplete or too long"),
         ({"conv.weight": first, "stages.0.0.a\nb" + 500 * "x": empty}, 1, "conv.weight is float32"),
     ):
         (folder / WEIGHTS).write_bytes(_header(entries))
@@ -436,7 +438,7 @@ def test_every_flipped_bit_is_found(folder: Path) -> None:
         good = path.read_bytes()
         places = [*range(16), *range(len(good) - 80, len(good))] if name == MODEL else [*range(16)]
         bits = [8 * place + generator.randrange(8) for place in places]
-        bits += [generator.randrange(8 * len(good)) for _ in range(150)]
+        bits += [generator.randrange(8 * len(good)) for _ in range(100)]
         for bit in bits:
             flipped = bytearray(good)
             flipped[bit // 8] ^= 1 << bit % 8
@@ -466,3 +468,30 @@ def test_a_bundle_of_before_has_no_checksum_and_says_so(
     assert torch.equal(load_model(folder).fc.weight, INFO.build(seed=3).fc.weight)
     assert main(["inspect", str(folder)]) == 0
     assert "This model has no checksum" in capsys.readouterr().out
+
+
+_ODD: tuple[Any, ...] = (
+    None, True, -1, 0, 1 << 40, 10**400, 1.5, 1e300, "", "x", "gn:groups=1000000000", "\0", [], {},
+    [[]], [None, None], ["a", "a"], {"a": {"b": []}}, [1e300, -1e300], 48 * "[",
+)  # fmt: skip
+
+
+def test_whatever_a_field_is_it_is_refused_in_a_line(folder: Path) -> None:
+    """Or it is a value that the field can have."""
+    good = json.loads((folder / MODEL).read_text())
+    card = {
+        "arm": "gn", "seed": 0, "layers": 8, "parameters": 9, "sites": [], "code": {}, "origin": "",
+        "data": {}, "metrics": {"val": {"accuracy": 1.0}}, "metrics_note": "", "chosen_epoch": 1,
+        "command": "normlab train", "versions": {},
+    }  # fmt: skip
+    changed = [{**good, name: odd} for name in good for odd in _ODD]
+    changed += [{**good, "card": {**card, name: odd}} for name in card for odd in _ODD]
+    refused = []
+    for content in changed:
+        write_json(folder / MODEL, content)
+        try:
+            inspect(folder)
+        except InputError as error:
+            refused.append(str(error))
+    assert len(refused) > len(changed) // 2
+    assert not [said for said in refused if "\n" in said or len(said) > 600]

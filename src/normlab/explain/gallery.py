@@ -127,7 +127,8 @@ def check_target(folder: Path) -> None:
             f"{folder} already exists and is not a gallery. Move it away, or choose another "
             "folder with --out."
         )
-    if Path.cwd().resolve().is_relative_to(_followed(folder)):
+    here = _working_folder()
+    if here is not None and here.is_relative_to(_followed(folder)):
         raise InputError(
             f"{folder} is a gallery and the working folder, which would be replaced with it. Call "
             "normlab from another folder."
@@ -151,7 +152,7 @@ def _whole(folder: Path) -> Iterator[Path]:
         try:
             yield aside
             check_target(folder)
-            if folder == Path.cwd().resolve():
+            if folder == _working_folder():
                 # It is empty. A folder in its place would be another than the one worked in.
                 for made in sorted(aside.iterdir(), key=lambda path: path.name == CHOSEN):
                     made.replace(folder / made.name)
@@ -200,6 +201,14 @@ def _is_running(process: int, left: Path) -> bool:
     except (OSError, OverflowError):
         return True
     return True
+
+
+def _working_folder() -> Path | None:
+    """None if it has been removed."""
+    try:
+        return Path.cwd().resolve()
+    except FileNotFoundError:
+        return None
 
 
 def _followed(folder: Path) -> Path:

@@ -209,7 +209,7 @@ def _built(described: Described, folder: Path, finite: bool) -> ResNet:
         if is_custom(info.norm) and isinstance(error.__cause__, ImportError):
             raise InputError(_not_imported(info.norm, error.__cause__, folder)) from error
         said = str(error).rstrip(".")
-        raise InputError(f"{folder / MODEL} describes an impossible model: {said}.") from error
+        raise InputError(f"{folder / MODEL} describes an impossible model: {said:.300}.") from error
     tensors = file.read(described.weights)
     if finite:
         _check_values(tensors, parts, info.norm, path)

@@ -22,7 +22,8 @@ from ..seals import DamagedError, digest, digest_of
 from .info import is_whole
 from .shapes import Kind
 
-HEADER_BYTES = 16 << 20
+HEADER_BYTES = 4 << 20
+"""Of a network of some six thousand layers."""
 _LENGTH = 8
 """Bytes in which the header's length is written."""
 _DIMENSIONS = 8
