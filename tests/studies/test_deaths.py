@@ -134,6 +134,7 @@ def test_a_run_that_dies_three_times_is_shown_as_failed_and_can_be_made_later(
         made = normlab.compare(arms="bn,none", out=study, seeds=1, workers=2, **TINY)
     (run,) = made.results.of_arm("none")
     assert run.status.startswith("failed: killed by SIGKILL three times (")
+    assert made.failed == (f"none seed 0 {run.status}",)
     assert (run.ended, run.complete, run.lost) == (True, False, True)
     with (study / "results.csv").open() as opened:
         rows = [row for row in csv.DictReader(opened) if row["arm"] == "none"]
