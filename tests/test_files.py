@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 import pty
 import stat
@@ -9,12 +11,13 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from normlab.destinations import check_file, check_folder, is_standard_output
 from normlab.errors import InputError
-from normlab.files import write_bytes, write_text, write_with
+from normlab.files import csv_cell, csv_plain, csv_text, write_bytes, write_text, write_with
 
 CONTENT = b"path,class\n" * 20_000
 """More than a pipe holds, so that the writer has to wait for the reader."""
@@ -201,3 +204,34 @@ def test_a_folder_whose_name_is_no_text_is_refused(tmp_path: Path) -> None:
         check_folder(tmp_path / os.fsdecode(b"\xff"), "--out")
     write_text(tmp_path / "record", "in " + os.fsdecode(b"\xff"))
     assert (tmp_path / "record").read_text() == "in \\udcff"
+
+
+FORMULAS = (
+    "=cmd|' /C calc'!A0", "+1+cmd()", "-2+3+cmd()", "@SUM(1)", "\t=1", "\r=1", "\n=1", "  =1",
+    "'=1", "''=1", "\uff1d1", "\uff0b1", "\uff0d1", "\uff201", "-", "=", "-1e5x", "\xa0=1",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("text", FORMULAS)
+def test_no_spreadsheet_runs_a_text_and_a_program_reads_it_back(text: str) -> None:
+    written = csv_text((text, "n"), [{text: text, "n": -1.5}])
+    head, row = csv.reader(io.StringIO(written, newline=""))
+    for cell in (head[0], row[0]):
+        assert cell.startswith("'")
+        assert csv_plain(cell) == text
+    assert row[1] == "-1.5"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [-1, -1.5, 1e-9, -1e-9, 0, "-1.5", "+3", "-2e-5", "cat", "a=b", "it's", "'tis", "", "a-b"],
+)
+def test_numbers_and_plain_names_stay_in_a_csv_file(value: Any) -> None:
+    assert csv_cell(value) == value
+    (row,) = csv.reader(io.StringIO(csv_text(("a",), [{"a": value}])[2:], newline="")) or [[""]]
+    assert csv_plain((row or [""])[0]) == str(value)
+
+
+def test_a_row_with_a_column_that_there_is_not_is_a_mistake() -> None:
+    with pytest.raises(ValueError, match="no such columns"):
+        csv_text(("a",), [{"b": 1}])

@@ -30,8 +30,9 @@ DEPTH = 50
 """Levels of lists and objects within each other."""
 _KEY_PARTS = 20
 _PART = r"""(?:[A-Za-z0-9_-]++|"[^"\n]*+"|'[^'\n]*+')"""
-_LONG_KEY = re.compile(rf"{_PART}(?:[ \t]*+\.[ \t]*+{_PART}){{{_KEY_PARTS},}}")
-"""A dotted key costs time and memory that grow with the square of its parts."""
+_LONG_KEY = re.compile(rf"(?<![A-Za-z0-9_-]){_PART}(?:[ \t]*+\.[ \t]*+{_PART}){{{_KEY_PARTS},}}")
+"""A dotted key costs time and memory that grow with the square of its parts. A search that could
+begin within a word would take as long over a long word."""
 _QUOTED = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 
 
@@ -68,7 +69,11 @@ def read_file(path: Path, most: int) -> bytes:
     """
     with open_regular(path) as opened:
         try:
-            content = opened.read(most + 1)
+            # What is asked for is allocated, however little there is.
+            size = min(os.fstat(opened.fileno()).st_size, most)
+            content = opened.read(size + 1)
+            if size < len(content) <= most:  # it grows, or does not know its size
+                content += opened.read(most + 1 - len(content))
         except OSError as error:
             raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
     if len(content) > most:

@@ -25,6 +25,7 @@ from .pages.words import listed
 from .places import cache_folder
 from .runs import FIELDS, RunConfig
 from .studies.request import DATA_FIELDS, REQUEST_FIELDS, SETTINGS, Request
+from .training.keeping import KEEPING_FIELDS, Keeping
 
 OK, BAD_INPUT, PARTLY = 0, 2, 3
 """Exit statuses; PARTLY: done, but for what was named, such as images that cannot be read or runs
@@ -62,22 +63,41 @@ else:
     CompareOptions = options_class(
         "CompareOptions",
         [
-            *options_of(Request, {k: REQUEST_FIELDS[k] for k in ("arms", "seeds", "title")}),
+            *options_of(
+                Request, {k: REQUEST_FIELDS[k] for k in ("arms", "seeds", "title", "trust")}
+            ),
             *options_of(DataConfig, _OF_DATA, DATA),
             *options_of(Request, {"clean_split": REQUEST_FIELDS["clean_split"]}, DATA),
             *options_of(Request, {k: REQUEST_FIELDS[k] for k in _JUDGED}, VERDICT),
             *options_of(RunConfig, SETTINGS, RECIPE, several=True),
+            *options_of(Keeping, KEEPING_FIELDS),
         ],
     )
     TrainOptions = options_class(
         "TrainOptions",
-        [*options_of(DataConfig, _OF_DATA, DATA), *options_of(RunConfig, _OF_RUN, RECIPE)],
+        [
+            *options_of(DataConfig, _OF_DATA, DATA),
+            *options_of(RunConfig, _OF_RUN, RECIPE),
+            *options_of(Keeping, KEEPING_FIELDS),
+        ],
     )
     CheckOptions = options_class("CheckOptions", options_of(DataConfig, _CHECKED, DATA))
 
 Data = Annotated[str | None, Parameter(group=DATA, help=_SOURCE_HELP)]
 DeviceName = Annotated[Literal["auto", "cpu", "cuda"], Parameter(help="Where to run.")]
+Repair = Annotated[
+    bool,
+    Parameter(negative="", help="Move what is damaged to the folder damaged, and make it again."),
+]
 Flatten = Parameter(name="*")
+Trust = Annotated[
+    bool,
+    Parameter(
+        negative="",
+        help="Import the module that the model names, if its layer is not part of normlab. This "
+        "runs that module's code.",
+    ),
+]
 
 
 @app.command(sort_key=1)
@@ -97,6 +117,7 @@ def compare(
     dry_run: Annotated[
         bool, Parameter(negative="", help="Print what would be run and how long it would take.")
     ] = False,
+    repair: Repair = False,
     open_page: Annotated[
         bool, Parameter(name="--open", negative="", help="Open the page when it is done.")
     ] = False,
@@ -122,6 +143,7 @@ def compare(
             workers=workers,
             device=device,
             dry_run=dry_run,
+            repair=repair,
             watcher=watcher,
             call=_command_line(),
             **given(options),
@@ -148,6 +170,7 @@ def train(
         Path | None, Parameter(help="The run's folder. [default: a dated one under runs/]")
     ] = None,
     device: DeviceName = "auto",
+    repair: Repair = False,
 ) -> int:
     """Make a single run: one normalization, one seed.
 
@@ -164,8 +187,10 @@ def train(
             {name: value for name, value in asked.items() if name in FIELDS},
             out,
             device=device,
+            repair=repair,
             reading=watcher.reading,
             progress=watcher.advanced,
+            keeping=Keeping(**{k: v for k, v in asked.items() if k in KEEPING_FIELDS}),
         )
     print_run(console, made)
     return OK
@@ -258,6 +283,7 @@ def explain(
     out: Annotated[
         Path | None, Parameter(help="Where the gallery goes. [default: RUN/explain]")
     ] = None,
+    trust: Trust = False,
 ) -> int:
     """Show what a model looks at: maps over correctly and wrongly classified images."""
     from .console import StageWatcher, print_explanation
@@ -279,6 +305,7 @@ def explain(
             faithfulness=faithfulness,
             randomization=randomization,
             out=out,
+            trust=trust,
             progress=watcher.reading,
         )
     print_explanation(console, made)
@@ -349,6 +376,7 @@ def predict(
         Parameter(negative="", help="Add a column with the probability of every class."),
     ] = False,
     device: DeviceName = "auto",
+    trust: Trust = False,
 ) -> int:
     """Predict the class of every image, in the order given.
 
@@ -365,6 +393,7 @@ def predict(
             output,
             probabilities=probabilities,
             device=device,
+            trust=trust,
             progress=watcher.reading,
         )
     print_predictions(console, Console(stderr=True), made)
@@ -384,6 +413,7 @@ def export(
         list[str] | None,
         Parameter(help="Images to verify it on. [default: the run's test images]", negative=""),
     ] = None,
+    trust: Trust = False,
 ) -> int:
     """Export a model to another format."""
     from .console import print_line
@@ -391,17 +421,22 @@ def export(
 
     if not onnx:
         raise InputError("Choose a format: --onnx.")
-    print_line(_console_beside(output), str(run_export(run, onnx=output, images=images)))
+    made = run_export(run, onnx=output, images=images, trust=trust)
+    print_line(_console_beside(output), str(made))
     return OK
 
 
 @app.command(sort_key=8)
-def inspect(run: Annotated[Path, Parameter(help="A run's folder: STUDY/runs/ARM/seed-K.")]) -> int:
+def inspect(
+    run: Annotated[Path, Parameter(help="A run's folder: STUDY/runs/ARM/seed-K.")],
+    *,
+    trust: Trust = False,
+) -> int:
     """List the normalization at each site of a trained model."""
     from .console import print_inspection
     from .workflow import inspect as look_at
 
-    print_inspection(Console(), look_at(run))
+    print_inspection(Console(), look_at(run, trust=trust))
     return OK
 
 
@@ -518,7 +553,8 @@ def _hint(message: str) -> str:
 
 
 def _command_line() -> str:
-    return shlex.join(["normlab", *sys.argv[1:]])
+    """As a study keeps it: to repair is nothing that is asked of it."""
+    return shlex.join(["normlab", *(word for word in sys.argv[1:] if word != "--repair")])
 
 
 if __name__ == "__main__":

@@ -147,6 +147,7 @@ _REASONS = {
     errno.ENAMETOOLONG: "the name is too long",
     errno.EPIPE: "nothing reads from the pipe any more",
     errno.EBADF: "that output is closed",
+    errno.EIO: "the disk reports an input/output error",
 }
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -157,12 +158,20 @@ def explained_disk_errors(path: Path, option: str = "") -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = _REASONS.get(error.errno or 0)
-        if reason is None:
-            raise
-        room = "Free some space, or choose" if error.errno in _FULL else "Choose"
+        room = "Free some space, or choose" if is_full(error) else "Choose"
         place = f"another place with {option}" if option else "another place"
-        raise InputError(f"{path} cannot be written: {reason}. {room} {place}.") from error
+        raise InputError(f"{path} cannot be written: {why(error)}. {room} {place}.") from error
+
+
+def why(error: OSError) -> str:
+    """What the system says of a file that cannot be written, in plain words."""
+    said = _REASONS.get(error.errno or 0)
+    return said or str(error.strerror or error).rstrip(".")
+
+
+def is_full(error: OSError) -> bool:
+    """Whether there is no room: what may be over once somebody makes some."""
+    return error.errno in _FULL
 
 
 def _elsewhere(option: str) -> str:

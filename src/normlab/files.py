@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -30,6 +31,9 @@ from .seals import (
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+_FORMULA = re.compile("'*[ \\xa0]*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
+"""What a spreadsheet may take for a formula, the full-width signs included."""
+_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?")
 _PREFIX = 32
 """Characters of its name that a file written aside bears."""
 
@@ -95,18 +99,63 @@ def read_arrays(path: Path, most: int, advice: str = "") -> dict[str, npt.NDArra
     return arrays
 
 
-def csv_writer(opened: IO[str], columns: Sequence[str]) -> csv.DictWriter[str]:
-    """A writer of CSV rows whose header is written: the one dialect of all our files."""
-    writer = csv.DictWriter(opened, columns, lineterminator="\n")
-    writer.writeheader()
-    return writer
+class CsvWriter:
+    """Writes CSV rows below their header: the one dialect of all our files.
+
+    A text that a spreadsheet would run as a formula gets an apostrophe (see :func:`csv_cell`).
+    """
+
+    def __init__(self, opened: IO[str], columns: Sequence[str]) -> None:
+        self._columns = columns
+        self._rows = csv.writer(_Lines(opened))
+        self._rows.writerow(map(csv_cell, columns))
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Write a row; a column that it lacks is empty."""
+        if not row.keys() <= set(self._columns):
+            raise ValueError(f"no such columns: {sorted(row.keys() - set(self._columns))}")
+        self._rows.writerow([csv_cell(row.get(column, "")) for column in self._columns])
+
+
+class _Lines:
+    """Ends a row with a line feed. A writer that is told to do so leaves a carriage return within
+    a cell without quotes, and readers take that for the end of the row."""
+
+    def __init__(self, opened: IO[str]) -> None:
+        self._opened = opened
+
+    def write(self, row: str) -> int:
+        return self._opened.write(f"{row.removesuffix(chr(13) + chr(10))}\n")
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
     """Rows as the text of a CSV file; a column that a row lacks is empty."""
     buffer = io.StringIO()
-    csv_writer(buffer, columns).writerows(rows)
+    writer = CsvWriter(buffer, columns)
+    for row in rows:
+        writer.write(row)
     return buffer.getvalue()
+
+
+def csv_cell(value: Any) -> Any:
+    """A cell that no spreadsheet runs: before text that begins like a formula stands an
+    apostrophe, and before text that would be read back as such a cell another one. Numbers stay.
+
+    >>> csv_cell("=cmd()"), csv_cell("'=cmd()"), csv_cell("cat"), csv_cell(-1.5), csv_cell("-1.5")
+    ("'=cmd()", "''=cmd()", 'cat', -1.5, '-1.5')
+    """
+    if isinstance(value, str) and _FORMULA.match(value) and not _NUMBER.fullmatch(value):
+        return f"'{value}"
+    return value
+
+
+def csv_plain(cell: str) -> str:
+    """The text that :func:`csv_cell` was given.
+
+    >>> csv_plain("'=cmd()"), csv_plain("'cat'")
+    ('=cmd()', "'cat'")
+    """
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
 def write_with(path: Path, write: Callable[[Path], object]) -> None:

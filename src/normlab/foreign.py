@@ -4,6 +4,9 @@ Everything that imports by a name goes through :func:`load`. A name stands for c
 module and the files that it imports, wherever a person keeps them; and the versions of installed
 packages that it imports. Edited code is different code, also in a process that imported the module
 before.
+
+A name that a person typed is trusted. One that a file names is not: whoever reads it asks
+:func:`check_trusted` first, and imports it inside :func:`named_in_a_file`.
 """
 
 from __future__ import annotations
@@ -14,13 +17,17 @@ import hashlib
 import importlib
 import importlib.machinery
 import importlib.util
+import os
 import sys
 import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import ModuleType
+
+from .errors import InputError
 
 _DIGEST = "__normlab_code__"
 """Name in a module of the code that it was imported from."""
@@ -28,6 +35,8 @@ _RECORDED = frozenset({"torch", "numpy", "PIL", "sklearn"})
 """Packages that runs of our own layers rest on as well. Records have their versions, and no run's
 identity counts them."""
 _COMPILED = tuple(importlib.machinery.EXTENSION_SUFFIXES)
+_working_folder_counts: ContextVar[bool] = ContextVar("working_folder_counts", default=True)
+"""Whether modules are searched for in the working folder too."""
 
 
 def is_foreign(name: str) -> bool:
@@ -40,7 +49,89 @@ def is_foreign(name: str) -> bool:
 def is_custom(name: str) -> bool:
     """Whether an arm's layer is a person's own: of the form ``package.module:Class``, with or
     without options, and not of this package."""
-    return is_foreign(name) and not _is_ours(name.partition(":")[0])
+    return is_foreign(name) and not is_ours(name.partition(":")[0])
+
+
+def check_trusted(norm: str, trusted: bool, named_by: str) -> None:
+    """Refuse a layer that a file names, if it is not of this package and nobody said to trust it.
+    Nothing is imported to find out.
+
+    Args:
+        norm: the layer's name.
+        trusted: whether to trust it.
+        named_by: the subject of the message: what has such a layer.
+
+    Raises:
+        InputError: naming the module and the file that would be imported, and what to do.
+    """
+    if trusted or not is_custom(norm):
+        return
+    module = norm.partition(":")[0]
+    with _search_path():
+        file = _file_of(module)
+    found = f"import {module} from {file}, which runs that file"
+    raise InputError(
+        f"{named_by} the layer {norm:.200}, which is not part of normlab. Using it would "
+        f"{found if file else f'import {module}, which runs its code'}. If you trust that code, "
+        f"add --trust (in Python: trust=True).{'' if file else not_found(module)}"
+    )
+
+
+@contextmanager
+def named_in_a_file(norm: str, origin: str = "") -> Iterator[None]:
+    """Search for a layer that a file names on Python's path alone: not in the working folder, which
+    may be a stranger's as the file is.
+
+    The working folder is searched if it is the one that the layer came from when the file was
+    written, if a person named it in PYTHONPATH, or if this process has imported the module from
+    there already.
+
+    Args:
+        norm: the layer's name.
+        origin: the folder that it came from, as :func:`origin_of` says.
+    """
+    here = _here()
+    counts = here is not None and (
+        origin == str(here)
+        or _is_in_pythonpath(here)
+        or _imported_from(norm.partition(":")[0]) == here
+    )
+    token = _working_folder_counts.set(counts)
+    try:
+        yield
+    finally:
+        _working_folder_counts.reset(token)
+
+
+def origin_of(norm: str) -> str:
+    """The folder that an arm's layer is imported from; empty for layers of ours and of installed
+    packages, and for what is not found."""
+    if not is_custom(norm):
+        return ""
+    module = norm.partition(":")[0]
+    with _search_path():
+        path = _file_of(module)
+    return "" if path is None or _is_installed(path) else str(_base(module, path))
+
+
+def not_found(module: str) -> str:
+    """What to do about a module that is not found where :func:`named_in_a_file` searches; with a
+    space before it."""
+    with _search_path():
+        if _file_of(module):
+            return ""
+    token = _working_folder_counts.set(True)
+    try:
+        with _search_path():
+            file = _file_of(module)
+    finally:
+        _working_folder_counts.reset(token)
+    if file:
+        return (
+            f" {file} is not used, since a file that names a layer does not say that it is in the "
+            "folder you happen to work in. If it is the right one, set PYTHONPATH=."
+        )
+    return f" {module} is not found here. Set PYTHONPATH to the folder it is in."
 
 
 def load(module: str) -> ModuleType:
@@ -53,10 +144,12 @@ def load(module: str) -> ModuleType:
         ImportError: there is no such module, importing it fails, it has no file (as what is
             defined in a notebook), or a compiled module has changed since this process imported it.
     """
-    if _is_ours(module):
+    if is_ours(module):
         return importlib.import_module(module)
-    with _working_folder():
+    with _search_path():
         found = _Found(module)
+        if not _working_folder_counts.get():
+            _check_import(module)
         if not found.hashes():
             importlib.import_module(module)  # says it if there is none
             raise ImportError(
@@ -86,6 +179,25 @@ def load(module: str) -> ModuleType:
         return made
 
 
+def _check_import(module: str) -> None:
+    """That importing a module runs the file that was found, and no other.
+
+    Python looks for a part of a package where the package was imported from, which may be another
+    place than the search path has now.
+    """
+    path = _file_of(module)
+    if path is None:
+        raise ModuleNotFoundError(f"no file of a module {module!r} is found", name=module)
+    for parent in _parents(module):
+        known = sys.modules.get(parent)
+        expected = _base(module, path).joinpath(*parent.split("."))
+        if known is not None and expected not in map(_resolved, getattr(known, "__path__", ())):
+            raise ImportError(
+                f"this process has imported {parent} from another place than {expected}. Start a "
+                "new process (restart the notebook's kernel)"
+            )
+
+
 def _check_unchanged(name: str, path: Path) -> None:
     """Python imports a compiled module once in a process."""
     known = getattr(sys.modules.get(name), _DIGEST, None)
@@ -112,7 +224,7 @@ def code_of(norm: str) -> dict[str, str]:
     if not is_custom(norm):
         return {}
     module = norm.partition(":")[0]
-    with _working_folder():
+    with _search_path():
         return _Found(module).hashes()
 
 
@@ -160,7 +272,7 @@ class _Found:
 
     def _visit(self, module: str) -> None:
         top = module.partition(".")[0]
-        if module in self.files or _is_ours(module) or top in sys.stdlib_module_names | _RECORDED:
+        if module in self.files or is_ours(module) or top in sys.stdlib_module_names | _RECORDED:
             return
         path = _file_of(module)
         if path is None:
@@ -283,13 +395,24 @@ def _origin(module: str) -> str | None:
 def _spec(name: str, search: list[str] | None) -> importlib.machinery.ModuleSpec | None:
     for finder in sys.meta_path:
         find = getattr(finder, "find_spec", None)
-        spec = find(name, search) if find is not None else None
+        try:
+            spec = find(name, search) if find is not None else None
+        except KeyError:  # a namespace package in one that is not imported
+            spec = _namespace(name, search or [])
         if isinstance(spec, importlib.machinery.ModuleSpec):
             return spec
     return None
 
 
-def _is_ours(module: str) -> bool:
+def _namespace(name: str, search: list[str]) -> importlib.machinery.ModuleSpec | None:
+    places = [Path(place) / name.rpartition(".")[2] for place in search]
+    spec = importlib.machinery.ModuleSpec(name, None, is_package=True)
+    spec.submodule_search_locations = [str(place) for place in places if place.is_dir()]
+    return spec if spec.submodule_search_locations else None
+
+
+def is_ours(module: str) -> bool:
+    """Whether a module is of this package."""
     return module.partition(".")[0] == __package__
 
 
@@ -309,14 +432,64 @@ def _sha256(path: Path) -> str:
 
 
 @contextmanager
-def _working_folder() -> Iterator[None]:
-    """The working folder, where a person's own layer usually is, is searched too."""
-    here = str(Path.cwd())
-    added = here not in sys.path
-    if added:
-        sys.path.append(here)
+def _search_path() -> Iterator[None]:
+    """The working folder, where a person's own layer usually is, is searched too; or not at all
+    (see :func:`named_in_a_file`)."""
+    here = _here()
+    if _working_folder_counts.get():
+        added = here is not None and not any(map(_is_here, sys.path))
+        if added:
+            sys.path.append(str(here))
+        try:
+            yield
+        finally:
+            if added and str(here) in sys.path:
+                sys.path.remove(str(here))
+        return
+    away = [(place, entry) for place, entry in enumerate(sys.path) if _is_here(entry)]
+    for place, _ in reversed(away):
+        del sys.path[place]
     try:
         yield
     finally:
-        if added:
-            sys.path.remove(here)
+        for place, entry in away:
+            sys.path.insert(place, entry)
+
+
+def _here() -> Path | None:
+    """The working folder; None if it has been removed."""
+    try:
+        return Path.cwd().resolve()
+    except OSError:
+        return None
+
+
+def _is_here(entry: object) -> bool:
+    """Whether an entry of the search path is the working folder, under whatever name."""
+    if not isinstance(entry, str):
+        return False
+    here = _here()
+    return here is not None and _resolved(entry or ".") == here
+
+
+def _is_in_pythonpath(here: Path) -> bool:
+    """Whether a person named the folder there. An empty entry, as a stray colon makes, does not."""
+    if sys.flags.ignore_environment:
+        return False
+    named = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    return any(_resolved(entry) == here for entry in named if entry)
+
+
+def _imported_from(module: str) -> Path | None:
+    """The folder that this process imported a module from, if it did."""
+    file = getattr(sys.modules.get(module), "__file__", None)
+    path = _resolved(file) if isinstance(file, str) else None
+    depth = module.count(".") + 1
+    return None if path is None or len(path.parents) <= depth else _base(module, path)
+
+
+def _resolved(path: str) -> Path | None:
+    try:
+        return Path(path).resolve()
+    except (OSError, ValueError):
+        return None

@@ -14,6 +14,7 @@ import socket
 import stat
 import tempfile
 import time
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
@@ -55,10 +56,13 @@ def abandoned(path: Path) -> bool:
     return False
 
 
-def holds_nothing(folder: Path) -> bool:
-    """Whether a folder has nothing but locks and what was written aside."""
+def holds_nothing(folder: Path, besides: Collection[str] = ()) -> bool:
+    """Whether a folder has nothing but locks, what was written aside, and certain other names."""
     names = [path.name for path in folder.iterdir()]
-    return all(name.startswith(".") and name.endswith((".part", ".lock")) for name in names)
+    return all(
+        name in besides or (name.startswith(".") and name.endswith((".part", ".lock")))
+        for name in names
+    )
 
 
 def sweep(folder: Path) -> None:

@@ -12,6 +12,10 @@ from .errors import InputError, did_you_mean
 from .values import plain, write_value
 
 Fields = Mapping[str, Field[Any]]
+LONGEST = 1_000
+"""Characters of a title."""
+_DIGITS = 20
+"""Of the longest whole number that a message repeats."""
 
 
 def option(default: Any, help: str, check: str = "") -> Any:
@@ -20,7 +24,7 @@ def option(default: Any, help: str, check: str = "") -> Any:
     Args:
         default: of the setting.
         help: one sentence, as the help page prints it.
-        check: bounds of a number: ``">= 1"``, ``"> 0"``, ``"in [0, 1)"``, ...
+        check: bounds of a number: ``">= 1"``, ``"> 0"``, ``"in [0, 1)"``, ``">= 1 and <= 1000"``
     """
     return field(default=default, metadata={"help": help, "check": check})
 
@@ -75,16 +79,30 @@ def in_type(name: str, value: Any, hint: Any) -> Any:
     return _coerced(name, plain(value), hint)
 
 
-def whole(name: str, value: Any, least: int = 1) -> int:
-    """A whole number of at least ``least``, NumPy's included.
+def whole(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
+    """A whole number of at least ``least`` and at most ``most``, NumPy's included.
 
     Raises:
         InputError: naming what it is for.
     """
     found = plain(value)
     if not isinstance(found, int) or isinstance(found, bool) or found < least:
-        raise InputError(f"{name} must be a whole number of at least {least}, got {value!r}.")
+        raise InputError(f"{name} must be a whole number of at least {least}, got {shown(value)}.")
+    if most is not None and found > most:
+        raise InputError(f"{name} must be at most {most:,}, got {shown(found)}.")
     return found
+
+
+def text_of(name: str, value: Any) -> str:
+    """Text of at most :data:`LONGEST` characters.
+
+    Raises:
+        InputError: naming what it is for.
+    """
+    if not isinstance(value, str) or len(value) > LONGEST:
+        got = f"{len(value):,}" if isinstance(value, str) else shown(value)
+        raise InputError(f"{name} must be text of at most {LONGEST:,} characters, got {got}.")
+    return value
 
 
 def several(name: str, values: Any) -> list[Any]:
@@ -175,9 +193,11 @@ def _coerced(name: str, value: Any, hint: Any) -> Any:
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
     good = isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        if abs(value) >= 10**_DIGITS:
+            raise InputError(f"{name} must be a number of fewer digits, got {shown(value)}.")
         value, good = float(value), True
     if not good:
-        raise InputError(f"{name} must be {names[hint]}, got {value!r}.")
+        raise InputError(f"{name} must be {names[hint]}, got {shown(value)}.")
     return value
 
 
@@ -194,5 +214,29 @@ def _check_bounds(name: str, value: Any, check: str) -> None:
     if not check or value is None:
         return
     for item in value if isinstance(value, tuple) else (value,):
-        if not (math.isfinite(item) and _BOUNDS[check](item)):
-            raise InputError(f"{name} must be {check}, got {item!r}.")
+        for bound in check.split(" and "):
+            if not (_finite(item) and _holds(bound, item)):
+                raise InputError(f"{name} must be {bound}, got {shown(item)}.")
+
+
+def _holds(bound: str, value: float) -> bool:
+    if bound.startswith("<= "):
+        return value <= float(bound.removeprefix("<= "))
+    return bool(_BOUNDS[bound](value))
+
+
+def _finite(value: float) -> bool:
+    """Whole numbers are, also those that are too large for a float."""
+    return isinstance(value, int) or math.isfinite(value)
+
+
+def shown(value: Any) -> str:
+    """A value in a message, which a number of a thousand digits would fill.
+
+    >>> shown("two"), shown(10**60)
+    ("'two'", 'a number of 61 digits')
+    """
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 10**_DIGITS:
+        digits = math.floor(math.log10(abs(value))) + 1
+        return f"a number of {digits:,} digits"
+    return repr(value)

@@ -62,6 +62,11 @@ def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def digest_for(name: str, content: bytes) -> str:
+    """SHA-256 of the content of a file of this name, as :func:`digest_of` has it."""
+    return digest(_plain(content) if Path(name).suffix in _TEXTS else content)
+
+
 def digest_of(path: Path) -> str:
     """SHA-256 of a regular file. Of a text file, line endings do not count: tools that copy text
     between systems change them.
@@ -73,7 +78,7 @@ def digest_of(path: Path) -> str:
     with open_regular(path) as opened:
         try:
             if path.suffix in _TEXTS:
-                return digest(_plain(opened.read()))
+                return digest_for(path.name, opened.read())
             while block := opened.read(_BLOCK):
                 hashed.update(block)
         except OSError as error:

@@ -12,10 +12,10 @@ from normlab.results import Results, read_results
 from .folders import make_study, write_pictures
 
 ODD = {
-    '<script>alert("1")</script>': {"norm": '<script>alert("1")</script>'},
-    "a|b & `c` 100% #1 ~^\\{x}": {"norm": "a|b"},
+    '<script>alert("1")<!--': {"norm": '<script>alert("1")<!--'},
+    "a|b & `c` 100% #1 ~^{x}": {"norm": "a|b"},
     "_my_.module:Layer:groups=4": {"norm": "_my_.module:Layer:groups=4"},
-    "[red]bn[/red]": {"norm": "bn"},
+    "[red]bn[blink]": {"norm": "bn"},
 }
 """Names that mean something to a page, a table, LaTeX and a terminal."""
 
@@ -66,7 +66,7 @@ def odd_study(tmp_path_factory: pytest.TempPathFactory) -> Results:
         seeds=2,
         epochs=3,
         predictions=True,
-        classes=["</script><b>cat</b>", 'dog "&" co', "ünï – 鳥"],
+        classes=["</script><b>cat</b>", 'dog "&" \\co', "ünï – 鳥"],
         title='Cats & dogs </title><i>"quoted"</i>',
         data={"notes": ["<img src=x onerror=alert(1)>"], "skipped": {"a<b>.png": "cut <short>"}},
     )

@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 import tomli_w
+from sklearn.metrics import f1_score
 
 from normlab.files import write_json
 from normlab.results import hardest, read_results
 from normlab.runs import run_folder
+from normlab.runs.pictures import write_pictures as keep_pictures
 
 ARMS = ("torch_bn", "bn", "in", "bin", "ln", "gn", "none")
 LAYERS = {
@@ -117,13 +119,64 @@ def write_predictions(run: Path, classes: Sequence[str], drawn_from: str) -> Non
         arrays[f"{split}_label"] = labels
         arrays[f"{split}_probabilities"] = (shares / shares.sum(1, keepdims=True)).astype("f4")
     np.savez_compressed(run / "predictions.npz", **arrays)
+    follow(run)
+
+
+def follow(run: Path) -> None:
+    """Let metrics, and the last row of the history, be those of the predictions."""
+    record = json.loads((run / "run.json").read_text())
+    with np.load(run / "predictions.npz") as held:
+        arrays = dict(held)
+    for split in record["metrics"]:
+        labels, given = arrays[f"{split}_label"], arrays[f"{split}_probabilities"]
+        answers, every = given.argmax(1), range(given.shape[1])
+        accuracy = float((labels == answers).mean())
+        record["metrics"][split] = {
+            "loss": float(
+                -np.log(given[np.arange(len(labels)), labels].clip(1e-30).astype(float)).mean()
+            ),
+            "accuracy": accuracy,
+            "micro_f1": accuracy,
+            "macro_f1": float(
+                f1_score(labels, answers, labels=every, average="macro", zero_division=0)
+            ),
+        }
+    write_json(run / "run.json", record)
+    with (run / "history.csv").open() as opened:
+        rows = [list(row.values()) for row in csv.DictReader(opened)]
+    _write_history(run, rows, record["metrics"]["val"])
+
+
+def stop_early(run: Path, epochs: int) -> None:
+    """A run that patience ended."""
+    record = json.loads((run / "run.json").read_text())
+    write_json(run / "run.json", {**record, "epochs_done": epochs, "chosen_epoch": epochs})
+    for name in ("history.csv", "features.csv"):
+        header, *rows = (run / name).read_text().splitlines()
+        kept = [row for row in rows if int(row.split(",")[0]) <= epochs]
+        (run / name).write_text("\n".join([header, *kept]) + "\n")
+    with (run / "history.csv").open() as opened:
+        rows = [list(row.values()) for row in csv.DictReader(opened)]
+    _write_history(run, rows, record["metrics"]["val"])
+
+
+def _write_history(run: Path, rows: list[list[Any]], val: Mapping[str, float] | None) -> None:
+    """With the last epoch the one that was chosen, where a run was complete."""
+    if val is not None:
+        top = val["accuracy"]
+        for row in rows[:-1]:
+            if row[1] == "val":
+                row[3:6] = [min(float(share), top - 0.001) for share in row[3:6]]
+        rows[-1][2:6] = [val["loss"], top, val["micro_f1"], val["macro_f1"]]
+    with (run / "history.csv").open("w", newline="") as opened:
+        csv.writer(opened, lineterminator="\n").writerows([HISTORY, *rows])
 
 
 def write_pictures(study: Path) -> list[str]:
     """hardest.npz as a study keeps it; returns the names in it, the hardest first."""
     names = [image.name for image in hardest(read_results(study))]
     pixels = np.random.default_rng(0).integers(0, 255, (len(names), 8, 8, 1), "u1")
-    np.savez(study / "hardest.npz", name=names, pixels=pixels)
+    keep_pictures(study, names, pixels)
     return names
 
 
@@ -192,8 +245,6 @@ def _write_run(
             rows.append(
                 [epoch, split, loss, share, share, share - draw.uniform(0, 0.01), 0.02, 0.5]
             )
-    with (where / "history.csv").open("w", newline="") as opened:
-        csv.writer(opened, lineterminator="\n").writerows([HISTORY, *rows])
     metrics = None
     if complete:
         metrics = {}
@@ -205,6 +256,7 @@ def _write_run(
                 "micro_f1": share,
                 "macro_f1": share - draw.uniform(0, 0.004),
             }
+    _write_history(where, rows, None if metrics is None else metrics["val"])
     layer = LAYERS.get(arm, "Norm2d({c})")
     record = {
         "status": status,

@@ -14,7 +14,7 @@ from normlab.report import Report, ReportFiles, write_report
 from normlab.report.sections.classes import ClassesSection, class_scores, hard_images, matrix
 from normlab.results import Results, class_f1, confusion, hardest, read_results
 
-from .folders import ARMS, make_study, write_pictures
+from .folders import ARMS, follow, make_study, write_pictures
 
 
 def _payload(report: ReportFiles) -> dict[str, object]:
@@ -72,6 +72,7 @@ def test_the_table_names_the_class_that_most_arms_find_hard(tmp_path: Path) -> N
         guesses[np.flatnonzero(content["test_label"] == 2)[::4]] = 0
         content["test_probabilities"] = np.eye(3, dtype="f4")[guesses]
         np.savez(path, **content)
+        follow(path.parent)
     results = read_results(folder)
     found = class_scores.hardness(results)
     assert found.says == "bee is the hardest class: its F1 is the lowest in both arms."
@@ -189,6 +190,7 @@ def test_all_told_right(tmp_path: Path) -> None:
         content = dict(held)
     content["test_probabilities"] = np.eye(10, dtype="f4")[content["test_label"]]
     np.savez(path, **content)
+    follow(path.parent)
     text = _section(write_report(read_results(folder)))
     assert "bn mistook no test image for another class" in text
     assert "No run mistook a test image for another class." in text
@@ -242,6 +244,7 @@ def test_an_arm_whose_classes_are_equally_hard_has_no_hardest(tmp_path: Path) ->
             guesses[np.flatnonzero(guesses == label)[::2]] = 2
         content["test_probabilities"] = np.eye(3, dtype="f4")[guesses]
         np.savez(path, **content)
+        follow(path.parent)
     results = read_results(folder)
     found = class_scores.hardness(results)
     assert found.least == (0, 1, 0)

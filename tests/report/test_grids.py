@@ -15,7 +15,7 @@ from normlab.report.sections.limits import limits
 from normlab.report.styles import CATALOGUE
 from normlab.results import Results, read_results
 
-from .folders import make_study
+from .folders import make_study, stop_early
 from .test_browser import VAL, OpenPage, _strokes, _wait_for_strong
 
 SIZES = (8, 32, 128)
@@ -130,11 +130,7 @@ def test_limits_say_what_is_so_of_budget_and_rate(tmp_path: Path) -> None:
 
 def test_means_end_where_patience_ended_a_run(tmp_path: Path) -> None:
     folder = make_study(tmp_path / "study", arms=("bn",), features=True)
-    for name in ("history.csv", "features.csv"):
-        path = folder / "runs/bn/seed-1" / name
-        rows = path.read_text().splitlines()
-        kept = [row for row in rows[1:] if int(row.split(",")[0]) <= 5]
-        path.write_text("\n".join([rows[0], *kept]) + "\n")
+    stop_early(folder / "runs/bn/seed-1", 5)
     results = read_results(folder)
     (mean,) = (line for line in curve_chart.lines(results) if line.seed is None)
     assert mean.epochs == (1, 2, 3, 4, 5)

@@ -215,7 +215,7 @@ def test_the_preset_of_the_course_experiment_is_its_recipe() -> None:
         ("[grid]\nnorm = 'bn'\n", "needs a list of values for norm"),
         ("[grid]\nnorm = ['bn', 'bn']\n", "The arm bn is given more than once"),
         ("[grid]\nseed = [1, 2]\n", "seed cannot be varied"),
-        ("[grid\n", "is not valid TOML"),
+        ("[grid\n", "cannot be read"),
         ("[data]\nsize = 3\n", r"'size' in \[data\]"),
         ("seeds = 0\n", "seeds must be a whole number of at least 1"),
         ("seeds_on_digits = 0\n", "seeds must be a whole number of at least 1"),

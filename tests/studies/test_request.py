@@ -61,7 +61,7 @@ def test_the_recorded_command_asks_the_same(
     seen: dict[str, Any] = {}
 
     def catch(what: str, data: Any, **given: Any) -> Any:
-        for name in ("out", "workers", "device", "dry_run", "watcher", "call"):
+        for name in ("out", "workers", "device", "dry_run", "repair", "watcher", "call"):
             given.pop(name)
         seen["request"] = Request.of(what, data, **given)
         raise InputError("caught")

@@ -20,11 +20,12 @@ from normlab.data import Augmentation, DataConfig, DataSet, DeviceSplit, load
 from normlab.data.batches import balanced_order, repeats
 from normlab.models import ResNet
 from normlab.runs import RunConfig, identity, read_history
-from normlab.training import run, train
+from normlab.training import Keeping, run, train
 from normlab.training.balance import class_weights
 from normlab.training.step import gradients
 
 SMALL: dict[str, Any] = {"n": 1, "epochs": 2, "batch_size": 16}
+EVERY_STEP = Keeping(checkpoint_minutes=0)
 
 
 @pytest.fixture(scope="module")
@@ -132,18 +133,16 @@ def test_a_balanced_run_resumes_to_the_bit(
     fields: dict[str, Any],
     uneven: DataSet,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     config = RunConfig(**{**SMALL, "crop_pad": 1, "balance": balance, **fields})
     train(config, uneven, tmp_path / "whole")
-    monkeypatch.setattr(run, "CHECKPOINT_SECONDS", 0.0)
 
     def stop(at: run.Progress) -> None:
         if at.epoch == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(config, uneven, tmp_path / "cut", stop)
+        train(config, uneven, tmp_path / "cut", stop, keeping=EVERY_STEP)
     train(config, uneven, tmp_path / "cut")
     one, two = ((tmp_path / n / "weights.safetensors").read_bytes() for n in ("whole", "cut"))
     assert one == two

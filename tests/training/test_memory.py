@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 
 from normlab.data import DataConfig, DataSet, load
 from normlab.norms import _core
-from normlab.runs import RunConfig
+from normlab.runs import RunConfig, read_record
 from normlab.training import run, train
 from normlab.training.memory import kept_for_backward, peak_on
 
@@ -127,7 +126,7 @@ def test_a_run_keeps_its_bits(
     for name in same:
         one, two = ((tmp_path / where / name).read_bytes() for where in ("measured", "not"))
         assert one == two, name
-    assert json.loads((tmp_path / "measured/run.json").read_text()) == record
+    assert read_record(tmp_path / "measured") == record
     assert set(record["memory"]) == {"kept_for_backward"}  # nothing counts the peak of a CPU
     assert record["side_by_side"] == 1
 

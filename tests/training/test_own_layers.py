@@ -20,8 +20,8 @@ from normlab.data import DataConfig, DataSet, load
 from normlab.errors import InputError
 from normlab.models import ResNet, load_model, save_model
 from normlab.norms import ParameterNeeds
-from normlab.runs import CHECKPOINT, RunConfig, read_predictions
-from normlab.training import check_layer, layer_check, run, train
+from normlab.runs import CHECKPOINTS, RunConfig, read_predictions
+from normlab.training import Keeping, check_layer, layer_check, run, train
 from normlab.training.optimizer import LayerAwareOptimizer
 
 HERE = Path(__file__).stem
@@ -533,7 +533,7 @@ def test_a_layer_with_layers_inside_goes_through_everything(
     assert record["status"] == "complete"
     assert [site["name"] for site in record["sites"]][:2] == ["norm0", "stages.0.0.norm1"]
     assert len(record["sites"]) == 7
-    assert [name for name, _ in _cascade(load_model(tmp_path / "one"), 0)][:2] == [
+    assert [name for name, _ in _cascade(load_model(tmp_path / "one", trust=True), 0)][:2] == [
         "", "fc"
     ]  # fmt: skip
     # With other draws before it, in the same process.
@@ -553,7 +553,7 @@ def test_a_layer_for_contiguous_input_gets_it(layer: str, digits: DataSet, tmp_p
         "copies that this takes are part of its times."
     ]
     # What it computes is what it computes on contiguous input.
-    model = load_model(tmp_path)
+    model = load_model(tmp_path, trust=True)
     x = torch.randn(2, 16, 8, 8)
     expected = Viewed.forward(model.norm0, x)
     assert torch.allclose(model.norm0(x.contiguous(memory_format=torch.channels_last)), expected)
@@ -564,20 +564,17 @@ def test_a_layer_that_takes_any_format_is_given_what_there_is(digits: DataSet) -
     assert not ResNet(1, 3, f"{HERE}:Plain", seed=0).norm0._forward_pre_hooks
 
 
-def _stopped_and_resumed(
-    norm: str, digits: DataSet, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> int:
+def _stopped_and_resumed(norm: str, digits: DataSet, folder: Path) -> int:
     """Runs whole, and stopped in the second epoch; returns the epoch that it went on from."""
     config = RunConfig(**{**SMALL, "epochs": 3}, norm=norm)
     train(config, digits, folder / "whole")
-    monkeypatch.setattr(run, "CHECKPOINT_SECONDS", 0.0)
 
     def stop(at: run.Progress) -> None:
         if at.epoch == 2 and at.step == at.steps * 2 // 3:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(config, digits, folder / "cut", stop)
+        train(config, digits, folder / "cut", stop, keeping=Keeping(checkpoint_minutes=0))
     epochs: list[int] = []
     train(config, digits, folder / "cut", lambda at: epochs.append(at.epoch))
     whole, cut = ((folder / name / "weights.safetensors").read_bytes() for name in ("whole", "cut"))
@@ -585,11 +582,9 @@ def _stopped_and_resumed(
     return min(epochs)
 
 
-def test_extra_state_is_saved_and_resumed_without_a_pickle(
-    digits: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert _stopped_and_resumed(f"{HERE}:Remembered", digits, tmp_path, monkeypatch) == 2
-    model = load_model(tmp_path / "cut")
+def test_extra_state_is_saved_and_resumed_without_a_pickle(digits: DataSet, tmp_path: Path) -> None:
+    assert _stopped_and_resumed(f"{HERE}:Remembered", digits, tmp_path) == 2
+    model = load_model(tmp_path / "cut", trust=True)
     assert isinstance(model.norm0, Remembered)
     assert model.norm0.steps > 0
     record = json.loads((tmp_path / "cut/run.json").read_text())
@@ -597,19 +592,17 @@ def test_extra_state_is_saved_and_resumed_without_a_pickle(
 
 
 def test_state_that_cannot_be_resumed_starts_over_and_says_so(
-    digits: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    digits: DataSet, tmp_path: Path
 ) -> None:
-    assert _stopped_and_resumed(f"{HERE}:Counted", digits, tmp_path, monkeypatch) == 1
+    assert _stopped_and_resumed(f"{HERE}:Counted", digits, tmp_path) == 1
     (note,) = json.loads((tmp_path / "whole/run.json").read_text())["notes"]
     assert "keeps momentum, steps outside of its state dict. Its runs cannot resume" in note
-    assert not (tmp_path / "cut" / CHECKPOINT).exists()
+    assert not (tmp_path / "cut" / CHECKPOINTS).exists()
 
 
-def test_noise_in_training_is_keyed_and_resumes_to_the_bit(
-    digits: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_noise_in_training_is_keyed_and_resumes_to_the_bit(digits: DataSet, tmp_path: Path) -> None:
     np.random.seed(1)
-    assert _stopped_and_resumed(f"{HERE}:Noisy", digits, tmp_path, monkeypatch) == 2
+    assert _stopped_and_resumed(f"{HERE}:Noisy", digits, tmp_path) == 2
     assert np.random.rand() == pytest.approx(0.417022004702574)  # the caller's, untouched
 
 
@@ -620,7 +613,7 @@ def test_a_saved_model_that_answers_otherwise_fails_the_run(
         train(RunConfig(**SMALL, norm=f"{HERE}:LateFlag"), digits, tmp_path)
     assert json.loads((tmp_path / "run.json").read_text())["status"] == "interrupted"
     with pytest.raises(InputError, match="its status is 'interrupted'"):
-        load_model(tmp_path)
+        load_model(tmp_path, trust=True)
 
 
 def test_a_saved_model_of_ours_is_compared_with_its_predictions_too(

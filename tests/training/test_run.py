@@ -21,12 +21,14 @@ from normlab.models import ResNet, load_model
 from normlab.models.bundle import load_card
 from normlab.results import read_run
 from normlab.results.reading import Spread
-from normlab.runs import CHECKPOINT, HISTORY_COLUMNS, RunConfig, identity
-from normlab.training import checkpoint, run, train
+from normlab.runs import CHECKPOINTS, HISTORY_COLUMNS, RunConfig, identity
+from normlab.training import Keeping, run, train
 from normlab.training.evaluation import Evaluation, evaluate
 from normlab.training.schedule import highest_rate, learning_rate
+from normlab.training.standing import Running
 
 SMALL = {"n": 1, "epochs": 2, "batch_size": 32}
+EVERY_STEP = Keeping(checkpoint_minutes=0)
 
 
 @pytest.fixture(scope="module")
@@ -113,20 +115,18 @@ def test_a_stopped_run_goes_on_to_the_same_bits(
     fields: dict[str, object],
     digits: DataSet,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     config = RunConfig(**{**SMALL, "epochs": 3, "crop_pad": 1, **fields})  # type: ignore[arg-type]
     train(config, digits, tmp_path / "whole")
-    monkeypatch.setattr(run, "CHECKPOINT_SECONDS", 0.0)
 
     def stop(at: run.Progress) -> None:
         if at.epoch == 2 and at.step == at.steps * 2 // 3:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(config, digits, tmp_path / "cut", stop)
+        train(config, digits, tmp_path / "cut", stop, keeping=EVERY_STEP)
     assert json.loads((tmp_path / "cut/run.json").read_text())["status"] == "interrupted"
-    assert (tmp_path / "cut" / CHECKPOINT).is_file()
+    assert any((tmp_path / "cut" / CHECKPOINTS).iterdir())
     epochs = []
     train(config, digits, tmp_path / "cut", lambda at: epochs.append(at.epoch))
     assert min(epochs) == 2  # epoch 1 came from the checkpoint
@@ -134,27 +134,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(
     if config.record_features:
         kept, whole = ((tmp_path / n / "features.csv").read_text() for n in ("cut", "whole"))
         assert kept == whole
-    assert not (tmp_path / "cut" / CHECKPOINT).exists()
-
-
-def test_a_damaged_checkpoint_costs_time_and_not_truth(
-    finished: Path, digits: DataSet, tmp_path: Path
-) -> None:
-    place = tmp_path / "run" / CHECKPOINT.parent
-    place.mkdir(parents=True)
-    (place / "state.safetensors").write_bytes(b"half of a checkpoint")
-    train(RunConfig(**SMALL), digits, tmp_path / "run")
-    assert _sha(tmp_path / "run") == _sha(finished)
-
-
-def test_a_checkpoint_of_another_run_is_not_used(tmp_path: Path) -> None:
-    standing = checkpoint.Standing(epoch=2)
-    checkpoint.save(tmp_path, "this", standing, {"model": {"weight": torch.ones(2)}})
-    assert checkpoint.load(tmp_path, "another") is None
-    found = checkpoint.load(tmp_path, "this")
-    assert found is not None
-    assert found[0] == standing
-    assert found[1]["model"]["weight"].tolist() == [1.0, 1.0]
+    assert not (tmp_path / "cut" / CHECKPOINTS).exists()
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -191,9 +171,11 @@ def test_divergence_names_its_step_and_keeps_the_curve(digits: DataSet, tmp_path
 
 
 def test_the_step_of_divergence_is_exact_when_losses_are_read_in_blocks() -> None:
-    losses = [torch.tensor(1.0)] * 30 + [torch.tensor(float("nan"))] + [torch.tensor(1.0)] * 19
+    running, one = Running(), torch.zeros(1, dtype=torch.int64)
+    for loss in [1.0] * 30 + [float("nan")] + [1.0] * 19:
+        running.add(torch.tensor(loss), one, one)
     with pytest.raises(run.DivergedError, match="diverged at step 131"):
-        run._check_finite(losses, 149)  # steps 101 to 150, counted from 1
+        running.check_finite(149)  # steps 101 to 150, counted from 1
 
 
 def test_validation_chooses_by_accuracy_then_loss_then_epoch(
@@ -221,13 +203,12 @@ def test_numbers_and_weights_are_those_of_the_chosen_epoch(
             raise KeyboardInterrupt
 
     monkeypatch.setattr(run._Run, "_choose", the_first)
-    monkeypatch.setattr(run, "CHECKPOINT_SECONDS", 0.0)
     fields = {"n": 1, "schedule": "constant", "warmup": 0.0}
     first = train(RunConfig(epochs=1, **fields), digits, tmp_path / "first")  # type: ignore[arg-type]
     config = RunConfig(epochs=3, **fields)  # type: ignore[arg-type]
     if stopped:
         with pytest.raises(KeyboardInterrupt):
-            train(config, digits, tmp_path / "all", stop)
+            train(config, digits, tmp_path / "all", stop, keeping=EVERY_STEP)
     record = train(config, digits, tmp_path / "all")
     assert (record["chosen_epoch"], record["epochs_done"]) == (1, 3)
     assert _sha(tmp_path / "all") == _sha(tmp_path / "first")

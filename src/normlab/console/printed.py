@@ -117,7 +117,9 @@ def print_inspection(console: Console, found: Inspection) -> None:
     print_line(console, str(found.folder))
     table = Table("site", "channels", "layer")
     for site in found.sites:
-        table.add_row(site.name, str(site.channels), site.detail)
+        table.add_row(
+            *(Text(visible(str(cell))) for cell in (site.name, site.channels, site.detail))
+        )
     console.print(table)
     for name, value in _card_lines(found.card, found.command):
         print_line(console, f"{name:<13}{value}")
@@ -126,6 +128,12 @@ def print_inspection(console: Console, found: Inspection) -> None:
         f"{found.layers} layers, {found.parameters:,} parameters. All {len(found.sites)} sites "
         f"carry {found.norm}; there is no other normalization in the network.",
     )
+    if not found.checked:
+        print_line(
+            console,
+            "This model has no checksum: it is of an earlier version, or was edited. Whether it is "
+            "what was saved could not be checked.",
+        )
     if found.not_finite:
         print_line(console, f"{found.not_finite} Its answers mean nothing.", "red")
 

@@ -91,6 +91,7 @@ class ConsoleWatcher(StageWatcher):
         super().__init__(console)
         self._overall: TaskID | None = None
         self._lines: dict[str, TaskID] = {}
+        self._notes: set[tuple[str, str]] = set()
         self._runs = self._ended = self._steps = 0
         self._began = time.monotonic()
 
@@ -145,6 +146,10 @@ class ConsoleWatcher(StageWatcher):
             self._overall = self._open().add_task(f"0 of {runs} runs", total=steps)
 
     def advanced(self, steps: int, active: list[RunProgress]) -> None:
+        for name, note in ((run.name, note) for run in active for note in run.progress.notes):
+            if (name, note) not in self._notes:
+                self._notes.add((name, note))
+                self._say(f"{name}: {note}")
         if not self.console.is_terminal:
             if time.monotonic() - self._spoke >= PLAIN_EVERY:
                 left = self._remaining(steps)
@@ -205,8 +210,12 @@ class RunWatcher(StageWatcher):
         super().__init__(console)
         self._task: TaskID | None = None
         self._told = 0.0
+        self._notes = 0
 
     def advanced(self, at: RunStanding) -> None:
+        for note in at.notes[self._notes :]:
+            self._say(note)
+        self._notes = len(at.notes)
         line = describe_progress(at)
         if not self.console.is_terminal:
             if at.step == at.steps or at.step - self._told >= at.steps / 10:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from .selection import RULE, Chosen, Selection
 
 FORMAT = "normlab gallery 1"
 CHOSEN, PAGE, SHEET = "chosen.json", "index.html", "contact-sheet.png"
+
+_HOUR = 3600
 
 COMPARED_SIDE = 512
 """Largest side in pixels of a panel in PNG files that show several models."""
@@ -102,11 +105,14 @@ def write_gallery(
 
 
 def check_target(folder: Path) -> None:
-    """Fail before any work if a gallery cannot be written.
+    """Fail before any work if a gallery cannot be written. What a killed process left behind is
+    put right first.
 
     Raises:
-        InputError: the folder contains something other than a gallery, or cannot be written.
+        InputError: the folder contains something other than a gallery, cannot be written, or is a
+            gallery in which this process works.
     """
+    _recover(_followed(folder))
     check_folder(folder, "--out")
     # The gallery's folder is replaced as a whole, which its own permissions do not prevent.
     check_folder(_followed(folder).parent, "--out")
@@ -121,17 +127,23 @@ def check_target(folder: Path) -> None:
             f"{folder} already exists and is not a gallery. Move it away, or choose another "
             "folder with --out."
         )
+    if Path.cwd().resolve().is_relative_to(_followed(folder)):
+        raise InputError(
+            f"{folder} is a gallery and the working folder, which would be replaced with it. Call "
+            "normlab from another folder."
+        )
 
 
 @contextmanager
 def _whole(folder: Path) -> Iterator[Path]:
     """A temporary folder next to the one wanted, which takes its name if all goes well.
 
-    Where a link leads to the folder, the link stays.
+    Where a link leads to the folder, the link stays. An earlier gallery is there under its name or,
+    between two renames, aside; :func:`_recover` puts it back if the process ends in that moment.
     """
     folder = _followed(folder)
-    aside = folder.parent / f".{folder.name}.{os.getpid()}.part"
-    old = folder.parent / f".{folder.name}.{os.getpid()}.old"
+    aside = _beside(folder, "part")
+    old = _beside(folder, "old")
     with explained_disk_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(aside, ignore_errors=True)
@@ -139,6 +151,11 @@ def _whole(folder: Path) -> Iterator[Path]:
         try:
             yield aside
             check_target(folder)
+            if folder == Path.cwd().resolve():
+                # It is empty. A folder in its place would be another than the one worked in.
+                for made in sorted(aside.iterdir(), key=lambda path: path.name == CHOSEN):
+                    made.replace(folder / made.name)
+                return
             if folder.exists():
                 shutil.copymode(folder, aside)
                 folder.replace(old)
@@ -148,6 +165,41 @@ def _whole(folder: Path) -> Iterator[Path]:
             if not folder.exists() and old.exists():
                 old.replace(folder)
             shutil.rmtree(old, ignore_errors=True)
+
+
+def _beside(folder: Path, kind: str, process: int | str | None = None) -> Path:
+    """Where this process, or another, puts its part or the old gallery while it replaces one."""
+    return folder.parent / f".{folder.name}.{process or os.getpid()}.{kind}"
+
+
+def _recover(folder: Path) -> None:
+    """Put back a gallery that a killed process had moved aside, and remove what else such processes
+    left."""
+    pattern = re.compile(rf"\.{re.escape(folder.name)}\.(\d+)\.(old|part)")
+    with suppress(OSError):  # what cannot be put right here will be in the way, and named, later
+        for path in sorted(folder.parent.iterdir()):  # old ones first
+            found = pattern.fullmatch(path.name)
+            if found is None or _is_running(int(found[1]), path):
+                continue
+            if found[2] == "old" and not folder.exists():
+                path.replace(folder)
+            else:
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_running(process: int, left: Path) -> bool:
+    """Whether a process may still be at work on what is beside a gallery."""
+    if process == os.getpid():
+        return True
+    if os.name == "nt":  # where asking would end the process
+        return time.time() - left.stat().st_mtime < _HOUR
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
 
 
 def _followed(folder: Path) -> Path:

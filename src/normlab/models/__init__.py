@@ -2,7 +2,9 @@
 
 from ..norms import name_of_layer
 from .bundle import (
-    ModelInfo,
+    check_model_trusted,
+    code_of_model,
+    has_checksum,
     load_card,
     load_info,
     load_model,
@@ -10,8 +12,16 @@ from .bundle import (
     read_bundle,
     save_model,
 )
+from .card import command_of
 from .custom import has_contiguous_input, make_layer
-from .drawing import drawn_by, generators_kept, seed_generators
+from .drawing import (
+    drawn_by,
+    generator_states,
+    generators_kept,
+    seed_generators,
+    set_generator_states,
+)
+from .info import ModelInfo
 from .resnet import ResNet, layers_at_every_width
 from .sites import Site, check_sites, needs_of, outside_sites, sites
 from .state import packed, unpacked
@@ -20,9 +30,14 @@ __all__ = [
     "ModelInfo",
     "ResNet",
     "Site",
+    "check_model_trusted",
     "check_sites",
+    "code_of_model",
+    "command_of",
     "drawn_by",
+    "generator_states",
     "generators_kept",
+    "has_checksum",
     "has_contiguous_input",
     "layers_at_every_width",
     "load_card",
@@ -37,6 +52,7 @@ __all__ = [
     "read_bundle",
     "save_model",
     "seed_generators",
+    "set_generator_states",
     "sites",
     "unpacked",
 ]

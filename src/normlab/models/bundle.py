@@ -1,77 +1,71 @@
 """A trained model on disk: ``model.json`` and ``weights.safetensors``, no code and no pickle.
 
-Only these two files are read, whatever else is in the folder.
+Only these two files are read, whatever else is in the folder. ``model.json`` is sealed and lists
+the SHA-256 of the weights. Nothing is allocated before the sizes that both state are known to
+agree. If the model's layer is not of this package, its code is elsewhere, and is imported only when
+a person says so.
 """
 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, fields
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
 
-from ..errors import InputError, did_you_mean, told
+from ..bounded import JSON_BYTES, read_file
+from ..errors import InputError, told
 from ..files import read_json, write_bytes, write_json
-from ..foreign import code_of, is_custom
+from ..foreign import (
+    check_trusted,
+    code_of,
+    is_custom,
+    named_in_a_file,
+    not_found,
+)
+from ..pages.words import visible
 from ..runs import COMPLETE, INTERRUPTED, MODEL, WEIGHTS, is_run, is_study, read_record
-from .resnet import ResNet, Shortcut
+from ..seals import digest, is_sealed
+from .card import checked_card
+from .info import ModelInfo, checked_info
+from .resnet import ResNet
+from .shapes import Kind, Part, state_parts
 from .state import EXTRA, packed, unpacked
+from .weights import ADVICE, NotWeightsError, WeightsFile
 
 FORMAT = "normlab model 1"
-IMAGE_SIZES = (8, 1024)
-"""The smallest and largest side of images: what the network accepts, and what `data` makes."""
+FILES = "files"
+"""The field of model.json that lists SHA-256 of the weights."""
 
 _PICKLES = frozenset({".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt"})
 _CODE = frozenset({".py", ".so", ".pyd"})
 _GIVE_A_RUN = "Give STUDY/runs/ARM/seed-K."
 _SHOWN = 3
-
-
-Resize = Literal["crop", "letterbox"]
+_WRONG = 1000
+"""Entries that do not fit, after which no more are counted."""
+_HASHED = 1 << 30
+"""Bytes of weights that do not fit which are worth a look at their checksum."""
 
 
 @dataclass(frozen=True)
-class ModelInfo:
-    """Everything needed to rebuild a model and prepare an image for it, except the weights.
+class Described:
+    """What ``model.json`` says, checked.
 
     Attributes:
-        n, classes, norm, shortcut, in_channels: arguments of :class:`ResNet`, ``classes`` as
-            names in the order of the logits.
-        image_size: side in pixels of the images it was trained on.
-        mean, std: per channel on the scale 0 to 1; a pixel enters as (value / 255 - mean) / std.
-        resize: how an image becomes a square, ``crop`` or ``letterbox``.
-        grey_range: black and white of files whose grey values are whole numbers of more than 8
-            bits; None if the model was trained on none.
-        float_range: likewise of floating-point grey values.
+        info: the network.
+        card: what else to know.
+        weights: SHA-256 of the weights; None where an earlier version wrote the bundle.
     """
 
-    n: int
-    classes: tuple[str, ...]
-    norm: str
-    shortcut: Shortcut
-    in_channels: int
-    image_size: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    # Models of before there was a choice: the defaults are what they were trained with.
-    resize: Resize = "crop"
-    grey_range: tuple[float, float] | None = (0, 65535)
-    float_range: tuple[float, float] | None = None
-
-    def build(self, seed: int | None = None) -> ResNet:
-        """A network of this architecture with fresh weights."""
-        return ResNet(
-            self.n, len(self.classes), self.norm, self.shortcut, self.in_channels, seed=seed
-        )
-
-
-_DEFAULTS = {f.name: f.default for f in fields(ModelInfo) if f.default is not MISSING}
+    info: ModelInfo
+    card: Mapping[str, Any]
+    weights: str | None
 
 
 def save_model(
@@ -97,42 +91,49 @@ def save_model(
             json.dumps(dict(card), allow_nan=False)
         except (TypeError, ValueError) as error:
             raise InputError(f"A model's card must be plain JSON values: {error}.") from error
-        described["card"] = dict(card)
+        described["card"] = checked_card(card, folder / MODEL)
     plain = {name: tensor.cpu().contiguous() for name, tensor in sorted(packed(weights).items())}
-    write_bytes(folder / WEIGHTS, safetensors.torch.save(plain))
-    write_json(folder / MODEL, described)
+    content = safetensors.torch.save(plain)
+    write_bytes(folder / WEIGHTS, content)
+    write_json(folder / MODEL, {**described, FILES: {WEIGHTS: digest(content)}})
 
 
 def load_info(folder: str | Path) -> ModelInfo:
     """Read what ``model.json`` says about the architecture.
 
     Raises:
-        InputError: no bundle there, one of another format, or impossible values.
+        InputError: no bundle there, one of another format, a damaged one, or impossible values.
     """
-    folder = Path(folder)
-    _check_folder(folder)
-    return _read_info(folder)
+    return _described(folder).info
 
 
 def load_card(folder: str | Path) -> dict[str, Any]:
     """The card that was saved with the model; empty if there was none.
 
     Raises:
-        InputError: no bundle there, one of another format, or a card that is not a JSON object.
+        InputError: no bundle there, one of another format, a damaged one, or a card whose entries
+            are not what they must be.
     """
-    folder = Path(folder)
-    _check_folder(folder)
-    card = _described(folder).get("card", {})
-    if not isinstance(card, dict):
-        raise InputError(f"{folder / MODEL}: card must be a JSON object, got {card!r:.60}.")
-    return card
+    return dict(_described(folder).card)
 
 
-def load_model(run: str | Path) -> ResNet:
+def has_checksum(folder: str | Path) -> bool:
+    """Whether damage to the bundle would be found. One of an earlier version has no checksums.
+
+    Raises:
+        InputError: no bundle there.
+    """
+    path = Path(folder) / MODEL
+    return _described(folder).weights is not None and is_sealed(read_file(path, JSON_BYTES))
+
+
+def load_model(run: str | Path, *, trust: bool = False) -> ResNet:
     """The trained model of a run, in evaluation mode on the CPU.
 
     Nothing in the bundle is executed: ``model.json`` is JSON and the weights are safetensors.
-    Pickles are refused without being opened. Weights that are not finite are loaded as they are.
+    Pickles are refused without being opened. If the arm is a layer of your own, the bundle names
+    the module that has it, and importing that runs code. This is done only with ``trust``, also
+    where your process has imported the module already.
 
     >>> import tempfile
     >>> info = ModelInfo(1, ("cat", "dog"), "gn", "A", 3, 32, (0.5,) * 3, (0.2,) * 3)
@@ -143,34 +144,76 @@ def load_model(run: str | Path) -> ResNet:
     torch.Size([4, 2])
 
     Args:
-        run: the run's folder, with ``model.json`` and ``weights.safetensors``. If the arm is a
-            layer of your own, that layer must be importable from where you are; importing it
-            runs its code.
+        run: the run's folder, with ``model.json`` and ``weights.safetensors``.
+        trust: import the module of a layer that is not part of normlab. It is searched for on
+            Python's path, and in the working folder only if the layer was there when the model was
+            trained, if PYTHONPATH names that folder, or if this process has imported the module
+            from there.
 
     Raises:
-        InputError: no run there, one without a model (the error names its status), a pickle,
-            impossible values, weights that do not fit the model (the error names which), or a
-            layer of your own whose code has changed since.
+        InputError: no run there, one without a model (the error names its status), a pickle, a
+            damaged file, impossible values, weights that do not fit the model (the error names
+            which) or are not finite, a layer that is not part of normlab without ``trust`` (the
+            error names the file that would be imported), or one whose code has changed since.
     """
     folder = Path(run)
     _check_folder(folder)
-    return read_bundle(folder)
+    return read_bundle(folder, trust=trust)
 
 
-def read_bundle(folder: Path) -> ResNet:
-    """As :func:`load_model`, also of a run that has not ended yet."""
-    info = _read_info(folder)
-    _check_code(info.norm, _described(folder).get("card"), folder)
-    weights = _read_weights(folder / WEIGHTS)
-    _check_blocks(weights, info, folder)
+def check_model_trusted(run: str | Path, trust: bool) -> None:
+    """Refuse a model whose layer is not part of normlab, unless it is trusted. Nothing is imported.
+
+    Raises:
+        InputError: as :func:`load_model`.
+    """
+    folder = Path(run)
+    described = _described(folder)
+    with _code_of(described):
+        _check_trusted(described, folder, trust)
+
+
+@contextmanager
+def code_of_model(run: str | Path) -> Iterator[None]:
+    """Within this, the model's layer is found where :func:`load_model` found it: for whoever makes
+    it again.
+
+    Raises:
+        InputError: no bundle there, or a damaged one.
+    """
+    with _code_of(_described(run)):
+        yield
+
+
+def read_bundle(folder: Path, *, trust: bool = False, finite: bool = True) -> ResNet:
+    """As :func:`load_model`, also of a run that has not ended yet; without ``finite``, weights may
+    be anything."""
+    described = _read(folder)
+    with _code_of(described):
+        _check_trusted(described, folder, trust)
+        _check_code(described.info.norm, described.card, folder)
+        return _built(described, folder, finite)
+
+
+def _built(described: Described, folder: Path, finite: bool) -> ResNet:
+    """The network with its weights. Sizes are compared before anything is made of them."""
+    info, path = described.info, folder / WEIGHTS
+    file = _opened(path)
+    _check_blocks(file.kinds, info, folder)
     try:
+        parts = list(_fitting(file, described, folder))
         model = info.build(seed=0)
+    except InputError:
+        raise
     except ValueError as error:
         if is_custom(info.norm) and isinstance(error.__cause__, ImportError):
             raise InputError(_not_imported(info.norm, error.__cause__, folder)) from error
         said = str(error).rstrip(".")
         raise InputError(f"{folder / MODEL} describes an impossible model: {said}.") from error
-    state = _unpacked(weights, folder)
+    tensors = file.read(described.weights)
+    if finite:
+        _check_values(tensors, parts, info.norm, path)
+    state = _unpacked(tensors, folder)
     _check_fit(state, model.state_dict(), folder)
     try:
         model.load_state_dict(state)
@@ -181,17 +224,26 @@ def read_bundle(folder: Path) -> ResNet:
     return model.eval()
 
 
+def _check_trusted(described: Described, folder: Path, trust: bool) -> None:
+    check_trusted(described.info.norm, trust, f"The model in {folder} has")
+
+
+@contextmanager
+def _code_of(described: Described) -> Iterator[None]:
+    with named_in_a_file(described.info.norm, str(described.card.get("origin", ""))):
+        yield
+
+
 def not_finite(model: torch.nn.Module) -> str:
     """A sentence that names weights and buffers with values that are not finite, or nothing."""
     found = [
         name
         for name, tensor in model.state_dict().items()
-        if tensor.is_floating_point() and not bool(tensor.isfinite().all())
+        if isinstance(tensor, torch.Tensor)
+        and tensor.is_floating_point()
+        and not bool(tensor.isfinite().all())
     ]
-    if not found:
-        return ""
-    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-    return f"Not finite in the model: {', '.join(found[:_SHOWN])}{more}."
+    return f"Not finite in the model: {_names(found)}." if found else ""
 
 
 def _not_imported(norm: str, error: ImportError, folder: Path) -> str:
@@ -199,15 +251,15 @@ def _not_imported(norm: str, error: ImportError, folder: Path) -> str:
     module = norm.partition(":")[0]
     said = f"{module}, which has the layer of {folder}, cannot be imported here: {told(error)}."
     if error.name and f"{module}.".startswith(f"{error.name}."):
-        said += f" Run where {module} can be imported, or set PYTHONPATH to the folder it is in."
+        said += not_found(module)
     return said
 
 
-def _check_code(norm: str, card: Any, folder: Path) -> None:
+def _check_code(norm: str, card: Mapping[str, Any], folder: Path) -> None:
     """Weights mean what they did only with the code of their layer as it was. Versions of installed
     packages may differ, as that of torch may."""
-    known = card.get("code") if isinstance(card, dict) else None
-    if not isinstance(known, dict) or not known:
+    known = card.get("code")
+    if not known:
         return
     now = code_of(norm)
     changed = sorted(
@@ -218,8 +270,8 @@ def _check_code(norm: str, card: Any, folder: Path) -> None:
     if now and changed:
         raise InputError(
             f"The code of {norm} has changed since the model in {folder} was trained "
-            f"({', '.join(changed[:_SHOWN])}), so it would compute something else. Restore the "
-            "code as it was, or train the model again."
+            f"({_names(changed)}), so it would compute something else. Restore the code as it was, "
+            "or train the model again."
         )
 
 
@@ -230,32 +282,30 @@ def _unpacked(weights: Mapping[str, torch.Tensor], folder: Path) -> dict[str, An
         raise InputError(f"{folder / WEIGHTS} is damaged ({error}). Copy it again.") from error
 
 
-def _read_info(folder: Path) -> ModelInfo:
-    content = _described(folder)
-    content.pop("card", None)
-    return _checked(content, folder / MODEL)
+def _described(folder: str | Path) -> Described:
+    """Of a folder that has a complete model."""
+    _check_folder(Path(folder))
+    return _read(Path(folder))
 
 
-def _described(folder: Path) -> dict[str, Any]:
-    """The content of model.json, without the format, not checked any further."""
+def _read(folder: Path) -> Described:
     path = folder / MODEL
-    try:
-        content = read_json(path)
-    except InputError:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"Cannot read {path}: {error}.") from error
-    if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
+    content = read_json(path, ADVICE)
+    if content.pop("format", None) != FORMAT:
         raise InputError(f"{path} does not have the format {FORMAT!r}.")
-    return content
+    files, card = content.pop(FILES, {}), content.pop("card", {})
+    known = files.get(WEIGHTS) if isinstance(files, dict) else files
+    if known is not None and not (isinstance(known, str) and re.fullmatch("[0-9a-f]{64}", known)):
+        raise InputError(f"{path}: {FILES} must have the SHA-256 of {WEIGHTS}, got {known!r:.60}.")
+    return Described(checked_info(content, path), checked_card(card, path), known)
 
 
 def _check_folder(folder: Path) -> None:
     """Refuse a folder that does not claim to contain a complete model, saying what it is."""
     if not folder.exists():
         raise InputError(f"{folder} does not exist. {_GIVE_A_RUN}")
-    if folder.is_file():
-        if _is_pickle(folder):
+    if not folder.is_dir():
+        if folder.is_file() and _is_pickle(folder):
             raise _refused_pickle(folder)
         if folder.name in (MODEL, WEIGHTS):
             raise InputError(f"{folder} is one file of a model. Give its folder, {folder.parent}.")
@@ -303,121 +353,103 @@ def _refused_pickle(path: Path) -> InputError:
     )
 
 
-def _checked(content: dict[str, Any], path: Path) -> ModelInfo:
-    """The info, once its values are known to have the right types and to be possible."""
-    known = [field.name for field in fields(ModelInfo)]
-    for name in content:
-        if name not in known:
-            raise InputError(f"{path} has an unknown field {name!r}{did_you_mean(name, known)}.")
-    content = {**_DEFAULTS, **content}
-    missing = [name for name in known if name not in content]
-    if missing:
-        raise InputError(f"{path} lacks {', '.join(missing)}.")
-
-    def must(good: bool, name: str, be: str) -> None:
-        if not good:
-            raise InputError(f"{path}: {name} must be {be}, got {content[name]!r:.60}.")
-
-    least, most = IMAGE_SIZES
-    must(_whole(content["n"]) and content["n"] >= 1, "n", "a whole number of at least 1")
-    must(_texts(content["classes"]), "classes", "a list of at least two names")
-    must(isinstance(content["norm"], str), "norm", "text")
-    must(content["shortcut"] in ("A", "B"), "shortcut", "'A' or 'B'")
-    channels, size = content["in_channels"], content["image_size"]
-    must(_whole(channels) and channels >= 1, "in_channels", "a whole number of at least 1")
-    must(
-        _whole(size) and least <= size <= most,
-        "image_size",
-        f"a whole number from {least} to {most}",
-    )
-    must(_numbers(content["mean"], channels), "mean", f"a list of {channels} numbers")
-    must(
-        _numbers(content["std"], channels) and min(content["std"]) > 0,
-        "std",
-        f"a list of {channels} numbers above 0",
-    )
-    must(content["resize"] in get_args(Resize), "resize", "'crop' or 'letterbox'")
-    for name in ("grey_range", "float_range"):
-        ends = content[name]
-        increasing = _numbers(list(ends), 2) and ends[0] < ends[1] if _is_list(ends) else False
-        must(ends is None or increasing, name, "two increasing numbers or null")
-    values: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in content.items()
-    }
-    return ModelInfo(**values)
-
-
-def _is_list(value: object) -> bool:
-    return isinstance(value, (list, tuple))
-
-
-def _whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _texts(value: object) -> bool:
-    return (
-        isinstance(value, list) and len(value) >= 2 and all(isinstance(item, str) for item in value)
-    )
-
-
-def _numbers(value: object, count: int) -> bool:
-    return (
-        isinstance(value, list)
-        and len(value) == count
-        and all(
-            isinstance(item, (int, float)) and not isinstance(item, bool) and math.isfinite(item)
-            for item in value
-        )
-    )
-
-
-def _read_weights(path: Path) -> dict[str, torch.Tensor]:
-    if not path.is_file():
+def _opened(path: Path) -> WeightsFile:
+    if not path.exists():
         raise InputError(f"{path} does not exist, so there are no weights. Copy the whole folder.")
     try:
-        weights: dict[str, torch.Tensor] = safetensors.torch.load_file(path)
-    except (OSError, SafetensorError, ValueError, KeyError) as error:
+        return WeightsFile.opened(path)
+    except NotWeightsError:
         if _is_pickle(path):
             raise _refused_pickle(path) from None
-        raise InputError(
-            f"{path} is damaged or not a safetensors file ({error}). Copy it again, or repeat the "
-            "run."
-        ) from error
-    return weights
+        raise
 
 
-def _check_blocks(weights: Mapping[str, torch.Tensor], info: ModelInfo, folder: Path) -> None:
-    """Checked before the network is built: a wrong number could need any amount of memory."""
-    blocks = {name.split(".")[2] for name in weights if name.startswith("stages.0.")}
-    first = weights.get("conv.weight")
-    channels = first.shape[1] if first is not None and first.dim() == 4 else None
+def _check_blocks(kinds: Mapping[str, Kind], info: ModelInfo, folder: Path) -> None:
+    """Checked first: a wrong number would be a long list of what is missing."""
+    blocks = {name.split(".")[2] for name in kinds if name.startswith("stages.0.")}
+    first = kinds.get("conv.weight")
+    channels = first.shape[1] if first is not None and len(first.shape) == 4 else None
     for name, said, held in (
         ("n", info.n, len(blocks)),
         ("in_channels", info.in_channels, channels),
     ):
         if said != held:
             raise InputError(
-                f"{folder}: the weights do not fit {MODEL}, which says {name} = {said}. "
+                f"{folder}: the weights do not fit {MODEL}, which says {name} = {said!r:.20}. "
                 f"The weights have {'none' if held is None else held}."
             )
 
 
+def _fitting(file: WeightsFile, described: Described, folder: Path) -> Iterator[Part]:
+    """The parts of the network, each of which the file has, and nothing else.
+
+    Raises:
+        DamagedError: the file is not what was written.
+        InputError: naming the parts that differ.
+        ValueError: the layer cannot be made.
+    """
+    left, wrong, parts = set(file.kinds), [], []
+    for part in state_parts(described.info):
+        found = file.kinds.get(part.name)
+        if found is None:
+            wrong.append(f"{part.name} is missing")
+        elif part.kind is not None and found != part.kind:
+            wrong.append(f"{part.name} is {found}, but the model has {part.kind}")
+        left.discard(part.name)
+        parts.append(part)
+        if len(wrong) > _WRONG:
+            break
+    else:
+        wrong += [f"{name} is unknown to the model" for name in sorted(left)]
+    if wrong:
+        if file.size <= _HASHED:
+            file.check_digest(described.weights)
+        raise _misfit(wrong, folder)
+    yield from parts
+
+
 def _check_fit(weights: Mapping[str, Any], expected: Mapping[str, Any], folder: Path) -> None:
+    """What was found by making single layers must hold for the network that was made of them."""
     wrong = [f"{name} is missing" for name in expected if name not in weights]
     wrong += [f"{name} is unknown to the model" for name in sorted(weights) if name not in expected]
     for name, wanted in expected.items():
         found = weights.get(name)
         if found is None or name.rpartition(".")[2] == EXTRA:
             continue  # extra state has any shape
-        if (found.shape, found.dtype) != (wanted.shape, wanted.dtype):
-            wrong.append(f"{name} is {_kind(found)}, but the model has {_kind(wanted)}")
+        if Kind.of(found) != Kind.of(wanted):
+            wrong.append(f"{name} is {Kind.of(found)}, but the model has {Kind.of(wanted)}")
     if wrong:
-        more = f"; and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
-        raise InputError(
-            f"{folder}: the weights do not fit {MODEL}: {'; '.join(wrong[:_SHOWN])}{more}."
-        )
+        raise _misfit(wrong, folder)
 
 
-def _kind(tensor: torch.Tensor) -> str:
-    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
+def _misfit(wrong: list[str], folder: Path) -> InputError:
+    said = "; ".join(visible(one)[:100] for one in wrong[:_SHOWN])
+    more = f"; and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
+    return InputError(f"{folder}: the weights do not fit {MODEL}: {said}{more}.")
+
+
+def _check_values(
+    tensors: Mapping[str, torch.Tensor], parts: list[Part], norm: str, path: Path
+) -> None:
+    """Refuse weights with which the network computes nothing. What a layer of one's own keeps is
+    its own affair."""
+    checked = [part.name for part in parts if not (part.of_layer and is_custom(norm))]
+    strange = [
+        name
+        for name in checked
+        if tensors[name].is_floating_point() and not bool(tensors[name].isfinite().all())
+    ]
+    negative = [
+        name for name in checked if name.endswith("running_var") and bool((tensors[name] < 0).any())
+    ]
+    for found, what in ((strange, "Not finite"), (negative, "Variances below 0")):
+        if found:
+            raise InputError(
+                f"{path} is no model that could answer. {what} in the model: {_names(found)}. "
+                "Repeat the run."
+            )
+
+
+def _names(found: list[str]) -> str:
+    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    return f"{', '.join(visible(name)[:100] for name in found[:_SHOWN])}{more}"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,6 +37,52 @@ def generators_kept() -> Iterator[None]:
         finally:
             np.random.set_state(numpy)
             random.setstate(python)
+
+
+def generator_states(device: str) -> dict[str, torch.Tensor]:
+    """Where the global generators are: torch's on the CPU and on ``device``, NumPy's, Python's.
+
+    >>> states = generator_states("cpu")
+    >>> first = torch.rand(1)
+    >>> set_generator_states(states)
+    >>> bool(first == torch.rand(1))
+    True
+    """
+    kind, keys, *rest = np.random.get_state()
+    states = {
+        "torch": torch.get_rng_state(),
+        "numpy": _as_bytes([kind, np.asarray(keys).tolist(), *rest]),
+        "python": _as_bytes(random.getstate()),
+    }
+    if device == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state()
+    return states
+
+
+def set_generator_states(states: Mapping[str, torch.Tensor]) -> None:
+    """The reverse of :func:`generator_states`.
+
+    Raises:
+        ValueError: these are no such states.
+    """
+    try:
+        version, internal, gauss = _from_bytes(states["python"])
+        random.setstate((version, tuple(internal), gauss))
+        np.random.set_state(tuple(_from_bytes(states["numpy"])))
+        torch.set_rng_state(states["torch"].cpu())
+        if "cuda" in states:
+            torch.cuda.set_rng_state(states["cuda"].cpu())
+    except (KeyError, TypeError, ValueError, OverflowError, RuntimeError) as error:
+        raise ValueError(f"these are no states of generators: {error}") from error
+
+
+def _as_bytes(state: object) -> torch.Tensor:
+    return torch.frombuffer(bytearray(json.dumps(state).encode()), dtype=torch.uint8)
+
+
+def _from_bytes(state: torch.Tensor) -> list[Any]:
+    found: list[Any] = json.loads(bytes(state.cpu().numpy()))
+    return found
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..bounded import parse_json
 from ..errors import InputError
 
 JSON = ":json"
@@ -53,7 +54,7 @@ def unpacked(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         ValueError: bytes that are not JSON.
     """
     return {
-        name.removesuffix(JSON): json.loads(bytes(tensor.cpu().numpy()))
+        name.removesuffix(JSON): parse_json(bytes(tensor.cpu().numpy()), name)
         if name.endswith(JSON)
         else tensor
         for name, tensor in tensors.items()

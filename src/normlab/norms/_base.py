@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -112,7 +113,8 @@ class Norm2d(nn.Module):
         channels, eps, affine = map(plain, (channels, eps, affine))
         if not isinstance(channels, int) or isinstance(channels, bool) or channels < 1:
             raise ValueError(f"channels must be a whole number of at least 1, got {channels!r}")
-        if isinstance(eps, bool) or not isinstance(eps, (int, float)) or not 0 <= eps < math.inf:
+        number = isinstance(eps, (int, float)) and not isinstance(eps, bool)
+        if not (number and 0 <= eps <= sys.float_info.max):
             raise ValueError(f"eps must be a number of at least 0, got {eps!r}")
         if not isinstance(affine, bool):
             raise ValueError(f"affine must be True or False, got {affine!r}")

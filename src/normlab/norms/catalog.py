@@ -12,6 +12,7 @@ torch.nn does not have the layer, the tests also ask for a reference, see
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -22,7 +23,7 @@ from torch import nn
 from .. import foreign
 from ..errors import did_you_mean, told
 from ..values import plain, read_value
-from ._base import ParameterNeeds
+from ._base import Norm2d, ParameterNeeds
 from .batch import BatchNorm2d
 from .batch_instance import BatchInstanceNorm2d
 from .group import GroupNorm2d
@@ -269,12 +270,23 @@ def make_norm(name: str | type[nn.Module], channels: int, **options: Any) -> nn.
         # Text such as "no" would count as true.
         if name in CATALOG and isinstance(known[option], bool) and not isinstance(value, bool):
             raise ValueError(f"{option} of {name} must be true or false, got {value!r}.")
+        if name in CATALOG and isinstance(known[option], float) and not issubclass(layer, Norm2d):
+            _check_number(name, option, value)
     if foreign.is_custom(name):
         return _made(name, layer, channels, options)
     try:
         return layer(channels, **options)
     except TypeError as error:
         raise ValueError(f"{name} could not be made: {error}") from error
+
+
+def _check_number(name: str, option: str, value: object) -> None:
+    """PyTorch's own layer takes anything, and fails when it is used."""
+    if value is None and option == "momentum":
+        return
+    good = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not (good and 0 <= value <= sys.float_info.max):  # type: ignore[operator]
+        raise ValueError(f"{option} of {name} must be a number of at least 0, got {value!r:.60}.")
 
 
 def name_of_layer(layer: type) -> str:
@@ -366,6 +378,18 @@ def _takes_any_option(layer: type[nn.Module]) -> bool:
     return any(p.kind == p.VAR_KEYWORD for p in inspect.signature(layer).parameters.values())
 
 
+def _layer_of_ours(module: str, class_name: str, arm: str) -> type[nn.Module]:
+    """A layer of the catalogue by the name of its class. No other module of this package is
+    imported for an arm, since importing some has effects."""
+    known = {spec.layer.__name__: spec.layer for spec in _SPECS if issubclass(spec.layer, Norm2d)}
+    if class_name not in known or module not in (__package__, known[class_name].__module__):
+        raise ValueError(
+            f"{module!r} has no layer {class_name!r}, which the arm {arm!r} names. Known are "
+            f"{', '.join(CATALOG)}."
+        )
+    return known[class_name]
+
+
 def _layer_class(name: str) -> type[nn.Module]:
     module_name, colon, class_name = name.partition(":")
     if not colon:
@@ -374,6 +398,8 @@ def _layer_class(name: str) -> type[nn.Module]:
             f"{', '.join(CATALOG)}, or package.module:Class for a layer of your own."
         )
     _check_importable(module_name, class_name)
+    if foreign.is_ours(module_name):
+        return _layer_of_ours(module_name, class_name, name)
     try:
         module = foreign.load(module_name)
     except (Exception, SystemExit) as error:

@@ -9,8 +9,15 @@ from typing import Any
 MOST = 8
 """Names that a shortened list shows."""
 NO_VALUE = "–"
-_HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
-"""Control characters, separators of lines, bytes that are no text, turns of direction."""
+_NEVER = "".join(
+    chr(plane + end) for plane in range(0, 0x110000, 0x10000) for end in (0xFFFE, 0xFFFF)
+)
+_HIDDEN = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    f"\ud800-\udfff\ufdd0-\ufdef{_NEVER}]"
+)
+"""Control characters, separators of lines, bytes that are no text, turns of direction, what has no
+width, and code points that are no characters."""
 _TITLES = {"lr": "learning rate", "n": "blocks per stage (n)"}
 _SPELLED = (
     "no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven",
@@ -119,7 +126,8 @@ def visible(text: str, keep: str = "") -> str:
     r"""Text in which nothing is hidden: what a name may have but no one can see is an escape.
 
     Those are control characters (a line break, the start of a terminal's commands), bytes that are
-    no text, and marks that turn the direction of reading.
+    no text, marks that turn the direction of reading or have no width, and what Unicode says is no
+    character. What joins letters stays, since some scripts need it.
 
     >>> print(visible("two\nlines"), visible("Bäume"))
     two\nlines Bäume

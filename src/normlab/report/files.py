@@ -8,7 +8,7 @@ from pathlib import Path
 from ..errors import InputError
 from ..files import write_bytes, write_text
 from ..pages.tables import markdown_text
-from ..results import Results
+from ..results import Results, answers
 from ..runs.layout import RESULTS
 from .context import Report
 from .page import render
@@ -51,7 +51,7 @@ def write_report(results: Results, *, all_pairs: bool = False) -> ReportFiles:
     are compared too.
 
     Raises:
-        InputError: the runs are trials, or a file cannot be written.
+        InputError: the runs are trials, a file of the study is damaged, or one cannot be written.
     """
     complete = [run for run in results.runs if run.complete]
     if complete and all(run.metric("test", "accuracy") is None for run in complete):
@@ -60,6 +60,7 @@ def write_report(results: Results, *, all_pairs: bool = False) -> ReportFiles:
             "are in the report of the study that they belong to."
         )
     report, folder = Report(results, all_pairs), results.folder
+    _read_all(report)
     tables, figures = [], []
     for section in SECTIONS:
         for table in section.tables(report):
@@ -73,6 +74,17 @@ def write_report(results: Results, *, all_pairs: bool = False) -> ReportFiles:
     write_text(markdown, _markdown(report))
     write_text(html, render(report))
     return ReportFiles(folder, markdown, html, tuple(tables), tuple(figures))
+
+
+def _read_all(report: Report) -> None:
+    """Read what sections read from the study, so that damage is found before anything is
+    written."""
+    answers(report.results)
+    for judgement in (report.judgement, *(tuning.judgement for tuning in report.tunings)):
+        judgement.settled  # noqa: B018 - made for its reading
+    for tuning in report.tunings:
+        tuning.shared_judgement  # noqa: B018
+    report.unfinished_tunings  # noqa: B018
 
 
 def _markdown(report: Report) -> str:

@@ -161,7 +161,7 @@ def picture(spec: Spec) -> Figure:
 def _drawable(value: Any) -> Any:
     """A specification without characters that SVG cannot contain, at which the renderer aborts."""
     if isinstance(value, str):
-        return visible(value, keep="\n\t")
+        return visible(value)
     if isinstance(value, Mapping):
         return {visible(key): _drawable(inner) for key, inner in value.items()}
     return [_drawable(inner) for inner in value] if isinstance(value, (list, tuple)) else value

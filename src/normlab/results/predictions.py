@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from ..errors import InputError
 from ..runs import SplitPredictions
+from ..seals import DamagedError
 from .reading import Results, Spread, check_split
 
 
@@ -90,6 +91,7 @@ def answers(results: Results, split: str = "test") -> Answers:
     other images, labels or classes than those of the first run.
 
     Raises:
+        DamagedError: predictions are not what a run wrote.
         InputError: there is no such split.
     """
     check_split(split)
@@ -101,16 +103,23 @@ def _answers(results: Results, split: str) -> Answers:
     left_out = []
     first: SplitPredictions | None = None
     named = tuple(str(name) for name in results.data.get("classes", ()))
+    stated = results.data.get("images", {}).get(split)
     for run in results.runs:
         if not run.complete:
             continue
         try:
             own = run.predictions(split)
+        except DamagedError:
+            raise
         except InputError as error:
             left_out.append(f"{run.arm}, seed {run.seed}: {str(error).rstrip('.')}.")
             continue
         classes = len(named) or (first or own).probabilities.shape[1]
-        if own.probabilities.shape[1] != classes:
+        if stated is not None and len(own.labels) != stated:
+            said = (
+                f"its predictions are of {len(own.labels):,} images, and data.json has {stated:,}"
+            )
+        elif own.probabilities.shape[1] != classes:
             said = f"its predictions are of {own.probabilities.shape[1]} classes, not {classes}"
         elif first is not None and not (
             np.array_equal(own.images, first.images) and np.array_equal(own.labels, first.labels)

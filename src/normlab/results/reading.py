@@ -83,11 +83,12 @@ class Run:
         """What the run predicted for the images of a split; read once.
 
         Raises:
+            DamagedError: the file is not what the run wrote.
             InputError: no such split, no predictions, or a file that cannot be read.
         """
         check_split(split)
         if split not in self._predictions:
-            self._predictions[split] = read_predictions(self.folder, split)
+            self._predictions[split] = read_predictions(self.folder, split, self.record)
         return self._predictions[split]
 
     def metric(self, split: str, name: str) -> float | None:
@@ -234,4 +235,6 @@ def write_results_csv(results: Results) -> Path:
 
 
 def _run(arm: str, seed: int, folder: Path) -> Run:
-    return Run(arm, seed, folder, read_record(folder), read_history(folder), read_features(folder))
+    record = read_record(folder)
+    history, features = (read(folder, record) for read in (read_history, read_features))
+    return Run(arm, seed, folder, record, history, features)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from ..errors import InputError
+from ..pages.words import visible
 from ..runs import is_study, tuning_folder
 from ..runs.rule import Rule, pairs
 from ..runs.tuning import (
@@ -172,14 +174,17 @@ def _all(results: Results) -> list[Tuning]:
             for value in record.values
         ]
         arms = [choice.arm for choice in record.choices]
-        tuned = read_results(below / "tuned")
+        trials, tuned = (read_results(below / part) for part in ("trials", "tuned"))
+        chosen = [choice.name for choice in record.choices]
+        for part, named in ((results, arms), (trials, tried), (tuned, chosen)):
+            _check_arms(part, named, name)
         seeds = tuned.question["seeds"]
         found.append(
             Tuning(
                 record,
-                read_results(below / "trials").only(tried, record.search.seeds),
+                trials.only(tried, record.search.seeds),
                 results.only(arms, seeds),
-                tuned.only([choice.name for choice in record.choices]),
+                tuned.only(chosen),
                 rule,
                 compared(results.question["arms"], rule, record.choices),
                 tuple(arm for arm in results.arms if arm not in arms),
@@ -187,6 +192,16 @@ def _all(results: Results) -> list[Tuning]:
             )
         )
     return found
+
+
+def _check_arms(results: Results, named: Sequence[str], field: str) -> None:
+    """Refuse a choice that names an arm which a study lacks."""
+    strange = next((arm for arm in named if arm not in results.arms), None)
+    if strange is not None:
+        raise InputError(
+            f"What was tuned of {field} names the arm {visible(strange)!r:.100}, which "
+            f"{results.folder} does not have."
+        )
 
 
 def _edited(results: Results, record: TuningRecord) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from ..lazy import names_of
 from .config import FIELDS, RunConfig, check_fields
 from .identities import RECIPE, has_smoothed_loss, identity, is_same_run, is_superseded
 from .layout import (
-    CHECKPOINT,
+    CHECKPOINTS,
     MODEL,
     RECORD,
     SPLIT,
@@ -25,7 +25,7 @@ from .layout import (
     superseded_folder,
     tuning_folder,
 )
-from .metrics import METRICS, Metrics
+from .metrics import METRICS, RUNNING, Metrics
 from .record import (
     COMPLETE,
     DIVERGED,
@@ -34,7 +34,6 @@ from .record import (
     HISTORY_COLUMNS,
     INTERRUPTED,
     PERCENTILES,
-    RUNNING,
     ended_record,
     is_result,
     read_features,
@@ -53,7 +52,7 @@ _HOME = {
 }
 
 __all__ = [
-    "CHECKPOINT",
+    "CHECKPOINTS",
     "COMPLETE",
     "DIVERGED",
     "FAILED",

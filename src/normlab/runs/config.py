@@ -17,6 +17,7 @@ Budget = Literal["epochs", "updates"]
 Balance = Literal["none", "loss", "sampling"]
 LrScaling = Literal["none", "linear", "sqrt"]
 Device = Literal["cpu", "cuda"]
+MOST_EPOCHS, MOST_SEED = 10_000, 2**32 - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,23 +42,33 @@ class RunConfig:
     """
 
     norm: str = option("bn", "Normalization, with options after a colon (gn:groups=4).")
-    seed: int = option(0, "Determines initial weights, order and augmentation.", ">= 0")
+    seed: int = option(
+        0, "Determines initial weights, order and augmentation.", f">= 0 and <= {MOST_SEED}"
+    )
     n: int = option(
-        2, "Depth of the network: blocks in each of its three stages, 6n+2 layers in all.", ">= 1"
+        2,
+        "Depth of the network: blocks in each of its three stages, 6n+2 layers in all.",
+        ">= 1 and <= 1000",
     )
     shortcut: Literal["A", "B"] = option("A", "Shortcut where shapes change; A has no weights.")
-    epochs: int = option(8, "Passes over the training images.", ">= 1")
-    batch_size: int = option(32, "Images per forward pass (the batch that statistics see).", ">= 1")
+    epochs: int = option(8, "Passes over the training images.", f">= 1 and <= {MOST_EPOCHS}")
+    batch_size: int = option(
+        32, "Images per forward pass (the batch that statistics see).", ">= 1 and <= 1000000"
+    )
     accumulate: int = option(
-        1, "Batches whose gradients make one update; statistics remain per batch.", ">= 1"
+        1,
+        "Batches whose gradients make one update; statistics remain per batch.",
+        ">= 1 and <= 1000000",
     )
     budget: Budget = option(
         "epochs",
         "What an epoch is. updates: as many updates as one pass in batches of reference_batch, "
         "so that arms with different batch sizes make equally many.",
     )
-    reference_batch: int = option(32, "Batch that budget and lr_scaling refer to.", ">= 1")
-    lr: float = option(0.02, "Highest learning rate.", "> 0")
+    reference_batch: int = option(
+        32, "Batch that budget and lr_scaling refer to.", ">= 1 and <= 1000000"
+    )
+    lr: float = option(0.02, "Highest learning rate.", "> 0 and <= 1e9")
     lr_scaling: LrScaling = option(
         "none",
         "Multiply the learning rate by images per update / reference_batch (linear), or by the "
@@ -75,7 +86,9 @@ class RunConfig:
     )
     step_factor: float = option(0.1, "Schedule step: factor at each drop.", "in (0, 1)")
     patience: int | None = option(
-        None, "Stop after this many epochs without a rise in validation accuracy.", ">= 1"
+        None,
+        "Stop after this many epochs without a rise in validation accuracy.",
+        ">= 1 and <= 1000000",
     )
     label_smoothing: float = option(0.0, "Label smoothing in the training loss.", "in [0, 1)")
     balance: Balance = option(
@@ -87,14 +100,16 @@ class RunConfig:
     clip_norm: float | None = option(None, "Clip the norm of the gradient to this.", "> 0")
     precision: Precision = option("float32", "bfloat16 trains under autocast.")
     crop_pad: int = option(
-        0, "Augmentation: pad by this many pixels and crop back at random.", ">= 0"
+        0, "Augmentation: pad by this many pixels and crop back at random.", ">= 0 and <= 1024"
     )
     flip: bool = option(False, "Augmentation: mirror half of the images left to right.")
     record_features: bool = option(
         False, "Record percentiles of the penultimate features over validation, per epoch."
     )
     device: Device = option("cpu", "Where it runs.")
-    threads: int = option(1, "CPU threads of the run; another number gives other bits.", ">= 1")
+    threads: int = option(
+        1, "CPU threads of the run; another number gives other bits.", ">= 1 and <= 1024"
+    )
 
     def __post_init__(self) -> None:
         for name, value in checked(self).items():

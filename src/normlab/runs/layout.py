@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 STUDY, DATA, SPLIT = "study.toml", "data.json", "split.json"
 RECORD, HISTORY, FEATURES = "run.json", "history.csv", "features.csv"
 PREDICTIONS, PICTURES, TUNING = "predictions.npz", "hardest.npz", "tuning.json"
 MODEL, WEIGHTS = "model.json", "weights.safetensors"
-CHECKPOINT = Path("checkpoint") / "state.safetensors"
+CHECKPOINTS = "checkpoint"
 RESULTS = "results.csv"
 ERRORS = "error.log"
 """Where an error came from that nobody foresaw; removed when the run is complete."""
+LISTED = (HISTORY, FEATURES, PREDICTIONS, MODEL, WEIGHTS)
+"""The files of a run whose SHA-256 its record lists."""
 
 
 def run_folder(study: Path, arm: str, seed: int) -> Path:
@@ -41,6 +44,17 @@ def same_function_file(study: Path, arm: str) -> Path:
 def superseded_folder(study: Path, arm: str, seed: int, identity: str) -> Path:
     """Where a run goes whose layer's code has changed since."""
     return study / "superseded" / file_name(arm) / f"seed-{seed}-{identity[:8]}"
+
+
+def damaged_place(folder: Path, name: str) -> Path:
+    """Where something of a study or a run goes that is damaged: a path that is not taken yet."""
+    kept = folder / "damaged" / name
+    numbers = itertools.count(1)
+    return next(
+        place
+        for number in numbers
+        if not (place := kept.with_name(f"{kept.name}-{number}")).exists()
+    )
 
 
 def file_name(arm: str) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 METRICS = ("accuracy", "micro_f1", "macro_f1")
+RUNNING = "train_running"
+"""The split of history rows gathered while an epoch trains."""
 
 
 @dataclass(frozen=True)

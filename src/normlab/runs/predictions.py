@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,9 +12,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..bounded import parse_arrays
 from ..errors import InputError
 from ..files import write_bytes
-from .layout import PREDICTIONS
+from .answers import check_predictions, most_unpacked
+from .integrity import check_metrics, checked_content
+from .layout import PREDICTIONS, is_run
+from .record import read_record
+
+_BYTES = 4 << 30
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,41 +60,34 @@ def write_predictions(folder: Path, splits: Mapping[str, SplitPredictions]) -> N
     write_bytes(folder / PREDICTIONS, buffer.getvalue())
 
 
-def read_predictions(folder: Path, split: str) -> SplitPredictions:
+def read_predictions(
+    folder: Path, split: str, record: Mapping[str, Any] | None = None
+) -> SplitPredictions:
     """What a run predicted for the images of a split.
 
+    Args:
+        folder: of the run.
+        split: which.
+        record: what run.json says, if it has been read.
+
     Raises:
+        DamagedError: the file is not what the run wrote, or its record has other metrics.
         InputError: the run has no predictions, or its file cannot be read or contradicts itself.
     """
     path = folder / PREDICTIONS
-    if not path.is_file():
+    if record is None:
+        record = read_record(folder) if is_run(folder) else {}
+    content = checked_content(folder, PREDICTIONS, _BYTES, record)
+    if content is None:
         raise InputError(f"{PREDICTIONS} is missing from {folder}.")
-    try:
-        # Opened here, since NumPy leaves a damaged archive open.
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as held:
-            images = held[f"{split}_image"]
-            labels = held[f"{split}_label"]
-            probabilities = held[f"{split}_probabilities"]
-    except KeyError:
-        raise InputError(f"{path} contains nothing for the split {split}.") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"{path} cannot be read: {error}.") from error
-    sound = (
-        images.ndim == labels.ndim == 1
-        and probabilities.ndim == 2
-        and len(images) == len(labels) == len(probabilities) > 0
-        and images.dtype.kind == "U"
-        and labels.dtype.kind in "iu"
-        and probabilities.dtype.kind == "f"
-        and labels.min() >= 0
-        and labels.max() < probabilities.shape[1]
-        and bool(np.isfinite(probabilities).all())
-    )
-    if not sound:
-        raise InputError(
-            f"{path} was not written by normlab: {split} has images {images.shape}, labels "
-            f"{labels.shape} and probabilities {probabilities.shape}."
-        )
-    return SplitPredictions(
+    names = [f"{split}_{part}" for part in ("image", "label", "probabilities")]
+    held = parse_arrays(content, path, most_unpacked(len(content)), names)
+    if len(held) < len(names):
+        raise InputError(f"{path} contains nothing for the split {split}.")
+    images, labels, probabilities = (held[name] for name in names)
+    check_predictions(path, split, images, labels, probabilities)
+    found = SplitPredictions(
         images, labels.astype(np.int64, copy=False), probabilities.astype(np.float32, copy=False)
     )
+    check_metrics(folder, record, split, found)
+    return found

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
 from ..files import csv_text, read_json, write_json, write_text
+from ..seals import digests_of
 from ..values import json_numbers, read_numbers
-from .layout import FEATURES, HISTORY, RECORD, is_run
+from .config import MOST_EPOCHS
+from .integrity import AGAIN, FILES, check_history, checked_content
+from .layout import FEATURES, HISTORY, LISTED, RECORD, is_run
+from .schema import ROWS, check_record, most_bytes, parse_rows
 
 INTERRUPTED, COMPLETE, DIVERGED, FAILED = "interrupted", "complete", "diverged", "failed"
 """What ``status`` says, or begins with: "diverged at step k", "failed: killed by SIGKILL ...". The
@@ -25,9 +28,14 @@ FEATURE_COLUMNS = ("epoch", *(f"p{p}" for p in PERCENTILES))
 Row = dict[str, Any]
 
 
-def write_record(folder: Path, record: Mapping[str, Any]) -> None:
-    """Write run.json. It comes last: it says that the other files are complete."""
-    write_json(folder / RECORD, {**record, "metrics": json_numbers(record.get("metrics"))})
+def write_record(folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Write run.json, and return what it says. It comes last: it says that the other files are
+    complete, and once the run has ended it lists their SHA-256."""
+    content = {**record, "metrics": json_numbers(record.get("metrics"))}
+    if record["status"] != INTERRUPTED:
+        content[FILES] = digests_of(folder, LISTED)
+    write_json(folder / RECORD, content)
+    return {**content, "metrics": record.get("metrics")}
 
 
 def write_history(folder: Path, rows: Sequence[Row]) -> None:
@@ -44,15 +52,15 @@ def read_record(folder: Path) -> dict[str, Any]:
     """What run.json says.
 
     Raises:
+        DamagedError: it is not what was written.
         InputError: there is no run in the folder, or its record cannot be read.
     """
     if not is_run(folder):
         raise InputError(f"{folder} does not contain a run (no {RECORD}).")
-    record = read_json(folder / RECORD)
-    if not isinstance(record, dict) or "status" not in record:
-        raise InputError(f"{folder / RECORD} was not written by normlab.")
+    record = read_json(folder / RECORD, AGAIN)
     if record.get("metrics"):
         record["metrics"] = read_numbers(record["metrics"])
+    check_record(record, folder / RECORD)
     return record
 
 
@@ -66,39 +74,52 @@ def is_result(status: str) -> bool:
 
 
 def ended_record(folder: Path) -> dict[str, Any] | None:
-    """The record of a run that has its result; None where there is none, or one cannot be read."""
-    try:
-        record = read_record(folder)
-    except InputError:
-        return None
-    return record if is_result(str(record["status"])) else None
-
-
-def read_history(folder: Path) -> list[Row]:
-    """Rows of history.csv, numbers as numbers; none where the run wrote none.
+    """The record of a run that has its result; None where there is none.
 
     Raises:
-        InputError: the file cannot be read.
+        InputError: there is one that cannot be read. A run whose record is damaged may have ended.
     """
-    return _rows(folder / HISTORY)
+    record = read_record(folder) if is_run(folder) else None
+    return record if record is not None and is_result(str(record["status"])) else None
 
 
-def read_features(folder: Path) -> list[Row]:
+def read_history(folder: Path, record: Mapping[str, Any] | None = None) -> list[Row]:
+    """Rows of history.csv, numbers as numbers; none where the run wrote none.
+
+    Args:
+        folder: of the run.
+        record: what run.json says, if it has been read.
+
+    Raises:
+        DamagedError: the file is not what the run wrote, or contradicts its record.
+        InputError: the file cannot be read, or has rows that no such run writes.
+    """
+    record = _record_of(folder) if record is None else record
+    rows = _rows(folder, HISTORY, HISTORY_COLUMNS, record, ROWS)
+    if record.get("status") == COMPLETE:
+        check_history(folder, record, rows)
+    return rows
+
+
+def read_features(folder: Path, record: Mapping[str, Any] | None = None) -> list[Row]:
     """Likewise the rows of features.csv."""
-    return _rows(folder / FEATURES)
+    record = _record_of(folder) if record is None else record
+    return _rows(folder, FEATURES, FEATURE_COLUMNS, record)
 
 
-def _rows(path: Path) -> list[Row]:
-    if not path.is_file():
+def _record_of(folder: Path) -> dict[str, Any]:
+    return read_record(folder) if is_run(folder) else {}
+
+
+def _rows(
+    folder: Path,
+    name: str,
+    columns: Sequence[str],
+    record: Mapping[str, Any],
+    splits: Sequence[str] = ("",),
+) -> list[Row]:
+    epochs = int((record.get("config") or {}).get("epochs", MOST_EPOCHS))
+    content = checked_content(folder, name, most_bytes(epochs), record)
+    if content is None:
         return []
-    try:
-        with path.open(encoding="utf-8", newline="") as opened:
-            return [
-                {
-                    key: value if key == "split" else int(value) if key == "epoch" else float(value)
-                    for key, value in row.items()
-                }
-                for row in csv.DictReader(opened)
-            ]
-    except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"{path} cannot be read: {error}.") from error
+    return parse_rows(content, columns, folder / name, epochs, splits)

@@ -35,6 +35,8 @@ class Rule:
         grown: numbers of arms with which it could have been judged before arms were added.
         edited: arms that could have been judged before the code of their layer was edited, once for
             each time.
+        lost: the day on which study.toml was damaged and was written anew from the runs; "" for a
+            study whose history is known. What was stated, asked or looked at before is not.
     """
 
     reference: str
@@ -45,6 +47,7 @@ class Rule:
     looked: tuple[int, ...] = ()
     grown: tuple[int, ...] = ()
     edited: tuple[str, ...] = ()
+    lost: str = ""
 
     def describe(self) -> dict[str, Any]:
         """For study.toml; the margin in points."""
@@ -57,6 +60,7 @@ class Rule:
             "looked": list(self.looked),
             "grown": list(self.grown),
             "edited": list(self.edited),
+            **({"lost": self.lost} if self.lost else {}),
         }
 
     @classmethod
@@ -72,6 +76,7 @@ class Rule:
             looked=tuple(stated.get("looked", ())),
             grown=tuple(stated.get("grown", ())),
             edited=tuple(stated.get("edited", ())),
+            lost=str(stated.get("lost", "")),
         )
 
 

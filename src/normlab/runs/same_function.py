@@ -7,13 +7,15 @@ the reference where that is above 1.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from ..files import read_json, write_json
 from ..values import json_numbers, read_numbers
+from .integrity import AGAIN
 from .layout import same_function_file
+from .schema import check_same_function
 
 BOUND = 1e-8
 """Largest difference in float64 that rounding explains."""
@@ -32,7 +34,6 @@ BOUND_BFLOAT16, COARSE_BFLOAT16 = 3.0, 5.0
 reference's own error or of bfloat16's rounding (2**-9), whichever is larger. Layers with
 statistics in float32 are at 1 and below. One that rounds after every operation reached 4.1; a
 factor of 1.01 in the output gives 5.2."""
-QUANTITIES = ("loss", "gradients", "weights", "buffers", "evaluation logits")
 
 Outcome = Literal["same", "different", "undecided"]
 
@@ -122,7 +123,7 @@ def write_same_function(study: Path, found: SameFunction, question: str) -> None
 def answered(study: Path, arm: str, question: str) -> bool:
     """Whether this very question was answered."""
     path = same_function_file(study, arm)
-    return path.is_file() and read_json(path).get("question") == question
+    return path.is_file() and read_json(path, AGAIN).get("question") == question
 
 
 def read_same_function(study: Path, arm: str) -> SameFunction | None:
@@ -130,6 +131,12 @@ def read_same_function(study: Path, arm: str) -> SameFunction | None:
     path = same_function_file(study, arm)
     if not path.is_file():
         return None
-    content = {k: read_numbers(v) for k, v in read_json(path).items() if k != "question"}
-    largest = {name: Largest(**value) for name, value in content["largest"].items()}
-    return SameFunction(**{**content, "largest": largest})
+    content = {name: read_numbers(value) for name, value in read_json(path, AGAIN).items()}
+    check_same_function(content, path)
+    largest = {name: Largest(**_own(Largest, one)) for name, one in content["largest"].items()}
+    return SameFunction(**{**_own(SameFunction, content), "largest": largest})
+
+
+def _own(cls: type, content: Mapping[str, Any]) -> dict[str, Any]:
+    """Of what a record says, the fields of a class."""
+    return {f.name: content[f.name] for f in fields(cls) if f.name in content}

@@ -2,45 +2,77 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..bounded import JSON_BYTES, TOML_BYTES, parse_toml, read_file
 from ..errors import InputError
-from ..files import read_json, write_bytes, write_json, write_text
+from ..files import read_json, write_bytes, write_json
+from ..seals import DamagedError, check_files, check_seal, digests_of, is_sealed, sealed_toml
 from .layout import DATA, SPLIT, STUDY, is_study
+from .schema import check_data, check_question
 
 FORMAT = "normlab study 1"
+FILES = "files"
+"""The field of study.toml that has the SHA-256 of the split file."""
+_HEAD = "# Written by normlab, and compared with the checksum in the last line. Not to be edited.\n"
+_AGAIN = (
+    "Give the command that made the study again, with --repair: the file is set aside, and written "
+    "anew from what is asked and from the runs."
+)
+_REWRITTEN = "The command that made the study writes it anew."
+
+
+class OtherFormatError(InputError):
+    """A study of another version's format, which is no damage."""
 
 
 def write_question(folder: Path, question: Mapping[str, Any]) -> None:
-    """Write study.toml. TOML has no null: a value that is None is left out."""
+    """Write study.toml, after the split file, whose checksum it has. TOML has no null: a value that
+    is None is left out.
+
+    Raises:
+        InputError: it could not be read back.
+    """
     import tomli_w
 
-    write_text(folder / STUDY, tomli_w.dumps({"format": FORMAT, **_without_none(question)}))
+    content = {"format": FORMAT, **_without_none(question)}
+    if content["data"].get("split") is not None:
+        content[FILES] = digests_of(folder, (SPLIT,))
+    check_question(content, folder / STUDY)
+    write_bytes(folder / STUDY, sealed_toml(_HEAD + tomli_w.dumps(content)))
 
 
 def read_question(folder: Path) -> dict[str, Any]:
     """What study.toml says.
 
     Raises:
+        DamagedError: the file is not what was written.
+        OtherFormatError: it has another format.
         InputError: there is no study in the folder, or the file cannot be read.
     """
     path = folder / STUDY
     if not is_study(folder):
         raise InputError(f"{folder} does not contain a study (no {STUDY}).")
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"{path} cannot be read: {error}.") from error
-    if content.get("format") != FORMAT:
-        raise InputError(f"{path} is not of the format {FORMAT!r}.")
-    return content
+    content = read_file(path, TOML_BYTES)
+    check_seal(content, path, _AGAIN)
+    if content.startswith(_HEAD.encode()[:10]) and not is_sealed(content):
+        raise DamagedError(path, "its last line is not its checksum", _AGAIN)
+    question = parse_toml(content, path)
+    if question.get("format") != FORMAT:
+        raise OtherFormatError(f"{path} is not of the format {FORMAT!r}.")
+    check_question(question, path)
+    return question
 
 
 def write_data(folder: Path, described: Mapping[str, Any]) -> None:
-    """Write data.json: the data set and the findings of its check."""
+    """Write data.json: the data set and the findings of its check.
+
+    Raises:
+        InputError: it could not be read back.
+    """
+    check_data(dict(described), folder / DATA)
     write_json(folder / DATA, dict(described))
 
 
@@ -48,15 +80,34 @@ def read_data(folder: Path) -> dict[str, Any]:
     """What data.json says.
 
     Raises:
+        DamagedError: the file is not what was written.
         InputError: the file is missing or cannot be read.
     """
-    content: dict[str, Any] = read_json(folder / DATA)
+    content = read_json(folder / DATA, _REWRITTEN)
+    check_data(content, folder / DATA)
     return content
+
+
+def unsealed(folder: Path) -> list[str]:
+    """Which of study.toml and data.json have no checksum, as an earlier version wrote them."""
+    return [name for name in (STUDY, DATA) if not is_sealed(read_file(folder / name, JSON_BYTES))]
 
 
 def keep_split(folder: Path, content: bytes) -> None:
     """Keep a copy of the split file that a study uses in its folder."""
     write_bytes(folder / SPLIT, content)
+
+
+def check_split_copy(folder: Path) -> None:
+    """Compare the copy of the split file with what study.toml says of it, if it does.
+
+    Raises:
+        DamagedError: it is missing, or not what was written.
+        InputError: study.toml cannot be read.
+    """
+    known = read_question(folder).get(FILES)
+    if isinstance(known, Mapping) and isinstance(known.get(SPLIT), str):
+        check_files(folder, {SPLIT: known[SPLIT]}, _REWRITTEN)
 
 
 def _without_none(values: Any) -> Any:

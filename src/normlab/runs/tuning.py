@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
 from ..files import read_json, write_json
+from .config import FIELDS
+from .integrity import AGAIN
 from .layout import STUDY, TUNING, tuning_folder
+from .schema import check_tuning
 
 
 @dataclass(frozen=True)
@@ -102,28 +104,32 @@ def read_tuning(study: Path, field: str) -> TuningRecord | None:
     path = tuning_folder(study, field) / TUNING
     if not path.is_file():
         return None
-    stated = read_json(path)
-    try:
-        return TuningRecord(
-            Search(stated["field"], stated["shared"], tuple(stated["grid"]),
-                   tuple(stated["seeds"])),
-            tuple(stated["values"]),
-            tuple(ChosenValue(**chosen) for chosen in stated["choices"]),
-            str(stated["limit"]),
-        )  # fmt: skip
-    except (KeyError, TypeError) as error:
-        raise InputError(f"{path} was not written by normlab: {error!r}.") from error
+    stated = read_json(path, AGAIN)
+    check_tuning(stated, path)
+    return TuningRecord(
+        Search(stated["field"], stated["shared"], tuple(stated["grid"]), tuple(stated["seeds"])),
+        tuple(stated["values"]),
+        tuple(
+            ChosenValue(**{f.name: chosen[f.name] for f in fields(ChosenValue) if f.name in chosen})
+            for chosen in stated["choices"]
+        ),
+        stated["limit"],
+    )
 
 
 def tuned_fields(study: Path) -> list[str]:
     """The fields that were tuned, sorted."""
-    return sorted(path.parent.name for path in tuning_folder(study, "").glob(f"*/{TUNING}"))
+    return _fields_with(study, TUNING)
 
 
 def searched_fields(study: Path) -> list[str]:
     """The fields whose tuning was begun, whether or not it came to a choice; sorted."""
-    return sorted(path.parent.parent.name for path in tuning_folder(study, "").glob(
-        f"*/trials/{STUDY}"))  # fmt: skip
+    return _fields_with(study, f"trials/{STUDY}")
+
+
+def _fields_with(study: Path, name: str) -> list[str]:
+    """The fields whose folder has a file. Whatever else lies there is none of ours."""
+    return sorted(field for field in FIELDS if (tuning_folder(study, field) / name).is_file())
 
 
 def is_number(value: Any) -> bool:

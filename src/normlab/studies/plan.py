@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import tomllib
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -11,11 +11,14 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from ..bounded import TOML_BYTES, parse_toml, read_file
 from ..data import DataConfig
 from ..errors import InputError, did_you_mean
-from ..options import takes_several, whole
+from ..foreign import check_trusted
+from ..options import takes_several, text_of, whole
 from ..pages.words import listed
 from ..runs import FIELDS, RunConfig, check_fields
+from ..runs.arms import MOST_ARMS, MOST_RUNS, MOST_SEEDS, check_arms
 from ..runs.rule import Rule, checked_margin, default_reference, looks_up_to, pairs
 from .request import Request, presets
 
@@ -51,6 +54,7 @@ class Plan:
         until_decided: whether seeds are to be added, look by look, until all is decided.
         stated: which of ``reference``, ``margin`` and ``looks`` the rule has from whoever asked,
             and not by default.
+        trust: whether layers that a file names may be imported.
     """
 
     what: str
@@ -63,6 +67,7 @@ class Plan:
     until_decided: bool = False
     stated: frozenset[str] = frozenset()
     twins: tuple[tuple[str, str], ...] = ()
+    trust: bool = False
 
     @property
     def points(self) -> dict[str, dict[str, Any]]:
@@ -87,7 +92,8 @@ def make_plan(request: Request) -> Plan:
     """Make a plan from a preset or a TOML file and what a request sets in addition.
 
     Raises:
-        InputError: an unknown preset, field, normalization, or an impossible value.
+        InputError: an unknown preset, field, normalization, or an impossible value; a layer that
+            the file names and that is not trusted.
 
     >>> plan = make_plan(Request.of("norms", arms="bn,gn", batch_size=[8, 32], seeds=2))
     >>> list(plan.arms)
@@ -108,21 +114,26 @@ def make_plan(request: Request) -> Plan:
     for name in ("seed", "device", "threads"):
         if name in grid:
             raise InputError(f"{name} cannot be varied by the grid of {what}.")
-    named = _arms(grid, {**stated.get("run", {}), **settings}, what)
+    shared = {**stated.get("run", {}), **settings}
+    if request.arms is None:
+        _check_trusted(grid.get("norm", shared.get("norm")), request.trust, what)
+    named = _arms(grid, shared, what)
     asked = _data_config({**stated.get("data", {}), **request.data}, what)
     # Runs on the digits are short, so more of them fit into the time of a demo.
     count = stated.get("seeds", 3)
     if asked.source == "digits":
         count = stated.get("seeds_on_digits", count)
     count = count if request.seeds is None else request.seeds
-    count = whole("seeds", count)
+    count = whole("seeds", count, most=MOST_SEEDS)
+    check_size(len(named), count)
+    title = text_of("title", request.title or stated.get("title", Path(what).stem))
     looks = looks_up_to(request.seeds) if request.until_decided else ()
     rule, given = _rule(stated, request.reference, request.margin, looks)
     if looks and request.seeds is not None:
         given |= {"looks"}
     plan = Plan(
         what=Path(what).stem,
-        title=request.title or stated.get("title", Path(what).stem),
+        title=title,
         arms=named,
         varied=("norm", *(name for name in grid if name != "norm")),
         seeds=tuple(range(looks[0] if looks else count)),
@@ -131,10 +142,24 @@ def make_plan(request: Request) -> Plan:
         until_decided=request.until_decided,
         stated=given,
         twins=_twins(named, _checked_checks(stated.get("checks", []), what)),
+        trust=request.trust,
     )
     if "reference" not in given:
         rule = replace(rule, reference=default_reference(plan.points))
     return replace(plan, rule=rule)
+
+
+def check_size(arms: int, seeds: int) -> None:
+    """Refuse a study of more runs than anyone can mean.
+
+    Raises:
+        InputError: with how many there would be.
+    """
+    if arms * seeds > MOST_RUNS:
+        raise InputError(
+            f"{arms:,} arms with {seeds:,} seeds each are {arms * seeds:,} runs. A study can have "
+            f"{MOST_RUNS:,} at most."
+        )
 
 
 def check_reference(plan: Plan) -> None:
@@ -173,6 +198,12 @@ def _arms(
     for name, values in grid.items():
         if not isinstance(values, list) or not values:
             raise InputError(f"The grid of {what} needs a list of values for {name}.")
+    size = math.prod(len(values) for values in grid.values())
+    if size > MOST_ARMS:
+        raise InputError(
+            f"The grid of {what} has {size:,} arms. A study can have {MOST_ARMS:,} at most."
+        )
+    for name, values in grid.items():
         counts = Counter(map(str, values))
         twice = [value for value, count in counts.items() if count > 1]
         if twice and name == "norm":
@@ -192,7 +223,15 @@ def _arms(
         config = RunConfig.from_dict({**shared, "norm": norm, **point})
         # An arm is named by what varies, in the setting's own type: 1 and 1.0 are one rate.
         arms[",".join([norm, *(f"{key}={getattr(config, key)}" for key in point)])] = config
+    check_arms(list(arms))
     return arms
+
+
+def _check_trusted(norms: Any, trust: bool, what: str) -> None:
+    """Layers that a file names, and nobody typed. Other mistakes are named later."""
+    for norm in norms if isinstance(norms, list) else [norms]:
+        if isinstance(norm, str):
+            check_trusted(norm, trust, f"{what} names")
 
 
 def _named_twice(arms: list[str]) -> str:
@@ -248,10 +287,7 @@ def read_stated(what: str) -> dict[str, Any]:
         InputError: there is no such preset or file, or it cannot be read.
     """
     if what.endswith(".toml"):
-        path = Path(what)
-        if not path.is_file():
-            raise InputError(f"{path} does not exist.")
-        text = path.read_text(encoding="utf-8")
+        content = read_file(Path(what), TOML_BYTES)
     else:
         entry = resources.files(__package__).joinpath("presets", f"{what}.toml")
         if what not in presets():
@@ -260,11 +296,8 @@ def read_stated(what: str) -> dict[str, Any]:
                 f"{', '.join(presets())}; a file of your own must end in .toml. Images are given "
                 "with --data."
             )
-        text = entry.read_text(encoding="utf-8")
-    try:
-        stated = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{what} is not valid TOML: {error}.") from error
+        content = entry.read_bytes()
+    stated = parse_toml(content, what)
     for name in stated:
         if name not in _TABLES:
             raise InputError(

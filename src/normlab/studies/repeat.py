@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..data.config import DataConfig
+from ..foreign import is_custom
 from ..options import fields_of
 from ..runs import FIELDS, SPLIT
 from ..runs.rule import Rule, default_reference
@@ -56,7 +57,19 @@ def commands(question: Mapping[str, Any], source: str, folder: Path) -> list[str
     if by_looks and not all(call.get("until_decided", True) for call in question.get("calls", ())):
         # Looks add seeds until all is decided; other calls may have added more.
         written.append(_with(whole[-1], plain))
-    return list(dict.fromkeys(request.command(OUT) for request in written))
+    once = {request.command(OUT): request for request in written}
+    return [request.command(OUT) for request in _trusting(list(once.values()))]
+
+
+def _trusting(requests: Sequence[Request]) -> Iterator[Request]:
+    """A command that joins arms of earlier ones has their layers from the study's folder, and not
+    from whoever types it."""
+    before: set[str] = set()
+    for request in requests:
+        own = set(request.arms or ())
+        joined = any(is_custom(norm) for norm in before - own)
+        yield _with(request, {"trust": True}) if joined else request
+        before |= own
 
 
 def _requests(question: Mapping[str, Any], shared: Mapping[str, Any]) -> list[Request]:

@@ -17,6 +17,7 @@ from ..data.config import DataConfig
 from ..errors import InputError
 from ..options import Fields, check_names, fields_of, in_type, option, several, whole, words
 from ..runs import FIELDS, STUDY, is_study
+from ..runs.arms import MOST_SEEDS, check_arms
 from ..values import plain
 
 
@@ -35,7 +36,7 @@ def presets() -> list[str]:
 
 
 DATA_FIELDS = fields_of(DataConfig)
-_OF_THE_CALL = ("out", "workers", "dry_run")
+_OF_THE_CALL = ("out", "workers", "dry_run", "repair", "checkpoint_minutes", "resume")
 """What a call of compare takes besides; a request has none of it."""
 SETTINGS: Fields = {k: f for k, f in FIELDS.items() if k not in ("norm", "seed", "device")}
 """Settings of a run that a comparison takes as options."""
@@ -84,6 +85,11 @@ class Request:
         "lr=0.01,0.03,0.1. The report shows both, shared and tuned.",
     )
     tune_seeds: int = option(2, "Trials per value, with seeds of their own.")
+    trust: bool = option(
+        False,
+        "Import layers that are not part of normlab and that a study or a TOML file names, not "
+        "you. This runs their code.",
+    )
     data: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
 
@@ -127,7 +133,7 @@ class Request:
             if hints[name] in (str | None, bool):
                 given[name] = in_type(name, given[name], hints[name])
         if "tune_seeds" in given:
-            given["tune_seeds"] = whole("tune seeds", given["tune_seeds"])
+            given["tune_seeds"] = whole("tune seeds", given["tune_seeds"], most=MOST_SEEDS)
         if "arms" in given:
             given["arms"] = _arms(given["arms"])
         return cls(
@@ -204,8 +210,10 @@ def _is_many(value: Any) -> bool:
 def _arms(asked: Any) -> tuple[Any, ...]:
     """Arms by name: text with commas between them, or names and classes of layers."""
     if isinstance(asked, str):
-        return tuple(part for part in map(str.strip, asked.split(",")) if part)
-    arms = [asked] if isinstance(asked, type) else several("arms", asked)
+        named = [part for part in map(str.strip, asked.split(",")) if part]
+        check_arms(named)
+        return tuple(named)
+    arms: list[Any] = [asked] if isinstance(asked, type) else several("arms", asked)
     if any(isinstance(arm, type) for arm in arms):
         # Imported here: a command line has no classes, and should start without torch.
         from ..training import name_of_layer
@@ -217,7 +225,9 @@ def _arms(asked: Any) -> tuple[Any, ...]:
                 f"arms must be names or classes of layers, got {arm!r}. A layer of your own is a "
                 "class, or text such as package.module:Class."
             )
-    return tuple(arms)
+    found = tuple(map(str, arms))
+    check_arms(found)
+    return found
 
 
 REQUEST_FIELDS = {k: f for k, f in fields_of(Request).items() if k not in ("data", "settings")}

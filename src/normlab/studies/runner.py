@@ -16,7 +16,7 @@ from ..processes import Death, DiedError, Outcome, cores, in_processes, tell
 from ..runs import RunConfig
 from ..runs.layout import ERRORS
 from ..runs.same_function import answered, write_same_function
-from ..training import Progress, train, write_failed
+from ..training import Keeping, Progress, train, write_failed
 from . import same_function
 from .allocator import keep_memory
 from .estimate import steps_of
@@ -34,6 +34,7 @@ class _Run:
     folder: Path
     side_by_side: int
     trial: bool
+    keeping: Keeping
 
     @property
     def title(self) -> str:
@@ -55,6 +56,7 @@ class _Run:
             tell,
             side_by_side=self.side_by_side,
             trial=self.trial,
+            keeping=self.keeping,
         )
         with suppress(OSError):
             (self.folder / ERRORS).unlink(missing_ok=True)
@@ -121,6 +123,7 @@ def carry_out(
     reporter: Reporter | None = None,
     *,
     trials: bool = False,
+    keeping: Keeping = Keeping(),  # noqa: B008 - frozen
 ) -> int:
     """Make the runs and the checks that are missing; return how many runs there were.
 
@@ -128,14 +131,15 @@ def carry_out(
     runs follow each other in this process. Results are the same. A run that diverges ends and is
     recorded. A run whose process dies is tried again from its last checkpoint, and recorded as
     failed when it has died three times. In all cases the others go on. With ``trials`` the runs are
-    judged by validation alone: the test split is not read, and no model is kept.
+    judged by validation alone: the test split is not read, and no model is kept. ``keeping`` is for
+    :func:`normlab.training.train`.
 
     Raises:
         InputError: runs that could not be made, with the reasons; the others have been made.
         Stopped: a signal came; the runs under way have been saved.
     """
     study.set_superseded_aside()
-    tasks = _missing(study, data, workers, trials)
+    tasks = _missing(study, data, workers, trials, keeping)
     runs = sum(isinstance(task, _Run) for task in tasks)
     if not tasks:
         return 0
@@ -182,7 +186,9 @@ def carry_out(
     return runs
 
 
-def _missing(study: Study, data: DataSet, workers: int, trials: bool) -> list[_Task]:
+def _missing(
+    study: Study, data: DataSet, workers: int, trials: bool, keeping: Keeping
+) -> list[_Task]:
     """Checks first: one takes longer than a short run, and would be waited for at the end."""
     here = Path.cwd()
     checks, pending = _missing_checks(study, data, here), study.pending()
@@ -190,7 +196,7 @@ def _missing(study: Study, data: DataSet, workers: int, trials: bool) -> list[_T
     return [
         *checks,
         *(
-            _Run(arm, config, data, here / folder, side_by_side, trials)
+            _Run(arm, config, data, here / folder, side_by_side, trials, keeping)
             for arm, config, folder in pending
         ),
     ]

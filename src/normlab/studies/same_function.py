@@ -30,7 +30,8 @@ from .. import __version__
 from ..data import Augmentation, DataSet, DeviceSplit
 from ..foreign import code_of
 from ..runs import RunConfig, identity
-from ..runs.same_function import BOUND, QUANTITIES, Largest, SameFunction
+from ..runs.same_function import BOUND, Largest, SameFunction
+from ..runs.schema import QUANTITIES
 from ..training import build, layers_of
 from ..training.control import controlled
 from ..training.optimizer import LayerAwareOptimizer

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, fields, replace
 from datetime import date
@@ -18,7 +18,7 @@ from .. import __version__
 from ..data import DataConfig, DataSet
 from ..data.levels import read_otherwise
 from ..errors import InputError
-from ..foreign import code_of
+from ..foreign import check_trusted, code_of, is_custom, named_in_a_file, not_found
 from ..leftovers import holds_nothing
 from ..places import STUDIES, dated
 from ..runs import (
@@ -37,12 +37,29 @@ from ..runs import (
     study_of,
     superseded_folder,
 )
-from ..runs.layout import same_function_file
+from ..runs.layout import DATA, same_function_file
 from ..runs.rule import LEAST_SEEDS, Rule, pairs
-from ..runs.study_file import keep_split, read_question, write_data, write_question
+from ..runs.study_file import (
+    check_split_copy,
+    keep_split,
+    read_data,
+    read_question,
+    write_data,
+    write_question,
+)
 from ..runs.tuning import Search
+from ..seals import DamagedError, digest_of
 from ..values import read_value, write_value
 from .plan import Plan, check_reference
+from .repair import (
+    check_repairable,
+    check_undamaged,
+    found_damage,
+    lost_arms,
+    rebuilt,
+    recorded_questions,
+    set_aside,
+)
 from .repeat import commands
 
 
@@ -62,8 +79,10 @@ class Study:
         findings: Sequence[Mapping[str, str]] = (),
         searches: Sequence[Search] = (),
         tuned_now: str | None = None,
+        put_right: Sequence[str] = (),
     ) -> None:
         self.folder, self.plan, self.data, self.call = folder, plan, data, call
+        self.put_right = tuple(put_right)
         self.findings, self.searches, self.tuned_now = findings, searches, tuned_now
         self._written = False
         # Read at once: a clean split is in the cache, which may be deleted at any time.
@@ -72,11 +91,12 @@ class Study:
         self._code = {norm: code_of(norm) for norm in {c.norm for c in plan.arms.values()}}
 
     def write(self) -> None:
-        """Write study.toml, data.json, and a copy of the split file if there is one."""
-        write_question(self.folder, self._described())
+        """Write data.json, a copy of the split file if there is one, and study.toml, which comes
+        last: it says that the study is there."""
         write_data(self.folder, self.data_record())
         if self._split is not None:
             keep_split(self.folder, self._split)
+        write_question(self.folder, self._described())
 
     def _described(self) -> dict[str, Any]:
         """What study.toml says: the question, how to repeat it, and the calls that built it."""
@@ -174,6 +194,39 @@ class Study:
             )
         )
 
+    def check_trust(self, named: Collection[str], *, tuned: bool = False) -> None:
+        """Refuse to import layers of the folder's arms that the call does not name itself, unless
+        the study is trusted. Arms whose runs have all ended are not imported. A trusted layer is
+        not taken from the working folder either, unless it came from there.
+
+        Args:
+            named: normalizations that the call names.
+            tuned: whether a setting is tuned, which makes runs of all arms.
+
+        Raises:
+            InputError: naming the layer and the file that would be imported.
+        """
+        asked = {arm for arm, _, _ in self.pending()}
+        asked |= {one for pair in self.plan.twins for one in pair}
+        for arm, config in self.plan.arms.items():
+            if config.norm in named or not is_custom(config.norm):
+                continue
+            if not tuned and arm not in asked:
+                continue
+            check_trusted(
+                config.norm, self.plan.trust, f"The study in {self.folder} has the arm {arm} with"
+            )
+            records = (self.run_folder(arm, seed) for seed in self.plan.seeds)
+            known = [ended_record(folder) or {} for folder in records if is_run(folder)]
+            origin = next((str(record["origin"]) for record in known if record.get("origin")), "")
+            with named_in_a_file(config.norm, origin):
+                said, code = not_found(config.norm.partition(":")[0]), code_of(config.norm)
+            if said or code != self._code[config.norm]:
+                raise InputError(
+                    f"The study in {self.folder} has the arm {arm}, which you did not name.{said} "
+                    "Or name the arm in --arms."
+                )
+
     def set_superseded_aside(self) -> None:
         """Move superseded runs out of the way, and the checks of their layers. They are kept, and
         no table has them."""
@@ -200,6 +253,8 @@ def prepare_study(
     call: str = "",
     findings: Sequence[Mapping[str, str]] = (),
     search: Search | None = None,
+    *,
+    repair: bool = False,
 ) -> Study:
     """Find out which folder a study belongs to; nothing is written before :meth:`Study.write`.
 
@@ -211,24 +266,27 @@ def prepare_study(
         call: the command or the call in Python, kept in study.toml.
         findings: of the check of the data, kept in data.json.
         search: what is tuned.
+        repair: set aside what is damaged, instead of refusing the study. This is done at once.
 
     Raises:
         InputError: the folder contains another question, or something else; the reference is not
-            an arm of the study.
+            an arm of the study; something of the study is damaged.
     """
     folder = out if out is not None else default_folder(plan, data)
     searches = [] if search is None else [search]
+    put_right: list[str] = []
     if is_study(folder):
+        put_right = _put_right(folder, plan, data, search, repair=repair)
         there = read_question(folder)
         plan = _joined(there, _question(plan, data), plan, folder, data)
         searches = [*_other_searches(there, search), *searches]
-    elif folder.exists() and (not folder.is_dir() or not holds_nothing(folder)):
+    elif folder.exists() and not _is_free(folder, data):
         raise InputError(
             f"{folder} is not empty and does not contain a study. Choose another folder with --out."
         )
     check_reference(plan)
     tuned_now = None if search is None else search.field
-    study = Study(folder, plan, data, call, findings, searches, tuned_now)
+    study = Study(folder, plan, data, call, findings, searches, tuned_now, put_right)
     if is_study(folder):
         there = read_question(folder)
         seen = tuple(
@@ -239,6 +297,53 @@ def prepare_study(
         rule = replace(plan.rule, edited=(*plan.rule.edited, *seen))
         study.plan = replace(plan, rule=rule)
     return study
+
+
+def _put_right(
+    folder: Path, plan: Plan, data: DataSet, search: Search | None, *, repair: bool
+) -> list[str]:
+    """Refuse a study with damage, or set it aside; return what is to be said."""
+    tuned = None if search is None else search.field
+    damage, said = found_damage(folder)
+    if not repair:
+        check_undamaged(folder, damage, tuned)
+        return said
+    damage = [one for one in damage if one.kind != "model" or one.field in ("", tuned)]
+    check_repairable(folder, damage, tuned)
+    own = [one for one in damage if one.kind == "question" and not one.field]
+    others = [one for one in damage if one not in own]
+    if own:
+        asked = _question(plan, data)
+        for there in recorded_questions(folder, plan):
+            _check_same_question(_differences(there, asked, data), folder)
+        known, searches = rebuilt(folder, plan, damage)
+        said += [
+            *lost_arms(damage, known),
+            f"{folder / STUDY} is written anew from what is asked now and from the runs.",
+        ]
+        # First: once damaged runs are moved, nothing says any more that they were asked.
+        set_aside(folder, own)
+        question = {**_question(known, data, searches), "calls": []}
+        write_question(folder, {**question, "commands": commands(question, data.source, folder)})
+    return [*set_aside(folder, others), *said] or ["Nothing is damaged."]
+
+
+def _is_free(folder: Path, data: DataSet) -> bool:
+    """Whether a folder has nothing, or only what a study leaves that is stopped before its
+    study.toml is written."""
+    if not folder.is_dir():
+        return False
+    own = {DATA}
+    split = data.config.split
+    if split is not None and Path(split).is_file():
+        with suppress(InputError):
+            own |= {SPLIT} if digest_of(folder / SPLIT) == digest_of(Path(split)) else set()
+    if holds_nothing(folder):
+        return True
+    with suppress(InputError):
+        begun = read_data(folder).get("fingerprint") == data.fingerprint
+        return begun and holds_nothing(folder, besides=own)
+    return False
 
 
 def recorded_data(run: Path, config: Mapping[str, Any]) -> DataConfig:
@@ -253,6 +358,8 @@ def recorded_data(run: Path, config: Mapping[str, Any]) -> DataConfig:
     asked = DataConfig(**known)
     copy = study_of(run) / SPLIT
     if asked.split is not None and not Path(asked.split).is_file() and copy.is_file():
+        if is_study(copy.parent):
+            check_split_copy(copy.parent)
         return replace(asked, split=str(copy))
     return asked
 
@@ -260,15 +367,23 @@ def recorded_data(run: Path, config: Mapping[str, Any]) -> DataConfig:
 def default_folder(plan: Plan, data: DataSet) -> Path:
     """The newest folder under ``studies/`` that holds this question, or a dated one."""
     asked = _question(plan, data)
-    for path in sorted(STUDIES.glob(f"*/{STUDY}"), reverse=True):
-        with suppress(InputError):
-            there = read_question(path.parent)
-            if there.get("what") == plan.what and not _differences(there, asked, data):
-                return path.parent
     settings = {k: v for k, v in plan.base.items() if v != _default(k)}
     question = {"what": plan.what, "settings": settings, "data": data.fingerprint}
     digest = hashlib.sha256(json.dumps(question, sort_keys=True).encode()).hexdigest()[:6]
-    return dated(STUDIES, plan.what, data.name, digest)
+    new = dated(STUDIES, plan.what, data.name, digest)
+    undated = new.name[len(date.today().isoformat()) :]
+    for path in sorted(STUDIES.glob(f"*/{STUDY}"), reverse=True):
+        try:
+            there = read_question(path.parent)
+        except DamagedError:
+            if path.parent.name.endswith(undated):
+                return path.parent  # very likely this one, which is then refused or repaired
+        except InputError:
+            continue
+        else:
+            if there.get("what") == plan.what and not _differences(there, asked, data):
+                return path.parent
+    return new
 
 
 def _other_searches(there: Mapping[str, Any], search: Search | None) -> list[Search]:
@@ -376,12 +491,7 @@ def _joined(
     there: dict[str, Any], asked: dict[str, Any], plan: Plan, folder: Path, data: DataSet
 ) -> Plan:
     """The plan with the arms and seeds that the folder already has; refuse another question."""
-    differences = _differences(there, asked, data)
-    if differences:
-        raise InputError(
-            f"{folder} contains another question: it differs in {'; '.join(differences)}. "
-            "Choose another folder with --out."
-        )
+    _check_same_question(_differences(there, asked, data), folder)
     arms = {
         arm: RunConfig.from_dict({**there["run"], **fields})
         for arm, fields in there["arms"].items()
@@ -391,6 +501,14 @@ def _joined(
     twins = tuple(dict.fromkeys([*asked_before, *plan.twins]))
     rule = _joined_rule(there, plan, folder, seeds)
     return replace(plan, arms={**arms, **plan.arms}, seeds=seeds, twins=twins, rule=rule)
+
+
+def _check_same_question(differences: Sequence[str], folder: Path) -> None:
+    if differences:
+        raise InputError(
+            f"{folder} contains another question: it differs in {'; '.join(differences)}. "
+            "Choose another folder with --out."
+        )
 
 
 def _joined_rule(there: dict[str, Any], plan: Plan, folder: Path, seeds: tuple[int, ...]) -> Rule:

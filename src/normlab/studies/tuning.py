@@ -20,9 +20,10 @@ from ..leftovers import mark
 from ..options import check_names, whole
 from ..pages.words import listed, setting_title
 from ..runs import FIELDS, RunConfig, tuning_folder
+from ..runs.arms import MOST_ARMS, MOST_SEEDS
 from ..runs.tuning import ChosenValue, Search, is_number, read_tuning
 from ..values import read_values
-from .plan import Plan
+from .plan import Plan, check_size
 from .study import Study
 
 FIRST_SEED = 1000
@@ -53,12 +54,19 @@ def make_search(text: str, plan: Plan, seeds: int = SEEDS) -> Search:
     if name in UNTUNABLE or name in plan.varied:
         why = "the study varies it" if name in plan.varied else "it is not a setting of training"
         raise InputError(f"{name} cannot be tuned: {why}.")
-    seeds = whole("tune seeds", seeds)
+    seeds = whole("tune seeds", seeds, most=MOST_SEEDS)
     if len(plan.seeds) > FIRST_SEED or max(plan.seeds) >= FIRST_SEED:
         raise InputError(f"A tuned study must have seeds below {FIRST_SEED}.")
     base = next(iter(plan.arms.values()))
     shared = getattr(base, name)
     values = _listed_values(name, listed, base) if listed else _grid(name, shared, base)
+    trials = len(plan.arms) * (len(values) + 2 * GROWTH)
+    if trials > MOST_ARMS:
+        raise InputError(
+            f"Tuning {name} would try {len(plan.arms):,} arms at up to "
+            f"{len(values) + 2 * GROWTH:,} values: {trials:,}. {MOST_ARMS:,} are the most."
+        )
+    check_size(trials, seeds)
     return Search(name, shared, values, tuple(range(FIRST_SEED, FIRST_SEED + seeds)))
 
 
@@ -178,6 +186,8 @@ def _grid(name: str, shared: Any, base: RunConfig) -> tuple[Any, ...]:
 
 def _listed_values(name: str, listed: str, base: RunConfig) -> tuple[Any, ...]:
     values = read_values(listed)
+    if len(values) > MOST_ARMS:
+        raise InputError(f"--tune {name} has {len(values):,} values. {MOST_ARMS:,} are the most.")
     different = len(set(map(str, values)))
     if different < max(2, len(values)):
         what = "repeats a value" if different < len(values) else "names fewer than two values"

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .environment import resolve_device
     from .evaluation import evaluate
     from .failed import write_failed
+    from .keeping import KEEPING_FIELDS, Keeping
     from .layer_check import LayerTraits, check_layer
     from .network import build, layers_of, name_of_layer
     from .run import Progress, train
@@ -22,6 +23,7 @@ _HOME = {
     "environment": ("resolve_device",),
     "evaluation": ("evaluate",),
     "failed": ("write_failed",),
+    "keeping": ("KEEPING_FIELDS", "Keeping"),
     "layer_check": ("LayerTraits", "check_layer"),
     "network": ("build", "layers_of", "name_of_layer"),
     "run": ("Progress", "train"),
@@ -29,6 +31,8 @@ _HOME = {
 }
 
 __all__ = [
+    "KEEPING_FIELDS",
+    "Keeping",
     "LayerTraits",
     "Progress",
     "build",

@@ -31,6 +31,21 @@ def hardware(device: str) -> dict[str, Any]:
     return found
 
 
+def fingerprint(device: str) -> dict[str, str]:
+    """What decides the bits of a run besides its settings: versions, the processor and how many
+    threads it gives, and the accelerator if one is used."""
+    machine = hardware(device)
+    names = {"cpu": "processor", "capability": "instruction set"}
+    found = {
+        **versions(),
+        **{names.get(k, k): str(v) for k, v in machine.items() if k != "cores"},
+        "threads": str(torch.get_num_threads()),
+    }
+    if device == "cuda":
+        found["cudnn"] = str(torch.backends.cudnn.version())  # type: ignore[no-untyped-call]
+    return found
+
+
 def resolve_device(wanted: str) -> str:
     """``auto`` becomes ``cuda`` where a device is, else ``cpu``.
 

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from ..data import DeviceSplit
 from ..runs import Metrics
+from ..stopping import Stopped, requested
 from .metrics import measure
 
 EVALUATION_BATCH = 256
@@ -32,6 +33,9 @@ def evaluate(model: nn.Module, split: DeviceSplit, classes: int, precision: str)
     """Evaluate a model on a split. The model's mode is restored.
 
     The loss is the mean over the images in float64 of what each has in float32.
+
+    Raises:
+        Stopped: an end was asked for meanwhile.
     """
     labels, logits = _answers(model, split, precision)
     losses = F.cross_entropy(logits, labels, reduction="none").double()
@@ -54,13 +58,20 @@ def probabilities(
 def _answers(
     model: nn.Module, split: DeviceSplit, precision: str, batches: int | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Labels (n,) and logits (n, K) in float32, of all batches or the first few."""
+    """Labels (n,) and logits (n, K) in float32, of all batches or the first few.
+
+    A pass over many images takes long, and nothing of it need be saved: a stop is not waited for.
+    """
     training = model.training
     model.eval()
     labels, logits = [], []
-    for x, y in itertools.islice(split.sequential(EVALUATION_BATCH), batches):
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-            logits.append(model(x).float())
-        labels.append(y)
-    model.train(training)
+    try:
+        for x, y in itertools.islice(split.sequential(EVALUATION_BATCH), batches):
+            if batches is None and (number := requested()) is not None:
+                raise Stopped(number)
+            with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+                logits.append(model(x).float())
+            labels.append(y)
+    finally:
+        model.train(training)
     return torch.cat(labels), torch.cat(logits)

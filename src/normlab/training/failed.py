@@ -18,9 +18,9 @@ from ..runs import (
     read_record,
     write_record,
 )
-from .checkpoint import Standing
 from .network import build
 from .outcome import Described, write_run
+from .standing import Standing
 
 
 def write_failed(
@@ -53,4 +53,4 @@ def write_failed(
         build(config, data),
         side_by_side,
     )
-    return write_run(folder, described, Standing(), status, steps=0, memory={}, found=None)
+    return write_run(folder, described, Standing(), status, steps=0, found=None)

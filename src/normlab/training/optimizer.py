@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import nn
 
@@ -72,7 +74,24 @@ class LayerAwareOptimizer:
             if value is not None
         }
 
-    def load_state(self, state: dict[str, torch.Tensor]) -> None:
+    def fits(self, state: Mapping[str, torch.Tensor]) -> bool:
+        """Whether tensors are such a memory: their names, shapes and types."""
+        adam = isinstance(self.inner, torch.optim.AdamW)
+        keys = {"exp_avg", "exp_avg_sq", "step"} if adam else {"momentum_buffer"}
+        for name, value in state.items():
+            index, _, key = name.partition(".")
+            known = index.isascii() and index.isdigit() and len(index) < 9 and key in keys
+            if not known or int(index) >= len(self.parameters):
+                return False
+            parameter = self.parameters[int(index)]
+            if key == "step":
+                if value.shape != () or value.dtype != torch.float32:
+                    return False
+            elif value.shape != parameter.shape or value.dtype != parameter.dtype:
+                return False
+        return True
+
+    def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
         """The reverse of :meth:`state`."""
         for name, value in state.items():
             index, key = name.split(".", 1)

@@ -11,14 +11,15 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..data import DataSet
+from ..foreign import origin_of
 from ..models import ModelInfo, Site, save_model
 from ..runs import COMPLETE, RunConfig, SplitPredictions, write_predictions, write_record
 from ..values import json_numbers
-from .checkpoint import Standing
 from .command import train_command
 from .environment import hardware, versions
 from .evaluation import Evaluation
 from .schedule import highest_rate
+from .standing import Standing
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,6 @@ def write_run(
     status: str,
     *,
     steps: int,
-    memory: Mapping[str, int],
     found: Mapping[str, Evaluation] | None,
 ) -> dict[str, Any]:
     """Write run.json and return what it says."""
@@ -103,6 +103,7 @@ def write_run(
         "identity": run.identity,
         "config": config.to_dict(),
         "code": dict(run.code),
+        **({"origin": origin_of(config.norm)} if run.code else {}),
         "data": {
             "source": data.source,
             "fingerprint": data.fingerprint,
@@ -121,12 +122,12 @@ def write_run(
         "chosen_epoch": standing.best_epoch or None,
         "seconds": round(standing.seconds, 3),
         "side_by_side": run.side_by_side,
-        "memory": dict(memory) or None,
+        **({"resumed": standing.resumed} if standing.resumed else {}),
+        "memory": dict(standing.memory) or None,
         "metrics": None if found is None else {n: asdict(one.metrics) for n, one in found.items()},
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    write_record(folder, record)
-    return record
+    return write_record(folder, record)
 
 
 def _card(run: Described, found: Mapping[str, Evaluation], chosen_epoch: int) -> dict[str, Any]:
@@ -138,7 +139,7 @@ def _card(run: Described, found: Mapping[str, Evaluation], chosen_epoch: int) ->
         "layers": 6 * run.config.n + 2,
         "parameters": run.parameters,
         "sites": run.site_records,
-        **({"code": dict(run.code)} if run.code else {}),
+        **({"code": dict(run.code), "origin": origin_of(run.config.norm)} if run.code else {}),
         "data": {
             "name": data.name,
             "fingerprint": data.fingerprint,

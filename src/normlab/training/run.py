@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,14 @@ from torch import Tensor
 from ..data import DataSet, DeviceSplit
 from ..errors import InputError, told
 from ..foreign import code_of, is_custom
-from ..models import packed, read_bundle, seed_generators, unpacked
+from ..models import (
+    generator_states,
+    packed,
+    read_bundle,
+    seed_generators,
+    set_generator_states,
+    unpacked,
+)
 from ..runs import (
     COMPLETE,
     INTERRUPTED,
@@ -33,33 +40,37 @@ from ..runs import (
     write_history,
 )
 from ..splits import SPLITS
+from ..stopping import Stopped, deferred, requested
 from . import checkpoint
 from .balance import class_weights
 from .control import controlled
+from .environment import fingerprint
 from .evaluation import Evaluation, evaluate, probabilities
 from .features import feature_row, inputs_of
+from .keeping import Keeping
 from .layer_check import LayerTraits, check_layer
 from .memory import kept_for_backward, peak_on
-from .metrics import measure
 from .network import build
 from .optimizer import LayerAwareOptimizer
 from .outcome import Described, write_model, write_run
+from .resuming import Resuming
+from .saving import Saver
 from .schedule import learning_rate
+from .standing import LOSSES_AT_A_TIME, DivergedError, Running, Standing
 from .step import forward, train_step
 from .updates import Updates
 
-CHECKPOINT_SECONDS = 10.0
-"""A checkpoint is written after an epoch when the last one is older than this."""
 REPORT_SECONDS = 0.25
 CUDA_ROUNDING = 1e-2
 """Kernels may be chosen anew; state that was lost moves probabilities by more."""
-LOSSES_AT_A_TIME = 50
-"""Reading the loss waits for a GPU, so there it is read in blocks."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run is; given to the progress callback a few times per second."""
+    """Where a run is; given to the progress callback a few times per second.
+
+    ``notes`` are sentences that a person should see: all so far, so that none is missed.
+    """
 
     epoch: int
     epochs: int
@@ -67,14 +78,7 @@ class Progress:
     steps: int
     loss: float
     images_per_second: float
-
-
-class DivergedError(Exception):
-    """The loss is no longer finite."""
-
-    def __init__(self, step: int) -> None:
-        super().__init__(f"diverged at step {step}")
-        self.step = step
+    notes: tuple[str, ...] = ()
 
 
 def train(
@@ -85,19 +89,27 @@ def train(
     *,
     side_by_side: int = 1,
     trial: bool = False,
+    keeping: Keeping = Keeping(),  # noqa: B008 - frozen
 ) -> dict[str, Any]:
     """Carry out a run in ``folder``, or resume it, and return what run.json says.
 
     A run that is complete or has diverged is not run again. An interrupted one resumes from its
     last checkpoint and ends with the same bits as one that was never stopped. ``side_by_side``,
-    how many runs share the machine, is recorded with the times that depend on it.
+    how many runs share the machine, is recorded with the times that depend on it. ``keeping`` says
+    how often checkpoints are saved, and whether one may be used that was made on another machine or
+    with other versions.
+
+    Where an end is asked for (:mod:`normlab.stopping`), a checkpoint is saved at the end of the
+    step.
 
     A ``trial`` is there to choose a setting: the chosen weights are evaluated on validation alone,
     the test split is not read, and neither predictions nor a model are kept.
 
     Raises:
         InputError: the folder contains another run, or cannot be written; a layer that is not ours
-            fails, or does not do what a run relies on.
+            fails, or does not do what a run relies on; versions or the machine have changed since
+            the run was interrupted.
+        Stopped: an end was asked for.
         ValueError: a normalization site does not carry the arm's layer.
     """
     code = code_of(config.norm)
@@ -105,8 +117,8 @@ def train(
     if done is not None:
         return done
     traits = check_layer(config, data)
-    with controlled(config), _explained(config):
-        run = _Run(config, data, folder, code, on_progress, side_by_side, traits)
+    with deferred(), controlled(config), _explained(config):
+        run = _Run(config, data, folder, code, on_progress, side_by_side, traits, keeping)
         try:
             run.fit()
             found = run.evaluate_chosen(("val",) if trial else SPLITS)
@@ -140,6 +152,7 @@ class _Run:
         on_progress: Callable[[Progress], None] | None = None,
         side_by_side: int = 1,
         traits: LayerTraits = LayerTraits(),  # noqa: B008 - frozen
+        keeping: Keeping = Keeping(),  # noqa: B008 - frozen
     ) -> None:
         self.config, self.data, self.folder = config, data, folder
         self.on_progress, self.resumable = on_progress, traits.resumable
@@ -162,75 +175,103 @@ class _Run:
         if config.balance == "loss":
             weights = class_weights(self.train_split.split.labels, len(data.classes))
             self.weights = torch.from_numpy(weights).float().to(config.device)
-        self.standing = checkpoint.Standing()
+        self.standing, self.running = Standing(), Running()
+        self.generators: Mapping[str, Tensor] = {}
         self.best: dict[str, Tensor] = {}
-        self.memory: dict[str, int] = {}
-        self._resume()
+        self.told = Progress(1, config.epochs, 0, self.updates.in_all, 0.0, 0.0)
+        self.made_on = fingerprint(config.device)
+        self.saver = Saver(folder, self.described.identity, keeping.checkpoint_minutes, self._tell)
+        self._resume(keeping)
         # Until it ends well a run reads as interrupted, however it is stopped.
-        self._write(INTERRUPTED)
+        self.saver.written(lambda: self._write(INTERRUPTED))
+
+    @property
+    def step(self) -> int:
+        """Updates done in all."""
+        return self.standing.epoch * self.updates.per_epoch + self.running.updates
 
     def fit(self) -> None:
         """Train to the last epoch, keeping the weights that validation chooses."""
         self.model.train()
         self._measure_memory()
-        saved_at = time.monotonic()
         while not self._over():
             with peak_on(self.config.device) as peak:
                 self._epoch(self.standing.epoch + 1)
                 reached = peak()
             if reached is not None:
-                self.memory.setdefault("peak", reached)
-            due = self.resumable and time.monotonic() - saved_at >= CHECKPOINT_SECONDS
-            if due and not self._over():
-                self._save()
-                saved_at = time.monotonic()
+                self.standing.memory.setdefault("peak", reached)
+            if not self._over():
+                self._save_where_due()
 
     def _epoch(self, epoch: int) -> None:
         """Train for an epoch, evaluate on validation, and keep the weights if they are the best."""
-        started = time.perf_counter()
-        running, lr, seen = self._train(epoch, started)
-        trained = time.perf_counter()
-        with inputs_of(self.model.fc, record=self.config.record_features) as features:
+        self._train(epoch)
+        began, last = time.perf_counter(), epoch * self.updates.per_epoch - 1
+        running, trained = self.running.metrics(len(self.data.classes)), self.running.seconds
+        seen = self.running.images
+        lr = learning_rate(self.config, last, self.updates.per_epoch)
+        with (
+            self._saved_if_stopped(),
+            inputs_of(self.model.fc, record=self.config.record_features) as features,
+        ):
             val = self._evaluate(self.val_split).metrics
         if not math.isfinite(val.loss):
-            raise DivergedError(epoch * self.updates.per_epoch)
-        self.standing.seconds += time.perf_counter() - started
-        self._record(epoch, RUNNING, running, lr, trained - started)
-        self._record(epoch, "val", val, lr, time.perf_counter() - trained)
+            raise DivergedError(last + 1)
+        evaluated = time.perf_counter() - began
+        self.standing.seconds += trained + evaluated
+        self._record(epoch, RUNNING, running, lr, trained)
+        self._record(epoch, "val", val, lr, evaluated)
         if self.config.record_features:
             self.standing.features.append(feature_row(epoch, features))
         self._choose(epoch, val)
-        self.standing.epoch = epoch
-        last = epoch * self.updates.per_epoch - 1
-        self._report(epoch, last, running.loss, seen / (trained - started))
+        self.standing.epoch, self.running = epoch, Running()
+        self._report(epoch, last, running.loss, seen / trained)
 
-    def _train(self, epoch: int, started: float) -> tuple[Metrics, float, int]:
-        """The updates of an epoch; returns its running metrics, the last learning rate, and how
-        many images were seen."""
-        config = self.config
-        seed_generators(config.seed, "layers", epoch)
-        losses, predicted, labels = [], [], []
-        seen, reported, lr = 0, started, config.lr
-        for index, batches in enumerate(self.updates.of(epoch)):
-            step = (epoch - 1) * self.updates.per_epoch + index
-            lr = learning_rate(config, step, self.updates.per_epoch)
-            self.optimizer.set_lr(lr)
+    def _train(self, epoch: int) -> None:
+        """The updates of an epoch, or those that are left of one that was interrupted."""
+        config, running = self.config, self.running
+        if running.updates:
+            set_generator_states(self.generators)
+        else:
+            seed_generators(config.seed, "layers", epoch)
+        began = reported = time.perf_counter()
+        for batches in self.updates.of(epoch, running.updates):
+            index, step = running.updates, self.step
+            self.optimizer.set_lr(learning_rate(config, step, self.updates.per_epoch))
             loss, guess = train_step(self.model, self.optimizer, batches, config, self.weights)
-            losses.append(loss)
-            predicted.append(guess)
-            labels.append(torch.cat([y for _, y in batches]))
-            seen += len(guess)
+            running.add(loss, guess, torch.cat([y for _, y in batches]))
             if config.device == "cpu" or index % LOSSES_AT_A_TIME == LOSSES_AT_A_TIME - 1:
-                _check_finite(losses, step)
+                running.check_finite(step)
             now = time.perf_counter()
+            running.seconds += now - began
             if now - reported >= REPORT_SECONDS:
                 reported = now
-                self._report(epoch, step, float(loss), seen / (now - started))
-        _check_finite(losses, epoch * self.updates.per_epoch - 1)
-        sizes = torch.tensor([len(y) for y in labels], dtype=torch.float64)
-        mean_loss = float((torch.stack(losses).cpu().double() * sizes).sum() / sizes.sum())
-        answered, true = (torch.cat(parts).cpu().numpy() for parts in (predicted, labels))
-        return measure(true, answered, mean_loss, len(self.data.classes)), lr, seen
+                self._report(epoch, step, float(loss), running.images / running.seconds)
+            self._save_where_due()
+            began = time.perf_counter()
+        running.check_finite(self.step - 1)  # which waits for a GPU
+        running.seconds += time.perf_counter() - began
+
+    def _save_where_due(self) -> None:
+        """Save a checkpoint if it is time, or an end was asked for.
+
+        Raises:
+            Stopped: an end was asked for.
+        """
+        number = requested()
+        if number is not None or self.saver.due():
+            self._save()
+        if number is not None:
+            raise Stopped(number)
+
+    @contextmanager
+    def _saved_if_stopped(self) -> Iterator[None]:
+        """For an evaluation pass, which leaves everything as it is: it is made again."""
+        try:
+            yield
+        except Stopped:
+            self._save()
+            raise
 
     def _choose(self, epoch: int, val: Metrics) -> None:
         """Highest validation accuracy, then lower loss, then the earlier epoch."""
@@ -259,10 +300,11 @@ class _Run:
                 loss that is infinite is a result.
         """
         self.model.load_state_dict(unpacked(self.best))
-        found = {
-            name: self._evaluate(DeviceSplit(self.data, name, self.config.device))
-            for name in splits
-        }
+        with self._saved_if_stopped():
+            found = {
+                name: self._evaluate(DeviceSplit(self.data, name, self.config.device))
+                for name in splits
+            }
         if not all(np.isfinite(one.probabilities).all() for one in found.values()):
             raise DivergedError(self.standing.epoch * self.updates.per_epoch)
         return found
@@ -271,13 +313,17 @@ class _Run:
         self, status: str, found: dict[str, Evaluation] | None = None, *, keep_model: bool = False
     ) -> dict[str, Any]:
         """Write the run's files, run.json last: it says that the others are complete."""
-        write_history(self.folder, self.standing.history)
-        if self.config.record_features:
-            write_features(self.folder, self.standing.features)
-        if found is not None and keep_model:
-            write_model(self.folder, self.described, self.best, found, self.standing.best_epoch)
-            self._check_written(found["val"])
-        record = self._write(status, found)
+
+        def write() -> dict[str, Any]:
+            write_history(self.folder, self.standing.history)
+            if self.config.record_features:
+                write_features(self.folder, self.standing.features)
+            if found is not None and keep_model:
+                write_model(self.folder, self.described, self.best, found, self.standing.best_epoch)
+                self._check_written(found["val"])
+            return self._write(status, found)
+
+        record = self.saver.written(write)
         checkpoint.clear(self.folder)
         return record
 
@@ -286,7 +332,8 @@ class _Run:
 
     def _check_written(self, found: Evaluation) -> None:
         """The model on disk must answer as the trained one did."""
-        model = read_bundle(self.folder)
+        # The layer is the one that was trained. Weights that are not finite are this run's result.
+        model = read_bundle(self.folder, trust=True, finite=False)
         model.to(device=self.config.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         again = probabilities(model, self.val_split, self.config.precision, batches=1)
         known = found.probabilities[: len(again)]
@@ -305,7 +352,7 @@ class _Run:
         rows = range(min(self.config.batch_size, len(self.train_split)))
         x, y = self.train_split.batch(rows)
         model = build(self.config, self.data)[1].train()
-        self.memory["kept_for_backward"] = kept_for_backward(
+        self.standing.memory["kept_for_backward"] = kept_for_backward(
             model, lambda: forward(model, x, y, self.config, self.weights)[0]
         )
 
@@ -316,8 +363,15 @@ class _Run:
 
     def _report(self, epoch: int, step: int, loss: float, speed: float) -> None:
         if self.on_progress:
-            epochs, steps = self.config.epochs, self.updates.in_all
-            self.on_progress(Progress(epoch, epochs, step + 1, steps, loss, speed))
+            self.told = replace(
+                self.told, epoch=epoch, step=step + 1, loss=loss, images_per_second=speed
+            )
+            self.on_progress(self.told)
+
+    def _tell(self, note: str) -> None:
+        self.told = replace(self.told, notes=(*self.told.notes, note))
+        if self.on_progress:
+            self.on_progress(self.told)
 
     def _write(self, status: str, found: dict[str, Evaluation] | None = None) -> dict[str, Any]:
         return write_run(
@@ -326,33 +380,51 @@ class _Run:
             self.standing,
             status,
             steps=self.standing.epoch * self.updates.per_epoch,
-            memory=self.memory,
             found=found,
         )
 
     def _save(self) -> None:
-        tensors = {
-            "model": self.model.state_dict(),
-            "best": self.best,
-            "optimizer": self.optimizer.state(),
-        }
-        checkpoint.save(self.folder, self.described.identity, self.standing, tensors)
-
-    def _resume(self) -> None:
-        found = checkpoint.load(self.folder, self.described.identity)
-        if found is None:
+        if not self.resumable:
             return
-        self.standing, tensors = found
-        self.model.load_state_dict(unpacked(tensors["model"]))
-        self.best = {k: v.to(self.config.device) for k, v in tensors["best"].items()}
-        self.optimizer.load_state(tensors["optimizer"])
+        self.running.check_finite(self.step - 1)
+        self.saver.save(
+            lambda: checkpoint.Checkpoint(
+                self.step,
+                self.standing,
+                {
+                    "model": self.model.state_dict(),
+                    "best": self.best,
+                    "optimizer": self.optimizer.state(),
+                    "epoch": self.running.state(),
+                    "random": generator_states(self.config.device) if self.running.updates else {},
+                },
+                self.running.seconds,
+                self.made_on,
+            )
+        )
 
-
-def _check_finite(losses: list[Tensor], step: int) -> None:
-    recent = torch.stack(losses[-LOSSES_AT_A_TIME:]).isfinite().cpu()
-    if not bool(recent.all()):
-        first = int((~recent).nonzero()[0])
-        raise DivergedError(step - (len(recent) - 1) + first + 1)
+    def _resume(self, keeping: Keeping) -> None:
+        """Go on from the last checkpoint, if there is one that may be used."""
+        resuming = Resuming(
+            self.folder,
+            self.described.identity,
+            self.config,
+            self.model,
+            self.optimizer,
+            self.updates,
+            self.made_on,
+        )
+        there = resuming.find(keeping, self._tell)
+        if there is None:
+            return
+        found, path = there
+        self.standing = found.standing
+        self.model.load_state_dict(unpacked(found.states["model"]))
+        self.best = {k: v.to(self.config.device) for k, v in found.states["best"].items()}
+        self.optimizer.load_state(found.states["optimizer"])
+        self.generators = found.states["random"]
+        self.running = Running.of(found.states["epoch"], found.seconds, self.config.device)
+        self.saver.last = (found.step, path)
 
 
 def _finished(

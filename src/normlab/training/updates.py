@@ -26,9 +26,11 @@ class Updates:
         self.in_all = config.epochs * self.per_epoch
         self._augmentation = Augmentation(config.crop_pad, config.flip)
 
-    def of(self, epoch: int) -> Iterator[list[Batch]]:
-        """The batches of each update of an epoch, counted from 1."""
-        batches = itertools.islice(self._batches(epoch), self._batches_per_epoch())
+    def of(self, epoch: int, done: int = 0) -> Iterator[list[Batch]]:
+        """The batches of each update of an epoch, counted from 1, after the ``done`` first ones."""
+        skipped, counted = done * self.config.accumulate, self._batches_per_epoch()
+        left = None if counted is None else counted - skipped
+        batches = itertools.islice(self._batches(epoch, skipped), left)
         while group := list(itertools.islice(batches, self.config.accumulate)):
             yield group
 
@@ -38,7 +40,7 @@ class Updates:
             return None
         return self.per_epoch * self.config.accumulate
 
-    def _batches(self, epoch: int) -> Iterator[Batch]:
+    def _batches(self, epoch: int, skipped: int) -> Iterator[Batch]:
         config = self.config
         one_pass = partial(
             self.split.epoch,
@@ -48,10 +50,11 @@ class Updates:
         )
         counted = self._batches_per_epoch()
         if counted is None:
-            yield from one_pass(epoch, self._augmentation)
+            yield from one_pass(epoch, self._augmentation, first=skipped)
             return
         # From where the epoch before stopped.
-        done, first = divmod((epoch - 1) * counted, math.ceil(len(self.split) / config.batch_size))
+        before = (epoch - 1) * counted + skipped
+        done, first = divmod(before, math.ceil(len(self.split) / config.batch_size))
         while True:
             done += 1
             yield from one_pass(done, self._augmentation, first=first)

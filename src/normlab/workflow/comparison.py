@@ -12,6 +12,7 @@ from typing import Any
 from .. import stopping
 from ..data import DataSet, load
 from ..destinations import check_folder
+from ..errors import InputError
 from ..locks import alone_in
 from ..options import whole
 from ..pages.words import counted, listed
@@ -35,7 +36,7 @@ from ..studies import (
 )
 from ..studies.request import DATA_FIELDS, REQUEST_FIELDS, SETTINGS
 from ..studies.tuning import check_same_search, make_search, trials_study
-from ..training import resolve_device
+from ..training import KEEPING_FIELDS, Keeping, resolve_device
 from .checking import known_findings, with_clean_split
 from .running import check_network
 from .tuning import tune
@@ -88,6 +89,7 @@ def compare(
     workers: int | None = None,
     device: str = "auto",
     dry_run: bool = False,
+    repair: bool = False,
     watcher: Watcher | None = None,
     call: str | None = None,
     **options: Any,
@@ -102,6 +104,8 @@ def compare(
         workers: processes side by side; all cores by default. It does not change results.
         device: ``"cpu"``, ``"cuda"`` or ``"auto"``.
         dry_run: only say what would be run.
+        repair: move what is damaged in the study to its folder ``damaged`` and make it again,
+            instead of refusing it.
         watcher: is told about progress.
         call: how this was called, kept in study.toml; made from the arguments by default.
         options: what follows.
@@ -116,10 +120,15 @@ def compare(
     """
     if workers is not None:
         workers = whole("workers", workers)
+    if repair and dry_run:
+        raise InputError("Give --repair or --dry-run, not both: --repair moves files.")
+    kept = {name: options.pop(name) for name in KEEPING_FIELDS if name in options}
+    keeping = Keeping(**{name: value for name, value in kept.items() if value is not None})
     asked = Request.of(what, data, **options)
     call = call or asked.command(None if out is None else str(out))
     request = replace(asked, settings={**asked.settings, "device": resolve_device(device)})
     plan = make_plan(request)
+    named = {config.norm for config in plan.arms.values()}
     search = None
     if request.tune is not None:
         search = make_search(request.tune, plan, request.tune_seeds)
@@ -134,7 +143,8 @@ def compare(
     alone = nullcontext() if dry_run else alone_in(folder, watcher.stage if watcher else None)
     # What the folder has is read only once nobody else adds to it.
     with alone:
-        study = prepare_study(folder, plan, dataset, call, findings, search)
+        study = prepare_study(folder, plan, dataset, call, findings, search, repair=repair)
+        study.check_trust(named, tuned=search is not None)
         if search is not None:
             make_search(str(request.tune), study.plan, request.tune_seeds)  # with the seeds there
             check_same_search(study.folder, search)
@@ -142,20 +152,25 @@ def compare(
         estimate = _estimate(study, dataset, wanted, search)
         if watcher:
             watcher.planned(study.plan, study.data_record(), study.folder, estimate)
-            for note in dict.fromkeys(notes):
+            for note in dict.fromkeys([*study.put_right, *notes]):
                 watcher.stage(note)
         if dry_run:
             return estimate
-        return _run(study, dataset, search, wanted, watcher)
+        return _run(study, dataset, search, wanted, watcher, keeping)
 
 
 def _run(
-    study: Study, dataset: DataSet, search: Search | None, workers: int, watcher: Watcher | None
+    study: Study,
+    dataset: DataSet,
+    search: Search | None,
+    workers: int,
+    watcher: Watcher | None,
+    keeping: Keeping,
 ) -> Comparison:
     """Make the runs that are missing and the report."""
 
     def run(part: Study, compared: Sequence[tuple[str, str]] | None = None) -> int:
-        return _until_decided(part, compared, dataset, workers, watcher)
+        return _until_decided(part, compared, dataset, workers, watcher, keeping)
 
     old = study.superseded()
     if watcher and old:
@@ -174,7 +189,7 @@ def _run(
     study.write()
     made = run(study)
     if search is not None:
-        made += tune(study, dataset, search, workers, watcher, run)
+        made += tune(study, dataset, search, workers, watcher, run, keeping)
     results = read_results(study.folder)
     _keep_hardest(results, dataset)
     return Comparison(study.folder, results, write_report(results), made)
@@ -194,9 +209,10 @@ def _until_decided(
     dataset: DataSet,
     workers: int,
     watcher: Watcher | None,
+    keeping: Keeping,
 ) -> int:
     """Make the runs of a study; where looks are fixed, look by look until all is decided."""
-    made = carry_out(study, dataset, workers, watcher)
+    made = carry_out(study, dataset, workers, watcher, keeping=keeping)
     looks = study.plan.rule.looks
     while study.plan.until_decided:
         found = judge(read_results(study.folder), compared=compared, images=False)
@@ -212,7 +228,7 @@ def _until_decided(
             break
         study.plan = replace(study.plan, seeds=tuple(range(further[0])))
         study.write()
-        made += carry_out(study, dataset, workers, watcher)
+        made += carry_out(study, dataset, workers, watcher, keeping=keeping)
     return made
 
 
@@ -248,7 +264,8 @@ def _most_added(plan: Plan) -> int:
 def _document_options() -> None:
     """Options are described where they are declared; the docstring repeats them from there."""
     known = {**{k: f for k, f in REQUEST_FIELDS.items() if k != "what"},
-             **{k: f for k, f in DATA_FIELDS.items() if k != "source"}, **SETTINGS}  # fmt: skip
+             **{k: f for k, f in DATA_FIELDS.items() if k != "source"}, **SETTINGS,
+             **KEEPING_FIELDS}  # fmt: skip
     said = "\n".join(f"    {name}: {f.metadata['help']}" for name, f in known.items())
     text = (
         f"Options:\n{said}\n\n    A list of values of a setting varies it: batch_size=[1, 8, 32]."

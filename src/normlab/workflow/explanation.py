@@ -17,7 +17,7 @@ from ..explain.exhibit import ExplainedModel
 from ..explain.gallery import check_target, write_gallery
 from ..explain.selection import choose
 from ..locks import alone_in
-from ..models import ModelInfo, load_info, load_model, not_finite
+from ..models import ModelInfo, check_model_trusted, load_info, load_model, not_finite
 from ..options import names_in, several
 from ..places import EXPLANATION
 from ..results import Results, read_results
@@ -81,6 +81,7 @@ def explain(
     seed: int | None = None,
     faithfulness: bool = False,
     randomization: bool = False,
+    trust: bool = False,
     progress: Progress | None = None,
 ) -> Explanation:
     """Show on real images what a model looks at, or the models of a study side by side.
@@ -105,11 +106,13 @@ def explain(
         seed: for a study, the seed; None uses the first for which the arms are complete.
         faithfulness: also measure deletion and insertion curves.
         randomization: also randomize the first model's layers from the top.
+        trust: as for :func:`normlab.load_model`.
         progress: called with a stage, the number done and the total.
 
     Raises:
-        InputError: no complete run there, data that is gone, has changed or does not fit the
-            model, unknown names, or a folder that contains something else.
+        InputError: no complete run there, a model that is not trusted, data that is gone, has
+            changed or does not fit the model, unknown names, or a folder that contains something
+            else.
     """
     where = Path(run)
     data = None if data is None else str(plain(data))
@@ -117,6 +120,8 @@ def explain(
     sources, notes = _find(where, arms, seed)
     folder = Path(out) if out is not None else where / EXPLANATION
     check_target(folder)
+    for source in sources:
+        check_model_trusted(source.folder, trust)
     infos = [load_info(source.folder) for source in sources]
     dataset = _load(sources, infos, data, progress)
     if split not in dataset.splits:
@@ -131,7 +136,7 @@ def explain(
             "them for this page. Pixels are normalized by the mean and deviation of the run."
         )
     models = [
-        _explained_model(source, info, dataset, split, same)
+        _explained_model(source, info, dataset, split, same, trust)
         for source, info in zip(sources, infos, strict=True)
     ]
     if classes is not None:
@@ -319,9 +324,9 @@ def _differences(info: ModelInfo, dataset: DataSet) -> str:
 
 
 def _explained_model(
-    source: _Source, info: ModelInfo, data: DataSet, split: str, same: bool
+    source: _Source, info: ModelInfo, data: DataSet, split: str, same: bool, trust: bool
 ) -> ExplainedModel:
-    model = load_model(source.folder)
+    model = load_model(source.folder, trust=trust)
     precision = str(source.record["config"].get("precision", "float32"))
     if same:
         probabilities = _predictions(source.folder, data, split)

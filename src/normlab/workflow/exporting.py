@@ -27,6 +27,7 @@ def export(
     *,
     onnx: str | Path | None = None,
     images: str | Path | Iterable[str | Path] | None = None,
+    trust: bool = False,
 ) -> ExportReport:
     """Write a run's model as an ONNX file that takes uint8 pixels, checked on real images.
 
@@ -40,17 +41,18 @@ def export(
         images: images to check it on: files, folders and patterns as in ``predict``. By default
             the test images of the data the run was trained on. At most :data:`PROOF_IMAGES` are
             used.
+        trust: as for :func:`normlab.load_model`.
 
     Raises:
-        InputError: no model in ``run``, no images to check the export on, a missing package, or
-            an export that ``export_onnx`` refuses.
+        InputError: no model in ``run`` or one that is not trusted, no images to check the export
+            on, a missing package, or an export that ``export_onnx`` refuses.
     """
     from ..conversion import export_onnx
     from ..data.decode import RESIZE_RULES
     from ..models import load_info, load_model
 
     folder = Path(run)
-    model, info = load_model(folder), load_info(folder)
+    model, info = load_model(folder, trust=trust), load_info(folder)
     target = folder / "model.onnx" if onnx is None else onnx
     check_file(target, "--output")
     sample = _own_images(folder, info) if images is None else _given_images(images, info)

@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..models import Site, check_sites, load_card, load_model, not_finite
+from ..models import (
+    Site,
+    check_sites,
+    code_of_model,
+    command_of,
+    has_checksum,
+    load_card,
+    load_model,
+    not_finite,
+)
 from ..runs import RunConfig, is_run, read_record
 from ..studies import recorded_data
 from ..training.command import train_command
@@ -28,6 +37,7 @@ class Inspection:
         command: makes the run again. The card's command names the data, which is what can be
             handed on; where the run's own record is with the model, this one says where they are.
         not_finite: names the weights that are not finite; empty if all are.
+        checked: whether the bundle has checksums, so that damage to it would have been found.
     """
 
     folder: Path
@@ -38,18 +48,25 @@ class Inspection:
     card: Mapping[str, Any]
     command: str
     not_finite: str
+    checked: bool
 
 
-def inspect(run: str | Path) -> Inspection:
+def inspect(run: str | Path, *, trust: bool = False) -> Inspection:
     """Look at a trained model.
 
+    Args:
+        run: a run's folder, or any folder with ``model.json`` and ``weights.safetensors``.
+        trust: as for :func:`normlab.load_model`.
+
     Raises:
-        InputError: no model there, or a site that carries another layer than the arm's.
+        InputError: as :func:`normlab.load_model`, or a site that carries another layer than the
+            arm's.
     """
     folder = Path(run)
-    model = load_model(folder)
+    model = load_model(folder, trust=trust)
     try:
-        found = check_sites(model, model.norm)
+        with code_of_model(folder):
+            found = check_sites(model, model.norm)
     except ValueError as error:
         raise InputError(f"{folder}: {error}") from error
     parameters = sum(p.numel() for p in model.parameters())
@@ -61,8 +78,9 @@ def inspect(run: str | Path) -> Inspection:
         parameters,
         found,
         card,
-        _command(folder) or str(card.get("command", "")),
+        _command(folder) or command_of(card, model.norm),
         not_finite(model),
+        has_checksum(folder),
     )
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ..data.cache import Progress as DataProgress
 from ..destinations import check_file
 from ..errors import InputError
-from ..files import csv_writer, write_with
+from ..files import CsvWriter, write_with
 from ..options import whole
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def predict(
     probabilities: bool = False,
     device: str = "cpu",
     batch_size: int = 64,
+    trust: bool = False,
     progress: DataProgress | None = None,
 ) -> PredictionReport:
     """Write the predicted class of each image and its probability.
@@ -79,12 +80,13 @@ def predict(
         device: ``"cpu"``, ``"cuda"`` or ``"auto"``.
         batch_size: images per forward pass, which are in memory at the same time. It does not
             change the classes.
+        trust: as for :func:`normlab.load_model`.
         progress: called with a stage, the number of images done and the total.
 
     Raises:
-        InputError: no model in ``run``, nothing in ``images`` that gives an image, a model that
-            gives no finite output for any of them, or an output that cannot be written. Nothing is
-            written then.
+        InputError: no model in ``run`` or one that is not trusted, nothing in ``images`` that
+            gives an image, a model that gives no finite output for any of them, or an output that
+            cannot be written. Nothing is written then.
     """
     batch_size = whole("batch_size", batch_size)
     import torch
@@ -94,7 +96,7 @@ def predict(
     from ..training import resolve_device
 
     device = resolve_device(device)
-    model, info = load_model(run).to(device), load_info(Path(run))
+    model, info = load_model(run, trust=trust).to(device), load_info(Path(run))
     if info.in_channels not in (1, 3):
         raise InputError(
             f"The model in {run} takes {info.in_channels} channels, but image files have 1 or 3."
@@ -142,7 +144,7 @@ def predict(
     def write(aside: Path) -> None:
         nonlocal rows
         with aside.open("w", encoding="utf-8", newline="") as opened, torch.inference_mode():
-            table = csv_writer(opened, columns)
+            table = CsvWriter(opened, columns)
             for start in range(0, len(paths), batch_size):
                 batch = list(decoded(paths[start : start + batch_size]))
                 for path, found in answers(batch) if batch else ():
@@ -150,7 +152,7 @@ def predict(
                     row = [path, info.classes[found.index(highest)], f"{highest:.6f}"]
                     if probabilities:
                         row += [f"{value:.6f}" for value in found]
-                    table.writerow(dict(zip(columns, row, strict=True)))
+                    table.write(dict(zip(columns, row, strict=True)))
                     rows += 1
                 if progress:
                     progress(_STAGE, min(start + batch_size, len(paths)), len(paths))

@@ -18,9 +18,11 @@ from ..leftovers import holds_nothing
 from ..locks import alone_in
 from ..places import RUNS, dated
 from ..runs import RunConfig, identity, is_run, is_study, study_of
-from ..runs.layout import file_name
+from ..runs.damage import damage_of_run
+from ..runs.layout import RECORD, damaged_place, file_name
+from ..seals import DamagedError
 from ..studies import keep_memory
-from ..training import Progress, build, check_layer, resolve_device, train
+from ..training import Keeping, Progress, build, check_layer, resolve_device, train
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,10 @@ def train_one(
     out: str | Path | None = None,
     *,
     device: str = "auto",
+    repair: bool = False,
     reading: DataProgress | None = None,
     progress: Callable[[Progress], None] | None = None,
+    keeping: Keeping = Keeping(),  # noqa: B008 - frozen
 ) -> TrainedRun:
     """Make a single run: one normalization, one seed.
 
@@ -52,11 +56,14 @@ def train_one(
         settings: fields of ``RunConfig``.
         out: the run's folder; by default a dated one under ``runs/``.
         device: ``"cpu"``, ``"cuda"`` or ``"auto"``.
+        repair: move a damaged run to ``damaged`` in its folder and make it again, instead of
+            refusing it.
         reading: is told about reading the data.
         progress: is told about the run.
+        keeping: how often checkpoints are saved, and when one may be used.
 
     Raises:
-        InputError: bad input, or a folder that contains something else.
+        InputError: bad input, a folder that contains something else, or a damaged run.
     """
     config = RunConfig.from_dict({**settings, "device": resolve_device(device)})
     asked = DataConfig(**data)
@@ -71,14 +78,43 @@ def train_one(
         study = study_of(folder)
         with alone_in(study if is_study(study) else folder), stopping.deferred():
             _check_target(folder)
-            return TrainedRun(folder, train(config, dataset, folder, progress))
+            put_right(folder, repair=repair)
+            return TrainedRun(folder, train(config, dataset, folder, progress, keeping=keeping))
 
 
 def _check_target(folder: Path) -> None:
-    if folder.exists() and not holds_nothing(folder) and not is_run(folder):
+    if folder.exists() and not holds_nothing(folder, {"damaged"}) and not is_run(folder):
         raise InputError(
             f"{folder} is not empty and does not contain a run. Choose another folder with --out."
         )
+
+
+def put_right(folder: Path, *, repair: bool) -> None:
+    """Refuse a damaged run, or move it to ``damaged`` in its folder.
+
+    Raises:
+        InputError: the run is damaged, and no repair was asked for.
+    """
+    if not is_run(folder):
+        return
+    damage = damage_of_run(folder)
+    if not damage:
+        return
+    if not repair:
+        said = " ".join(e.found if isinstance(e, DamagedError) else str(e) for e in damage)
+        raise InputError(
+            f"{said} Give the same command with --repair: the run is moved to {folder / 'damaged'} "
+            "and made again. Nothing is deleted."
+        )
+    place = damaged_place(folder, "run")
+    place.mkdir(parents=True)
+    left = [
+        one
+        for one in folder.iterdir()
+        if one.name not in ("damaged", RECORD) and not one.name.endswith(".lock")
+    ]
+    for one in (*left, folder / RECORD):  # the record last: until then the run reads as damaged
+        one.replace(place / one.name)
 
 
 def _default_folder(data: DataConfig, config: RunConfig) -> Path:

@@ -15,7 +15,9 @@ from ..data.config import MAX_SIZE, MIN_SIZE, DataConfig
 from ..options import Fields
 from ..pages.words import setting
 from ..runs import FIELDS, RunConfig
+from ..runs.arms import MOST_ARMS, MOST_RUNS, MOST_SEEDS
 from ..studies.request import DATA_FIELDS, REQUEST_FIELDS, Request
+from ..training import KEEPING_FIELDS, Keeping
 
 _HEAD = """\
 # Settings
@@ -29,10 +31,18 @@ once. It is in the user's cache folder (on Linux `~/.cache/normlab`), or where t
 `NORMLAB_CACHE` says. It may be deleted at any time.
 """
 
-_COMPARISON = """\
+_COMPARISON = f"""\
 ## A comparison
 
-`title`, `seeds`, `reference` and `margin` can also be set at the top of a study file.
+`title`, `seeds`, `reference` and `margin` can also be set at the top of a study file. A study can
+have {MOST_ARMS:,} arms and {MOST_RUNS:,} runs at most.
+"""
+
+_KEEPING = """\
+## Keeping a run
+
+Settings of a call, like the number of workers: they change no result and are no part of a study. A
+study file has none of them.
 """
 
 _RUN = """\
@@ -50,8 +60,8 @@ Everything that decides which images a study sees. In a study file, the keys are
 """
 
 _BOUNDS = {
-    "seeds": ">= 1",
-    "tune_seeds": ">= 1",
+    "seeds": f">= 1 and <= {MOST_SEEDS}",
+    "tune_seeds": f">= 1 and <= {MOST_SEEDS}",
     "margin": "> 0",
     "image_size": f"from {MIN_SIZE} to {MAX_SIZE}",
     "limit_per_class": ">= 1",
@@ -110,6 +120,7 @@ def as_markdown() -> str:
         (_COMPARISON, Request, REQUEST_FIELDS),
         (_RUN, RunConfig, FIELDS),
         (_DATA, DataConfig, DATA_FIELDS),
+        (_KEEPING, Keeping, KEEPING_FIELDS),
     )
     lines = [_HEAD]
     for words, cls, declared in parts:

@@ -9,11 +9,17 @@ from ..results import read_results, write_results_csv
 from ..results.tuning import choose, compared
 from ..runs.tuning import ChosenValue, Search, TuningRecord
 from ..studies import Study, carry_out, tuning
+from ..training import Keeping
 from .watching import Watcher
 
 
 def choose_values(
-    study: Study, dataset: DataSet, search: Search, workers: int, watcher: Watcher | None
+    study: Study,
+    dataset: DataSet,
+    search: Search,
+    workers: int,
+    watcher: Watcher | None,
+    keeping: Keeping,
 ) -> tuple[ChosenValue, ...]:
     """Run the trials, let the grid grow while a best value is at its edge, and write the choice
     down."""
@@ -24,7 +30,7 @@ def choose_values(
         trials.write()
         if watcher and (pending := len(trials.pending())):
             watcher.stage(_announced(search, values, grid, pending))
-        carry_out(trials, dataset, workers, watcher, trials=True)
+        carry_out(trials, dataset, workers, watcher, trials=True, keeping=keeping)
         results = read_results(trials.folder)
         choices = choose(results, tuple(study.plan.arms), search, values)
         more, limit = tuning.grown(search, values, choices, base)
@@ -45,6 +51,7 @@ def tune(
     workers: int,
     watcher: Watcher | None,
     run: Callable[[Study, Sequence[tuple[str, str]]], int],
+    keeping: Keeping,
 ) -> int:
     """Choose the values, then make the study's runs at them; return how many were made.
 
@@ -52,8 +59,9 @@ def tune(
         study: whose runs at the shared value have been made.
         dataset, search, workers, watcher: as for the comparison.
         run: makes the runs of a study, given which arms are compared.
+        keeping: how the trials are kept.
     """
-    choices = choose_values(study, dataset, search, workers, watcher)
+    choices = choose_values(study, dataset, search, workers, watcher, keeping)
     tuned = tuning.tuned_study(study, search, choices)
     tuned.write()
     tuning.adopt(study, tuned, choices)

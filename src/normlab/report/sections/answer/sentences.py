@@ -324,7 +324,7 @@ def _sure(report: Report) -> list[str]:
         if asked > 1
         else f"This is a {level} interval."
     ]
-    if judgement.error_bound > 1 - judgement.rule.level + 1e-9:
+    if judgement.rule.lost or judgement.error_bound > 1 - judgement.rule.level + 1e-9:
         said = []  # the level is not that of a study which was judged before; the warning says so
     return (
         said
@@ -365,7 +365,9 @@ def _looks(judgement: Judgement) -> list[str]:
     further = [look for look in looks if look > len(judgement.seeds)]
     seen = judgement.rule.looked
     when = (
-        f"after results of {listed([str(seeds) for seeds in seen])} seeds could be seen"
+        "at a time that is no longer known"
+        if judgement.rule.lost
+        else f"after results of {listed([str(seeds) for seeds in seen])} seeds could be seen"
         if seen
         else "beforehand"
     )
@@ -387,7 +389,9 @@ def _calls(report: Report) -> list[str]:
     calls = report.question.get("calls", ())
     if len(calls) < 2:
         return []
-    return [f"The study was built by {len(calls)} calls; How to repeat it lists them."]
+    lost = report.judgement.rule.lost
+    since = f"since {lost}, when study.toml was written anew, " if lost else ""
+    return [f"The study was built by {len(calls)} calls; {since}How to repeat it lists them."]
 
 
 def _beyond(report: Report, comparisons: Sequence[PairedComparison]) -> list[str]:
@@ -435,9 +439,16 @@ def warnings(report: Report, *, data: bool = True) -> list[str]:
     before = _before(rule)
     if before:
         said.append(
-            f"{before} A false better or worse can appear in up to "
-            f"{100 * judgement.error_bound:.0f} % of such studies instead of "
-            f"{100 * (1 - rule.level):.0f} %."
+            f"{before} A false better or worse can appear in {'' if rule.lost else 'up to '}"
+            f"{100 * judgement.error_bound:.0f} % of such studies{' or more,' if rule.lost else ''}"
+            f" instead of {100 * (1 - rule.level):.0f} %."
+        )
+    if rule.lost:
+        said.append(
+            f"study.toml was damaged and was written anew on {rule.lost} from the runs that were "
+            "there. What had been asked, stated or looked at before is no longer known. A false "
+            f"better or worse appears in {100 * (1 - rule.level):.0f} % of such studies only if no "
+            "seeds, arms or looks were added, and no rule changed, after results could be seen."
         )
     if judgement.later:
         more = [look for look in rule.looks if look > len(judgement.seeds)]

@@ -11,6 +11,7 @@ from ....runs.pictures import read_pictures
 
 SHOWN = 24
 """Images in all."""
+AGAIN = "The command that made the study writes the file anew."
 FIRST = 12
 """Images shown before the rest is folded."""
 
@@ -22,7 +23,7 @@ def cards(
     try:
         pictures, damaged = read_pictures(results.folder), ""
     except InputError as error:
-        pictures, damaged = {}, f"The images are not shown: {str(error).rstrip('.')}."
+        pictures, damaged = {}, f"The images are not shown: {str(error).rstrip('.')}. {AGAIN}"
     made = []
     for image in hard:
         pixels = pictures.get(image.name)

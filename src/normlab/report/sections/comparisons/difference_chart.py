@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from ....pages.words import listed
+from ....pages.words import listed, visible
 from ....results.statistics import Judgement
 from ...context import Report
 from ...numbers import bracket, signed
@@ -62,8 +62,11 @@ def spec(report: Report) -> Spec:
     margin."""
     judgement = report.judgement
     compared = [found for found in judgement.comparisons if found.difference is not None]
+    # An escape in an expression is a character again, so nothing that needs one may be left.
     names = {
-        found.arm: found.arm if found.interval is None else f"{_cut(found.arm)}: {found.verdict}"
+        visible(found.arm): visible(
+            found.arm if found.interval is None else f"{_cut(found.arm)}: {found.verdict}"
+        )
         for found in compared
     }
     least = 100 * judgement.rule.margin

@@ -1,4 +1,4 @@
-"""The data: what was read, and how many images of each class."""
+"""The data: what was read, how many images of each class, and what could not be checked."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from ....pages.tables import Cell, Column, Table
+from ....pages.words import counted, listed
+from ....results import Results
+from ....runs.integrity import is_listed
+from ....runs.study_file import unsealed
 from ....splits import SPLIT_WORDS, SPLITS
 from ...context import Report
 from ...section import FolderSection
@@ -24,13 +28,41 @@ class ProvenanceSection(FolderSection):
         data = report.data
         counts = _counts_table(data)
         return {
-            "notes": [str(note) for note in data.get("notes", ())],
+            "notes": [*(str(note) for note in data.get("notes", ())), *_unchecked(report.results)],
             "facts": _facts(data),
             "counts": counts.html("dense") if counts.rows else None,
             "classes": len(counts.rows),
             "folded": len(counts.rows) > MANY_CLASSES,
             "skipped": _skipped(data),
         }
+
+
+def _unchecked(results: Results) -> list[str]:
+    """What could be damaged without anybody noticing."""
+    ended = [run for run in results.runs if run.ended]
+    without = [run for run in ended if not is_listed(run.record)]
+    said = []
+    if without:
+        many = len(without) > 1
+        which = (
+            f"All {len(ended)} runs"
+            if many and len(without) == len(ended)
+            else f"{len(without)} of {counted(len(ended), 'run')}"
+        )
+        said.append(
+            f"{which} {'were' if many else 'was'} written by an earlier version of normlab, "
+            f"without checksums. Damage in {'their' if many else 'its'} files is noticed only "
+            "where files contradict each other."
+        )
+    files = unsealed(results.folder)
+    if files:
+        has = "have" if len(files) > 1 else "has"
+        said.append(
+            f"{listed(files)} {has} no checksum, as earlier versions of normlab wrote "
+            f"{'them' if len(files) > 1 else 'it'}. Damage in {'them' if len(files) > 1 else 'it'} "
+            "could not be noticed."
+        )
+    return said
 
 
 def _facts(data: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -11,7 +11,8 @@ from ....pages.words import NO_VALUE, listed, spelled
 from ....results import Results
 from ....results.statistics import Difference, paired_difference
 from ....runs.rule import LEAST_SEEDS
-from ....runs.same_function import BOUND, BOUND_BFLOAT16, QUANTITIES, SameFunction
+from ....runs.same_function import BOUND, BOUND_BFLOAT16, SameFunction
+from ....runs.schema import QUANTITIES
 
 SURE = 0.95
 """Level of the intervals."""
