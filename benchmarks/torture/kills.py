@@ -74,7 +74,8 @@ def is_there(pid: int) -> bool:
 def _command(base: Path, photos: Path, study: Path) -> subprocess.Popen[str]:
     return started(
         base / "cache", "compare", "--data", str(photos), "--arms", ",".join(_ARMS), "--seeds", "1",
-        "--workers", "2", "--checkpoint-minutes", "0", "--out", str(study), *TINY[:4], "--epochs", _EPOCHS, *TINY[6:],
+        "--workers", "2", "--checkpoint-minutes", "0", "--out", str(study), *TINY[:4], "--epochs",
+        _EPOCHS, *TINY[6:],
     )  # fmt: skip
 
 

@@ -28,8 +28,8 @@ from .studies.request import DATA_FIELDS, REQUEST_FIELDS, SETTINGS, Request
 from .training.keeping import KEEPING_FIELDS, Keeping
 
 OK, BAD_INPUT, PARTLY = 0, 2, 3
-"""Exit statuses; PARTLY: done, but for images that cannot be read and that were named. After a
-signal it is 128 and the signal's number."""
+"""Exit statuses; PARTLY: done, but for what was named, such as images that cannot be read or runs
+whose process died each time. After a signal it is 128 and the signal's number."""
 RESUMED = ("compare", "train")
 """The commands that go on from where they were stopped."""
 
@@ -153,6 +153,11 @@ def compare(
         import webbrowser
 
         webbrowser.open(page.absolute().as_uri())
+    failed = getattr(outcome, "failed", ())  # an estimate has none
+    if failed:
+        said = "; ".join(failed)
+        _say(Console(stderr=True), f"Run the same command to try again what failed: {said}.")
+        return PARTLY
     return OK
 
 
@@ -503,7 +508,10 @@ def _guarded(call: Callable[[], Any], errors: Console, words: Sequence[str]) -> 
         return BAD_INPUT
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        _say(errors, f"{where}{error.strerror}.")
+        _say(errors, f"{where}{error.strerror or error}.")
+        return BAD_INPUT
+    except MemoryError:
+        _say(errors, "There is not enough memory.")
         return BAD_INPUT
     except KeyboardInterrupt as stopped:
         what = "To resume" if words and words[0] in RESUMED else "To start again"

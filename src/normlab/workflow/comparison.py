@@ -20,6 +20,7 @@ from ..places import STUDIES
 from ..report import ReportFiles, scores_table, write_report
 from ..results import Results, hardest, read_results
 from ..results.statistics import judge
+from ..runs import FAILED
 from ..runs.pictures import write_pictures
 from ..runs.tuning import Search
 from ..studies import (
@@ -57,6 +58,16 @@ class Comparison:
     results: Results
     report: ReportFiles
     runs_made: int
+
+    @property
+    def failed(self) -> tuple[str, ...]:
+        """The runs that could not be made, with the reason; the same call tries them again."""
+        runs = self.results.runs
+        return tuple(
+            f"{run.arm} seed {run.seed} {run.status}"
+            for run in runs
+            if run.status.startswith(FAILED)
+        )
 
     def __repr__(self) -> str:
         made = f"{self.runs_made} new of {counted(len(self.results.runs), 'run')}"
