@@ -23,12 +23,14 @@ from ..studies import (
     Request,
     Study,
     carry_out,
+    check_room,
     default_workers,
     estimate_seconds,
     make_plan,
     prepare_study,
 )
 from ..studies.request import DATA_FIELDS, REQUEST_FIELDS, SETTINGS
+from ..studies.room import PAGE
 from ..studies.tuning import check_same_search, make_search, trials_study
 from ..training import KEEPING_FIELDS, Keeping, resolve_device
 from .checking import known_findings, with_clean_split
@@ -129,6 +131,9 @@ def compare(
             watcher.stage(note)
     if dry_run:
         return estimate
+    if missing := [config for _, config, _ in study.pending()]:
+        tuned = [] if search is None else [config for _, config, _ in study.runs()]
+        check_room(study.folder, [*missing, *tuned], dataset, estimate.workers, PAGE)
     return _run(study, dataset, search, wanted, watcher, keeping)
 
 

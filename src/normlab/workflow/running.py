@@ -14,9 +14,9 @@ from ..destinations import check_folder
 from ..errors import InputError
 from ..foreign import code_of
 from ..places import RUNS, dated
-from ..runs import RunConfig, identity, is_run
+from ..runs import RunConfig, ended_record, identity, is_run
 from ..runs.layout import file_name
-from ..studies import keep_memory
+from ..studies import check_room, keep_memory
 from ..training import Keeping, Progress, build, check_layer, resolve_device, train
 
 
@@ -55,7 +55,7 @@ def train_one(
         keeping: how often checkpoints are saved, and when one may be used.
 
     Raises:
-        InputError: bad input, or a folder that contains something else.
+        InputError: bad input, a folder that contains something else, or too little room on disk.
     """
     config = RunConfig.from_dict({**settings, "device": resolve_device(device)})
     asked = DataConfig(**data)
@@ -67,6 +67,8 @@ def train_one(
         )
     dataset = load(asked, progress=reading)
     check_network(config, dataset)
+    if ended_record(folder) is None:
+        check_room(folder, [config], dataset)
     keep_memory()
     return TrainedRun(folder, train(config, dataset, folder, progress, keeping=keeping))
 
