@@ -84,8 +84,9 @@ class Saver:
                 if not isinstance(cause, OSError):
                     raise
                 if not is_full(cause) or time.monotonic() >= until:
-                    said = f"{self._folder} cannot be written: {_reason(error)}."
-                    raise InputError(f"{said} {self._kept()}") from error
+                    raise InputError(
+                        f"{self._folder} cannot be written: {_reason(error)}. {self._kept()}"
+                    ) from error
             if not said:
                 self._tell(
                     f"The disk is full. What the run has to write waits for room in {self._folder},"
