@@ -17,6 +17,8 @@ from ..data.config import DataConfig
 from ..errors import InputError
 from ..options import Fields, check_names, fields_of, in_type, option, several, whole, words
 from ..runs import FIELDS, STUDY, is_study
+from ..training.keeping import KEEPING_FIELDS as KEEPING_FIELDS
+from ..training.keeping import Keeping as Keeping
 from ..values import plain
 
 
@@ -35,7 +37,7 @@ def presets() -> list[str]:
 
 
 DATA_FIELDS = fields_of(DataConfig)
-_OF_THE_CALL = ("out", "workers", "dry_run", "checkpoint_minutes", "resume")
+_OF_THE_CALL = ("out", "workers", "dry_run", *KEEPING_FIELDS)
 """What a call of compare takes besides; a request has none of it."""
 SETTINGS: Fields = {k: f for k, f in FIELDS.items() if k not in ("norm", "seed", "device")}
 """Settings of a run that a comparison takes as options."""

@@ -15,8 +15,7 @@ from ..data.config import MAX_SIZE, MIN_SIZE, DataConfig
 from ..options import Fields
 from ..pages.words import setting
 from ..runs import FIELDS, RunConfig
-from ..studies.request import DATA_FIELDS, REQUEST_FIELDS, Request
-from ..training import KEEPING_FIELDS, Keeping
+from ..studies.request import DATA_FIELDS, KEEPING_FIELDS, REQUEST_FIELDS, Keeping, Request
 
 _HEAD = """\
 # Settings
