@@ -35,8 +35,11 @@ def failing(step: str, number: int, where: str, times: int = 1) -> Iterator[list
     create, flush = tempfile.mkstemp, os.fsync
     write_bytes, rename = Path.write_bytes, Path.replace
 
+    def fails(at: str, path: str) -> bool:
+        return at == step and where in path and len(failed) < times
+
     def fail(at: str, path: str) -> None:
-        if at == step and where in path and len(failed) < times:
+        if fails(at, path):
             failed.append(path)
             raise OSError(number, os.strerror(number), path)
 
@@ -49,7 +52,7 @@ def failing(step: str, number: int, where: str, times: int = 1) -> Iterator[list
         return create(*args, **kwargs)
 
     def writing(aside: Path, content: bytes) -> int:
-        if aside.suffix == ".part":
+        if aside.suffix == ".part" and fails("write", being_written[0]):
             write_bytes(aside, content[: len(content) // 2])
             fail("write", being_written[0])
         return write_bytes(aside, content)

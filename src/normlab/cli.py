@@ -24,8 +24,14 @@ from .errors import InputError
 from .pages.words import listed
 from .places import cache_folder
 from .runs import FIELDS, RunConfig
-from .studies.request import DATA_FIELDS, REQUEST_FIELDS, SETTINGS, Request
-from .training.keeping import KEEPING_FIELDS, Keeping
+from .studies.request import (
+    DATA_FIELDS,
+    KEEPING_FIELDS,
+    REQUEST_FIELDS,
+    SETTINGS,
+    Keeping,
+    Request,
+)
 
 OK, BAD_INPUT, PARTLY = 0, 2, 3
 """Exit statuses; PARTLY: done, but for what was named, such as images that cannot be read or runs

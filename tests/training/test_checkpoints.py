@@ -11,6 +11,7 @@ import json
 import random
 import shutil
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -120,12 +121,12 @@ def _checkpoints(folder: Path) -> list[Path]:
 def test_a_run_stopped_at_every_update_ends_with_the_same_bits(
     fields: dict[str, Any], digits: DataSet, tmp_path: Path
 ) -> None:
-    config = RunConfig(**{**SMALL, **fields})
+    config = RunConfig(**{**SMALL, "batch_size": 32, **fields})
     record = train(config, digits, tmp_path / "whole")
     step = 0
     for step in range(1, record["steps_done"] + 1):
         seen = _stopped_after(step, config, digits, tmp_path / "cut")
-        assert seen[0].step == step, "each goes on where the one before was stopped"
+        assert seen[0].step >= step - 1, "each goes on where the one before was stopped"
         assert json.loads((tmp_path / "cut/run.json").read_text())["status"] == "interrupted"
     assert step >= 4
     assert "resumed" not in train(config, digits, tmp_path / "cut")
@@ -137,21 +138,21 @@ def test_a_kill_loses_no_more_than_the_time_between_checkpoints(
     whole: Path, digits: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A kill does not ask: what is there is what was saved when it was due."""
-    now = itertools.count(step=20.0)
-    monkeypatch.setattr(saving.time, "monotonic", lambda: next(now))  # 20 s between questions
+    now = [0.0]
+    monkeypatch.setattr(saving.time, "monotonic", lambda: now[0])
 
     def kill(at: run.Progress) -> None:
+        now[0] += 20  # seconds for every update, and for the end of an epoch
         if at.step == 7:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         train(RunConfig(**SMALL), digits, tmp_path / "cut", kill, keeping=Keeping())
     steps = [int(path.name.partition("-")[0]) for path in _checkpoints(tmp_path / "cut")]
-    assert len(steps) == 2
-    assert steps[-1] in (5, 6)
+    assert steps == [3, 5]
     seen: list[int] = []
     train(RunConfig(**SMALL), digits, tmp_path / "cut", lambda at: seen.append(at.step))
-    assert seen[0] == steps[-1] + 1
+    assert seen[0] == 6
     assert _content(tmp_path / "cut") == _content(whole)
 
 
@@ -190,12 +191,20 @@ def test_checkpoints_change_no_result_and_are_no_part_of_what_a_run_is(
             Keeping(**wrong)  # type: ignore[arg-type]
 
 
+@pytest.fixture(scope="module")
+def interrupted(digits: DataSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "interrupted"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(run, "REPORT_SECONDS", 0.0)
+        _stopped_after(6, RunConfig(**SMALL), digits, folder, EVERY_STEP)
+    assert [path.name.partition("-")[0] for path in _checkpoints(folder)] == ["5", "6"]
+    return folder
+
+
 @pytest.fixture
-def two(digits: DataSet, tmp_path: Path) -> Path:
+def two(interrupted: Path, tmp_path: Path) -> Path:
     """A run that was stopped after step 6, with the checkpoints of steps 5 and 6."""
-    _stopped_after(6, RunConfig(**SMALL), digits, tmp_path / "two", EVERY_STEP)
-    assert [path.name.partition("-")[0] for path in _checkpoints(tmp_path / "two")] == ["5", "6"]
-    return tmp_path / "two"
+    return Path(shutil.copytree(interrupted, tmp_path / "two"))
 
 
 def _truncated(path: Path) -> None:
@@ -266,7 +275,7 @@ def test_one_that_is_damaged_does_not_displace_one_that_is_whole(
 
 
 def test_no_flipped_bit_of_a_checkpoint_gets_into_a_run(two: Path, digits: DataSet) -> None:
-    """Each of 300 is noticed, wherever it is."""
+    """Each of 200 is noticed, wherever it is."""
     config = RunConfig(**SMALL)
     one = run._Run(config, digits, two, {})
     assert one.step == 6
@@ -274,7 +283,7 @@ def test_no_flipped_bit_of_a_checkpoint_gets_into_a_run(two: Path, digits: DataS
     content = newest.read_bytes()
     generator = np.random.default_rng(0)
     header = 8 + int.from_bytes(content[:8], "little")
-    places = [*generator.integers(header, size=100), *generator.integers(len(content), size=200)]
+    places = [*generator.integers(header, size=50), *generator.integers(len(content), size=150)]
     resuming = run.Resuming(
         two, one.described.identity, config, one.model, one.optimizer, one.updates, one.made_on
     )
@@ -375,7 +384,7 @@ def test_a_run_resumes_elsewhere_only_when_told_and_says_so(
 
     seen: list[run.Progress] = []
     record = train(config, digits, two, seen.append, keeping=Keeping(resume="changed"))
-    assert seen[0].step == 7
+    assert [at.step for at in seen[:2]] == [6, 7]
     assert f"torch (was {was}, is 9.9)" in seen[-1].notes[0]
     assert record["resumed"] == [{"step": 6, "from": {"torch": was}, "to": {"torch": "9.9"}}]
     assert json.loads((two / "run.json").read_text())["resumed"] == record["resumed"]
@@ -398,52 +407,59 @@ def test_where_a_run_was_resumed_is_kept_through_further_checkpoints(
     assert record["resumed"] == [one, back]
 
 
-@pytest.mark.parametrize("number", ERRORS.values(), ids=ERRORS)
-@pytest.mark.parametrize("step", STEPS)
-def test_training_goes_on_where_a_checkpoint_cannot_be_saved(
-    step: str, number: int, whole: Path, digits: DataSet, tmp_path: Path
+def test_training_goes_on_where_checkpoints_cannot_be_saved(
+    digits: DataSet, tmp_path: Path
 ) -> None:
-    """It is said once, tried again, and the results are the same."""
+    """Every step of twelve saves fails in every way: said once, and the results are the same."""
+    config = RunConfig(**{**SMALL, "epochs": 4})
+    train(config, digits, tmp_path / "whole")
     seen: list[run.Progress] = []
 
     def kill(at: run.Progress) -> None:
         seen.append(at)
-        if at.step == 6:
+        if at.step == 15:
             raise KeyboardInterrupt
 
-    config = RunConfig(**SMALL)
-    with (
-        failing(step, number, f"{CHECKPOINTS}/", times=3) as failed,
-        pytest.raises(KeyboardInterrupt),
-    ):
-        train(config, digits, tmp_path, kill, keeping=EVERY_STEP)
-    assert len(failed) == 3
-    notes = seen[-1].notes
-    assert len(notes) == 2
-    assert notes[0].startswith("The checkpoint at step 1 could not be saved: ")
+    with ExitStack() as faults:
+        failed = [
+            faults.enter_context(failing(step, number, f"{CHECKPOINTS}/{update}-"))
+            for update, (step, number) in enumerate(itertools.product(STEPS, ERRORS.values()), 1)
+        ]
+        with pytest.raises(KeyboardInterrupt):
+            train(config, digits, tmp_path / "cut", kill, keeping=EVERY_STEP)
+    # The last update of an epoch is tried again after its evaluation.
+    assert [len(found) for found in failed] == [1] * 12
+    notes = list(seen[-1].notes)
+    assert notes[0] == (
+        "The checkpoint at step 1 could not be saved: the disk is full. Training goes on, and "
+        "saving is tried again."
+    )
     assert notes[1] == "A checkpoint was saved again, at step 4."
-    assert [p.name.partition("-")[0] for p in _checkpoints(tmp_path)] == ["4", "5"]
+    assert [p.name.partition("-")[0] for p in _checkpoints(tmp_path / "cut")] == ["13", "14"]
     assert not list(tmp_path.rglob(".*.part"))
-    train(config, digits, tmp_path)
-    assert _content(tmp_path) == _content(whole)
+    train(config, digits, tmp_path / "cut")
+    assert _content(tmp_path / "cut") == _content(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("name", ["history.csv", "predictions.npz", "weights.safe", "run.json"])
-@pytest.mark.parametrize("step", STEPS)
-def test_results_wait_for_room(
-    step: str, name: str, whole: Path, two: Path, digits: DataSet
-) -> None:
+def test_results_wait_for_room(whole: Path, two: Path, digits: DataSet) -> None:
+    files = ("history.csv", "predictions.npz", "weights.safe", "run.json")
     seen: list[run.Progress] = []
-    with failing(step, errno.ENOSPC, name, times=3) as failed:
+    with ExitStack() as faults:
+        failed = [
+            faults.enter_context(failing(step, errno.ENOSPC, name, times=2))
+            for step, name in zip(STEPS, files, strict=True)
+        ]
         train(RunConfig(**SMALL), digits, two, seen.append)
-    assert len(failed) == 3
-    assert len(seen[-1].notes) == 1
-    assert "The disk is full. What the run has to write waits for room in" in seen[-1].notes[0]
+    assert [len(found) for found in failed] == [2] * 4
+    assert "The disk is full. What the run has to write waits for room in" in seen[-1].notes[-1]
+    assert len(set(seen[-1].notes)) == 1
     assert _content(two) == _content(whole)
 
 
-@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES, errno.EFBIG, errno.ESTALE])
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize(
+    ("step", "number"),
+    list(zip(STEPS, (errno.EIO, errno.EACCES, errno.EFBIG, errno.ESTALE), strict=True)),
+)
 def test_results_that_cannot_be_written_keep_the_checkpoint(
     step: str, number: int, whole: Path, two: Path, digits: DataSet
 ) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .plan import Plan, make_plan
     from .progress import Reporter, RunProgress
     from .request import Request, presets
+    from .room import check_room
     from .runner import carry_out, default_workers
     from .same_function import compare_functions
     from .study import Study, default_folder, prepare_study, recorded_data
@@ -25,6 +26,7 @@ _HOME = {
     "plan": ("Plan", "make_plan"),
     "progress": ("Reporter", "RunProgress"),
     "request": ("Request", "presets"),
+    "room": ("check_room",),
     "runner": ("carry_out", "default_workers"),
     "same_function": ("compare_functions",),
     "study": ("Study", "default_folder", "prepare_study", "recorded_data"),
@@ -37,6 +39,7 @@ __all__ = [
     "RunProgress",
     "Study",
     "carry_out",
+    "check_room",
     "compare_functions",
     "default_folder",
     "default_workers",

@@ -18,6 +18,8 @@ from ..errors import InputError
 from ..options import Fields, check_names, fields_of, in_type, option, several, whole, words
 from ..runs import FIELDS, STUDY, is_study
 from ..runs.arms import MOST_SEEDS, check_arms
+from ..training.keeping import KEEPING_FIELDS as KEEPING_FIELDS
+from ..training.keeping import Keeping as Keeping
 from ..values import plain
 
 
@@ -36,7 +38,7 @@ def presets() -> list[str]:
 
 
 DATA_FIELDS = fields_of(DataConfig)
-_OF_THE_CALL = ("out", "workers", "dry_run", "repair", "checkpoint_minutes", "resume")
+_OF_THE_CALL = ("out", "workers", "dry_run", "repair", *KEEPING_FIELDS)
 """What a call of compare takes besides; a request has none of it."""
 SETTINGS: Fields = {k: f for k, f in FIELDS.items() if k not in ("norm", "seed", "device")}
 """Settings of a run that a comparison takes as options."""

@@ -414,10 +414,14 @@ class _Run:
             self.updates,
             self.made_on,
         )
-        there = resuming.find(keeping, self._tell)
-        if there is None:
-            return
-        found, path = there
+        notes: list[str] = []
+        there = resuming.find(keeping, notes.append)
+        if there is not None:
+            self._go_on_from(*there)
+        for note in notes:
+            self._tell(note)
+
+    def _go_on_from(self, found: checkpoint.Checkpoint, path: Path) -> None:
         self.standing = found.standing
         self.model.load_state_dict(unpacked(found.states["model"]))
         self.best = {k: v.to(self.config.device) for k, v in found.states["best"].items()}
@@ -425,6 +429,8 @@ class _Run:
         self.generators = found.states["random"]
         self.running = Running.of(found.states["epoch"], found.seconds, self.config.device)
         self.saver.last = (found.step, path)
+        epoch = min(self.standing.epoch + 1, self.config.epochs)
+        self.told = replace(self.told, epoch=epoch, step=self.step)
 
 
 def _finished(

@@ -28,6 +28,7 @@ from ..studies import (
     Request,
     Study,
     carry_out,
+    check_room,
     default_folder,
     default_workers,
     estimate_seconds,
@@ -35,6 +36,7 @@ from ..studies import (
     prepare_study,
 )
 from ..studies.request import DATA_FIELDS, REQUEST_FIELDS, SETTINGS
+from ..studies.room import PAGE
 from ..studies.tuning import check_same_search, make_search, trials_study
 from ..training import KEEPING_FIELDS, Keeping, resolve_device
 from .checking import known_findings, with_clean_split
@@ -156,6 +158,9 @@ def compare(
                 watcher.stage(note)
         if dry_run:
             return estimate
+        if missing := [config for _, config, _ in study.pending()]:
+            tuned = [] if search is None else [config for _, config, _ in study.runs()]
+            check_room(study.folder, [*missing, *tuned], dataset, estimate.workers, PAGE)
         return _run(study, dataset, search, wanted, watcher, keeping)
 
 

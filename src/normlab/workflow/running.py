@@ -17,11 +17,11 @@ from ..foreign import code_of
 from ..leftovers import holds_nothing
 from ..locks import alone_in
 from ..places import RUNS, dated
-from ..runs import RunConfig, identity, is_run, is_study, study_of
+from ..runs import RunConfig, ended_record, identity, is_run, is_study, study_of
 from ..runs.damage import damage_of_run
 from ..runs.layout import RECORD, damaged_place, file_name
 from ..seals import DamagedError
-from ..studies import keep_memory
+from ..studies import check_room, keep_memory
 from ..training import Keeping, Progress, build, check_layer, resolve_device, train
 
 
@@ -79,6 +79,8 @@ def train_one(
         with alone_in(study if is_study(study) else folder), stopping.deferred():
             _check_target(folder)
             put_right(folder, repair=repair)
+            if ended_record(folder) is None:
+                check_room(folder, [config], dataset)
             return TrainedRun(folder, train(config, dataset, folder, progress, keeping=keeping))
 
 

@@ -16,8 +16,7 @@ from ..options import Fields
 from ..pages.words import setting
 from ..runs import FIELDS, RunConfig
 from ..runs.arms import MOST_ARMS, MOST_RUNS, MOST_SEEDS
-from ..studies.request import DATA_FIELDS, REQUEST_FIELDS, Request
-from ..training import KEEPING_FIELDS, Keeping
+from ..studies.request import DATA_FIELDS, KEEPING_FIELDS, REQUEST_FIELDS, Keeping, Request
 
 _HEAD = """\
 # Settings

@@ -41,6 +41,7 @@ def limits(results: Results) -> list[str]:
         *_test_images(results),
         *_balance(results),
         *dict.fromkeys(note for run in results.runs for note in run.record.get("notes", ())),
+        *_resumed(results),
         "Training curves are recorded while the weights change, before the epoch is over. The "
         "table's training numbers are measured afterwards. The two differ, and that is expected.",
     ]
@@ -155,6 +156,22 @@ def _test_images(results: Results) -> list[str]:
         f"accuracies, another {tests:,} images would move a number by about ±{chance:.2g} points "
         "(one standard error)."
     ]
+
+
+def _resumed(results: Results) -> list[str]:
+    """Runs that were resumed with something else than they were begun with."""
+    said = []
+    for run in results.runs:
+        for entry in run.record.get("resumed", ()):
+            was, now = entry.get("from", {}), entry.get("to", {})
+            changed = [f"{name} (was {was[name]}, is {now[name]})" for name in was if name in now]
+            if changed:
+                said.append(
+                    f"{run.arm}, seed {run.seed}, was interrupted and resumed at step "
+                    f"{entry['step']:,} with something changed: {listed(changed)}. Its last digits "
+                    "may differ from those of a run on one machine."
+                )
+    return said
 
 
 def _budget(results: Results) -> list[str]:
