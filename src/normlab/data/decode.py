@@ -34,6 +34,7 @@ RESIZE_RULES: Mapping[Resize, str] = MappingProxyType(
 _PADDING = 128
 
 MAX_PIXELS = 100_000_000
+MAX_BYTES = 512 << 20
 
 #: Content format to the extensions that may carry it.
 FORMATS = {
