@@ -15,6 +15,7 @@ import pytest
 
 from normlab.checks import full_check, quick_check, read_image_set
 from normlab.data import DataConfig, DataSet, DeviceSplit, hashes, load
+from normlab.data import pixels as pixels_module
 from normlab.errors import InputError
 from normlab.files import write_json
 from normlab.runs import RunConfig
@@ -41,6 +42,12 @@ def same(first: list[np.ndarray], second: list[np.ndarray]) -> bool:
 @pytest.fixture
 def config(write: Make, cache: Path) -> DataConfig:
     return DataConfig(str(write({"a": 12, "b": 12})))
+
+
+@pytest.fixture
+def unheld(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small sets are read as large ones are, row by row."""
+    monkeypatch.setattr(pixels_module, "_FEW_BYTES", -1)
 
 
 def entry_of(cache: Path) -> Path:
@@ -118,9 +125,12 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("where", ["here", "in another process"])
+@pytest.mark.parametrize("few", [-1, 1 << 20])
 def test_pixels_damaged_in_the_middle_are_made_again(
-    config: DataConfig, cache: Path, damage: str, where: str
-) -> None:
+    config: DataConfig, cache: Path, monkeypatch: pytest.MonkeyPatch, damage: str, where: str,
+    few: int,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(pixels_module, "_FEW_BYTES", few)
     data = load(config)
     split = DeviceSplit(data, "train")
     first, _ = split.batch([0, 1])  # is open
@@ -134,6 +144,7 @@ def test_pixels_damaged_in_the_middle_are_made_again(
     assert (DeviceSplit(load(config), "train").batch(np.arange(len(split)))[0] == whole).all()
 
 
+@pytest.mark.usefixtures("unheld")
 def test_a_row_that_changes_after_it_was_compared_is_noticed(
     config: DataConfig, cache: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -155,6 +166,7 @@ def test_pixels_that_cannot_be_made_again_say_why(config: DataConfig, cache: Pat
     assert "images.npy" in str(caught.value)
 
 
+@pytest.mark.usefixtures("unheld")
 def test_a_run_over_a_damaged_cache_has_the_same_bits(
     config: DataConfig, cache: Path, tmp_path: Path
 ) -> None:

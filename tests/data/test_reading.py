@@ -144,6 +144,7 @@ def test_rows_of_a_set_larger_than_memory_are_announced(
 
     from normlab.data import pixels as module
 
+    monkeypatch.setattr(module, "_FEW_BYTES", -1)
     data = load(DataConfig(str(write({"a": 9, "b": 9}))))
     split = data.splits["train"]
     rows = [5, 0, 3]
