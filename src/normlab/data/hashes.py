@@ -14,7 +14,7 @@ import numpy.typing as npt
 from ..bounded import open_regular
 from ..errors import InputError
 from .cache_files import keep_arrays, kept_arrays
-from .decode import MAX_BYTES
+from .image_file import MAX_BYTES
 from .sources import Listing
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ Digests = npt.NDArray[np.uint64]
 
 _SHARE_OF_MEMORY = 0.5
 _FEW_BYTES = 8 << 20
-"""A set of so many is read once and held: a row of few bytes costs as much to read as one of many."""
+"""A set of so many is read once and held: a small row costs as much to read as a large one."""
 _ATTEMPTS = 3
 
 
