@@ -12,6 +12,7 @@ import re
 import struct
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from types import MappingProxyType
@@ -28,6 +29,7 @@ from .image_file import (
     MAX_FRAMES,
     MAX_PIXELS,
     MAX_PROGRESSIVE,
+    MAX_SIDE,
     ImageFile,
     LimitError,
 )
@@ -42,7 +44,7 @@ RESIZE_RULES: Mapping[Resize, str] = MappingProxyType(
 )
 _PADDING = 128
 
-_BAND = 1 << 22
+_BAND = 1 << 20
 """Pixels of which more than a copy is made at a time."""
 _MOST_EXIF = 1 << 16
 _TILE = 322, 323
@@ -199,13 +201,11 @@ def read(
     Raises:
         BadImageError: with the reason.
     """
-    with warnings.catch_warnings():
-        _quiet()
-        with _file(Path(path)) as file:
-            image, decoded = _pixels(_open(file, Path(path)), file, levels)
-        if image is None:
-            return decoded
-        pixels = square(image if channels == 3 else image.convert("L"), size, resize, like)
+    with opened_image(Path(path)) as (opened, file):
+        image, decoded = _pixels(opened, file, levels)
+    if image is None:
+        return decoded
+    pixels = square(image if channels == 3 else image.convert("L"), size, resize, like)
     if pixels.shape[2] < channels:
         pixels = np.repeat(pixels, channels, axis=2)
     return Decoded(pixels, decoded.frames, decoded.shown, decoded.upper_half)
@@ -217,10 +217,21 @@ def square_side(path: str | os.PathLike[str], resize: Resize = "crop") -> int:
     Raises:
         BadImageError: with the reason.
     """
+    with opened_image(Path(path)) as (image, _):
+        return side_of(image.size, resize)
+
+
+@contextmanager
+def opened_image(path: Path) -> Iterator[tuple[Image.Image, ImageFile]]:
+    """An image whose header was read and checked, within the bounds of every file.
+
+    Raises:
+        BadImageError: with the reason.
+    """
     with warnings.catch_warnings():
         _quiet()
-        with _file(Path(path)) as file, _open(file, Path(path)) as image:
-            return side_of(image.size, resize)
+        with _file(path) as file, _open(file, path) as image:
+            yield image, file
 
 
 def side_of(sides: tuple[int, int], resize: Resize) -> int:
@@ -333,6 +344,11 @@ def _open(file: ImageFile, path: Path) -> Image.Image:
             f"has {image.width} x {image.height} pixels, above the limit of "
             f"{most // 1_000_000} megapixels{' for a progressive JPEG' * progressive}"
         )
+    if max(image.size) > MAX_SIDE:
+        image.close()
+        raise BadImageError(
+            f"has {image.width} x {image.height} pixels, a side above the limit of {MAX_SIDE:,}"
+        )
     _check_metadata(image)
     file.decoding(image.width * image.height, scans=kind in ("JPEG", "MPO"))
     return image
@@ -367,27 +383,26 @@ def _pixels(
 ) -> tuple[Image.Image | None, Decoded]:
     """Decoded, upright, RGB, or L for grey values of more than 8 bits; a transparent image is put
     on white."""
-    with image:
-        try:
-            upper_half = bool(_SIXTEEN_EACH.search(str(getattr(image, "tile", ""))))
-            image.load()
-            upright = _UPRIGHT.get(_orientation(image))
-            if image.mode.startswith(("I", "F")):
-                shown = _shown(image, file)
-                flat = None if levels is None else _grey(image, shown, levels)
-                upper_half = False
-            else:
-                shown, flat = None, _flat(image)
-            frames = _frames(image)
-        except BadImageError:
-            raise
-        except LimitError as error:
-            raise BadImageError(str(error)) from None
-        except Exception as error:
-            # Decoders raise OSError, SyntaxError, ValueError, struct.error, EOFError and more.
-            why = _why(error) if isinstance(error, OSError) else ""
-            raise BadImageError(why or f"is damaged or cut short ({_short(error)})") from None
-        said = Decoded(None, frames, shown, upper_half)
+    try:
+        upper_half = bool(_SIXTEEN_EACH.search(str(getattr(image, "tile", ""))))
+        image.load()
+        upright = _UPRIGHT.get(_orientation(image))
+        if image.mode.startswith(("I", "F")):
+            shown = _shown(image, file)
+            flat = None if levels is None else _grey(image, shown, levels)
+            upper_half = False
+        else:
+            shown, flat = None, _flat(image)
+        frames = _frames(image)
+    except BadImageError:
+        raise
+    except LimitError as error:
+        raise BadImageError(str(error)) from None
+    except Exception as error:
+        # Decoders raise OSError, SyntaxError, ValueError, struct.error, EOFError and more.
+        why = _why(error) if isinstance(error, OSError) else ""
+        raise BadImageError(why or f"is damaged or cut short ({_short(error)})") from None
+    said = Decoded(None, frames, shown, upper_half)
     return (flat.transpose(upright) if flat and upright is not None else flat), said
 
 

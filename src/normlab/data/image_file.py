@@ -21,9 +21,10 @@ MAX_PIXELS = 61_000_000
 """Of an image. Reading takes up to 8 bytes for each."""
 MAX_PROGRESSIVE = 40_000_000
 """Of a progressive JPEG, whose coefficients are kept until its last scan."""
-MAX_FRAMES = 5000
-_READS = 500_000
-"""How often a file may be read from: enough for a GIF of 60 MB."""
+MAX_SIDE = 65_535
+MAX_FRAMES = 2000
+_READS = 300_000
+"""How often a file may be read from: enough for a GIF of 38 MB."""
 _PIECE = 16 << 20
 """Bytes of one piece of a header."""
 _HEADER = 64 << 20
@@ -91,7 +92,7 @@ class ImageFile:
         if self._reads > _READS:
             raise LimitError(f"has more than {_READS:,} pieces, far more than any usual image")
         header = not self._pixels
-        if header and _PIECE < min(asked, self.size):
+        if header and min(asked, self.size) > _PIECE:
             raise LimitError(
                 f"has {asked:,} bytes of one kind of metadata, above the limit of "
                 f"{_PIECE >> 20} MiB"
