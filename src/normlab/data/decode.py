@@ -26,8 +26,10 @@ from ..bounded import open_regular
 from ..errors import InputError
 from .config import Resize
 from .image_file import (
+    MAX_BY_FORMAT,
     MAX_FRAMES,
     MAX_PIXELS,
+    MAX_PLAIN,
     MAX_PROGRESSIVE,
     MAX_SIDE,
     ImageFile,
@@ -337,17 +339,24 @@ def _open(file: ImageFile, path: Path) -> Image.Image:
             f"(rename it to {FORMATS[kind][0]})"
         )
     progressive = kind in ("JPEG", "MPO") and bool(image.info.get("progressive"))
-    most = MAX_PROGRESSIVE if progressive else MAX_PIXELS
+    most = MAX_PROGRESSIVE if progressive else MAX_BY_FORMAT.get(kind, MAX_PIXELS)
     if image.width * image.height > most:
         image.close()
         raise BadImageError(
             f"has {image.width} x {image.height} pixels, above the limit of "
             f"{most // 1_000_000} megapixels{' for a progressive JPEG' * progressive}"
+            f"{f' for {kind}' * (kind in MAX_BY_FORMAT)}"
         )
     if max(image.size) > MAX_SIDE:
         image.close()
         raise BadImageError(
             f"has {image.width} x {image.height} pixels, a side above the limit of {MAX_SIDE:,}"
+        )
+    if file.size > MAX_PLAIN and any("plain" in str(part) for part in image.tile):
+        image.close()
+        raise BadImageError(
+            f"has {file.size:,} bytes of values as text, above the limit of {MAX_PLAIN >> 20} MiB: "
+            "save it as a binary PPM or a PNG"
         )
     _check_metadata(image)
     file.decoding(image.width * image.height, scans=kind in ("JPEG", "MPO"))

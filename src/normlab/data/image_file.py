@@ -17,11 +17,15 @@ from ..errors import InputError
 
 MAX_BYTES = 256 << 20
 """Of a file."""
-MAX_PIXELS = 61_000_000
+MAX_PIXELS = 50_000_000
 """Of an image. Reading takes up to 8 bytes for each."""
 MAX_PROGRESSIVE = 40_000_000
 """Of a progressive JPEG, whose coefficients are kept until its last scan."""
+MAX_BY_FORMAT = {"JPEG2000": 25_000_000, "WEBP": 32_000_000, "AVIF": 40_000_000}
+"""Of formats whose decoders take more memory."""
 MAX_SIDE = 65_535
+MAX_PLAIN = 8 << 20
+"""Bytes of a PPM file whose values are written as text."""
 MAX_FRAMES = 2000
 _READS = 300_000
 """How often a file may be read from: enough for a GIF of 38 MB."""

@@ -129,10 +129,11 @@ _UNREAD = (False, 0, 0, 0, "unknown", 0, 0, False, 0, (False,) * len(METADATA))
 
 
 def _chunk(root: Path, names: Sequence[str]) -> list[tuple[Any, ...]]:
-    return [_header(root / name) for name in names]
+    return [read_header(root / name) for name in names]
 
 
-def _header(path: Path) -> tuple[Any, ...]:
+def read_header(path: Path) -> tuple[Any, ...]:
+    """The row of one file."""
     # A file may have been removed or damaged since it was decoded, and plugins raise anything.
     try:
         with opened_image(path) as (image, file):
