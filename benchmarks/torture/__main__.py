@@ -3,7 +3,8 @@
 PYTHONPATH=benchmarks python -m torture [KIND ...] [--share S] [--parser NAME ...]
 
 Kinds: kills, failures, disk, flips, fuzz, races; all by default. ``--share 0.01`` does a hundredth
-of everything. ``--parser`` fuzzes only what it names. The exit status is 1 if anything came out otherwise than promised.
+of everything. ``--parser`` fuzzes only what it names. The exit status is 1 if anything came out
+otherwise than promised.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ def fuzz(inputs: int, only: Sequence[str] = ()) -> list[Row]:
     with tempfile.TemporaryDirectory(prefix="torture-") as temporary:
         base = Path(temporary) / "listed"
         with cached_in(Path(temporary) / "cache"):
-            names = list(parsers(base))
+            names = list(parsers(base, only))
     unknown = sorted(set(only) - set(names))
     if unknown:
         raise SystemExit(f"No parser {unknown[0]!r}. There are: {', '.join(names)}.")
@@ -74,7 +74,7 @@ def _one(name: str, inputs: int, base: Path) -> None:
     import atheris
 
     with atheris.instrument_imports(include=["normlab", "tomllib", "json", "zipfile", "csv"]):
-        parser = parsers(base / "scene")[name]
+        parser = parsers(base / "scene", [name])[name]
     corpus = base / "corpus"
     corpus.mkdir()
     for number, seed in enumerate(parser.seeds):

@@ -7,7 +7,7 @@ does not fit nothing would be tried.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from .data_parsers import data_parsers
@@ -15,8 +15,11 @@ from .parser import Parser, unsealed
 from .scene import TINY, called, images
 
 
-def parsers(base: Path) -> Mapping[str, Parser]:
-    """Name to parser, of files below an empty folder."""
+def parsers(base: Path, only: Sequence[str] = ()) -> Mapping[str, Parser]:
+    """Name to parser, of files below an empty folder; not all are there if only some are asked."""
+    of_data = data_parsers(base)
+    if only and set(only) <= set(of_data):
+        return of_data  # without the studies that others need
     photos = images(base / "photos", classes=2, each=12)
     study, split = base / "study", base / "split.json"
     for asked in (
@@ -35,7 +38,7 @@ def parsers(base: Path) -> Mapping[str, Parser]:
         **_of_records(study, base / "sanity"),
         **_of_models(study),
         **_of_data(photos, split),
-        **data_parsers(base),
+        **of_data,
     }
 
 
