@@ -208,11 +208,6 @@ FLOODS: dict[str, tuple[str, Callable[[], bytes], str]] = {
         lambda: saved("WEBP", exif=b"Exif\0\0" + exif(60_000, 700_000)),
         "EXIF",
     ),
-    "tags that share their content": (
-        "tif",
-        lambda: tiff(dict.fromkeys(range(1000, 1200), (7, 1_000_000, 8)), bytes(1_100_000)),
-        "again and again",
-    ),
     "a tag of many values": (
         "tif",
         lambda: tiff({273: (4, 5_000_000, 8)}, bytes(20_000_100)),
@@ -441,3 +436,32 @@ def test_split_files_are_sealed_and_those_by_hand_pass(tmp_path: Path) -> None:
     path.write_text(whole.replace("a/2", "a/9"))
     with pytest.raises(DamagedError, match=r"split\.json is damaged or was edited"):
         SplitFile.read(path)
+
+
+# ------------------------------------------------------------------ folders
+
+
+def test_folders_that_link_to_each_other_end(write: Make, cache: Path) -> None:
+    root = write({"a": 3, "b": 3})
+    (root / "a" / "to").symlink_to(root / "b")
+    (root / "b" / "to").symlink_to(root / "a")
+    with pytest.raises(InputError, match="at most one folder below"):
+        load(DataConfig(str(root)))
+
+
+def test_folders_that_only_lead_to_each_other_end(tmp_path: Path) -> None:
+    for name, other in (("x", "y"), ("y", "x")):
+        (tmp_path / "set" / "top" / name).mkdir(parents=True)
+        (tmp_path / "set" / "top" / name / "to").symlink_to(tmp_path / "set" / "top" / other)
+    with pytest.raises(InputError):
+        load(DataConfig(str(tmp_path / "set")))
+
+
+def test_a_very_deep_tree_ends(write: Make) -> None:
+    root = write({"a": 3, "b": 3})
+    deep = root.joinpath("a", *["deeper"] * 300)
+    deep.mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(deep / "deep.png")
+    with pytest.raises(InputError, match="at most one folder below") as caught:
+        load(DataConfig(str(root)))
+    assert str(root) in str(caught.value)
