@@ -47,7 +47,7 @@ PAGES = (
         "Guide",
         ["docs/experiment", "docs/data", "docs/own-layer", "docs/statistics", "docs/data-checks"],
     ),
-    ("Reference", ["docs/norms", "docs/settings", "docs/api"]),
+    ("Reference", ["docs/norms", "docs/settings", "docs/reliability", "docs/threats", "docs/api"]),
     ("Measured", ["docs/results", "docs/results/birds"]),
     ("Project", ["docs/architecture", "CONTRIBUTING", "CHANGELOG"]),
 )
