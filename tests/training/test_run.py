@@ -239,14 +239,14 @@ def test_the_test_split_is_read_after_the_last_epoch_alone(
 def test_a_run_with_another_layer_at_a_site_does_not_start(
     digits: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from normlab.models import bundle
+    from normlab.models import info
 
     class Mixed(ResNet):
         def __init__(self, *args: object, **kwargs: object) -> None:
             super().__init__(*args, **kwargs)  # type: ignore[arg-type]
             self.stages[2][0].norm1 = torch.nn.BatchNorm2d(64)
 
-    monkeypatch.setattr(bundle, "ResNet", Mixed)
+    monkeypatch.setattr(info, "ResNet", Mixed)
     with pytest.raises(ValueError, match=r"stages\.2\.0\.norm1 has BatchNorm2d"):
         train(RunConfig(**SMALL, norm="gn"), digits, tmp_path / "run")
     assert not (tmp_path / "run").exists()
