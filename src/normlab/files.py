@@ -57,14 +57,14 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_bytes(path, sealed_json(content))
 
 
-def read_json(path: Path, advice: str = "", most: int = JSON_BYTES) -> dict[str, Any]:
-    """Read a record of at most ``most`` bytes, and compare it with its seal if it has one.
+def read_json(path: Path, advice: str = "") -> dict[str, Any]:
+    """Read a record, and compare it with its seal if it has one.
 
     Raises:
         DamagedError: the record is not what was written; the message ends with ``advice``.
         InputError: the file is missing, too large, or not a JSON object.
     """
-    content = read_file(path, most)
+    content = read_file(path, JSON_BYTES)
     check_seal(content, path, advice)
     parsed = parse_json(content, path)
     if not isinstance(parsed, dict):

@@ -357,7 +357,9 @@ def test_bombs_are_refused_from_the_header(tmp_path: Path, side: int) -> None:
 def test_the_ceiling_stands_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
     (tmp_path / "bomb.png").write_bytes(giant(10_001, 10_000))
-    assert "10001 x 10000 pixels, above the limit of 50 megapixels" in reason(tmp_path / "bomb.png")
+    assert "10001 x 10000 pixels, above the limit of 100 megapixels" in reason(
+        tmp_path / "bomb.png"
+    )
 
 
 def test_things_that_cannot_be_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,27 +1,24 @@
-"""The cache: every selected image decoded once, as rows of one file of uint8.
+"""The cache: every selected image decoded once, as one memory map of uint8.
 
 An entry is a folder named by a hash of everything that decides its pixels. It is built next to its
-place and renamed into it, so it is complete or absent. One process builds it, others that want it
-wait; where no lock can be had, several build it, and use the one that was there first.
-
-Its index is sealed and compared when it is read, its pixels as they are used (:mod:`.pixels`). What
-is damaged is made again.
+place and renamed into it, so it is complete or absent. Two builders at once do the work twice; the
+second finds the place taken and uses what is there.
 """
 
 from __future__ import annotations
 
 import errno
 import hashlib
-import io
 import json
-import logging
 import os
 import re
 import shutil
 import time
 import uuid
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -31,43 +28,31 @@ import numpy.typing as npt
 import PIL
 from PIL import Image
 
-from ..bounded import parse_arrays, read_file
 from ..errors import InputError
-from ..files import read_json
 from ..places import cache_folder
 from ..processes import as_they_end, cores
-from ..seals import digest, sealed_json
 from . import sources
 from .config import Resize
+from .dataset import Pixels
 from .decode import RESIZE_RULES, BadImageError, read, square
 from .hashes import listing_hash, state_and_hashes
 from .levels import NO_LEVELS, Levels, Shown, assumed
-from .pixels import Pixels, digest_of_pixels
-from .rows import RowFile
 from .sources import Listing
-
-_log = logging.getLogger("normlab")
 
 Progress = Callable[[str, int, int], None]
 Rows = npt.NDArray[np.int64]
 
-FORMAT = 3
-"""Of an entry's files; one of another format is replaced."""
-_RULES = 2
-"""Raised when the same files become other pixels."""
+FORMAT = 2
 _STAGE = "Reading images"
 _STAGE_AGAIN = "Reading grey values"
-_WAITING = "Waiting for another process that reads these images"
 _CHUNK = 64
 _FEW_LEVELS = 32
 _ATTEMPTS = 3
 """How often to build an entry that is deleted meanwhile, or whose files change."""
 _FEW_FILES = 500
 _STALE_SECONDS = 24 * 3600
-_DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError)
-_PER_ROW = 8 + 16 * 3
-_HEADERS = 1 << 16
-"""Bytes that an index takes for a row, and for everything else."""
+_DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
+_NO_SUCH_CALL = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
 _TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
 
 
@@ -153,57 +138,34 @@ class _Part:
 
 
 class _Kept(Pixels):
-    """Cached pixels that are made again from their source where they are deleted or damaged."""
+    """Cached pixels that are made again from their source if the cache has been deleted.
 
-    def __init__(
-        self,
-        path: Path,
-        shape: tuple[int, ...],
-        digests: npt.NDArray[np.uint64],
-        source: str,
-        rows: Rows,
-        wanted: Wanted,
-    ) -> None:
-        super().__init__(path, shape, digests)
+    A process that has opened them keeps them: a file that is deleted while it is mapped stays until
+    it is unmapped.
+    """
+
+    def __init__(self, path: Path, source: str, rows: Rows, wanted: Wanted) -> None:
+        super().__init__(path)
         self._source, self._rows, self._wanted = source, rows, wanted
 
-    def mend(self, found: str, file: tuple[int, ...] | None) -> None:
-        place = self.path.parent
-        if file is not None:
-            _log.warning(
-                "The cached images %s are damaged (%s), so they are made again.", self.path, found
-            )
-            with _alone(place.name, _quietly, 0), suppress(OSError):
-                if _number(self.path) == file:  # no other process has done so
-                    _clear(place)
-        try:
-            made = obtain(sources.find(self._source), self._rows, self._wanted, workers=1)
-        except InputError as error:
+    @property
+    def map(self) -> npt.NDArray[np.uint8]:
+        with suppress(InputError):
+            return super().map
+        made = obtain(sources.find(self._source), self._rows, self._wanted, workers=1)
+        if made.pixels.path.parent.name != self.path.parent.name:
             raise InputError(
-                f"The cached images {self.path} cannot be used ({found}), nor made again: {error}"
-            ) from error
-        if made.pixels.path.parent.name != place.name:
-            raise InputError(
-                f"The cached images {self.path} cannot be used ({found}), and {self._source} now "
-                "has other images than when they were cached. Run the same command again."
+                f"The cache in {self.path.parent.parent} was deleted, and {self._source} now has "
+                "other images than when they were cached. Run the same command again."
             )
         self.path = made.pixels.path  # elsewhere if this process was started with another cache
+        return super().map
 
     def __getstate__(self) -> Any:
-        return *super().__getstate__(), self._source, self._rows, self._wanted
+        return self.path, self._source, self._rows, self._wanted
 
-
-def _number(path: Path) -> tuple[int, ...] | None:
-    """Device and number of a file; None if it is not there."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-class _DamagedEntryError(Exception):
-    """An entry is not what was written."""
+    def __setstate__(self, state: Any) -> None:
+        self.__init__(*state)  # type: ignore[misc]
 
 
 def obtain(
@@ -217,23 +179,22 @@ def obtain(
     """These rows of the source as squares, from the cache or newly built.
 
     An entry is known by the contents of its files, so a changed file is never served as it was, and
-    a file that only has another time is not decoded again. A damaged entry is built anew, and said:
-    to ``progress``, or else to the log.
+    a file that only has another time is not decoded again.
 
     Raises:
         InputError: the source or the cache cannot be used.
     """
+    shape = (len(rows), wanted.size, wanted.size, listing.channels)
     for _ in range(_ATTEMPTS):
         state, contents = state_and_hashes(listing, progress, rows)
         place = cache_folder("images") / _name(listing, rows, contents, wanted)
-        entry = _usable(place, listing, rows, wanted)
-        if entry is not None:
+        entry = _read(place, shape, listing.source, rows, wanted)
+        outdated = entry is not None and _readable_again(listing, rows, wanted, entry)
+        if entry is not None and not outdated:
             return entry
-        with _alone(place.name, progress or _quietly, len(rows)):
-            entry = _usable(place, listing, rows, wanted, progress, clear=True)
-            if entry is not None:
-                return entry
-            entry = _built(place, listing, rows, wanted, progress, workers)
+        if outdated:
+            _clear(place)
+        entry = _built(place, listing, rows, wanted, progress, workers)
         if entry is None:
             continue
         if listing_hash(listing, rows) == state:
@@ -244,60 +205,6 @@ def obtain(
         f"The images in {listing.source}, or the image cache in {place.parent}, changed while they "
         "were being read. Try again, or set the variable NORMLAB_CACHE to a folder of your own."
     )
-
-
-def _quietly(stage: str, done: int, total: int) -> None:
-    """Tell nobody."""
-
-
-@contextmanager
-def _alone(name: str, progress: Progress, total: int) -> Iterator[None]:
-    """Let no other process build this entry meanwhile, where the system has locks. They end with
-    the process that holds them."""
-    from filelock import FileLock, Timeout
-
-    with ExitStack() as held:
-        try:
-            folder = cache_folder("locks")
-            folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(folder / f"{name}.lock")
-            try:
-                lock.acquire(timeout=0)
-            except Timeout:
-                progress(_WAITING, 0, total)
-                lock.acquire()
-                progress(_WAITING, total, total)
-            held.callback(lock.release)
-        except (OSError, NotImplementedError):
-            # Both then do the work, and the second finds the place taken.
-            _log.debug("no lock for %s", name)
-        yield
-
-
-def _usable(
-    place: Path,
-    listing: Listing,
-    rows: Rows,
-    wanted: Wanted,
-    progress: Progress | None = None,
-    *,
-    clear: bool = False,
-) -> Entry | None:
-    """The entry, if there is one that can be used; others are removed if ``clear``."""
-    try:
-        entry = _read(place, listing, rows, wanted)
-    except _DamagedEntryError as error:
-        if clear and progress:
-            progress(f"Replacing the damaged cache entry {place.name}", len(rows), len(rows))
-        elif clear:
-            _log.warning("The cache entry %s is damaged (%s), so it is made again.", place, error)
-        entry = None
-    if entry is not None and not _readable_again(listing, rows, wanted, entry):
-        return entry
-    if clear:
-        with suppress(OSError):  # whoever builds will say what is wrong with the folder
-            _clear(place)
-    return None
 
 
 def _built(
@@ -318,7 +225,7 @@ def _built(
         work = _next_to(place)
         work.mkdir()
         try:
-            images = RowFile.create(work / "images.npy", shape)
+            images = reserve(work / "images.npy", shape)
             index = _Part.empty(len(rows), listing.channels)
 
             def fill(stage: str, parts: Iterator[_Part], total: int) -> None:
@@ -333,7 +240,7 @@ def _built(
             if arrays is not None:
                 fill(_STAGE, _fill_arrays(images, arrays, rows, wanted), len(rows))
             else:
-                source = _Files(work / "images.npy", shape, listing, rows, workers)
+                source = _Files(work / "images.npy", listing, rows, workers)
                 fill(_STAGE, source.filled(index.rows, wanted), len(rows))
                 if index.shown and wanted.levels is None:
                     # The range belongs to the set, so it is known once every file was looked at.
@@ -341,10 +248,9 @@ def _built(
                     again = np.array(sorted(index.shown))
                     known = replace(wanted, levels=levels)
                     fill(_STAGE_AGAIN, source.filled(again, known), len(again))
-            images.sync()
-            images.close()
+            images.flush()
             _write_index(work, index, levels, wanted, listing)
-            _publish(work, place, listing, rows, wanted)
+            _publish(work, place, shape, listing.source, rows, wanted)
         finally:
             shutil.rmtree(work, ignore_errors=True)
     except FileNotFoundError:
@@ -354,16 +260,13 @@ def _built(
             f"The image cache in {place.parent} cannot be written: {error.strerror or error}. "
             "Free some space, or set the variable NORMLAB_CACHE to a folder on another disk."
         ) from error
-    try:
-        return _read(place, listing, rows, wanted)
-    except _DamagedEntryError:
-        return None
+    return _read(place, shape, listing.source, rows, wanted)
 
 
 def _name(listing: Listing, rows: Rows, contents: npt.NDArray[np.uint64], wanted: Wanted) -> str:
     """The entry's name: readable, then a hash of everything that decides the pixels."""
     head = [
-        _RULES,
+        FORMAT,
         listing.kind,
         listing.source,
         RESIZE_RULES[wanted.resize],
@@ -396,12 +299,40 @@ def _sweep(folder: Path) -> None:
             shutil.rmtree(left, ignore_errors=True)
 
 
+def reserve(
+    path: Path, shape: tuple[int, ...], dtype: npt.DTypeLike = np.uint8
+) -> np.memmap[Any, np.dtype[Any]]:
+    """A new .npy file as a memory map, with its disk space allocated.
+
+    A new map is a hole; writing into it on a full disk would kill the process with SIGBUS.
+    """
+    images = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    with path.open("r+b") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        except (AttributeError, OSError) as error:
+            # Some systems and some file systems do not have this call.
+            if isinstance(error, OSError) and error.errno not in _NO_SUCH_CALL:
+                raise
+            file.seek(images.offset)
+            zeros = bytes(1 << 20)
+            for start in range(0, images.nbytes, len(zeros)):
+                file.write(zeros[: images.nbytes - start])
+    return images
+
+
 def _measure(rows: Rows, pixels: npt.NDArray[np.uint8]) -> _Part:
     # 255 squared still fits 16 bits.
     squares = np.multiply(pixels, pixels, dtype=np.uint16)
     return _Part(
         rows,
-        np.array([digest_of_pixels(image) for image in pixels], dtype=np.uint64),
+        np.array(
+            [
+                int.from_bytes(hashlib.blake2b(image.tobytes(), digest_size=8).digest(), "little")
+                for image in pixels
+            ],
+            dtype=np.uint64,
+        ),
         _sums(pixels),
         _sums(squares),
     )
@@ -417,7 +348,7 @@ def _sums(values: npt.NDArray[np.unsignedinteger[Any]]) -> npt.NDArray[np.int64]
 
 
 def _fill_arrays(
-    images: RowFile, source: npt.NDArray[np.uint8], rows: Rows, wanted: Wanted
+    images: npt.NDArray[np.uint8], source: npt.NDArray[np.uint8], rows: Rows, wanted: Wanted
 ) -> Iterator[_Part]:
     size = wanted.size
     for start in range(0, len(rows), 16 * _CHUNK):
@@ -433,21 +364,15 @@ def _fill_arrays(
                     for image in pixels
                 ]
             )
-        places = np.arange(start, start + len(pixels))
-        images.write(places, pixels)
-        yield _measure(places, pixels)
+        images[start : start + len(pixels)] = pixels
+        yield _measure(np.arange(start, start + len(pixels)), pixels)
 
 
 def _fill_chunk(
-    images: Path,
-    shape: tuple[int, ...],
-    rows: Rows,
-    root: Path,
-    names: list[str],
-    wanted: Wanted,
+    images: Path, rows: Rows, root: Path, names: list[str], wanted: Wanted, channels: int
 ) -> _Part:
-    """Decode some files straight into the entry's file; runs in a worker process."""
-    size, channels = wanted.size, shape[-1]
+    """Decode some files straight into the memory map; runs in a worker process."""
+    size = wanted.size
     pixels = np.zeros((len(names), size, size, channels), dtype=np.uint8)
     bad: dict[int, str] = {}
     frames: dict[int, int] = {}
@@ -467,9 +392,9 @@ def _fill_chunk(
         if image.frames > 1:
             frames[row] = image.frames
         upper_half += image.upper_half
-    written = RowFile(images, shape, writable=True)
-    written.write(rows, pixels)
-    written.close()
+    # The file must exist: a worker that outlives its builder must not create it again.
+    written = np.load(images, mmap_mode="r+")
+    written[rows] = pixels
     used = np.zeros(256, np.bool_)
     used[pixels[there].ravel()] = True
     return replace(
@@ -484,24 +409,22 @@ def _fill_chunk(
 
 @dataclass(frozen=True)
 class _Files:
-    """Files that are decoded into a file of rows.
+    """Files that are decoded into a memory map.
 
     Attributes:
-        images: the file.
-        shape: of all its rows.
+        images: the map's file.
         listing: of the source.
-        rows: of the listing, one for each row of the file.
+        rows: of the listing, one for each row of the map.
         workers: processes; None uses all cores, or none for few files.
     """
 
     images: Path
-    shape: tuple[int, ...]
     listing: Listing
     rows: Rows
     workers: int | None
 
     def filled(self, places: Rows, wanted: Wanted) -> Iterator[_Part]:
-        """Decode the files of these rows."""
+        """Decode the files of these rows of the map."""
         workers = self.workers
         # Processes take a second to start, in which one decodes some hundred files.
         if workers == 1 or (workers is None and len(places) < _FEW_FILES):
@@ -513,13 +436,13 @@ class _Files:
 
     def _jobs(
         self, places: Rows, wanted: Wanted, chunk: int
-    ) -> Iterator[tuple[Path, tuple[int, ...], Rows, Path, list[str], Wanted]]:
+    ) -> Iterator[tuple[Path, Rows, Path, list[str], Wanted, int]]:
         root = self.listing.root
         assert root is not None
         for start in range(0, len(places), chunk):
             some = places[start : start + chunk]
             names = [self.listing.names[row] for row in self.rows[some].tolist()]
-            yield self.images, self.shape, some, root, names, wanted
+            yield self.images, some, root, names, wanted, self.listing.channels
 
 
 def _said(index: _Part, levels: Levels, wanted: Wanted, listing: Listing) -> list[str]:
@@ -546,7 +469,7 @@ def _said(index: _Part, levels: Levels, wanted: Wanted, listing: Listing) -> lis
 def _write_index(
     work: Path, index: _Part, levels: Levels, wanted: Wanted, listing: Listing
 ) -> None:
-    about: dict[str, Any] = {
+    about = {
         "format": FORMAT,
         "kind": listing.kind,
         "source": listing.source,
@@ -556,19 +479,19 @@ def _write_index(
         "frames": {str(row): count for row, count in sorted(index.frames.items())},
         "said": _said(index, levels, wanted, listing),
     }
-    buffer = io.BytesIO()
-    np.savez(buffer, digests=index.digests, sums=index.sums, squares=index.squares)
-    arrays = buffer.getvalue()
-    about["files"] = {"index.npz": digest(arrays)}
-    # Not aside: the whole folder is renamed, and must not be made again if it was deleted.
-    for name, content in (("index.npz", arrays), ("index.json", sealed_json(about))):
-        with (work / name).open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+    with (work / "index.npz").open("wb") as file:
+        np.savez(file, digests=index.digests, sums=index.sums, squares=index.squares)
+        file.flush()
+        os.fsync(file.fileno())
+    with (work / "index.json").open("w", encoding="utf-8") as text:
+        json.dump(about, text, indent=1)
+        text.flush()
+        os.fsync(text.fileno())
 
 
-def _publish(work: Path, place: Path, listing: Listing, rows: Rows, wanted: Wanted) -> None:
+def _publish(
+    work: Path, place: Path, shape: tuple[int, ...], source: str, rows: Rows, wanted: Wanted
+) -> None:
     for _ in range(3):
         try:
             work.rename(place)
@@ -577,7 +500,7 @@ def _publish(work: Path, place: Path, listing: Listing, rows: Rows, wanted: Want
                 raise
         else:
             return
-        if _usable(place, listing, rows, wanted) is not None:
+        if _read(place, shape, source, rows, wanted) is not None:
             return
         _clear(place)
 
@@ -595,40 +518,34 @@ def _clear(place: Path) -> None:
         away.unlink(missing_ok=True)
 
 
-def _read(place: Path, listing: Listing, rows: Rows, wanted: Wanted) -> Entry | None:
-    """The entry, or None if there is none of this format.
-
-    Raises:
-        _DamagedEntryError: it is not exactly as it was written.
-    """
-    count, channels = len(rows), listing.channels
-    shape = (count, wanted.size, wanted.size, channels)
-    if not os.path.lexists(place):
-        return None
+def _read(
+    place: Path, shape: tuple[int, ...], source: str, rows: Rows, wanted: Wanted
+) -> Entry | None:
+    """The entry, or None if it is absent or not exactly as it was written."""
+    count, channels = shape[0], shape[-1]
     try:
-        about = read_json(place / "index.json")
-        if about["format"] != FORMAT:
+        about = json.loads((place / "index.json").read_text(encoding="utf-8"))
+        if about["format"] != FORMAT or about["images"] != count:
             return None
-        content = read_file(place / "index.npz", _PER_ROW * count + _HEADERS)
-        if about["images"] != count or digest(content) != about["files"]["index.npz"]:
-            raise ValueError("index.npz is not what was written")
-        index = parse_arrays(content, place / "index.npz", _PER_ROW * count + _HEADERS)
-        digests, sums, squares = index["digests"], index["sums"], index["squares"]
+        with (place / "index.npz").open("rb") as file, np.load(file) as index:
+            digests, sums, squares = index["digests"], index["sums"], index["squares"]
+        images = np.load(place / "images.npy", mmap_mode="r")
         good = (
-            digests.shape == (count,)
-            and digests.dtype == np.uint64
-            and sums.shape == squares.shape == (count, channels)
-            and sums.dtype == squares.dtype == np.int64
+            images.shape == shape
+            and images.dtype == np.uint8
+            and (place / "images.npy").stat().st_size == images.offset + images.nbytes
+            and (digests.shape, digests.dtype) == ((count,), np.uint64)
+            and (sums.shape, sums.dtype) == ((count, channels), np.int64)
+            and (squares.shape, squares.dtype) == ((count, channels), np.int64)
         )
         bad = {int(row): str(reason) for row, reason in about["bad"].items()}
         frames = {int(row): int(number) for row, number in about["frames"].items()}
         if not good or not all(0 <= row < count for row in (*bad, *frames)):
-            raise ValueError("its index has other rows")
+            return None
         levels, said = Levels.read(about["levels"]), tuple(map(str, about["said"]))
-        RowFile(place / "images.npy", shape).close()
-    except _DAMAGE as error:
-        raise _DamagedEntryError(str(error)) from error
-    kept = _Kept(place / "images.npy", shape, digests, listing.source, rows, wanted)
+    except _DAMAGE:
+        return None
+    kept = _Kept(place / "images.npy", source, rows, wanted)
     return Entry(kept, digests, sums, squares, bad, levels, frames, said)
 
 

@@ -1,17 +1,78 @@
-"""A data set: three splits over one file of uint8 pixels."""
+"""A data set: three splits over one memory map of uint8 pixels."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ..errors import InputError
 from .config import DataConfig
 from .levels import NO_LEVELS, Levels
-from .pixels import Pixels
+
+_SHARE_OF_MEMORY = 0.5
+
+
+class Pixels:
+    """The cached images, (n, S, S, C) uint8; only the path travels to another process."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._map: npt.NDArray[np.uint8] | None = None
+
+    @property
+    def map(self) -> npt.NDArray[np.uint8]:
+        if self._map is None:
+            try:
+                self._map = np.load(self.path, mmap_mode="r")
+            except (OSError, ValueError) as error:
+                raise InputError(
+                    f"The cached images {self.path} cannot be opened ({error}). Load the data "
+                    "again to rebuild them."
+                ) from error
+        return self._map
+
+    def read(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+        """A copy of these rows, in this order."""
+        pixels = self.map
+        if pixels.nbytes > _SHARE_OF_MEMORY * _memory():
+            self._announce(rows)
+        return pixels[rows]
+
+    def _announce(self, rows: npt.NDArray[np.int64]) -> None:
+        """Tell the system what is read next. A page that it has to fetch unprepared brings its
+        surroundings along, which are other images, and evicts what is in memory."""
+        each = self.map[0].nbytes
+        try:
+            with self.path.open("rb") as file:
+                start = self.path.stat().st_size - self.map.nbytes
+                for row in rows.tolist():
+                    os.posix_fadvise(
+                        file.fileno(), start + row * each, each, os.POSIX_FADV_WILLNEED
+                    )
+        except (AttributeError, OSError):
+            # Not every system takes this advice, and nothing depends on it.
+            return
+
+    def __getstate__(self) -> Path:
+        return self.path
+
+    def __setstate__(self, state: Path) -> None:
+        self.path = state
+        self._map = None
+
+
+def _memory() -> int:
+    """Bytes of the machine's memory; unlimited if the system does not say."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return 1 << 62
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,10 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from ..bounded import open_regular
-from ..errors import InputError
 from .cache_files import keep_arrays, kept_arrays
-from .image_file import MAX_BYTES
 from .sources import Listing
 
 if TYPE_CHECKING:
@@ -25,7 +22,6 @@ Hashes = npt.NDArray[np.uint64]
 _FORMAT = 3
 _STAGE = "Hashing files"
 _EVERY = 500
-_BLOCK = 1 << 20
 
 
 def content_hashes(
@@ -37,8 +33,8 @@ def content_hashes(
 
     All bytes of a file are hashed; of an array source, the pixels before any resizing. Equal
     contents have equal hashes; among n different ones two agree with probability n^2 / 2^65, which
-    is 1e-10 for 50,000 images. A file that cannot be read, or is too large to be decoded, is
-    hashed by its name, so it equals no other.
+    is 1e-10 for 50,000 images. A file that cannot be read is hashed by its name, so it equals no
+    other.
 
     The hashes are kept in the cache and made again when a file's size, time of modification or
     time of change differs. The last is set by the system at every change, also where the other two
@@ -64,10 +60,11 @@ def state_and_hashes(
     pixels = listing.arrays() if listing.arrays else None
     for place, row in enumerate(rows.tolist()):
         if pixels is not None:
-            hashes[place] = _hash(np.ascontiguousarray(pixels[row]).tobytes())
+            content = np.ascontiguousarray(pixels[row]).tobytes()
         else:
             assert listing.root is not None
-            hashes[place] = _content(listing.root / listing.names[row])
+            content = _bytes(listing.root / listing.names[row])
+        hashes[place] = _hash(content)
         if place % _EVERY == 0:
             tell(_STAGE, place, total)
     tell(_STAGE, total, total)
@@ -79,18 +76,11 @@ def _hash(content: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
 
 
-def _content(path: Path) -> int:
-    """Of a file's bytes, or of its name if it is none that can be decoded."""
-    hashed = hashlib.blake2b(digest_size=8)
+def _bytes(path: Path) -> bytes:
     try:
-        with open_regular(path) as opened:
-            if os.fstat(opened.fileno()).st_size <= MAX_BYTES:
-                while block := opened.read(_BLOCK):
-                    hashed.update(block)
-                return int.from_bytes(hashed.digest(), "little")
-    except (OSError, InputError):
-        pass
-    return _hash(f"\0unreadable\0{path}".encode(errors="surrogateescape"))
+        return path.read_bytes()
+    except OSError:
+        return f"\0unreadable\0{path}".encode()
 
 
 def listing_hash(listing: Listing, rows: npt.NDArray[np.int64] | None = None) -> str:

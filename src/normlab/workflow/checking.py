@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shlex
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -38,7 +37,6 @@ from ..places import CHECKS, cache_folder, dated
 from ..values import plain
 
 RECORD, PAGE = "data.json", "index.html"
-_log = logging.getLogger("normlab")
 
 
 @dataclass(frozen=True)
@@ -185,11 +183,8 @@ def known_findings(
     """What can be said within seconds about the images a study uses; kept in the cache."""
     image_set = read_image_set(config, data=data, progress=progress)
     place = cache_folder("checks") / f"{quick_name(image_set)}.json"
-    if place.exists():
-        try:
-            return [Finding.read(found).describe() for found in read_json(place)["findings"]]
-        except (InputError, KeyError, TypeError, ValueError) as error:
-            _log.warning("%s What it held is worked out again.", error)
+    with suppress(InputError, KeyError, TypeError, ValueError):
+        return [Finding.read(found).describe() for found in read_json(place)["findings"]]
     found = [finding.describe() for finding in quick_check(image_set)]
     with suppress(InputError, OSError):
         write_json(place, {"findings": found})

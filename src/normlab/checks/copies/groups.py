@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -13,11 +12,10 @@ import numpy.typing as npt
 from ...data.cache import Progress
 from ...data.cache_files import keep_arrays, kept_arrays
 from ...data.grouping import joined
-from ...errors import InputError
 from ...pages.findings import Finding, Level
 from ...pages.words import counted, percent
 from ...splits import SPLIT_WORDS
-from ..image_set import ImageSet, read_image_set
+from ..image_set import ImageSet
 from .exact import CLEAN_SPLIT, ExactCopies, Shared, exact_copies, shared_between
 from .near import METHOD, NearCopies, near_copies
 
@@ -223,7 +221,7 @@ def known_groups(image_set: ImageSet) -> Rows | None:
 
     The image set may be part of the source or split differently: images are known by content.
     """
-    kept = kept_arrays("groups", _name(image_set), lambda: _find_again(image_set))
+    kept = kept_arrays("groups", _name(image_set))
     if kept is None or not {"contents", "group"} <= set(kept):
         return None
     contents, group = kept["contents"], kept["group"]
@@ -231,14 +229,6 @@ def known_groups(image_set: ImageSet) -> Rows | None:
     if not ((at < len(contents)).all() and (contents[at] == image_set.contents).all()):
         return None
     return np.asarray(group[at], dtype=np.int64)
-
-
-def _find_again(image_set: ImageSet) -> None:
-    """Search once more, at the source's own size as a full check does: a finding that was there
-    must not go with the file that it was kept in."""
-    config = replace(image_set.data.config, split=None, image_size=None)
-    with suppress(InputError):
-        find_copies(read_image_set(config))
 
 
 def _remember(image_set: ImageSet, group: Rows) -> None:

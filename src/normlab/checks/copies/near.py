@@ -23,9 +23,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ...data.cache import Progress
+from ...data.cache import Progress, reserve
 from ...data.cache_files import keep_arrays, kept_arrays
-from ...data.rows import RowFile
 from ...destinations import explained_disk_errors
 from ...keyed import rng
 from ...places import cache_folder
@@ -170,7 +169,7 @@ class _Search:
         self.broad = torch.empty(count, channels, BROAD, BROAD, dtype=torch.float16)
         self.details = torch.empty(count, 1, COARSE, COARSE, dtype=torch.float16)
         # On the disk, so that memory stays flat while the set grows.
-        self.finely = RowFile.create(scratch / "details.npy", (count, 1, FINE, FINE), np.float16)
+        self.finely = reserve(scratch / "details.npy", (count, 1, FINE, FINE), np.float16)
 
     def run(self) -> NearCopies:
         first, second, maps = self._candidates()
@@ -249,7 +248,7 @@ class _Search:
             self.details[part] = thumbnails.band(thumbnails.luma(pixels), *_COARSE_BAND).half()
             self.broad[part] = thumbnails.broad(pixels).half()
             pixels = thumbnails.luma(self._pixels(places, FINE))
-            self.finely.write(places, thumbnails.band(pixels, *_FINE_BAND).half().numpy())
+            self.finely[part] = thumbnails.band(pixels, *_FINE_BAND).half().numpy()
             self.tell("Extracting details", part.stop, self.count)
         return torch.cat(found)
 
@@ -272,7 +271,7 @@ class _Search:
         return Agreement.joined(agreed), torch.cat(refined)
 
     def _details(self, places: Tensor) -> Tensor:
-        return torch.from_numpy(self.finely.read(places.numpy())).float()
+        return torch.from_numpy(self.finely[places.numpy()]).float()
 
     def _drawn(self) -> tuple[Tensor, Tensor]:
         """Pairs of different images drawn within each class, up to 120 per class."""

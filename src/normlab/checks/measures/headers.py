@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 from ...data.cache import Progress
-from ...data.decode import opened_image
 from ...processes import cores, in_turn
 from ..image_set import ImageSet
 
@@ -125,15 +125,18 @@ _UNREAD = (False, 0, 0, 0, "unknown", 0, 0, False, 0, (False,) * len(METADATA))
 
 
 def _chunk(root: Path, names: Sequence[str]) -> list[tuple[Any, ...]]:
-    return [read_header(root / name) for name in names]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return [_header(root / name) for name in names]
 
 
-def read_header(path: Path) -> tuple[Any, ...]:
-    """The row of one file."""
+def _header(path: Path) -> tuple[Any, ...]:
+    from PIL import Image
+
     # A file may have been removed or damaged since it was decoded, and plugins raise anything.
     try:
-        with opened_image(path) as (image, file):
-            size = file.size
+        size = path.stat().st_size
+        with Image.open(path) as image:
             width, height = image.size
             kind = "JPEG" if image.format == "MPO" else image.format or "unknown"
             info = image.info

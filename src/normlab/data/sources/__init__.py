@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from ...errors import InputError
@@ -31,10 +30,6 @@ def find(source: str) -> Listing:
             return cifar.find(batches)
         return idx.find(root) if idx.holds(root) else _folder(root)
     except FileNotFoundError as error:
-        if os.path.exists(Path(source).expanduser()):  # noqa: PTH110 - it never raises
-            raise InputError(
-                f"{error.filename or source} was removed while {source} was being read. Try again."
-            ) from error
         raise InputError(
             f"{source} does not exist. Give a folder of images, or the word digits."
         ) from error

@@ -5,8 +5,7 @@ from __future__ import annotations
 import gzip
 import math
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -14,15 +13,11 @@ from typing import BinaryIO, cast
 import numpy as np
 import numpy.typing as npt
 
-from ...bounded import open_regular
 from ...errors import InputError
-from ..image_file import MAX_PIXELS, MAX_SIDE
 from .base import Images, Listing
 
 _PREFIX = {"train": "train", "test": "t10k"}
 _BLOCK = 1 << 22
-_PACKED, _SMALL = 200, 64 << 20
-"""How many times its packed size a file may have, and the size that any may have."""
 
 
 @dataclass(frozen=True)
@@ -119,14 +114,10 @@ def _by(header: _Header) -> str:
     return f"{header.shape[1]} x {header.shape[2]} pixels"
 
 
-@contextmanager
-def _open(path: Path) -> Iterator[BinaryIO]:
-    with open_regular(path) as opened:
-        if path.suffix != ".gz":
-            yield opened
-            return
-        with gzip.GzipFile(fileobj=opened) as unpacked:
-            yield cast(BinaryIO, unpacked)
+def _open(path: Path) -> BinaryIO:
+    if path.suffix == ".gz":
+        return cast(BinaryIO, gzip.open(path, "rb"))
+    return path.open("rb")
 
 
 def _header(path: Path, dims: int) -> _Header:
@@ -145,16 +136,8 @@ def _header(path: Path, dims: int) -> _Header:
             f"{path} contains no {'images' if dims == 3 else 'labels'}: its shape is {shape}."
         )
     header = _Header(path, shape)
-    size, announced = path.stat().st_size, math.prod(shape)
     if path.suffix != ".gz":
-        _check_length(header, size - header.offset)
-    elif announced > max(_PACKED * size, _SMALL):
-        raise InputError(
-            f"{path} is not unpacked: its header announces {announced:,} values in {size:,} packed "
-            "bytes, and no set of images packs so well. Download it again."
-        )
-    if dims == 3 and (max(shape[1:]) > MAX_SIDE or math.prod(shape[1:]) > MAX_PIXELS):
-        raise InputError(f"{path} has images of {_by(header)}, which is above the limits.")
+        _check_length(header, path.stat().st_size - header.offset)
     return header
 
 
@@ -180,7 +163,7 @@ def _read(path: Path, offset: int, most: int) -> bytes:
     """At most this many bytes; a wrong header costs no more memory than the file has."""
     data = bytearray()
     try:
-        with _open(path) as file:
+        with closing(_open(path)) as file:
             file.seek(offset)
             while len(data) < most:
                 block = file.read(min(_BLOCK, most - len(data)))
@@ -189,6 +172,4 @@ def _read(path: Path, offset: int, most: int) -> bytes:
                 data += block
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise InputError(f"{path} is damaged or cut short ({error}). Download it again.") from error
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
     return bytes(data)
