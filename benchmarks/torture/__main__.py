@@ -1,9 +1,10 @@
 """Print the table of docs/reliability.md.
 
-PYTHONPATH=benchmarks python -m torture [KIND ...] [--share S]
+PYTHONPATH=benchmarks python -m torture [KIND ...] [--share S] [--parser NAME ...]
 
 Kinds: kills, failures, disk, flips, fuzz, races; all by default. ``--share 0.01`` does a hundredth
-of everything. The exit status is 1 if anything came out otherwise than promised.
+of everything. ``--parser`` fuzzes only what it names. The exit status is 1 if anything came out
+otherwise than promised.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import argparse
 import platform
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy
 import torch
@@ -25,11 +26,11 @@ from .kills import kills
 from .races import races
 from .rows import Row, table
 
-KINDS: dict[str, Callable[[float], list[Row]]] = {
-    "kills": lambda share: kills(max(3, round(200 * share))),
-    "flips": lambda share: flips(max(12, round(1000 * share))),
-    "fuzz": lambda share: fuzz(round(100_000 * share)),
-    "races": lambda share: races(max(1, round(50 * share))),
+KINDS: dict[str, Callable[[float, Sequence[str]], list[Row]]] = {
+    "kills": lambda share, _: kills(max(3, round(200 * share))),
+    "flips": lambda share, _: flips(max(12, round(1000 * share))),
+    "fuzz": lambda share, only: fuzz(round(100_000 * share), only),
+    "races": lambda share, _: races(max(1, round(50 * share))),
 }
 
 
@@ -38,6 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m torture", description=__doc__)
     parser.add_argument("kinds", nargs="*", metavar="KIND", choices=[[], *KINDS])
     parser.add_argument("--share", type=float, default=1.0)
+    parser.add_argument("--parser", action="append", default=[], metavar="NAME")
     asked = parser.parse_args(arguments)
     print(
         f"normlab {normlab.__version__}, torch {torch.__version__}, NumPy {numpy.__version__}, "
@@ -46,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
     rows: list[Row] = []
     for kind in asked.kinds or KINDS:
         began = time.monotonic()
-        found = KINDS[kind](asked.share)
+        found = KINDS[kind](asked.share, asked.parser)
         rows += found
         print(f"{kind}: {time.monotonic() - began:.0f} s", file=sys.stderr)
     print(table(rows))

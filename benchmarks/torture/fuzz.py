@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from normlab.errors import InputError
@@ -24,14 +25,18 @@ _LARGEST = 64 << 10
 _HANDLED = "read or refused"
 
 
-def fuzz(inputs: int) -> list[Row]:
-    """``inputs`` of them for each parser, each parser in a process of its own."""
+def fuzz(inputs: int, only: Sequence[str] = ()) -> list[Row]:
+    """``inputs`` of them for each parser, or for those of these names, each parser in a process of
+    its own."""
     rows = []
     with tempfile.TemporaryDirectory(prefix="torture-") as temporary:
         base = Path(temporary) / "listed"
         with cached_in(Path(temporary) / "cache"):
-            names = list(parsers(base))
-    for name in names:
+            names = list(parsers(base, only))
+    unknown = sorted(set(only) - set(names))
+    if unknown:
+        raise SystemExit(f"No parser {unknown[0]!r}. There are: {', '.join(names)}.")
+    for name in only or names:
         row = Row(f"fuzzed {name}", (_HANDLED,))
         began = time.monotonic()
         with tempfile.TemporaryDirectory(prefix="torture-") as temporary:
@@ -69,7 +74,7 @@ def _one(name: str, inputs: int, base: Path) -> None:
     import atheris
 
     with atheris.instrument_imports(include=["normlab", "tomllib", "json", "zipfile", "csv"]):
-        parser = parsers(base / "scene")[name]
+        parser = parsers(base / "scene", [name])[name]
     corpus = base / "corpus"
     corpus.mkdir()
     for number, seed in enumerate(parser.seeds):

@@ -6,35 +6,20 @@ does not fit nothing would be tried.
 
 from __future__ import annotations
 
-import json
-import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from normlab.seals import SEAL
-
+from .data_parsers import data_parsers
+from .parser import Parser, unsealed
 from .scene import TINY, called, images
 
 
-@dataclass(frozen=True)
-class Parser:
-    """What reads a kind of file.
-
-    Attributes:
-        seeds: examples.
-        place: where the content has to lie.
-        read: reads it. Success and ``InputError`` are good, anything else is a failure.
-    """
-
-    seeds: Sequence[bytes]
-    place: Path
-    read: Callable[[], object]
-
-
-def parsers(base: Path) -> Mapping[str, Parser]:
-    """Name to parser, of files below an empty folder."""
+def parsers(base: Path, only: Sequence[str] = ()) -> Mapping[str, Parser]:
+    """Name to parser, of files below an empty folder; not all are there if only some are asked."""
+    of_data = data_parsers(base)
+    if only and set(only) <= set(of_data):
+        return of_data  # without the studies that others need
     photos = images(base / "photos", classes=2, each=12)
     study, split = base / "study", base / "split.json"
     for asked in (
@@ -49,17 +34,12 @@ def parsers(base: Path) -> Mapping[str, Parser]:
         status, said = called(*asked)
         if status != 0:
             raise RuntimeError(f"{' '.join(asked)} ended with {status}: {said[-2000:]}")
-    return {**_of_records(study, base / "sanity"), **_of_models(study), **_of_data(photos, split)}
-
-
-def unsealed(content: bytes) -> bytes:
-    """A record without its seal, and without the hashes of other files."""
-    if content.lstrip().startswith(b"{"):
-        parsed = json.loads(content)
-        for name in (SEAL, "files", "weights_sha256"):
-            parsed.pop(name, None)
-        return json.dumps(parsed, indent=2).encode()
-    return re.sub(rb"(?m)^# sha256: .*\n\Z", b"", content)
+    return {
+        **_of_records(study, base / "sanity"),
+        **_of_models(study),
+        **_of_data(photos, split),
+        **of_data,
+    }
 
 
 def _seed(path: Path) -> bytes:
