@@ -308,19 +308,6 @@ def start(
     )
 
 
-def test_two_builders_at_once(write: Make, cache: Path, tmp_path: Path) -> None:
-    root = write({"a": 60, "b": 60})
-    gate = tmp_path / "gate"
-    gate.mkdir()
-    builders = [start(root, gate, name, 2) for name in ("one", "two")]
-    results = [builder.communicate(timeout=60) for builder in builders]
-    assert [builder.returncode for builder in builders] == [0, 0], results
-    assert results[0][0] == results[1][0]
-    (name,) = entries(cache)
-    assert not name.endswith(".tmp")
-    assert not built(root)
-
-
 @pytest.mark.parametrize("workers", [1, 2])
 def test_an_interrupted_build_leaves_nothing(
     write: Make, cache: Path, tmp_path: Path, workers: int

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from .cache_files import keep_arrays, kept_arrays
+from .cache_files import keep_arrays, kept_arrays, one_at_a_time
 from .sources import Listing
 
 if TYPE_CHECKING:
@@ -51,10 +51,30 @@ def state_and_hashes(
     """What :func:`listing_hash` said before the files were hashed, and their hashes."""
     rows = np.arange(len(listing.names)) if rows is None else rows
     name = listing_hash(listing, rows)
-    kept = kept_arrays("contents", name)
-    if kept is not None and "hashes" in kept and kept["hashes"].shape == (len(rows),):
-        return name, np.asarray(kept["hashes"], dtype=np.uint64)
     tell = progress or (lambda stage, done, total: None)
+    known = _kept(name, len(rows))
+    if known is not None:
+        return name, known
+
+    def waiting() -> None:
+        tell("Waiting for another process that hashes these files", 0, len(rows))
+
+    with one_at_a_time("contents", name, waiting):
+        known = _kept(name, len(rows))
+        if known is None:
+            known = _hashed(listing, rows, tell)
+            keep_arrays("contents", name, {"hashes": known})
+    return name, known
+
+
+def _kept(name: str, count: int) -> Hashes | None:
+    kept = kept_arrays("contents", name)
+    if kept is None or "hashes" not in kept or kept["hashes"].shape != (count,):
+        return None
+    return np.asarray(kept["hashes"], dtype=np.uint64)
+
+
+def _hashed(listing: Listing, rows: npt.NDArray[np.int64], tell: Progress) -> Hashes:
     total = len(rows)
     hashes = np.empty(total, np.uint64)
     pixels = listing.arrays() if listing.arrays else None
@@ -68,8 +88,7 @@ def state_and_hashes(
         if place % _EVERY == 0:
             tell(_STAGE, place, total)
     tell(_STAGE, total, total)
-    keep_arrays("contents", name, {"hashes": hashes})
-    return name, hashes
+    return hashes
 
 
 def _hash(content: bytes) -> int:
