@@ -419,3 +419,19 @@ def test_the_users_cache_folder_is_the_default(
     monkeypatch.setattr("platformdirs.user_cache_dir", lambda name: str(tmp_path / "user" / name))
     read(write({"a": 5, "b": 5}))
     assert len(entries(tmp_path / "user" / "normlab" / "images")) == 1
+
+
+def test_a_damaged_entry_that_can_only_be_read_is_one_message(
+    write: Make, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write({"a": 5, "b": 5})
+    read(root)
+    (name,) = entries(cache)
+    (cache / name / "index.json").write_text("{")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(InputError, match="Read-only file system"):
+        read(root)

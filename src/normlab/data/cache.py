@@ -29,6 +29,7 @@ import numpy.typing as npt
 import PIL
 from PIL import Image
 
+from ..destinations import explained_disk_errors
 from ..errors import InputError
 from ..files import read_arrays, read_json, write_arrays, write_json
 from ..places import cache_folder
@@ -226,14 +227,14 @@ def obtain(
                 return entry
             if entry is None and os.path.lexists(place):
                 say_damaged(place, "is damaged (it is not what was written)")
-            _clear(place)
             entry = _built(place, listing, rows, wanted, progress, workers)
             if entry is None:
                 continue
             if listing_hash(listing, rows) == state:
                 return entry
             # A file changed while it was read: what was built may not be what its name says.
-            _clear(place)
+            with explained_disk_errors(place):
+                _clear(place)
     raise InputError(
         f"The images in {listing.source}, or the image cache in {place.parent}, changed while they "
         "were being read. Try again, or set the variable NORMLAB_CACHE to a folder of your own."
@@ -253,6 +254,7 @@ def _built(
     # Report what is wrong with the source before writing anything.
     arrays = listing.arrays() if listing.arrays else None
     try:
+        _clear(place)
         place.parent.mkdir(parents=True, exist_ok=True)
         _sweep(place.parent)
         work = _next_to(place)
@@ -522,11 +524,11 @@ def _publish(
 
 
 def _clear(place: Path) -> None:
-    """Move a damaged entry out of the way in one step."""
+    """Move what is at an entry's place out of the way in one step."""
     away = _next_to(place)
     try:
         place.rename(away)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return
     if away.is_dir() and not away.is_symlink():
         shutil.rmtree(away, ignore_errors=True)
