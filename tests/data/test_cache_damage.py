@@ -135,8 +135,8 @@ def test_harm_while_it_is_built(write: Make, cache: Path, harm: Callable[[Path],
 
 def test_files_are_hashed_once(root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[Path] = []
-    hashed = hashes._bytes
-    monkeypatch.setattr(hashes, "_bytes", lambda path: opened.append(path) or hashed(path))
+    hashed = hashes._hash_of_file
+    monkeypatch.setattr(hashes, "_hash_of_file", lambda path: opened.append(path) or hashed(path))
     first = hashes.content_hashes(sources.find(str(root)))
     assert len(opened) == len(first) == 10
     again = hashes.content_hashes(sources.find(str(root)))

@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from ..bounded import open_regular
+from ..errors import InputError
 from .cache_files import keep_arrays, kept_arrays, one_at_a_time
 from .sources import Listing
 
@@ -22,6 +25,7 @@ Hashes = npt.NDArray[np.uint64]
 _FORMAT = 3
 _STAGE = "Hashing files"
 _EVERY = 500
+_BLOCK = 1 << 20
 
 
 def content_hashes(
@@ -80,26 +84,29 @@ def _hashed(listing: Listing, rows: npt.NDArray[np.int64], tell: Progress) -> Ha
     pixels = listing.arrays() if listing.arrays else None
     for place, row in enumerate(rows.tolist()):
         if pixels is not None:
-            content = np.ascontiguousarray(pixels[row]).tobytes()
+            hashes[place] = _hash([np.ascontiguousarray(pixels[row]).tobytes()])
         else:
             assert listing.root is not None
-            content = _bytes(listing.root / listing.names[row])
-        hashes[place] = _hash(content)
+            hashes[place] = _hash_of_file(listing.root / listing.names[row])
         if place % _EVERY == 0:
             tell(_STAGE, place, total)
     tell(_STAGE, total, total)
     return hashes
 
 
-def _hash(content: bytes) -> int:
-    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
+def _hash(content: Iterable[bytes]) -> int:
+    hashed = hashlib.blake2b(digest_size=8)
+    for block in content:
+        hashed.update(block)
+    return int.from_bytes(hashed.digest(), "little")
 
 
-def _bytes(path: Path) -> bytes:
+def _hash_of_file(path: Path) -> int:
     try:
-        return path.read_bytes()
-    except OSError:
-        return f"\0unreadable\0{path}".encode()
+        with open_regular(path) as opened:  # anything else may never end
+            return _hash(iter(lambda: opened.read(_BLOCK), b""))
+    except (OSError, InputError):
+        return _hash([f"\0unreadable\0{path}".encode()])
 
 
 def listing_hash(listing: Listing, rows: npt.NDArray[np.int64] | None = None) -> str:
