@@ -222,7 +222,7 @@ def test_a_written_split_is_read_by_content(
     ("content", "said"),
     [
         (None, "does not exist"),
-        ("{", "cannot be read as a split file"),
+        ("{", "split.json cannot be read"),
         ('{"format": "else"}', "is not a split file"),
         ('{"format": "normlab split 1", "images": {}}', "damaged split file"),
     ],

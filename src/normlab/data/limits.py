@@ -1,4 +1,4 @@
-"""What an image file states, checked before Pillow believes it, so that time and memory are bounded.
+"""What an image file states, checked before Pillow believes it: bounds of time and memory.
 
 A small file can ask for much: many scans, frames, blocks or tags. Pillow bounds the pixels
 alone. Each format is walked by its own structure here, which costs a few reads.

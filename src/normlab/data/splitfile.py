@@ -20,6 +20,7 @@ from ..splits import SPLITS
 T = TypeVar("T")
 
 FORMAT = "normlab split 1"
+_CALLED = {"dict": "an object", "list": "a list", "str": "text"}
 _EACH = 1 << 10
 """Bytes that a split file may have for each image."""
 LEFT_OUT = -1
@@ -67,7 +68,7 @@ class SplitFile:
 
     @classmethod
     def read(cls, path: Path, images: int = 0) -> SplitFile:
-        """Read a split file. One that was written by hand has no seal, and is not compared with one.
+        """Read a split file. One that was written by hand has no seal.
 
         Args:
             path: the file.
@@ -151,8 +152,8 @@ def _hash(text: str) -> int:
 
 def _a(kind: type[T], value: object, what: str) -> T:
     if not isinstance(value, kind):
-        names = {dict: "an object", list: "a list", str: "text"}
-        raise TypeError(f"{what} must be {names[kind]}, not {type(value).__name__}")
+        wanted = _CALLED[kind.__name__]
+        raise TypeError(f"{what} must be {wanted}, not {type(value).__name__}")
     return value
 
 

@@ -251,7 +251,7 @@ def _stand_ins() -> Mapping[tuple[str, str], object]:
     }
 
 
-_Base: Any = pickle._Unpickler  # type: ignore[attr-defined]
+_Base: Any = pickle._Unpickler
 """The one in Python: that in C makes a table as long as the largest number in a file."""
 
 
