@@ -26,7 +26,7 @@ _PIXELS = 3 * _SIDE * _SIDE
 _RECORD = 1 + _PIXELS
 _MOST_BYTES = 100_000 * _RECORD
 """Of a batch; those of CIFAR-10 have 10,000 images."""
-_MOST_META = 1 << 20
+_MOST_META = 1 << 18
 _LONGEST = 200
 _BATCHES = tuple(f"data_batch_{number}" for number in range(1, 6))
 _TEST = "test_batch"
@@ -106,7 +106,7 @@ def _classes(root: Path, binary: bool) -> tuple[str, ...] | None:
             raise InputError(f"{path} is not a text file of class names.") from None
         names = [name.strip() for name in names if name.strip()]
     else:
-        names = _unpickle(path).get("label_names")
+        names = _unpickle(path, _MOST_META).get("label_names")
     if (
         not isinstance(names, list)
         or not 2 <= len(names) <= 256
@@ -159,11 +159,10 @@ def _python(path: Path) -> _Batch:
     return np.array(labels, dtype=np.int64), _images(data)
 
 
-def _unpickle(path: Path) -> dict[str, Any]:
+def _unpickle(path: Path, most: int = _MOST_BYTES) -> dict[str, Any]:
     """The file's dictionary: text, whole numbers, lists, uint8 arrays."""
     try:
-        file = io.BytesIO(read_file(path, _MOST_BYTES))
-        content = _Reader(file, path).load()
+        content = _Reader(read_file(path, most), path).load()
     except InputError:
         raise
     except Exception as error:
@@ -255,18 +254,34 @@ _Base: Any = pickle._Unpickler
 """The one in Python: that in C makes a table as long as the largest number in a file."""
 
 
+class _Counted(io.BytesIO):
+    """A file that is read a bounded number of times: nearly once for each step of a pickle."""
+
+    left = 4_000_000
+
+    def read(self, size: int | None = -1) -> bytes:
+        self.left -= 1
+        if self.left < 0:
+            raise pickle.UnpicklingError("more steps than a batch needs")
+        return super().read(size)
+
+
 class _Reader(_Base):  # type: ignore[misc]
     dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {
         code: load
         for code, load in _Base.dispatch.items()
-        # Members of sets are hashed, as keys are.
-        if code not in (pickle.ADDITEMS[0], pickle.FROZENSET[0])
+        # Members of sets are hashed, as keys are; the last makes as many bytes as are asked for.
+        if code not in (pickle.ADDITEMS[0], pickle.FROZENSET[0], pickle.BYTEARRAY8[0])
     }
 
-    def __init__(self, file: Any, path: Path) -> None:
-        super().__init__(file, encoding="bytes")
+    def __init__(self, content: bytes, path: Path) -> None:
+        super().__init__(_Counted(content), encoding="bytes")
         self._path = path
         self._admitted = _stand_ins()
+
+    def _pass_frame(self) -> None:
+        """Frames only say how much to read at once."""
+        self.read(8)
 
     def _set_item(self) -> None:
         _check_keys(self.stack[-2:-1])
@@ -280,6 +295,7 @@ class _Reader(_Base):  # type: ignore[misc]
         _check_keys(self.stack[::2])
         _Base.load_dict(self)
 
+    dispatch[pickle.FRAME[0]] = _pass_frame
     dispatch[pickle.SETITEM[0]] = _set_item
     dispatch[pickle.SETITEMS[0]] = _set_items
     dispatch[pickle.DICT[0]] = _make_dictionary
