@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -131,8 +132,9 @@ def _changes(listing: Listing, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.in
         above = f"{listing.root}{os.sep}"
         files = [above + listing.names[row] for row in rows.tolist()]
     else:
-        folder = Path(listing.source)
-        files = sorted(map(str, folder.iterdir())) if folder.is_dir() else []
+        folder, files = Path(listing.source), []
+        with suppress(OSError):  # not a folder, or gone
+            files = sorted(map(str, folder.iterdir()))
     return np.array([_changed(file) for file in files], dtype=np.int64)
 
 

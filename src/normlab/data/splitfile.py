@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -78,7 +79,7 @@ class SplitFile:
             DamagedError: it is not what was written.
             InputError: it does not exist, or is not a split file.
         """
-        if not path.exists():
+        if not os.path.exists(path):  # noqa: PTH110 - which raises nothing
             raise InputError(
                 f"The split file {path} does not exist. Write one with normlab check-data SOURCE "
                 f"--write-split {path}."
