@@ -30,7 +30,7 @@ DEPTH = 50
 """Levels of lists and objects within each other."""
 _KEY_PARTS = 20
 _PART = r"""(?:[A-Za-z0-9_-]++|"[^"\n]*+"|'[^'\n]*+')"""
-_LONG_KEY = re.compile(rf"{_PART}(?:[ \t]*+\.[ \t]*+{_PART}){{{_KEY_PARTS},}}")
+_LONG_KEY = re.compile(rf"(?<![A-Za-z0-9_-]){_PART}(?:[ \t]*+\.[ \t]*+{_PART}){{{_KEY_PARTS},}}")
 """A dotted key costs time and memory that grow with the square of its parts."""
 _QUOTED = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 

@@ -23,6 +23,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from normlab.bounded import parse_toml
 from normlab.checks.image_set import read_image_set
 from normlab.checks.measures.headers import headers
 from normlab.data import DataConfig, hashes, load, sources
@@ -364,3 +365,12 @@ def test_no_parser_of_data_ends_in_anything_but_a_message(tmp_path: Path) -> Non
     for parser in FUZZING.parsers():
         inputs = (FUZZING.mutated(parser.seeds, number) for number in range(15))
         assert FUZZING.fed(parser, inputs, tmp_path) == []
+
+
+@pytest.mark.timeout(20)
+def test_a_long_word_in_toml_takes_no_time() -> None:
+    """The search for long keys once began again at each of its letters."""
+    with pytest.raises(InputError):
+        parse_toml(b"d" * 1_000_000, "x.toml")
+    with pytest.raises(InputError, match="parts"):
+        parse_toml(b"a" + b".a" * 30 + b" = 1", "x.toml")
