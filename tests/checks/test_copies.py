@@ -222,7 +222,7 @@ def test_a_written_split_is_read_by_content(
     ("content", "said"),
     [
         (None, "does not exist"),
-        ("{", "cannot be read as a split file"),
+        ("{", "split.json cannot be read"),
         ('{"format": "else"}', "is not a split file"),
         ('{"format": "normlab split 1", "images": {}}', "damaged split file"),
     ],
@@ -268,10 +268,14 @@ def test_what_is_shared_exactly_is_not_said_twice(whole: ImageSet) -> None:
 
 
 def test_groups_of_a_damaged_cache_are_not_believed(
-    found: Copies, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    found: Copies,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("NORMLAB_CACHE", str(tmp_path))
     assert known_groups(found.image_set) is None
+    assert capsys.readouterr().err == ""
     grouped(found.image_set, found.exact, found.near)
     again = known_groups(found.image_set)
     assert again is not None
@@ -279,6 +283,9 @@ def test_groups_of_a_damaged_cache_are_not_believed(
     (place,) = (tmp_path / "groups").iterdir()
     place.write_bytes(place.read_bytes()[:100])
     assert known_groups(found.image_set) is None
+    said = capsys.readouterr().err
+    assert place.name in said
+    assert f"normlab check-data {found.image_set.data.source}" in said
 
 
 def test_splits_of_a_file_are_not_drawn_anew(planted: Path, found: Copies, tmp_path: Path) -> None:

@@ -196,7 +196,7 @@ def test_another_process_makes_pixels_again_whose_cache_was_deleted(
     np.testing.assert_array_equal(pickle.loads(sent).splits["train"].images(), expected)
     shutil.rmtree(tmp_path / "another")
     Image.new("RGB", (12, 12)).save(root / "a/000.png")
-    with pytest.raises(InputError, match=r"was deleted, and .* other images"):
+    with pytest.raises(InputError, match=r"was deleted or damaged, and .* other images"):
         pickle.loads(sent).splits["train"].images()
 
 

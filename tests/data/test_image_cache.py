@@ -308,19 +308,6 @@ def start(
     )
 
 
-def test_two_builders_at_once(write: Make, cache: Path, tmp_path: Path) -> None:
-    root = write({"a": 60, "b": 60})
-    gate = tmp_path / "gate"
-    gate.mkdir()
-    builders = [start(root, gate, name, 2) for name in ("one", "two")]
-    results = [builder.communicate(timeout=60) for builder in builders]
-    assert [builder.returncode for builder in builders] == [0, 0], results
-    assert results[0][0] == results[1][0]
-    (name,) = entries(cache)
-    assert not name.endswith(".tmp")
-    assert not built(root)
-
-
 @pytest.mark.parametrize("workers", [1, 2])
 def test_an_interrupted_build_leaves_nothing(
     write: Make, cache: Path, tmp_path: Path, workers: int
@@ -432,3 +419,19 @@ def test_the_users_cache_folder_is_the_default(
     monkeypatch.setattr("platformdirs.user_cache_dir", lambda name: str(tmp_path / "user" / name))
     read(write({"a": 5, "b": 5}))
     assert len(entries(tmp_path / "user" / "normlab" / "images")) == 1
+
+
+def test_a_damaged_entry_that_can_only_be_read_is_one_message(
+    write: Make, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write({"a": 5, "b": 5})
+    read(root)
+    (name,) = entries(cache)
+    (cache / name / "index.json").write_text("{")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(InputError, match="Read-only file system"):
+        read(root)

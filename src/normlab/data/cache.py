@@ -1,8 +1,12 @@
-"""The cache: every selected image decoded once, as one memory map of uint8.
+"""The cache: every selected image decoded once, in one file of uint8.
 
 An entry is a folder named by a hash of everything that decides its pixels. It is built next to its
-place and renamed into it, so it is complete or absent. Two builders at once do the work twice; the
-second finds the place taken and uses what is there.
+place and renamed into it, so it is complete or absent. A second builder waits for the first one and
+uses what it made. Where the cache cannot be locked, both do the work; the second finds the place
+taken and uses what is there.
+
+Its record ``index.json`` carries its own checksum and lists that of ``index.npz``, which has a
+digest of every image's pixels. What is damaged is built again.
 """
 
 from __future__ import annotations
@@ -15,10 +19,7 @@ import re
 import shutil
 import time
 import uuid
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -28,12 +29,17 @@ import numpy.typing as npt
 import PIL
 from PIL import Image
 
+from ..destinations import explained_disk_errors
 from ..errors import InputError
+from ..files import read_arrays, read_json, write_arrays, write_json
 from ..places import cache_folder
 from ..processes import as_they_end, cores
+from ..seals import check_files, digests_of
 from . import sources
+from .array_file import ArrayFile, ChangedError
+from .cache_files import one_at_a_time, say_damaged
 from .config import Resize
-from .dataset import Pixels
+from .dataset import Pixels, pixel_digests
 from .decode import RESIZE_RULES, BadImageError, read, square
 from .hashes import listing_hash, state_and_hashes
 from .levels import NO_LEVELS, Levels, Shown, assumed
@@ -42,17 +48,20 @@ from .sources import Listing
 Progress = Callable[[str, int, int], None]
 Rows = npt.NDArray[np.int64]
 
-FORMAT = 2
+FORMAT = 3
 _STAGE = "Reading images"
 _STAGE_AGAIN = "Reading grey values"
+_STAGE_WAITING = "Waiting for another process that reads these images"
 _CHUNK = 64
 _FEW_LEVELS = 32
 _ATTEMPTS = 3
 """How often to build an entry that is deleted meanwhile, or whose files change."""
 _FEW_FILES = 500
 _STALE_SECONDS = 24 * 3600
-_DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
-_NO_SUCH_CALL = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
+_DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError)
+_INDEX = "index.npz"
+_INDEX_SLACK = 1 << 16
+"""Bytes of an index beside its arrays."""
 _TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
 
 
@@ -138,34 +147,37 @@ class _Part:
 
 
 class _Kept(Pixels):
-    """Cached pixels that are made again from their source if the cache has been deleted.
+    """Cached pixels that are made again from their source if they are gone or damaged."""
 
-    A process that has opened them keeps them: a file that is deleted while it is mapped stays until
-    it is unmapped.
-    """
-
-    def __init__(self, path: Path, source: str, rows: Rows, wanted: Wanted) -> None:
-        super().__init__(path)
+    def __init__(
+        self, path: Path, shape: tuple[int, ...], source: str, rows: Rows, wanted: Wanted
+    ) -> None:
+        super().__init__(path, shape)
         self._source, self._rows, self._wanted = source, rows, wanted
 
-    @property
-    def map(self) -> npt.NDArray[np.uint8]:
-        with suppress(InputError):
-            return super().map
-        made = obtain(sources.find(self._source), self._rows, self._wanted, workers=1)
-        if made.pixels.path.parent.name != self.path.parent.name:
+    def make_again(self, rows: Rows, digests: npt.NDArray[np.uint64], error: Exception) -> None:
+        def sound(entry: Entry) -> bool:
+            # Another process may have made it again meanwhile.
+            try:
+                entry.pixels.checked(rows, digests)
+            except (OSError, InputError):
+                return False
+            return True
+
+        listing = sources.find(self._source)
+        made = None
+        if int(self._rows.max()) < len(listing.names):
+            made = obtain(listing, self._rows, self._wanted, workers=1, sound=sound)
+        if made is None or made.pixels.path.parent.name != self.path.parent.name or not sound(made):
             raise InputError(
-                f"The cache in {self.path.parent.parent} was deleted, and {self._source} now has "
-                "other images than when they were cached. Run the same command again."
+                f"The cache in {self.path.parent.parent} was deleted or damaged, and "
+                f"{self._source} now has other images than when they were cached. Run the same "
+                "command again."
             )
-        self.path = made.pixels.path  # elsewhere if this process was started with another cache
-        return super().map
+        self.forget(made.pixels.path)  # elsewhere if this process has another cache
 
     def __getstate__(self) -> Any:
-        return self.path, self._source, self._rows, self._wanted
-
-    def __setstate__(self, state: Any) -> None:
-        self.__init__(*state)  # type: ignore[misc]
+        return self.path, self.shape, self._source, self._rows, self._wanted
 
 
 def obtain(
@@ -175,32 +187,54 @@ def obtain(
     *,
     progress: Progress | None = None,
     workers: int | None = None,
+    sound: Callable[[Entry], bool] = lambda entry: True,
 ) -> Entry:
     """These rows of the source as squares, from the cache or newly built.
 
     An entry is known by the contents of its files, so a changed file is never served as it was, and
     a file that only has another time is not decoded again.
 
+    Args:
+        listing: of the source.
+        rows: of the listing.
+        wanted: what decides the pixels.
+        progress: called with a stage, and how many of how many images are done.
+        workers: processes that decode.
+        sound: whether an entry that is there can be used.
+
     Raises:
         InputError: the source or the cache cannot be used.
     """
     shape = (len(rows), wanted.size, wanted.size, listing.channels)
+
+    def found(place: Path) -> Entry | None:
+        entry = _read(place, shape, listing.source, rows, wanted)
+        return entry if entry is not None and sound(entry) else None
+
+    def waiting() -> None:
+        if progress:
+            progress(_STAGE_WAITING, 0, len(rows))
+
     for _ in range(_ATTEMPTS):
         state, contents = state_and_hashes(listing, progress, rows)
         place = cache_folder("images") / _name(listing, rows, contents, wanted)
-        entry = _read(place, shape, listing.source, rows, wanted)
-        outdated = entry is not None and _readable_again(listing, rows, wanted, entry)
-        if entry is not None and not outdated:
+        entry = found(place)
+        if entry is not None and not _readable_again(listing, rows, wanted, entry):
             return entry
-        if outdated:
-            _clear(place)
-        entry = _built(place, listing, rows, wanted, progress, workers)
-        if entry is None:
-            continue
-        if listing_hash(listing, rows) == state:
-            return entry
-        # A file changed while it was read: what was built may not be what its name says.
-        _clear(place)
+        with one_at_a_time("images", place.name, waiting):
+            entry = found(place)
+            if entry is not None and not _readable_again(listing, rows, wanted, entry):
+                return entry
+            if entry is None and os.path.lexists(place):
+                say_damaged(place, "is damaged (it is not what was written)")
+            entry = _built(place, listing, rows, wanted, progress, workers)
+            if entry is None:
+                continue
+            if listing_hash(listing, rows) == state:
+                return entry
+            # A file changed while it was read: what was built may not be what its name says.
+            with explained_disk_errors(place):
+                _clear(place)
     raise InputError(
         f"The images in {listing.source}, or the image cache in {place.parent}, changed while they "
         "were being read. Try again, or set the variable NORMLAB_CACHE to a folder of your own."
@@ -215,17 +249,18 @@ def _built(
     progress: Progress | None,
     workers: int | None,
 ) -> Entry | None:
-    """A new entry at its place; None if it was deleted meanwhile."""
+    """A new entry at its place; None if it was deleted or changed meanwhile."""
     shape = (len(rows), wanted.size, wanted.size, listing.channels)
     # Report what is wrong with the source before writing anything.
     arrays = listing.arrays() if listing.arrays else None
     try:
+        _clear(place)
         place.parent.mkdir(parents=True, exist_ok=True)
         _sweep(place.parent)
         work = _next_to(place)
         work.mkdir()
         try:
-            images = reserve(work / "images.npy", shape)
+            images = ArrayFile.create(work / "images.npy", shape)
             index = _Part.empty(len(rows), listing.channels)
 
             def fill(stage: str, parts: Iterator[_Part], total: int) -> None:
@@ -248,12 +283,13 @@ def _built(
                     again = np.array(sorted(index.shown))
                     known = replace(wanted, levels=levels)
                     fill(_STAGE_AGAIN, source.filled(again, known), len(again))
-            images.flush()
+            images.sync()
+            images.close()  # a file that is open cannot be renamed everywhere
             _write_index(work, index, levels, wanted, listing)
             _publish(work, place, shape, listing.source, rows, wanted)
         finally:
             shutil.rmtree(work, ignore_errors=True)
-    except FileNotFoundError:
+    except (FileNotFoundError, ChangedError):
         return None
     except OSError as error:
         raise InputError(
@@ -299,40 +335,12 @@ def _sweep(folder: Path) -> None:
             shutil.rmtree(left, ignore_errors=True)
 
 
-def reserve(
-    path: Path, shape: tuple[int, ...], dtype: npt.DTypeLike = np.uint8
-) -> np.memmap[Any, np.dtype[Any]]:
-    """A new .npy file as a memory map, with its disk space allocated.
-
-    A new map is a hole; writing into it on a full disk would kill the process with SIGBUS.
-    """
-    images = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
-    with path.open("r+b") as file:
-        try:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-        except (AttributeError, OSError) as error:
-            # Some systems and some file systems do not have this call.
-            if isinstance(error, OSError) and error.errno not in _NO_SUCH_CALL:
-                raise
-            file.seek(images.offset)
-            zeros = bytes(1 << 20)
-            for start in range(0, images.nbytes, len(zeros)):
-                file.write(zeros[: images.nbytes - start])
-    return images
-
-
 def _measure(rows: Rows, pixels: npt.NDArray[np.uint8]) -> _Part:
     # 255 squared still fits 16 bits.
     squares = np.multiply(pixels, pixels, dtype=np.uint16)
     return _Part(
         rows,
-        np.array(
-            [
-                int.from_bytes(hashlib.blake2b(image.tobytes(), digest_size=8).digest(), "little")
-                for image in pixels
-            ],
-            dtype=np.uint64,
-        ),
+        pixel_digests(pixels),
         _sums(pixels),
         _sums(squares),
     )
@@ -348,7 +356,7 @@ def _sums(values: npt.NDArray[np.unsignedinteger[Any]]) -> npt.NDArray[np.int64]
 
 
 def _fill_arrays(
-    images: npt.NDArray[np.uint8], source: npt.NDArray[np.uint8], rows: Rows, wanted: Wanted
+    images: ArrayFile, source: npt.NDArray[np.uint8], rows: Rows, wanted: Wanted
 ) -> Iterator[_Part]:
     size = wanted.size
     for start in range(0, len(rows), 16 * _CHUNK):
@@ -364,14 +372,21 @@ def _fill_arrays(
                     for image in pixels
                 ]
             )
-        images[start : start + len(pixels)] = pixels
-        yield _measure(np.arange(start, start + len(pixels)), pixels)
+        places = np.arange(start, start + len(pixels))
+        images.write(places, pixels)
+        yield _measure(places, pixels)
 
 
 def _fill_chunk(
-    images: Path, rows: Rows, root: Path, names: list[str], wanted: Wanted, channels: int
+    images: Path,
+    count: int,
+    rows: Rows,
+    root: Path,
+    names: list[str],
+    wanted: Wanted,
+    channels: int,
 ) -> _Part:
-    """Decode some files straight into the memory map; runs in a worker process."""
+    """Decode some files into the file of all images; runs in a worker process."""
     size = wanted.size
     pixels = np.zeros((len(names), size, size, channels), dtype=np.uint8)
     bad: dict[int, str] = {}
@@ -392,9 +407,9 @@ def _fill_chunk(
         if image.frames > 1:
             frames[row] = image.frames
         upper_half += image.upper_half
-    # The file must exist: a worker that outlives its builder must not create it again.
-    written = np.load(images, mmap_mode="r+")
-    written[rows] = pixels
+    written = ArrayFile(images, (count, *pixels.shape[1:]), write=True)
+    written.write(rows, pixels)
+    written.close()
     used = np.zeros(256, np.bool_)
     used[pixels[there].ravel()] = True
     return replace(
@@ -409,12 +424,12 @@ def _fill_chunk(
 
 @dataclass(frozen=True)
 class _Files:
-    """Files that are decoded into a memory map.
+    """Files that are decoded into one.
 
     Attributes:
-        images: the map's file.
+        images: the one.
         listing: of the source.
-        rows: of the listing, one for each row of the map.
+        rows: of the listing, one for each row of the file.
         workers: processes; None uses all cores, or none for few files.
     """
 
@@ -424,7 +439,7 @@ class _Files:
     workers: int | None
 
     def filled(self, places: Rows, wanted: Wanted) -> Iterator[_Part]:
-        """Decode the files of these rows of the map."""
+        """Decode the files of these rows."""
         workers = self.workers
         # Processes take a second to start, in which one decodes some hundred files.
         if workers == 1 or (workers is None and len(places) < _FEW_FILES):
@@ -436,13 +451,14 @@ class _Files:
 
     def _jobs(
         self, places: Rows, wanted: Wanted, chunk: int
-    ) -> Iterator[tuple[Path, Rows, Path, list[str], Wanted, int]]:
+    ) -> Iterator[tuple[Path, int, Rows, Path, list[str], Wanted, int]]:
         root = self.listing.root
         assert root is not None
         for start in range(0, len(places), chunk):
             some = places[start : start + chunk]
             names = [self.listing.names[row] for row in self.rows[some].tolist()]
-            yield self.images, some, root, names, wanted, self.listing.channels
+            count = len(self.rows)
+            yield self.images, count, some, root, names, wanted, self.listing.channels
 
 
 def _said(index: _Part, levels: Levels, wanted: Wanted, listing: Listing) -> list[str]:
@@ -479,14 +495,9 @@ def _write_index(
         "frames": {str(row): count for row, count in sorted(index.frames.items())},
         "said": _said(index, levels, wanted, listing),
     }
-    with (work / "index.npz").open("wb") as file:
-        np.savez(file, digests=index.digests, sums=index.sums, squares=index.squares)
-        file.flush()
-        os.fsync(file.fileno())
-    with (work / "index.json").open("w", encoding="utf-8") as text:
-        json.dump(about, text, indent=1)
-        text.flush()
-        os.fsync(text.fileno())
+    arrays = {"digests": index.digests, "sums": index.sums, "squares": index.squares}
+    write_arrays(work / _INDEX, arrays)
+    write_json(work / "index.json", {**about, "files": digests_of(work, [_INDEX])})
 
 
 def _publish(
@@ -506,11 +517,11 @@ def _publish(
 
 
 def _clear(place: Path) -> None:
-    """Move a damaged entry out of the way in one step."""
+    """Move what is at an entry's place out of the way in one step."""
     away = _next_to(place)
     try:
         place.rename(away)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return
     if away.is_dir() and not away.is_symlink():
         shutil.rmtree(away, ignore_errors=True)
@@ -524,19 +535,19 @@ def _read(
     """The entry, or None if it is absent or not exactly as it was written."""
     count, channels = shape[0], shape[-1]
     try:
-        about = json.loads((place / "index.json").read_text(encoding="utf-8"))
+        about = read_json(place / "index.json")
         if about["format"] != FORMAT or about["images"] != count:
             return None
-        with (place / "index.npz").open("rb") as file, np.load(file) as index:
-            digests, sums, squares = index["digests"], index["sums"], index["squares"]
-        images = np.load(place / "images.npy", mmap_mode="r")
+        check_files(place, about["files"])
+        most = _INDEX_SLACK + count * 8 * (1 + 2 * channels)
+        index = read_arrays(place / _INDEX, most)
+        digests, sums, squares = index["digests"], index["sums"], index["squares"]
+        ArrayFile(place / "images.npy", shape).close()
         good = (
-            images.shape == shape
-            and images.dtype == np.uint8
-            and (place / "images.npy").stat().st_size == images.offset + images.nbytes
-            and (digests.shape, digests.dtype) == ((count,), np.uint64)
-            and (sums.shape, sums.dtype) == ((count, channels), np.int64)
-            and (squares.shape, squares.dtype) == ((count, channels), np.int64)
+            digests.shape == (count,)
+            and sums.shape == squares.shape == (count, channels)
+            and digests.dtype == np.uint64
+            and sums.dtype == squares.dtype == np.int64
         )
         bad = {int(row): str(reason) for row, reason in about["bad"].items()}
         frames = {int(row): int(number) for row, number in about["frames"].items()}
@@ -545,7 +556,7 @@ def _read(
         levels, said = Levels.read(about["levels"]), tuple(map(str, about["said"]))
     except _DAMAGE:
         return None
-    kept = _Kept(place / "images.npy", source, rows, wanted)
+    kept = _Kept(place / "images.npy", shape, source, rows, wanted)
     return Entry(kept, digests, sums, squares, bad, levels, frames, said)
 
 

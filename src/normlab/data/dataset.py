@@ -1,9 +1,12 @@
-"""A data set: three splits over one memory map of uint8 pixels."""
+"""A data set: three splits over one file of uint8 pixels."""
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import InputError
+from .array_file import ArrayFile
 from .config import DataConfig
 from .levels import NO_LEVELS, Levels
 
@@ -19,52 +23,99 @@ _SHARE_OF_MEMORY = 0.5
 
 
 class Pixels:
-    """The cached images, (n, S, S, C) uint8; only the path travels to another process."""
+    """The cached images, (n, S, S, C) uint8; only the path and the shape travel to another process.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._map: npt.NDArray[np.uint8] | None = None
+    What is read is compared with its digests, once in a process and again after the file has been
+    changed by anybody.
+    """
 
-    @property
-    def map(self) -> npt.NDArray[np.uint8]:
-        if self._map is None:
-            try:
-                self._map = np.load(self.path, mmap_mode="r")
-            except (OSError, ValueError) as error:
-                raise InputError(
-                    f"The cached images {self.path} cannot be opened ({error}). Load the data "
-                    "again to rebuild them."
-                ) from error
-        return self._map
+    def __init__(self, path: Path, shape: tuple[int, ...]) -> None:
+        self.path, self.shape = path, shape
+        self._file: ArrayFile | None = None
+        self._state: object = None
+        self._checked = np.zeros(shape[0], np.bool_)
 
-    def read(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
-        """A copy of these rows, in this order."""
-        pixels = self.map
-        if pixels.nbytes > _SHARE_OF_MEMORY * _memory():
-            self._announce(rows)
-        return pixels[rows]
+    def read(
+        self, rows: npt.NDArray[np.int64], digests: npt.NDArray[np.uint64]
+    ) -> npt.NDArray[np.uint8]:
+        """A copy of these rows, in this order.
 
-    def _announce(self, rows: npt.NDArray[np.int64]) -> None:
-        """Tell the system what is read next. A page that it has to fetch unprepared brings its
-        surroundings along, which are other images, and evicts what is in memory."""
-        each = self.map[0].nbytes
+        Args:
+            rows: which.
+            digests: 64-bit hash of each row's pixels.
+
+        Raises:
+            InputError: they are gone or damaged, and cannot be made again.
+        """
         try:
-            with self.path.open("rb") as file:
-                start = self.path.stat().st_size - self.map.nbytes
-                for row in rows.tolist():
-                    os.posix_fadvise(
-                        file.fileno(), start + row * each, each, os.POSIX_FADV_WILLNEED
-                    )
-        except (AttributeError, OSError):
+            return self.checked(rows, digests)
+        except (OSError, InputError) as error:
+            self.make_again(rows, digests, error)
+        try:
+            return self.checked(rows, digests)
+        except OSError as error:
+            raise InputError(
+                f"The cached images {self.path} cannot be read ({error.strerror or error})."
+            ) from error
+
+    def make_again(
+        self, rows: npt.NDArray[np.int64], digests: npt.NDArray[np.uint64], error: Exception
+    ) -> None:
+        """Called if rows cannot be read or are not what their digests say."""
+        raise InputError(f"The cached images {self.path} cannot be read: {error}.") from error
+
+    def checked(
+        self, rows: npt.NDArray[np.int64], digests: npt.NDArray[np.uint64]
+    ) -> npt.NDArray[np.uint8]:
+        """The rows.
+
+        Raises:
+            OSError: they cannot be read, or are not what their digests say.
+            InputError: the file is gone, or is no file.
+        """
+        if self._file is None:
+            self._file = ArrayFile(self.path, self.shape)
+        state = self._file.state()
+        if state != self._state:
+            self._state, self._checked[:] = state, False
+        if self._file.nbytes > _SHARE_OF_MEMORY * _memory():
+            self._announce(self._file, rows)
+        pixels: npt.NDArray[np.uint8] = self._file.read(rows)
+        new = ~self._checked[rows]
+        if new.any():
+            if (pixel_digests(pixels[new]) != digests[new]).any():
+                raise OSError(errno.EIO, "its pixels are not what was written")
+            self._checked[rows[new]] = True
+        return pixels
+
+    def forget(self, path: Path) -> None:
+        """Read from this file from now on."""
+        self.path, self._file, self._state = path, None, None
+
+    def _announce(self, file: ArrayFile, rows: npt.NDArray[np.int64]) -> None:
+        """Tell the system what is read next, so that the disk need not wait for us in between."""
+        with suppress(AttributeError, OSError):
             # Not every system takes this advice, and nothing depends on it.
-            return
+            for row in rows.tolist():
+                start = file.offset + row * file.each
+                os.posix_fadvise(file.number, start, file.each, os.POSIX_FADV_WILLNEED)
 
-    def __getstate__(self) -> Path:
-        return self.path
+    def __getstate__(self) -> Any:
+        return self.path, self.shape
 
-    def __setstate__(self, state: Path) -> None:
-        self.path = state
-        self._map = None
+    def __setstate__(self, state: Any) -> None:
+        self.__init__(*state)  # type: ignore[misc]
+
+
+def pixel_digests(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
+    """64-bit hash (BLAKE2b) of each image's pixels."""
+    return np.array(
+        [
+            int.from_bytes(hashlib.blake2b(image.tobytes(), digest_size=8).digest(), "little")
+            for image in pixels
+        ],
+        dtype=np.uint64,
+    )
 
 
 def _memory() -> int:
@@ -100,7 +151,7 @@ class Split:
         """A fresh (k, S, S, C) uint8 array of these rows of the split."""
         if not isinstance(rows, slice):
             rows = np.asarray(rows, dtype=np.int64).reshape(-1)
-        return self._pixels.read(self._rows[rows])
+        return self._pixels.read(self._rows[rows], self.digests[rows])
 
     def __getstate__(self) -> dict[str, Any]:
         # NumPy uses four bytes per character and pads to the longest name; a path has no NUL.

@@ -6,23 +6,35 @@ Needs only Pillow and NumPy: the processes that decode import nothing else.
 from __future__ import annotations
 
 import errno
+import io
 import os
 import re
-import stat
 import struct
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from types import MappingProxyType
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError, features
 
+from ..bounded import open_regular
+from ..errors import InputError
 from .config import Resize
 from .levels import SIXTEEN, Kind, Levels, Range, Shown, UnknownRangeError
+from .limits import (
+    MOST_BYTES,
+    TooMuchError,
+    check_content,
+    check_memory,
+    gif_frames,
+    orientation,
+)
+from .limits import frames as tiff_frames
 
 RESIZE_RULES: Mapping[Resize, str] = MappingProxyType(
     {
@@ -32,6 +44,7 @@ RESIZE_RULES: Mapping[Resize, str] = MappingProxyType(
     }
 )
 _PADDING = 128
+_BAND = 256
 
 MAX_PIXELS = 100_000_000
 
@@ -86,7 +99,6 @@ _SIGNATURES = (
 
 _SIXTEEN_EACH = re.compile(r"\b(RGB[AXa]?|LA|CMYK);16")
 """Pillow's name of 16 bits for each of several channels, of which it keeps the upper 8."""
-_ORIENTATION = 0x0112
 _BITS, _SIGN, _LEAST_AND_MOST = 258, 339, (340, 341)
 """Tags of TIFF: BitsPerSample, SampleFormat, SMinSampleValue and SMaxSampleValue."""
 _UPRIGHT = {
@@ -119,11 +131,9 @@ def claims_image(path: str | os.PathLike[str]) -> bool:
 def _signature(path: Path) -> str | None:
     """What the content of a file says it is, if that is an image."""
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            return None
-        with path.open("rb") as opened:
+        with open_regular(path) as opened:
             head = opened.read(32)
-    except OSError:
+    except (OSError, InputError):
         return None
     return next((kind for begins, kind in _SIGNATURES if begins.match(head)), None)
 
@@ -189,8 +199,8 @@ def read(
     """
     with warnings.catch_warnings():
         _quiet()
-        opened = _open(Path(path))
-        image, decoded = _pixels(opened, Path(path), levels)
+        content = _content(Path(path))
+        image, decoded = _pixels(_image(content, Path(path)), content, levels, channels)
     if image is None:
         return decoded
     flat = image if channels == 3 else image.convert("L")
@@ -206,7 +216,7 @@ def square_side(path: str | os.PathLike[str], resize: Resize = "crop") -> int:
     """
     with warnings.catch_warnings():
         _quiet()
-        with _open(Path(path)) as image:
+        with opened_image(path) as (image, _):
             return side_of(image.size, resize)
 
 
@@ -271,15 +281,55 @@ def _quiet() -> None:
     warnings.simplefilter("error", Image.DecompressionBombWarning)
 
 
-def _open(path: Path) -> Image.Image:
+@contextmanager
+def opened_image(path: str | os.PathLike[str]) -> Iterator[tuple[Image.Image, int]]:
+    """The image with its header read and checked, and the bytes of its file; nothing is decoded.
+
+    Raises:
+        BadImageError: with the reason.
+    """
+    opened = _opened(Path(path))
+    with opened, _image(opened, Path(path)) as image:
+        yield image, os.fstat(opened.fileno()).st_size
+
+
+def _opened(path: Path) -> BinaryIO:
+    try:
+        opened = open_regular(path)
+    except InputError as error:
+        cause = error.__cause__ or error.__context__
+        if isinstance(cause, OSError) and cause.errno is not None:
+            raise BadImageError(_reason(cause)) from None
+        raise BadImageError("is not a regular file") from None
+    size = os.fstat(opened.fileno()).st_size
+    if 0 < size <= MOST_BYTES:
+        return opened
+    opened.close()
+    if size:
+        raise BadImageError(f"is larger than {MOST_BYTES >> 20} MiB")
+    raise BadImageError("is empty (0 bytes)")
+
+
+def _content(path: Path) -> BinaryIO:
+    """The file in memory: one state of it, whatever happens to it meanwhile."""
+    with _opened(path) as opened:
+        try:
+            return io.BytesIO(opened.read(MOST_BYTES))
+        except OSError as error:
+            raise BadImageError(_reason(error)) from None
+
+
+def _reason(error: OSError) -> str:
+    return _PLAIN.get(error.errno or 0, f"cannot be read ({error.strerror})")
+
+
+def _image(opened: BinaryIO, path: Path) -> Image.Image:
     """The image with its header read and checked: format, name, number of pixels."""
     try:
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode):
-            raise BadImageError("is not a regular file")
-        if found.st_size == 0:
-            raise BadImageError("is empty (0 bytes)")
-        image = Image.open(path, formats=_FORMATS_ASKED)
+        check_content(opened)
+        image = Image.open(opened, formats=_FORMATS_ASKED)
+    except TooMuchError as error:
+        raise BadImageError(str(error)) from None
     except UnidentifiedImageError:
         raise BadImageError(_unidentified(path)) from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
@@ -287,10 +337,7 @@ def _open(path: Path) -> Image.Image:
     except OSError as error:
         if error.errno is None:
             raise BadImageError(f"is damaged or cut short ({_short(error)})") from None
-        reason = _PLAIN.get(error.errno, f"cannot be read ({error.strerror})")
-        raise BadImageError(reason) from None
-    except BadImageError:
-        raise
+        raise BadImageError(_reason(error)) from None
     except Exception as error:
         # Format plugins raise all kinds of errors on a damaged header.
         raise BadImageError(f"is damaged ({_short(error)})") from None
@@ -323,30 +370,39 @@ def _unidentified(path: Path) -> str:
 
 
 def _pixels(
-    image: Image.Image, path: Path, levels: Levels | None
+    image: Image.Image, content: BinaryIO, levels: Levels | None, channels: int
 ) -> tuple[Image.Image | None, Decoded]:
     """Decoded, upright, RGB; a transparent image is put on white."""
     with image:
         try:
+            check_memory(image, channels)
             upper_half = bool(_SIXTEEN_EACH.search(str(getattr(image, "tile", ""))))
             image.load()
-            upright = _UPRIGHT.get(_orientation(image))
+            upright = _UPRIGHT.get(orientation(image))
+            check_memory(image, channels, turned=upright is not None)
             if image.mode.startswith(("I", "F")):
-                values, shown = _values(image, path)
+                values, shown = _values(image, content)
                 flat = None if levels is None else _grey(values, shown, levels)
                 upper_half = False
             else:
                 shown, flat = None, _flat(image)
+            said = Decoded(None, _frames(image, content), shown, upper_half)
         except BadImageError:
             raise
+        except TooMuchError as error:
+            raise BadImageError(str(error)) from None
         except Exception as error:
             # Decoders raise OSError, SyntaxError, ValueError, struct.error, EOFError and more.
             raise BadImageError(f"is damaged or cut short ({_short(error)})") from None
-        said = Decoded(None, _frames(image), shown, upper_half)
     return (flat.transpose(upright) if flat and upright is not None else flat), said
 
 
-def _frames(image: Image.Image) -> int:
+def _frames(image: Image.Image, content: BinaryIO) -> int:
+    # Pillow goes through all of these two, which takes long where there are many.
+    if image.format == "GIF":
+        return max(gif_frames(content), 1)
+    if image.format == "TIFF":
+        return max(tiff_frames(content), 1)
     try:
         return int(getattr(image, "n_frames", 1))
     except Exception:
@@ -354,15 +410,7 @@ def _frames(image: Image.Image) -> int:
         return 2
 
 
-def _orientation(image: Image.Image) -> int:
-    try:
-        return int(image.getexif().get(_ORIENTATION, 1))
-    except Exception:
-        # Damaged metadata says nothing about the pixels, which are good.
-        return 1
-
-
-def _values(image: Image.Image, path: Path) -> tuple[npt.NDArray[Any], Shown]:
+def _values(image: Image.Image, content: BinaryIO) -> tuple[npt.NDArray[Any], Shown]:
     """Grey values of more than 8 bits, and their range."""
     values = np.asarray(image)
     tags = getattr(image, "tag_v2", {})
@@ -373,7 +421,7 @@ def _values(image: Image.Image, path: Path) -> tuple[npt.NDArray[Any], Shown]:
         values = values.view(np.uint32)  # Pillow has no mode for them
     kind: Kind = "real" if image.mode == "F" else "whole"
     low, high = float(values.min()), float(values.max())
-    return values, Shown(kind, low, high, _declared(image, tags, path))
+    return values, Shown(kind, low, high, _declared(image, tags, content))
 
 
 def _grey(values: npt.NDArray[Any], shown: Shown, levels: Levels) -> Image.Image:
@@ -383,12 +431,12 @@ def _grey(values: npt.NDArray[Any], shown: Shown, levels: Levels) -> Image.Image
         raise BadImageError(str(error)) from None
 
 
-def _declared(image: Image.Image, tags: Mapping[int, Any], path: Path) -> Range | None:
+def _declared(image: Image.Image, tags: Mapping[int, Any], content: BinaryIO) -> Range | None:
     """The range that a file says its values have."""
     if image.format in ("PPM", "JPEG2000"):
         return SIXTEEN  # Pillow has scaled them already
     if image.format == "PNG":
-        bits = _significant_bits(path)
+        bits = _significant_bits(content)
         return None if bits is None else (0, 2**bits - 1)
     try:
         ends = [float(np.ravel(tags[tag])[0]) for tag in _LEAST_AND_MOST if tag in tags]
@@ -400,27 +448,31 @@ def _declared(image: Image.Image, tags: Mapping[int, Any], path: Path) -> Range 
     return (0, 2**bits - 1) if 8 < bits < 16 else None
 
 
-def _significant_bits(path: Path) -> int | None:
+def _significant_bits(opened: BinaryIO) -> int | None:
     """Of a grey PNG file: its chunk sBIT."""
-    with path.open("rb") as opened:
-        opened.seek(8)
-        while len(head := opened.read(8)) == 8:
-            length, name = struct.unpack(">I4s", head)
-            if name == b"sBIT":
-                bits = opened.read(1)
-                return bits[0] if bits and 0 < bits[0] <= 16 else None
-            if name in (b"IDAT", b"IEND"):
-                return None
-            opened.seek(length + 4, os.SEEK_CUR)
+    opened.seek(8)
+    while len(head := opened.read(8)) == 8:
+        length, name = struct.unpack(">I4s", head)
+        if name == b"sBIT":
+            bits = opened.read(1)
+            return bits[0] if bits and 0 < bits[0] <= 16 else None
+        if name in (b"IDAT", b"IEND"):
+            return None
+        opened.seek(length + 4, os.SEEK_CUR)
     return None
 
 
 def _flat(image: Image.Image) -> Image.Image:
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image)
-    return image.convert("RGB")
+    if not image.has_transparency_data:
+        return image if image.mode == "RGB" else image.convert("RGB")
+    # In bands, which take less memory.
+    flat = Image.new("RGB", image.size)
+    for top in range(0, image.height, _BAND):
+        box = (0, top, image.width, min(top + _BAND, image.height))
+        band = image.crop(box).convert("RGBA")
+        white = Image.new("RGBA", band.size, "white")
+        flat.paste(Image.alpha_composite(white, band).convert("RGB"), box)
+    return flat
 
 
 def _short(error: Exception) -> str:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from .cache_files import keep_arrays, kept_arrays
+from ..bounded import open_regular
+from ..errors import InputError
+from .cache_files import keep_arrays, kept_arrays, one_at_a_time
 from .sources import Listing
 
 if TYPE_CHECKING:
@@ -22,6 +26,7 @@ Hashes = npt.NDArray[np.uint64]
 _FORMAT = 3
 _STAGE = "Hashing files"
 _EVERY = 500
+_BLOCK = 1 << 20
 
 
 def content_hashes(
@@ -51,36 +56,58 @@ def state_and_hashes(
     """What :func:`listing_hash` said before the files were hashed, and their hashes."""
     rows = np.arange(len(listing.names)) if rows is None else rows
     name = listing_hash(listing, rows)
-    kept = kept_arrays("contents", name)
-    if kept is not None and "hashes" in kept and kept["hashes"].shape == (len(rows),):
-        return name, np.asarray(kept["hashes"], dtype=np.uint64)
     tell = progress or (lambda stage, done, total: None)
+    known = _kept(name, len(rows))
+    if known is not None:
+        return name, known
+
+    def waiting() -> None:
+        tell("Waiting for another process that hashes these files", 0, len(rows))
+
+    with one_at_a_time("contents", name, waiting):
+        known = _kept(name, len(rows))
+        if known is None:
+            known = _hashed(listing, rows, tell)
+            keep_arrays("contents", name, {"hashes": known})
+    return name, known
+
+
+def _kept(name: str, count: int) -> Hashes | None:
+    kept = kept_arrays("contents", name)
+    if kept is None or "hashes" not in kept or kept["hashes"].shape != (count,):
+        return None
+    return np.asarray(kept["hashes"], dtype=np.uint64)
+
+
+def _hashed(listing: Listing, rows: npt.NDArray[np.int64], tell: Progress) -> Hashes:
     total = len(rows)
     hashes = np.empty(total, np.uint64)
     pixels = listing.arrays() if listing.arrays else None
     for place, row in enumerate(rows.tolist()):
         if pixels is not None:
-            content = np.ascontiguousarray(pixels[row]).tobytes()
+            hashes[place] = _hash([np.ascontiguousarray(pixels[row]).tobytes()])
         else:
             assert listing.root is not None
-            content = _bytes(listing.root / listing.names[row])
-        hashes[place] = _hash(content)
+            hashes[place] = _hash_of_file(listing.root / listing.names[row])
         if place % _EVERY == 0:
             tell(_STAGE, place, total)
     tell(_STAGE, total, total)
-    keep_arrays("contents", name, {"hashes": hashes})
-    return name, hashes
+    return hashes
 
 
-def _hash(content: bytes) -> int:
-    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
+def _hash(content: Iterable[bytes]) -> int:
+    hashed = hashlib.blake2b(digest_size=8)
+    for block in content:
+        hashed.update(block)
+    return int.from_bytes(hashed.digest(), "little")
 
 
-def _bytes(path: Path) -> bytes:
+def _hash_of_file(path: Path) -> int:
     try:
-        return path.read_bytes()
-    except OSError:
-        return f"\0unreadable\0{path}".encode()
+        with open_regular(path) as opened:  # anything else may never end
+            return _hash(iter(lambda: opened.read(_BLOCK), b""))
+    except (OSError, InputError):
+        return _hash([f"\0unreadable\0{path}".encode()])
 
 
 def listing_hash(listing: Listing, rows: npt.NDArray[np.int64] | None = None) -> str:
@@ -105,8 +132,9 @@ def _changes(listing: Listing, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.in
         above = f"{listing.root}{os.sep}"
         files = [above + listing.names[row] for row in rows.tolist()]
     else:
-        folder = Path(listing.source)
-        files = sorted(map(str, folder.iterdir())) if folder.is_dir() else []
+        folder, files = Path(listing.source), []
+        with suppress(OSError):  # not a folder, or gone
+            files = sorted(map(str, folder.iterdir()))
     return np.array([_changed(file) for file in files], dtype=np.int64)
 
 

@@ -21,6 +21,7 @@ Kind = Literal["whole", "real"]
 SIXTEEN: Range = (0, 65535)
 _WHOLE: tuple[Range, ...] = tuple((0, 2**bits - 1) for bits in (8, 10, 12, 14, 16))
 _REAL: tuple[Range, ...] = ((0, 1), (-1, 1), *_WHOLE)
+_LINES = 256
 _KINDS: tuple[Kind, ...] = ("whole", "real")
 _CALLED = {"whole": "grey values of more than 8 bits", "real": "floating-point grey values"}
 
@@ -97,8 +98,12 @@ class Levels:
                 f"has {what} from {shown.low:,g} to {shown.high:,g}, but here {black:,g} is black "
                 f"and {white:,g} is white. Save it in this range, or with 8 bits"
             )
-        scaled = (values.astype(np.float64) - black) * (255 / (white - black))
-        return np.rint(np.clip(scaled, 0, 255)).astype(np.uint8)
+        made = np.empty(values.shape, np.uint8)
+        for start in range(0, len(values), _LINES):  # all at once take nine times the memory
+            part = values[start : start + _LINES].astype(np.float64)
+            scaled = (part - black) * (255 / (white - black))
+            made[start : start + _LINES] = np.rint(np.clip(scaled, 0, 255))
+        return made
 
 
 NO_LEVELS = Levels(None, None)

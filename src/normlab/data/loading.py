@@ -198,7 +198,7 @@ def _from_file(
     """The splits in a split file, and what it says about them."""
     assert config.split is not None
     path = Path(config.split).expanduser()
-    file = SplitFile.read(path)
+    file = SplitFile.read(path, len(listing.names))
     if tuple(file.classes) != listing.classes:
         raise InputError(
             f"{path} was written for different classes: it has {len(file.classes)}, "

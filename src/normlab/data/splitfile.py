@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-import json
+import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from ..bounded import JSON_BYTES, parse_json, read_file
 from ..errors import InputError
-from ..files import write_text
+from ..files import write_json
+from ..seals import check_seal
 from ..splits import SPLITS
 
+T = TypeVar("T")
+
 FORMAT = "normlab split 1"
+_CALLED = {"dict": "an object", "list": "a list", "str": "text"}
+_EACH = 1 << 10
+"""Bytes that a split file may have for each image."""
 LEFT_OUT = -1
 UNKNOWN = -2
 
@@ -43,7 +51,7 @@ class SplitFile:
     moved: Sequence[Sequence[str]] = ()
 
     def write(self, path: Path) -> None:
-        """Write it as JSON, one line per image."""
+        """Write it as JSON, one line per image, sealed (see :mod:`normlab.seals`)."""
         content = {
             "format": FORMAT,
             "source": self.source,
@@ -57,47 +65,73 @@ class SplitFile:
             "left_out": {f"{content:016x}": dict(why) for content, why in self.left_out.items()},
             "moved": [list(move) for move in self.moved],
         }
-        write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+        write_json(path, content)
 
     @classmethod
-    def read(cls, path: Path) -> SplitFile:
-        """Read a split file.
+    def read(cls, path: Path, images: int = 0) -> SplitFile:
+        """Read a split file. One that was written by hand has no seal.
+
+        Args:
+            path: the file.
+            images: how many it may have to assign; it may be as large as they make it.
 
         Raises:
+            DamagedError: it is not what was written.
             InputError: it does not exist, or is not a split file.
         """
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        if not os.path.exists(path):  # noqa: PTH110 - which raises nothing
             raise InputError(
                 f"The split file {path} does not exist. Write one with normlab check-data SOURCE "
                 f"--write-split {path}."
-            ) from None
-        except (OSError, ValueError) as error:
-            raise InputError(f"{path} cannot be read as a split file: {error}") from error
-        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            )
+        content = read_file(path, max(JSON_BYTES, images * _EACH))
+        check_seal(
+            content,
+            path,
+            "Write it again with normlab check-data, or remove the line with its sha256 if you "
+            "edited it yourself.",
+        )
+        parsed = parse_json(content, path)
+        if not isinstance(parsed, dict) or parsed.get("format") != FORMAT:
             raise InputError(f"{path} is not a split file: its format is not {FORMAT!r}.")
         try:
-            images = {
-                split: {int(text, 16): str(name) for text, name in content["images"][split].items()}
-                for split in SPLITS
-            }
-            left_out = {int(text, 16): dict(why) for text, why in content["left_out"].items()}
-            made = cls(
-                source=str(content["source"]),
-                classes=tuple(map(str, content["classes"])),
-                seed=int(content["seed"]),
-                images=images,
-                left_out=left_out,
-                notes=tuple(map(str, content["notes"])),
-                moved=content["moved"],
-            )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise InputError(f"{path} is a damaged split file: {error!r}.") from error
-        every = [content for found in images.values() for content in found] + list(left_out)
+            made = cls._of(parsed)
+        except (KeyError, TypeError, ValueError) as error:
+            what = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+            raise InputError(f"{path} is a damaged split file: {what}.") from error
+        every = [content for found in made.images.values() for content in found]
+        every += list(made.left_out)
         if len(every) != len(set(every)):
             raise InputError(f"{path} puts an image in more than one split.")
         return made
+
+    @classmethod
+    def _of(cls, parsed: dict[str, Any]) -> SplitFile:
+        images = _a(dict, parsed["images"], "images")
+        assigned = {
+            split: {
+                _hash(text): _a(str, name, "the name of an image")
+                for text, name in _a(dict, images[split], split).items()
+            }
+            for split in SPLITS
+        }
+        left_out = {
+            _hash(text): _texts(_a(dict, why, "left_out"))
+            for text, why in _a(dict, parsed["left_out"], "left_out").items()
+        }
+        seed = parsed["seed"]
+        if type(seed) is not int:
+            raise TypeError("seed must be a whole number")
+        moved = [_list_of_texts(move, "moved") for move in _a(list, parsed["moved"], "moved")]
+        return cls(
+            source=_a(str, parsed["source"], "source"),
+            classes=tuple(_list_of_texts(parsed["classes"], "classes")),
+            seed=seed,
+            images=assigned,
+            left_out=left_out,
+            notes=tuple(_list_of_texts(parsed["notes"], "notes")),
+            moved=moved,
+        )
 
     def places(self, contents: npt.NDArray[np.uint64]) -> npt.NDArray[np.int8]:
         """Index into ``SPLITS`` for each content hash; -1 means left out, -2 not in the file."""
@@ -109,3 +143,24 @@ class SplitFile:
     def summary(self) -> dict[str, Any]:
         """For data.json."""
         return {"source": self.source, "seed": self.seed, "notes": list(self.notes)}
+
+
+def _hash(text: str) -> int:
+    if not re.fullmatch(r"[0-9a-fA-F]{1,16}", text):
+        raise ValueError(f"{text[:40]!r} is no hash of an image")
+    return int(text, 16)
+
+
+def _a(kind: type[T], value: object, what: str) -> T:
+    if not isinstance(value, kind):
+        wanted = _CALLED[kind.__name__]
+        raise TypeError(f"{what} must be {wanted}, not {type(value).__name__}")
+    return value
+
+
+def _list_of_texts(value: object, what: str) -> list[str]:
+    return [_a(str, one, what) for one in _a(list, value, what)]
+
+
+def _texts(value: dict[str, Any]) -> dict[str, str]:
+    return {name: _a(str, one, name) for name, one in value.items()}

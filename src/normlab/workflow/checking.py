@@ -24,6 +24,7 @@ from ..checks import (
 )
 from ..data import DataConfig, DataSet
 from ..data.cache import Progress as DataProgress
+from ..data.cache_files import keep_record, kept_record
 from ..data.config import Resize
 from ..destinations import check_file, check_folder
 from ..errors import InputError
@@ -182,12 +183,13 @@ def known_findings(
 ) -> list[dict[str, str]]:
     """What can be said within seconds about the images a study uses; kept in the cache."""
     image_set = read_image_set(config, data=data, progress=progress)
-    place = cache_folder("checks") / f"{quick_name(image_set)}.json"
-    with suppress(InputError, KeyError, TypeError, ValueError):
-        return [Finding.read(found).describe() for found in read_json(place)["findings"]]
+    name = quick_name(image_set)
+    kept = kept_record("checks", name)
+    with suppress(KeyError, TypeError, ValueError):
+        if kept is not None:
+            return [Finding.read(found).describe() for found in kept["findings"]]
     found = [finding.describe() for finding in quick_check(image_set)]
-    with suppress(InputError, OSError):
-        write_json(place, {"findings": found})
+    keep_record("checks", name, {"findings": found})
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -221,7 +222,12 @@ def known_groups(image_set: ImageSet) -> Rows | None:
 
     The image set may be part of the source or split differently: images are known by content.
     """
-    kept = kept_arrays("groups", _name(image_set))
+    kept = kept_arrays(
+        "groups",
+        _name(image_set),
+        "What it said about copies is missing until this is run again: normlab check-data "
+        f"{shlex.quote(image_set.data.source)}",
+    )
     if kept is None or not {"contents", "group"} <= set(kept):
         return None
     contents, group = kept["contents"], kept["group"]

@@ -23,8 +23,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ...data.cache import Progress, reserve
-from ...data.cache_files import keep_arrays, kept_arrays
+from ...data.array_file import ArrayFile
+from ...data.cache import Progress
+from ...data.cache_files import keep_arrays, kept_arrays, one_at_a_time
 from ...destinations import explained_disk_errors
 from ...keyed import rng
 from ...places import cache_folder
@@ -102,15 +103,30 @@ def near_copies(image_set: ImageSet, *, progress: Progress | None = None) -> Nea
     """
     rows = distinct(image_set)
     name = _name(image_set, rows)
+    tell = progress or (lambda stage, done, total: None)
+
+    def waiting() -> None:
+        tell("Waiting for another process that compares these images", 0, len(rows))
+
+    known = _kept(name)
+    if known is not None:
+        return known
+    with one_at_a_time("copies", name, waiting):
+        known = _kept(name)
+        if known is not None:
+            return known
+        with _all_threads(), torch.inference_mode(), _scratch() as scratch:
+            found = _Search(image_set, rows, tell, scratch).run()
+        keep_arrays("copies", name, found.__dict__)
+    return found
+
+
+def _kept(name: str) -> NearCopies | None:
     kept = kept_arrays("copies", name)
     with suppress(KeyError, TypeError):
         if kept is not None:
             return NearCopies(**{**kept, "compared": int(kept["compared"])})  # type: ignore[arg-type]
-    with _all_threads(), torch.inference_mode(), _scratch() as scratch:
-        tell = progress or (lambda stage, done, total: None)
-        found = _Search(image_set, rows, tell, scratch).run()
-    keep_arrays("copies", name, found.__dict__)
-    return found
+    return None
 
 
 def distinct(image_set: ImageSet) -> npt.NDArray[np.int64]:
@@ -169,7 +185,7 @@ class _Search:
         self.broad = torch.empty(count, channels, BROAD, BROAD, dtype=torch.float16)
         self.details = torch.empty(count, 1, COARSE, COARSE, dtype=torch.float16)
         # On the disk, so that memory stays flat while the set grows.
-        self.finely = reserve(scratch / "details.npy", (count, 1, FINE, FINE), np.float16)
+        self.finely = ArrayFile.create(scratch / "details.npy", (count, 1, FINE, FINE), np.float16)
 
     def run(self) -> NearCopies:
         first, second, maps = self._candidates()
@@ -248,7 +264,7 @@ class _Search:
             self.details[part] = thumbnails.band(thumbnails.luma(pixels), *_COARSE_BAND).half()
             self.broad[part] = thumbnails.broad(pixels).half()
             pixels = thumbnails.luma(self._pixels(places, FINE))
-            self.finely[part] = thumbnails.band(pixels, *_FINE_BAND).half().numpy()
+            self.finely.write(places, thumbnails.band(pixels, *_FINE_BAND).half().numpy())
             self.tell("Extracting details", part.stop, self.count)
         return torch.cat(found)
 
@@ -271,7 +287,7 @@ class _Search:
         return Agreement.joined(agreed), torch.cat(refined)
 
     def _details(self, places: Tensor) -> Tensor:
-        return torch.from_numpy(self.finely[places.numpy()]).float()
+        return torch.from_numpy(self.finely.read(places.numpy())).float()
 
     def _drawn(self) -> tuple[Tensor, Tensor]:
         """Pairs of different images drawn within each class, up to 120 per class."""

@@ -131,17 +131,17 @@ def _chunk(root: Path, names: Sequence[str]) -> list[tuple[Any, ...]]:
 
 
 def _header(path: Path) -> tuple[Any, ...]:
-    from PIL import Image
+    from ...data.decode import opened_image
+    from ...data.limits import orientation as how_it_lies
 
     # A file may have been removed or damaged since it was decoded, and plugins raise anything.
     try:
-        size = path.stat().st_size
-        with Image.open(path) as image:
+        with opened_image(path) as (image, size):
             width, height = image.size
             kind = "JPEG" if image.format == "MPO" else image.format or "unknown"
             info = image.info
             # Asking a PNG for EXIF that it does not carry would decode it.
-            orientation = image.getexif().get(_ORIENTATION, 1) if "exif" in info else 1
+            orientation = how_it_lies(image) if "exif" in info else 1
             if orientation in _ON_ITS_SIDE:
                 width, height = height, width
             tables = getattr(image, "quantization", None) or {}

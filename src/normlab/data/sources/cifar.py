@@ -7,20 +7,27 @@ everything else is refused before it is reached.
 
 from __future__ import annotations
 
+import io
 import pickle
-from collections.abc import Callable, Mapping
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
+from ...bounded import read_file
 from ...errors import InputError
 from .base import Images, Listing
 
 _SIDE = 32
 _PIXELS = 3 * _SIDE * _SIDE
 _RECORD = 1 + _PIXELS
+_MOST_BYTES = 100_000 * _RECORD
+"""Of a batch; those of CIFAR-10 have 10,000 images."""
+_MOST_META = 1 << 18
+_LONGEST = 200
 _BATCHES = tuple(f"data_batch_{number}" for number in range(1, 6))
 _TEST = "test_batch"
 _EXTRACTED = ("cifar-10-batches-py", "cifar-10-batches-bin")
@@ -94,20 +101,27 @@ def _classes(root: Path, binary: bool) -> tuple[str, ...] | None:
         return None
     if binary:
         try:
-            names: Any = path.read_text(encoding="utf-8").split("\n")
+            names: Any = read_file(path, _MOST_META).decode("utf-8").split("\n")
         except UnicodeDecodeError:
             raise InputError(f"{path} is not a text file of class names.") from None
         names = [name.strip() for name in names if name.strip()]
     else:
-        names = _unpickle(path).get("label_names")
+        names = _unpickle(path, _MOST_META).get("label_names")
     if (
         not isinstance(names, list)
         or not 2 <= len(names) <= 256
-        or not all(isinstance(name, str) and name for name in names)
+        or not all(isinstance(name, str) and _can_be_shown(name) for name in names)
         or len(set(names)) != len(names)
     ):
         raise InputError(f"{path} does not contain a list of different class names.")
     return tuple(names)
+
+
+def _can_be_shown(name: str) -> bool:
+    """Whether a name is text without control characters and halves of characters."""
+    return 0 < len(name) <= _LONGEST and not any(
+        unicodedata.category(letter) in ("Cc", "Cs") for letter in name
+    )
 
 
 def _images(flat: npt.NDArray[np.uint8]) -> Images:
@@ -122,7 +136,10 @@ def _binary(path: Path) -> _Batch:
             f"{path} has {size:,} bytes, which is not a whole number of records of {_RECORD:,} "
             "bytes. It is cut short or not a CIFAR-10 batch. Download it again."
         )
-    records = np.memmap(path, dtype=np.uint8, mode="r", shape=(size // _RECORD, _RECORD))
+    content = read_file(path, _MOST_BYTES)
+    if len(content) != size:
+        raise InputError(f"{path} changed while it was read. Try again.")
+    records = np.frombuffer(content, np.uint8).reshape(-1, _RECORD)
     return records[:, 0].astype(np.int64), _images(records[:, 1:])
 
 
@@ -142,12 +159,11 @@ def _python(path: Path) -> _Batch:
     return np.array(labels, dtype=np.int64), _images(data)
 
 
-def _unpickle(path: Path) -> dict[str, Any]:
+def _unpickle(path: Path, most: int = _MOST_BYTES) -> dict[str, Any]:
     """The file's dictionary: text, whole numbers, lists, uint8 arrays."""
     try:
-        with path.open("rb") as file:
-            content = _Reader(file, encoding="bytes").load()
-    except (InputError, OSError):
+        content = _Reader(read_file(path, most), path).load()
+    except InputError:
         raise
     except Exception as error:
         # A damaged pickle raises nearly anything, including MemoryError.
@@ -200,7 +216,9 @@ class _Inert:
         named = _text(dtype.arguments[0]) if isinstance(dtype, _Inert) and dtype.arguments else ""
         if not (isinstance(dtype, _Inert) and dtype.made_by == "dtype" and named in ("u1", "|u1")):
             return None
-        if fortran or not isinstance(data, bytes) or not isinstance(shape, tuple):
+        if fortran or not isinstance(data, bytes):
+            return None
+        if not isinstance(shape, tuple) or len(shape) != 2:
             return None
         flat = np.frombuffer(data, dtype=np.uint8)
         if not all(type(side) is int and side >= 0 for side in shape):
@@ -232,11 +250,55 @@ def _stand_ins() -> Mapping[tuple[str, str], object]:
     }
 
 
-class _Reader(pickle.Unpickler):
-    def __init__(self, file: Any, *, encoding: str) -> None:
-        super().__init__(file, encoding=encoding)
-        self._path = file.name
+_Base: Any = pickle._Unpickler
+"""The one in Python: that in C makes a table as long as the largest number in a file."""
+
+
+class _Counted(io.BytesIO):
+    """A file that is read a bounded number of times: nearly once for each step of a pickle."""
+
+    left = 4_000_000
+
+    def read(self, size: int | None = -1) -> bytes:
+        self.left -= 1
+        if self.left < 0:
+            raise pickle.UnpicklingError("more steps than a batch needs")
+        return super().read(size)
+
+
+class _Reader(_Base):  # type: ignore[misc]
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {
+        code: load
+        for code, load in _Base.dispatch.items()
+        # Members of sets are hashed, as keys are; the last makes as many bytes as are asked for.
+        if code not in (pickle.ADDITEMS[0], pickle.FROZENSET[0], pickle.BYTEARRAY8[0])
+    }
+
+    def __init__(self, content: bytes, path: Path) -> None:
+        super().__init__(_Counted(content), encoding="bytes")
+        self._path = path
         self._admitted = _stand_ins()
+
+    def _pass_frame(self) -> None:
+        """Frames only say how much to read at once."""
+        self.read(8)
+
+    def _set_item(self) -> None:
+        _check_keys(self.stack[-2:-1])
+        _Base.load_setitem(self)
+
+    def _set_items(self) -> None:
+        _check_keys(self.stack[::2])
+        _Base.load_setitems(self)
+
+    def _make_dictionary(self) -> None:
+        _check_keys(self.stack[::2])
+        _Base.load_dict(self)
+
+    dispatch[pickle.FRAME[0]] = _pass_frame
+    dispatch[pickle.SETITEM[0]] = _set_item
+    dispatch[pickle.SETITEMS[0]] = _set_items
+    dispatch[pickle.DICT[0]] = _make_dictionary
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in self._admitted:
@@ -245,3 +307,9 @@ class _Reader(pickle.Unpickler):
                 "batch does. Nothing in it was run. Download the file again from its origin."
             )
         return self._admitted[module, name]
+
+
+def _check_keys(keys: Sequence[object]) -> None:
+    """Hashing a tuple that is nested deep enough ends the process."""
+    if not all(isinstance(key, (str, bytes)) for key in keys):
+        raise pickle.UnpicklingError("a key that is no text")

@@ -13,11 +13,17 @@ from typing import BinaryIO, cast
 import numpy as np
 import numpy.typing as npt
 
+from ...bounded import open_regular
 from ...errors import InputError
+from ..decode import MAX_PIXELS
 from .base import Images, Listing
 
 _PREFIX = {"train": "train", "test": "t10k"}
 _BLOCK = 1 << 22
+_MOST = 16 << 30
+"""Bytes of a file, unpacked."""
+_SMALL, _PACKED = 64 << 20, 100
+"""A packed file of more unpacked bytes than the one has at most that many times its own."""
 
 
 @dataclass(frozen=True)
@@ -53,13 +59,13 @@ def find(root: Path) -> Listing:
             raise InputError(
                 f"{root} lacks {prefix}-{what}-idx{dims}-ubyte (or the same with .gz). Add it."
             )
-        headers[split] = _header(images_path, 3)
-        labels[split] = _values(_header(labels_path, 1)).copy()
-        if len(labels[split]) != headers[split].shape[0]:
+        headers[split], of_labels = _header(images_path, 3), _header(labels_path, 1)
+        if of_labels.shape[0] != headers[split].shape[0]:
             raise InputError(
                 f"{images_path} has {headers[split].shape[0]:,} images and {labels_path} has "
-                f"{len(labels[split]):,} labels. They do not belong together. Download both again."
+                f"{of_labels.shape[0]:,} labels. They do not belong together. Download both again."
             )
+        labels[split] = _values(of_labels).copy()
         if headers[split].shape[1:] != headers["train"].shape[1:]:
             raise InputError(
                 f"{images_path} has images of {_by(headers[split])}, {headers['train'].path} of "
@@ -115,9 +121,12 @@ def _by(header: _Header) -> str:
 
 
 def _open(path: Path) -> BinaryIO:
+    opened = open_regular(path)
     if path.suffix == ".gz":
-        return cast(BinaryIO, gzip.open(path, "rb"))
-    return path.open("rb")
+        unpacked = gzip.GzipFile(fileobj=opened)
+        unpacked.myfileobj = opened  # type: ignore[assignment]  # closed along with it
+        return cast(BinaryIO, unpacked)
+    return opened
 
 
 def _header(path: Path, dims: int) -> _Header:
@@ -136,8 +145,19 @@ def _header(path: Path, dims: int) -> _Header:
             f"{path} contains no {'images' if dims == 3 else 'labels'}: its shape is {shape}."
         )
     header = _Header(path, shape)
+    size, expected = path.stat().st_size, math.prod(shape)
     if path.suffix != ".gz":
-        _check_length(header, path.stat().st_size - header.offset)
+        _check_length(header, size - header.offset)
+    elif expected > max(_SMALL, _PACKED * size):
+        raise InputError(
+            f"{path} announces {expected:,} values in {size:,} bytes, more than {_PACKED} times as "
+            "many. It is damaged or made to fill the memory."
+        )
+    if expected > _MOST or math.prod(shape[1:]) > MAX_PIXELS:
+        raise InputError(
+            f"{path} announces {' x '.join(f'{side:,}' for side in shape)} values, more than can "
+            "be read."
+        )
     return header
 
 
@@ -172,4 +192,6 @@ def _read(path: Path, offset: int, most: int) -> bytes:
                 data += block
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise InputError(f"{path} is damaged or cut short ({error}). Download it again.") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
     return bytes(data)
