@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check format docs notebook mutants clean
+.PHONY: demo test check format docs notebook mutants torture clean
 
 demo: $(VENV)/.installed
 	$(BIN)/normlab compare
@@ -39,6 +39,11 @@ notebook: $(VENV)/.installed-dev
 # Plants mistakes in a copy and sees whether tests notice; about twenty minutes.
 mutants: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/mutants.py
+
+# Kills, failing disks, flipped bits, hostile input, races: the table of docs/reliability.md; hours.
+torture: $(VENV)/.installed-dev
+	$(PIP) 'atheris >= 3; sys_platform == "linux"'
+	PYTHONPATH=benchmarks:tests $(BIN)/python -m torture
 
 $(VENV)/.made:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "normlab needs Python 3.11 or newer")'

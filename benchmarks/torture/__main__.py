@@ -1,6 +1,6 @@
 """Print the table of docs/reliability.md.
 
-PYTHONPATH=benchmarks python -m torture [KIND ...] [--share S] [--parser NAME ...]
+PYTHONPATH=benchmarks:tests python -m torture [KIND ...] [--share S] [--parser NAME ...]
 
 Kinds: kills, failures, disk, flips, fuzz, races; all by default. ``--share 0.01`` does a hundredth
 of everything. ``--parser`` fuzzes only what it names. The exit status is 1 if anything came out
@@ -20,6 +20,8 @@ import torch
 
 import normlab
 
+from .disk import disk
+from .failures import failures
 from .flips import flips
 from .fuzz import fuzz
 from .kills import kills
@@ -28,6 +30,8 @@ from .rows import Row, table
 
 KINDS: dict[str, Callable[[float, Sequence[str]], list[Row]]] = {
     "kills": lambda share, _: kills(max(3, round(200 * share))),
+    "failures": lambda share, _: failures((1, 10**6) if share >= 1 else (1,)),
+    "disk": lambda *_: disk(),
     "flips": lambda share, _: flips(max(12, round(1000 * share))),
     "fuzz": lambda share, only: fuzz(round(100_000 * share), only),
     "races": lambda share, _: races(max(1, round(50 * share))),

@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # NumPy takes a tenth of a second, which most commands need n
     import numpy.typing as npt
 
 SEAL = "sha256"
+NO_SEAL = "it has no checksum"
 _JSON = re.compile(rb'(?:,\n|\n)  "sha256": "([0-9a-f]{64})"\n}\n\Z')
 _TOML = re.compile(rb"^# sha256: ([0-9a-f]{64})\n\Z", re.MULTILINE)
 _AROUND = ((b'\n  "sha256": "', b'"\n}\n'), (b"\n# sha256: ", b"\n"))
@@ -40,11 +41,12 @@ class DamagedError(InputError):
 
     Attributes:
         path: the file.
+        what: what was found.
     """
 
     def __init__(self, path: Path, found: str = "", advice: str = "") -> None:
         self.path = path
-        what = found or "its content is not what normlab wrote (the SHA-256 differs)"
+        self.what = what = found or "its content is not what normlab wrote (the SHA-256 differs)"
         self.found = f"{path} is damaged or was edited: {what}{_since(path)}."
         super().__init__(f"{self.found} {advice}".rstrip())
 
@@ -157,7 +159,7 @@ def check_arrays(arrays: dict[str, npt.NDArray[Any]], path: Path, advice: str = 
 
     known = arrays.pop(SEAL, None)
     if known is None:
-        raise DamagedError(path, "it has no checksum", advice)
+        raise DamagedError(path, NO_SEAL, advice)
     if not np.array_equal(known, seal_of_arrays(arrays)):
         raise DamagedError(path, advice=advice)
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from ..errors import InputError
 from ..files import read_arrays, read_json, write_arrays, write_json
 from ..places import cache_folder
-from ..seals import DamagedError
+from ..seals import NO_SEAL, DamagedError
 
 AGAIN = "It is made again."
 _MOST_BYTES = 1 << 30
@@ -110,6 +110,10 @@ def say_damaged(path: Path, found: str, follows: str = AGAIN) -> None:
 
 def _say_if_there(path: Path, error: InputError, follows: str) -> None:
     if os.path.lexists(path):
-        differs = isinstance(error, DamagedError)
-        found = "is damaged (it is not what was written)" if differs else "cannot be read"
+        if not isinstance(error, DamagedError):
+            found = "cannot be read"
+        elif error.what == NO_SEAL:
+            found = "has no checksum: an earlier version wrote it, or it is damaged"
+        else:
+            found = "is damaged (it is not what was written)"
         say_damaged(path, found, follows)
