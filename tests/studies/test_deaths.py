@@ -21,6 +21,7 @@ from normlab.data import load
 from normlab.errors import InputError
 from normlab.locks import alone_in
 from normlab.processes import pool
+from normlab.report import write_report
 from normlab.results import read_results
 from normlab.studies import Reporter, Request, RunProgress, carry_out, make_plan, prepare_study
 
@@ -254,3 +255,19 @@ def test_two_comparisons_in_one_folder_share_it(
 def _end(process: subprocess.Popen[str]) -> None:
     process.kill()
     process.communicate()
+
+
+def test_a_report_can_be_written_while_runs_are_made(tmp_path: Path) -> None:
+    out = tmp_path / "study"
+    shown: list[tuple[str, ...]] = []
+
+    class Reads(_Watcher):
+        def finished(self, arm: str, seed: int, record: dict[str, Any]) -> None:
+            super().finished(arm, seed, record)
+            write_report(read_results(out))
+            with (out / "results.csv").open(encoding="utf-8", newline="") as opened:
+                rows = list(csv.DictReader(opened))
+            shown.append(tuple(dict.fromkeys(row["arm"] for row in rows)))
+
+    _made(out, "bn,in,none", reporter=Reads())
+    assert shown == [("bn",), ("bn", "in"), ("bn", "in", "none")]
