@@ -20,8 +20,9 @@ from .rows import Row, Watch
 from .scene import TINY, cached_in, called, images
 
 REFUSED, MADE_AGAIN, HARMLESS = "refused by name", "made again", "without effect"
+LEFT_OUT = "left out, and said on the page"
 SILENT, CRASHED, UNNAMED = "SILENT", "CRASHED", "refused without a name"
-GOOD = (REFUSED, MADE_AGAIN, HARMLESS)
+GOOD = (REFUSED, MADE_AGAIN, HARMLESS, LEFT_OUT)
 _REPORT = ("results.csv", "comparisons.csv", "results.md", "results.tex", "report.html")
 
 
@@ -171,11 +172,16 @@ def _reports(study: Path) -> Callable[[Path], tuple[str, str]]:
         status, said = called("report", str(study))
         now = {name: (study / name).read_bytes() for name in _REPORT}
         outcome = _judged(status, said, path, now == known)
-        if outcome[0] == SILENT and path.name.split(".")[0] in said:
-            return MADE_AGAIN, ""  # left out, and said
+        page = "report.html"
+        if outcome[0] == SILENT and path.name.encode() in now[page] and _same_numbers(now, known):
+            return LEFT_OUT, ""
         return outcome
 
     return read
+
+
+def _same_numbers(one: dict[str, bytes], other: dict[str, bytes]) -> bool:
+    return all(one[name] == other[name] for name in one if name != "report.html")
 
 
 def _compares(study: Path, asked: Sequence[str]) -> Callable[[Path], tuple[str, str]]:
