@@ -38,6 +38,9 @@ _LAST = ("done", "raised", "stopped", "ended")
 _BOTH_STOPPED = 1.0
 """A signal to the whole group reaches this process within this time."""
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+_AT_START = ("OMP_", "MKL_", "KMP_", "OPENBLAS_", "NUMEXPR_", "GOMP_", "MALLOC_", "LD_", "DYLD_",
+             "CUDA_", "CUBLAS_", "NVIDIA_", "PYTORCH_", "PYTHON", "LC_", "LANG")  # fmt: skip
+"""How variables begin that are read when a process starts. It takes over all others with a job."""
 _START = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from normlab.processes.worker import serve; serve(int(sys.argv[2]), sys.argv[3] == 'tied')"
@@ -218,10 +221,12 @@ class _Process:
         self.ended = True
         self.events.put((self, ("ended",)))
 
-    def give(self, number: int, function: bytes, arguments: bytes) -> None:
+    def give(
+        self, number: int, environment: dict[str, str], function: bytes, arguments: bytes
+    ) -> None:
         self.job, self.began = number, False
         try:
-            self._send("job", number, _path(), str(Path.cwd()), function, arguments)
+            self._send("job", number, _path(), str(Path.cwd()), environment, function, arguments)
         except BaseException:
             self.kill()  # half a message may be in the pipe
             raise
@@ -262,12 +267,17 @@ def _environment(workers: int) -> dict[str, str]:
     return {**dict.fromkeys(_THREADS, share), **os.environ}
 
 
+def _read_at_start(environment: dict[str, str]) -> dict[str, str]:
+    return {k: v for k, v in environment.items() if k.startswith(_AT_START)}
+
+
 def _taken(environment: dict[str, str]) -> _Process:
     """A process that waits for work, or a new one."""
     with _lock:
         while _idle:
             process = _idle.pop()
-            if process.environment == environment and not process.ended:
+            same = _read_at_start(process.environment) == _read_at_start(environment)
+            if same and not process.ended:
                 process.events = queue.SimpleQueue()
                 return process
             process.close()
@@ -325,7 +335,7 @@ class _Work:
             self.busy.append(process)
             if process.ended:  # in between
                 self.events.put((process, ("ended",)))
-            process.give(number, self.function, self.arguments[number])
+            process.give(number, self.environment, self.function, self.arguments[number])
 
     def _next(self) -> int | None:
         if self.again:

@@ -88,22 +88,32 @@ class _Worker:
     def work(self) -> None:
         while stopping.requested() is None:
             try:
-                _, number, path, here, function, arguments = self.waiting.get(timeout=IDLE_SECONDS)
+                _, number, *job = self.waiting.get(timeout=IDLE_SECONDS)
             except queue.Empty:
                 return
             self.busy = True
             self.send("began", number)
             with telling(partial(self.send, "note", number)):
-                self.answer(number, path, here, function, arguments)
+                self.answer(number, *job)
             self.busy = False
 
     def answer(
-        self, number: int, path: list[str], here: str, function: bytes, arguments: bytes
+        self,
+        number: int,
+        path: list[str],
+        here: str,
+        environment: dict[str, str],
+        function: bytes,
+        arguments: bytes,
     ) -> None:
         try:
-            # Processes live on; layers of one's own are found from where the caller is now.
+            # Processes live on; layers of one's own are found from where the caller is now, and
+            # the cache is the one that the caller has now.
             sys.path[:] = path
             os.chdir(here)
+            if dict(os.environ) != environment:
+                os.environ.clear()
+                os.environ.update(environment)
             value = pickle.loads(function)(*pickle.loads(arguments))
         except stopping.Stopped as stopped:
             self.send("stopped", number, stopped.signal)
