@@ -352,7 +352,7 @@ def test_an_unfinished_run_is_refused(
 ) -> None:
     run = shutil.copytree(disc_run, tmp_path / "run")
     record = json.loads((run / "run.json").read_text())
-    write_json(run / "run.json", {**record, "status": status})
+    write_json(run / "run.json", {**record, "status": status, "metrics": None})
     with pytest.raises(InputError, match=said):
         explain(run)
 
@@ -361,7 +361,7 @@ def test_an_unfinished_arm_is_left_out_or_refused(disc_study: Study, tmp_path: P
     study = shutil.copytree(disc_study.folder, tmp_path / "study")
     path = study / "runs" / "gn,groups=4" / "seed-0" / "run.json"
     record = json.loads(path.read_text())
-    write_json(path, {**record, "status": "diverged at step 3"})
+    write_json(path, {**record, "status": "diverged at step 3", "metrics": None})
     made = explain(study, classes=["red"], right=1, wrong=0)
     assert made.folder == study / "explain"
     assert made.notes[0] == "No complete run with seed 0, so not shown: gn:groups=4."

@@ -173,7 +173,7 @@ def test_a_layer_of_ones_own_from_the_working_folder(
     done = _compare(Path("s"), arms="mine.layers:Scaled:start=0.5", seeds=1)
     (run,) = done.results.runs
     assert {site["layer"] for site in run.record["sites"]} == {"Scaled(start=0.5)"}
-    assert normlab.load_model(run.folder).conv.bias is not None
+    assert normlab.load_model(run.folder, trust=True).conv.bias is not None
 
 
 def test_a_grid_from_a_file_names_arms_by_what_varies(tmp_path: Path) -> None:

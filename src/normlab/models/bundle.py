@@ -31,6 +31,7 @@ from ..foreign import (
 )
 from ..pages.words import visible
 from ..runs import COMPLETE, INTERRUPTED, MODEL, WEIGHTS, is_run, is_study, read_record
+from ..runs.integrity import check_listed
 from ..seals import digest, is_sealed
 from .card import checked_card
 from .info import ModelInfo, checked_info
@@ -317,7 +318,8 @@ def _check_folder(folder: Path) -> None:
         )
         advice = f"Give one of its runs: {some}" if found else "None of its runs is complete yet"
         raise InputError(f"{folder} is a study, not a run. {advice}.")
-    status = str(read_record(folder)["status"]) if is_run(folder) else COMPLETE
+    record = read_record(folder) if is_run(folder) else {"status": COMPLETE}
+    status = str(record["status"])
     if status != COMPLETE:
         again = " Resume it with the same command." if status == INTERRUPTED else ""
         raise InputError(f"The run in {folder} has no model: its status is {status!r}.{again}")
@@ -330,6 +332,7 @@ def _check_folder(folder: Path) -> None:
         if pickles:
             raise _refused_pickle(pickles[0])
         raise InputError(f"{folder} does not contain a model (no {MODEL}). {_GIVE_A_RUN}")
+    check_listed(folder, record, MODEL)
 
 
 def _is_pickle(path: Path) -> bool:
