@@ -139,7 +139,7 @@ def test_of_a_network_it_grows_with_the_batch_and_without_normalization_shrinks(
         one = run._Run(config, digits, tmp_path / f"{norm}-{size}", {})
         one.model.train()
         one._measure_memory()
-        return one.memory["kept_for_backward"]
+        return one.standing.memory["kept_for_backward"]
 
     assert 1.9 < of("bn", 32) / of("bn", 16) < 2.01
     assert of("none", 32) < of("bn", 32)

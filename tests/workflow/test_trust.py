@@ -24,6 +24,7 @@ from normlab.errors import InputError
 from normlab.files import write_json
 from normlab.foreign import origin_of
 from normlab.models import ModelInfo, load_model, save_model
+from normlab.runs import read_record, write_record
 from normlab.runs.study_file import read_question, write_question
 from normlab.studies import Request, Study, make_plan, prepare_study
 from normlab.training import train
@@ -79,6 +80,7 @@ def _name(run: Path, norm: str, **card: Any) -> None:
     content = json.loads((run / "model.json").read_text())
     content |= {"norm": norm, "card": {**content["card"], **card}}
     write_json(run / "model.json", content)
+    write_record(run, read_record(run))  # who can change a file can change its checksum
 
 
 def _markers(folder: Path) -> list[Path]:
@@ -213,7 +215,10 @@ def _dry(*words: str) -> int:
 
 
 def test_what_is_typed_is_trusted_and_what_a_study_adds_is_not(
-    study: Path, capsys: pytest.CaptureFixture[str]
+    study: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     asked = [*WORDS, "--out", str(study)]
     assert _dry(*asked, "--arms", "bn,evil:Layer") == 0
@@ -221,12 +226,20 @@ def test_what_is_typed_is_trusted_and_what_a_study_adds_is_not(
     said = " ".join(capsys.readouterr().err.split())
     assert "has the arm evil:Layer with the layer evil:Layer" in said
     assert "/evil.py, which runs that file" in said
+    del sys.modules["evil"]  # as in another process
+    assert _dry(*asked, "--arms", "bn", "--trust") == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "evil.py is not used" in said
+    assert "Or name the arm in --arms." in said
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     assert _dry(*asked, "--arms", "bn", "--trust") == 0
 
 
 def test_commands_that_join_a_layer_of_ones_own_say_trust(
-    study: Path, digits: DataSet, tmp_path: Path
+    study: Path, digits: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
     def asked(arms: str, **more: Any) -> Study:
         plan = make_plan(Request.of("norms", arms=arms, seeds=1, trust=True, **QUICK, **more))
         return prepare_study(tmp_path / "two", plan, digits)

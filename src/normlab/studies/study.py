@@ -219,7 +219,7 @@ class Study:
                 config.norm, self.plan.trust, f"The study in {self.folder} has the arm {arm} with"
             )
             records = (self.run_folder(arm, seed) for seed in self.plan.seeds)
-            known = [ended_record(folder) or {} for folder in records if is_run(folder)]
+            known = [read_record(folder) for folder in records if is_run(folder)]
             origin = next((str(record["origin"]) for record in known if record.get("origin")), "")
             with named_in_a_file(config.norm, origin):
                 said, code = not_found(config.norm.partition(":")[0]), code_of(config.norm)
