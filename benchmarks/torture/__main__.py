@@ -26,7 +26,7 @@ from .flips import flips
 from .fuzz import fuzz
 from .kills import kills
 from .races import races
-from .rows import Row, table
+from .rows import MADE, Row, table
 
 KINDS: dict[str, Callable[[float, Sequence[str]], list[Row]]] = {
     "kills": lambda share, _: kills(max(3, round(200 * share))),
@@ -49,12 +49,14 @@ def main(arguments: list[str] | None = None) -> int:
         f"normlab {normlab.__version__}, torch {torch.__version__}, NumPy {numpy.__version__}, "
         f"Python {platform.python_version()}, {platform.system()} {platform.machine()}\n"
     )
-    rows: list[Row] = []
-    for kind in asked.kinds or KINDS:
-        began = time.monotonic()
-        found = KINDS[kind](asked.share, asked.parser)
-        rows += found
-        print(f"{kind}: {time.monotonic() - began:.0f} s", file=sys.stderr)
+    try:
+        for kind in asked.kinds or KINDS:
+            began = time.monotonic()
+            KINDS[kind](asked.share, asked.parser)
+            print(f"{kind}: {time.monotonic() - began:.0f} s", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("Stopped: the table has what was done until then.", file=sys.stderr)
+    rows = [row for row in MADE if row.tried]
     print(table(rows))
     for row in rows:
         for example in row.examples[:10]:

@@ -9,6 +9,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 
+MADE: list[Row] = []
+"""All rows of this process, also those of a kind that is stopped before its end."""
+
+
 @dataclass
 class Row:
     """What one kind of torture came to.
@@ -26,6 +30,9 @@ class Row:
     outcomes: Counter[str] = field(default_factory=Counter)
     examples: list[str] = field(default_factory=list)
     seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        MADE.append(self)
 
     @property
     def tried(self) -> int:
