@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import platform
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -49,6 +50,8 @@ def main(arguments: list[str] | None = None) -> int:
         f"normlab {normlab.__version__}, torch {torch.__version__}, NumPy {numpy.__version__}, "
         f"Python {platform.python_version()}, {platform.system()} {platform.machine()}\n"
     )
+    # Also where it runs in the background, with Ctrl-C ignored.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         for kind in asked.kinds or KINDS:
             began = time.monotonic()

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-
 MADE: list[Row] = []
 """All rows of this process, also those of a kind that is stopped before its end."""
 
