@@ -66,7 +66,11 @@ def read_json(path: Path, advice: str = "") -> dict[str, Any]:
     """
     content = read_file(path, JSON_BYTES)
     check_seal(content, path, advice)
-    parsed = parse_json(content, path)
+    try:
+        parsed = parse_json(content, path)
+    except InputError as error:
+        what = f"it {str(error).removeprefix(f'{path} ').removesuffix('.')}"
+        raise DamagedError(path, what, advice) from error
     if not isinstance(parsed, dict):
         raise InputError(f"{path} must be a JSON object, got {type(parsed).__name__}.")
     if SEAL in parsed and not is_sealed(content):

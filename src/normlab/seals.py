@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # NumPy takes a tenth of a second, which most commands need n
     import numpy.typing as npt
 
 SEAL = "sha256"
+MISSING = "it is missing"
 NO_SEAL = "it has no checksum"
 _JSON = re.compile(rb'(?:,\n|\n)  "sha256": "([0-9a-f]{64})"\n}\n\Z')
 _TOML = re.compile(rb"^# sha256: ([0-9a-f]{64})\n\Z", re.MULTILINE)
@@ -47,7 +48,12 @@ class DamagedError(InputError):
     def __init__(self, path: Path, found: str = "", advice: str = "") -> None:
         self.path = path
         self.what = what = found or "its content is not what normlab wrote (the SHA-256 differs)"
-        self.found = f"{path} is damaged or was edited: {what}{_since(path)}."
+        missing = what.startswith(MISSING)
+        self.found = (
+            f"{path} is missing{what.removeprefix(MISSING)}."
+            if missing
+            else f"{path} is damaged or was edited: {what}{_since(path)}."
+        )
         super().__init__(f"{self.found} {advice}".rstrip())
 
 
@@ -178,7 +184,7 @@ def check_files(folder: Path, known: Mapping[str, str], advice: str = "") -> Non
     for name, expected in known.items():
         path = folder / name
         if not path.is_file():
-            raise DamagedError(path, "it is missing", advice)
+            raise DamagedError(path, MISSING, advice)
         if digest_of(path) != expected:
             raise DamagedError(path, advice=advice)
 

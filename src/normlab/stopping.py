@@ -109,6 +109,8 @@ def at_once(end: Callable[[], object]) -> Iterator[None]:
 def _handle(number: int, _: FrameType | None) -> None:
     global _requested
     if _requested is not None:
+        with suppress(OSError):
+            os.write(2, b"\nnormlab: Stopped at once. What was saved before is kept.\n")
         for end in reversed(_at_once):
             with suppress(Exception):
                 end()

@@ -244,7 +244,7 @@ def test_models_that_were_deleted_are_said_and_block_nothing(study: Path) -> Non
     assert "seed-0 is missing. No result depends on it" in watcher.stage.call_args_list[0].args[0]
     assert _compare(study, record_features=True, repair=True).runs_made == 1
     (study / "runs/bn/seed-0/predictions.npz").unlink()
-    with pytest.raises(InputError, match=r"predictions\.npz is damaged or was edited: it is missi"):
+    with pytest.raises(InputError, match=r"predictions\.npz is missing; the run ended on"):
         _compare(study, record_features=True)
 
 
@@ -505,3 +505,36 @@ def test_an_older_pictures_file_is_left_out_and_said(study: Path) -> None:
     assert "has no checksum: an earlier version of normlab wrote it, or it is damaged" in text
     _compare(study, record_features=True)
     assert read_pictures(study)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\n", b"x = 1\n"])
+def test_a_question_that_is_gone_or_empty_is_written_anew(
+    study: Path, content: bytes | None
+) -> None:
+    path = study / "study.toml"
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match="--repair"):
+        _compare(study, record_features=True)
+    made = _compare(study, record_features=True, repair=True)
+    assert made.runs_made == 0
+    assert made.results.question["verdict"]["lost"]
+
+
+def test_a_file_where_a_run_should_be_is_moved_away(study: Path) -> None:
+    place = study / "runs/bn/seed-0"
+    shutil.rmtree(place)
+    place.write_text("")
+    with pytest.raises(InputError, match=r"bn/seed-0 is a file, .*--repair"):
+        _compare(study, record_features=True)
+    assert _compare(study, record_features=True, repair=True).runs_made == 1
+
+
+def test_records_that_are_empty_say_what_to_do(study: Path) -> None:
+    for name in ("data.json", "runs/bn/seed-0/run.json"):
+        whole = (study / name).read_bytes()
+        (study / name).write_bytes(b"")
+        with pytest.raises(DamagedError, match=r"cannot be read: Exp.*last written.*\. .*command"):
+            report(study)
+        (study / name).write_bytes(whole)

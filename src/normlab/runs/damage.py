@@ -124,6 +124,10 @@ def _of_study(study: Path, field: str = "") -> Iterator[Damage]:
         if errors:
             said = tuple(sentence for error in errors for sentence in _said(error))
             yield Damage(_kind(errors), run.parent, said, field)
+    for place in sorted(study.glob("runs/*/*")):
+        if not place.is_dir():
+            said = (f"{place} is a file, and should be the folder of a run.",)
+            yield Damage("run", place, said, field)
     if not is_study(study):
         return
     try:

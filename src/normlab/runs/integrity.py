@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 FILES = "files"
 """The field of ``run.json`` that lists them."""
 AGAIN = (
-    "Give the command that made it again, with --repair: what is damaged is set aside, and made "
-    "again."
+    "Repeat the command that made it, with --repair: what is damaged is set aside, and made again."
 )
 EXACT = 1e-9
 """Shares are counts of the same images, so they agree but for rounding of the last digit."""

@@ -18,7 +18,7 @@ FILES = "files"
 """The field of study.toml that has the SHA-256 of the split file."""
 _HEAD = "# Written by normlab, and compared with the checksum in the last line. Not to be edited.\n"
 _AGAIN = (
-    "Give the command that made the study again, with --repair: the file is set aside, and written "
+    "Repeat the command that made the study, with --repair: the file is set aside, and written "
     "anew from what is asked and from the runs."
 )
 _REWRITTEN = "The command that made the study writes it anew."
@@ -60,6 +60,8 @@ def read_question(folder: Path) -> dict[str, Any]:
     if content.startswith(_HEAD.encode()[:10]) and not is_sealed(content):
         raise DamagedError(path, "its last line is not its checksum", _AGAIN)
     question = parse_toml(content, path)
+    if "format" not in question:
+        raise DamagedError(path, "it does not say that it is of a study", _AGAIN)
     if question.get("format") != FORMAT:
         raise OtherFormatError(f"{path} is not of the format {FORMAT!r}.")
     check_question(question, path)
@@ -83,6 +85,8 @@ def read_data(folder: Path) -> dict[str, Any]:
         DamagedError: the file is not what was written.
         InputError: the file is missing or cannot be read.
     """
+    if not (folder / DATA).exists():
+        raise InputError(f"{folder / DATA} does not exist. {_REWRITTEN}")
     content = read_json(folder / DATA, _REWRITTEN)
     check_data(content, folder / DATA)
     return content

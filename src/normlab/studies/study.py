@@ -277,6 +277,7 @@ def prepare_study(
     folder = out if out is not None else default_folder(plan, data)
     searches = [] if search is None else [search]
     put_right: list[str] = []
+    _check_question_there(folder, repair=repair)
     if is_study(folder):
         put_right = _put_right(folder, plan, data, search, repair=repair)
         there = read_question(folder)
@@ -299,6 +300,18 @@ def prepare_study(
         rule = replace(plan.rule, edited=(*plan.rule.edited, *seen))
         study.plan = replace(plan, rule=rule)
     return study
+
+
+def _check_question_there(folder: Path, *, repair: bool) -> None:
+    """Where there are runs and study.toml is gone, it is written anew like one that is damaged."""
+    if is_study(folder) or not any(folder.glob(f"runs/*/*/{RECORD}")):
+        return
+    if not repair:
+        raise InputError(
+            f"{folder} contains runs, but no {STUDY}. Give the same command with --repair, which "
+            f"writes {STUDY} anew from the call and from the runs."
+        )
+    (folder / STUDY).touch()
 
 
 def _put_right(
