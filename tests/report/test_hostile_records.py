@@ -23,7 +23,7 @@ from normlab.runs.same_function import Largest, SameFunction, write_same_functio
 
 from .folders import make_study
 
-MUTANTS = 12
+MUTANTS = 5
 """Of each record. ``benchmarks/torture`` tries thousands."""
 RECORDS = {
     "question": "study.toml",
