@@ -30,7 +30,7 @@ def unsealed(content: bytes) -> bytes:
     """A record without its seal, and without the hashes of other files."""
     if content.lstrip().startswith(b"{"):
         parsed = json.loads(content)
-        for name in (SEAL, "files", "weights_sha256"):
+        for name in (SEAL, "files"):
             parsed.pop(name, None)
         return json.dumps(parsed, indent=2).encode()
     return re.sub(rb"(?m)^# sha256: .*\n\Z", b"", content)

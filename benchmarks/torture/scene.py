@@ -7,7 +7,7 @@ import io
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -86,8 +86,7 @@ def result_bits(study: Path) -> dict[str, bytes]:
     }
 
 
-def differing(study: Path, expected: dict[str, bytes], only: Sequence[str] = ()) -> list[str]:
+def differing(study: Path, expected: dict[str, bytes]) -> list[str]:
     """Names of the files whose bits differ from what is expected, or that are missing."""
     found = result_bits(study)
-    names = {*found, *expected} if not only else set(only)
-    return sorted(name for name in names if found.get(name) != expected.get(name))
+    return sorted(name for name in {*found, *expected} if found.get(name) != expected.get(name))

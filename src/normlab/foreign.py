@@ -118,6 +118,8 @@ def origin_of(norm: str) -> str:
 def not_found(module: str) -> str:
     """What to do about a module that is not found where :func:`named_in_a_file` searches; with a
     space before it."""
+    if module.partition(".")[0] in sys.stdlib_module_names:
+        return " It is a part of Python, which has no such layers."
     with _search_path():
         if _file_of(module):
             return ""
@@ -130,7 +132,7 @@ def not_found(module: str) -> str:
     if file:
         return (
             f" {file} is not used, since a file that names a layer does not say that it is in the "
-            "folder you happen to work in. If it is the right one, set PYTHONPATH=."
+            "folder you happen to work in. If it is the right one, set PYTHONPATH=. as well."
         )
     return f" {module:.200} is not found here. Set PYTHONPATH to the folder it is in."
 

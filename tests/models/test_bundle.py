@@ -198,6 +198,8 @@ def test_a_run_without_a_model_says_its_status(status: str, tmp_path: Path) -> N
         ({"classes": ["cat", 10_001 * "x"]}, "classes must be a list of at least two names"),
         ({"classes": [str(i) for i in range(100_001)]}, "classes must be a list of at least two"),
         ({"grey_range": [-1e308, 1e308]}, "grey_range must be two increasing numbers"),
+        ({"float_range": [0, 1e-310]}, "float_range must be two increasing numbers"),
+        ({"norm": "os:system"}, r"import os.* It is a part of Python, which has no such layers\."),
         ({"grey_range": [0, 10**4000]}, "grey_range must be two increasing numbers"),
         ({"files": []}, "files must have the SHA-256 of weights.safetensors"),
         ({"files": {"weights.safetensors": "../x"}}, "files must have the SHA-256"),
@@ -495,3 +497,9 @@ def test_whatever_a_field_is_it_is_refused_in_a_line(folder: Path) -> None:
             refused.append(str(error))
     assert len(refused) > len(changed) // 2
     assert not [said for said in refused if "\n" in said or len(said) > 600]
+
+
+def test_a_sealed_model_lists_its_weights(folder: Path) -> None:
+    content = json.loads((folder / MODEL).read_text())
+    write_json(folder / MODEL, {**content, "files": {}})
+    _refused(folder, r"model\.json does not have the SHA-256 of weights\.safetensors\.")

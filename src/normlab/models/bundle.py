@@ -298,6 +298,9 @@ def _read(folder: Path) -> Described:
     known = files.get(WEIGHTS) if isinstance(files, dict) else files
     if known is not None and not (isinstance(known, str) and re.fullmatch("[0-9a-f]{64}", known)):
         raise InputError(f"{path}: {FILES} must have the SHA-256 of {WEIGHTS}, got {known!r:.60}.")
+    if known is None and is_sealed(read_file(path, JSON_BYTES)):
+        # Whoever seals a model also lists its weights.
+        raise InputError(f"{path} does not have the SHA-256 of {WEIGHTS}. {ADVICE}")
     return Described(checked_info(content, path), checked_card(card, path), known)
 
 

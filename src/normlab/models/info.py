@@ -113,7 +113,10 @@ def checked_info(content: Mapping[str, Any], path: Path) -> ModelInfo:
     must(content["resize"] in get_args(Resize), "resize", "'crop' or 'letterbox'")
     for name in ("grey_range", "float_range"):
         ends = content[name]
-        increasing = _is_list(ends) and _are_numbers(ends, 2) and 0 < ends[1] - ends[0] < math.inf
+        # A range that is next to nothing would turn every value into an infinite one.
+        increasing = (
+            _is_list(ends) and _are_numbers(ends, 2) and _STD[0] <= ends[1] - ends[0] < math.inf
+        )
         must(ends is None or increasing, name, "two increasing numbers or null")
     values: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in content.items()

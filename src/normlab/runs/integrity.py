@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 FILES = "files"
 """The field of ``run.json`` that lists them."""
 AGAIN = (
-    "Repeat the command that made it, with --repair: what is damaged is set aside, and made again."
+    "Copy it again if it was handed on. Otherwise repeat the command that made it, with --repair: "
+    "what is damaged is set aside, and made again."
 )
 EXACT = 1e-9
 """Shares are counts of the same images, so they agree but for rounding of the last digit."""
