@@ -177,7 +177,7 @@ def test_a_study_is_written_anew_from_its_runs(study: Path) -> None:
         report(study)
     with pytest.raises(InputError, match=r"1 file of .*study\.toml is damaged.*--repair"):
         _compare(study, **more)
-    with pytest.raises(InputError, match=r"another question.*epochs \(1 there, 2 asked\)"):
+    with pytest.raises(InputError, match=r"toml is damaged.*epochs \(1 there, 2 asked\).*--repair"):
         _compare(study, **more, epochs=2, repair=True)
     assert (study / "study.toml").read_bytes() == damaged
     # Fewer arms and seeds than there are: none is lost.

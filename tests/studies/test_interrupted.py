@@ -3,6 +3,7 @@ run, and the page says it."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,10 @@ def test_a_single_run_takes_the_options_too(
             assert main([*words, "--checkpoint-minutes", "0"]) != 0
     names = sorted(p.name.partition("-")[0] for p in (tmp_path / "run/checkpoint").iterdir())
     assert names == ["2", "3"]
+    shutil.copytree(tmp_path / "run", tmp_path / "whole")
+    capsys.readouterr()
+    assert main([*words[:-1], str(tmp_path / "whole")]) == 0
+    assert "The run resumes at step 3." in " ".join(capsys.readouterr().out.split())
     (newest,) = (tmp_path / "run/checkpoint").glob("3-*")
     newest.write_bytes(newest.read_bytes()[:1000])
     capsys.readouterr()

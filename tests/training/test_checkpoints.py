@@ -150,9 +150,10 @@ def test_a_kill_loses_no_more_than_the_time_between_checkpoints(
         train(RunConfig(**SMALL), digits, tmp_path / "cut", kill, keeping=Keeping())
     steps = [int(path.name.partition("-")[0]) for path in _checkpoints(tmp_path / "cut")]
     assert steps == [3, 5]
-    seen: list[int] = []
-    train(RunConfig(**SMALL), digits, tmp_path / "cut", lambda at: seen.append(at.step))
-    assert seen[0] == 6
+    seen: list[run.Progress] = []
+    train(RunConfig(**SMALL), digits, tmp_path / "cut", seen.append)
+    assert [at.step for at in seen[:2]] == [5, 6]
+    assert seen[0].notes == ("The run resumes at step 5.",)
     assert _content(tmp_path / "cut") == _content(whole)
 
 
@@ -269,8 +270,8 @@ def test_one_that_is_damaged_does_not_displace_one_that_is_whole(
     assert names == ["5", "6"]
     seen: list[run.Progress] = []
     train(RunConfig(**SMALL), digits, two, seen.append)
-    assert seen[-1].notes == ()
-    assert seen[0].step == 7
+    assert seen[-1].notes == ("The run resumes at step 6.",)
+    assert seen[1].step == 7
     assert _content(two) == _content(whole)
 
 
@@ -452,7 +453,7 @@ def test_results_wait_for_room(whole: Path, two: Path, digits: DataSet) -> None:
         train(RunConfig(**SMALL), digits, two, seen.append)
     assert [len(found) for found in failed] == [2] * 4
     assert "The disk is full. What the run has to write waits for room in" in seen[-1].notes[-1]
-    assert len(set(seen[-1].notes)) == 1
+    assert len(set(seen[-1].notes)) == 2  # with the one that says where it resumes
     assert _content(two) == _content(whole)
 
 
@@ -492,7 +493,7 @@ def test_a_disk_that_stays_full_ends_the_run_with_what_is_kept(
 
 def test_waiting_for_room_ends_when_asked(two: Path, whole: Path, digits: DataSet) -> None:
     def stop(at: run.Progress) -> None:
-        if at.notes:
+        if any("waits for room" in note for note in at.notes):
             stopping.request()
 
     config = dataclasses.replace(RunConfig(**SMALL))

@@ -330,7 +330,13 @@ def _put_right(
     if own:
         asked = _question(plan, data)
         for there in recorded_questions(folder, plan):
-            _check_same_question(_differences(there, asked, data), folder)
+            differences = _differences(there, asked, data)
+            if differences:
+                raise InputError(
+                    f"{folder / STUDY} is damaged, and the runs beside it differ from what is "
+                    f"asked now in {'; '.join(differences)}. To write it anew, give the command "
+                    "that made the study, with --repair."
+                )
         known, searches = rebuilt(folder, plan, damage)
         said += [
             *lost_arms(damage, known),

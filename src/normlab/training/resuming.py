@@ -75,7 +75,9 @@ class Resuming:
             tell(f"The run resumes at step {step:,} with something changed: {said}.")
             entry["from"] = {name: was for name, (was, _) in changed.items()}
             entry["to"] = {name: now for name, (_, now) in changed.items()}
-        if len(entry) > 1:
+        if len(entry) == 1:
+            tell(f"The run resumes at step {step:,}.")
+        else:
             standing = replace(there.standing, resumed=[*there.standing.resumed, entry])
             there = replace(there, standing=standing)
         return there, found.path
