@@ -290,7 +290,7 @@ def test_pairs_csv_has_every_pair(trouble: DataCheck) -> None:
     rows = list(csv.DictReader(io.StringIO(pairs_csv(trouble.of(NEAR)))))
     near, whole = trouble.of(NEAR).near, trouble.image_set
     assert len(rows) == len(near)
-    for row, (one, two), sure in zip(rows, near.pairs, near.confidence, strict=True):
+    for row, (one, two), sure in zip(rows, near.pairs, near.probability, strict=True):
         assert (row["first"], row["second"]) == (whole.names[one], whole.names[two])
         for side, at in (("first", one), ("second", two)):
             split, name, _ = row[side].split("/")

@@ -89,7 +89,7 @@ def test_every_way_of_copying_is_found_and_nothing_else(whole: ImageSet, found: 
     ]
     # Measured recall is 86 to 99 % a way (benchmarks/copies.py): one in nine may be missed.
     assert len(lacking) <= 1, lacking
-    assert (found.near.confidence >= 0.5).all()
+    assert (found.near.probability >= 0.5).all()
 
 
 def test_maps_lay_the_second_image_on_the_first(whole: ImageSet, found: Copies) -> None:

@@ -129,7 +129,7 @@ class Copies:
                 "correlation": round(float(correlation), 4),
             }
             for (one, two), sure, evidence, needed, correlation in zip(
-                near.pairs, near.confidence, near.evidence, near.needed, near.correlation,
+                near.pairs, near.probability, near.evidence, near.needed, near.correlation,
                 strict=True,
             )
         ]  # fmt: skip

@@ -37,6 +37,9 @@ from .thumbnails import BROAD, COARSE, FINE, chunks
 METHOD = 4
 """Raised when the search finds different pairs."""
 
+SURE = 0.95
+"""Pairs of at least this probability are sure; the others are likely."""
+
 NEIGHBOURS = 20
 """Candidates per image."""
 
@@ -87,8 +90,13 @@ class NearCopies:
         return len(self.pairs)
 
     @property
-    def confidence(self) -> npt.NDArray[np.float32]:
-        """From 0.5 at the threshold towards 1: logistic in evidence over what is needed."""
+    def sure(self) -> npt.NDArray[np.bool_]:
+        """Which pairs are so likely copies that they may form groups."""
+        return self.probability >= SURE
+
+    @property
+    def probability(self) -> npt.NDArray[np.float32]:
+        """That a pair is a copy: logistic in evidence over what is needed, 0.5 at the threshold."""
         return np.asarray(1 / (1 + np.exp(-_STEEP * (self.evidence / self.needed - 1))), np.float32)
 
 

@@ -138,7 +138,7 @@ def pairs_csv(copies: Copies) -> str:
             "needed": f"{needed:.3f}",
         }
         for (one, two), sure, evidence, needed in zip(
-            near.pairs.tolist(), near.confidence, near.evidence, near.needed, strict=True
+            near.pairs.tolist(), near.probability, near.evidence, near.needed, strict=True
         )
     )
     return csv_text(_COLUMNS, rows)

@@ -91,7 +91,7 @@ def choose(copies: Copies, places: Rows, rows: Rows, most: int) -> list[tuple[st
     if len(places) <= 6:
         return [("", places.tolist())]
     each = min(most, len(places)) // 3
-    sure = copies.near.confidence[places]
+    sure = copies.near.probability[places]
     middle = sorted(range(len(places)), key=lambda at: abs(sure[at] - _BETWEEN))
     walks = (range(len(places)), middle, range(len(places) - 1, -1, -1))
     chooser = _Chooser(copies.group[rows[:, 0]], np.sort(copies.image_set.split[rows], axis=1))
@@ -141,7 +141,7 @@ def cards(copies: Copies, places: Sequence[int], rows: Rows) -> list[dict[str, A
             "first": {**described(image_set, int(rows[place, 0])), "src": data_uri(first[at])},
             "second": {**described(image_set, int(rows[place, 1])), "src": data_uri(second[at])},
             "laid": data_uri(laid[at]),
-            "confidence": _confidence(float(near.confidence[place])),
+            "confidence": _confidence(float(near.probability[place])),
             "evidence": f"{near.evidence[place]:.1f}",
             "needed": f"{near.needed[place]:.1f}",
         }
