@@ -1,4 +1,4 @@
-"""How to lay one image on another, and how well the two then agree.
+"""How to lay one image on another.
 
 First roughly: windows of the one, sampled in polar coordinates, are correlated along the angle with
 the middle of the other and with its mirror image, for all angles at once through the Fourier
@@ -10,8 +10,6 @@ neither brightness nor contrast matters. Points are from -1 to 1 across an image
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -36,11 +34,6 @@ _WINDOWS = [
 ]
 _STEP = 0.25
 _DAMPING = 1e-3
-
-_JUDGED, _JUDGED_REACH = 52, 0.97
-_COLOURED, _REACH_OF_COLOUR = 20, 0.9
-_POINTS = 20
-_DETAIL = 0.01
 
 
 def centre_spectra(images: Tensor) -> Tensor:
@@ -134,86 +127,6 @@ def refine(
     return maps, (one * two).sum(1)
 
 
-@dataclass(frozen=True)
-class Agreement:
-    """How well pairs agree under their maps, one value per pair.
-
-    Attributes:
-        correlation: of the details over all points the two share, from -1 to 1.
-        evidence: artanh of the mean correlation within tiles, times the root of the number of tiles
-            that have details, which is what a test of independence would call z (Fisher 1915);
-            times the fourth power of the correlation of the broad colours (each channel less its
-            mean, all channels by one contrast), so that different colours count against it.
-        shared: share of the other's disc that is inside the image.
-    """
-
-    correlation: Tensor
-    evidence: Tensor
-    shared: Tensor
-
-    @classmethod
-    def joined(cls, parts: Sequence[Agreement]) -> Agreement:
-        return cls(
-            torch.cat([part.correlation for part in parts]),
-            torch.cat([part.evidence for part in parts]),
-            torch.cat([part.shared for part in parts]),
-        )
-
-
-def agreement(
-    details: tuple[Tensor, Tensor], colours: tuple[Tensor, Tensor], maps: Tensor, tiles: int
-) -> Agreement:
-    """Compare details tile by tile, so that one strong edge does not decide alone.
-
-    Only points within the inscribed circle of both images count, so that corners filled by a
-    rotation do not matter.
-
-    Args:
-        details: of the image and of the other (n, 1, S, S), see :func:`.thumbnails.band`.
-        colours: of both, (n, C, s, s), small.
-        maps: (n, 2, 3), from :func:`refine`.
-        tiles: how many across the other image.
-    """
-    image, other = details
-    plane, here = _disc(_JUDGED, _JUDGED_REACH, len(image))
-    one, seen = _at(image, maps, plane)
-    two = F.grid_sample(other, here, align_corners=False)[:, 0, 0]
-    whole = (_normalized(one, seen)[0] * _normalized(two, seen)[0]).sum(1)
-    cell = ((plane[:2] + 1) * (tiles / 2)).long().clamp(0, tiles - 1)
-    owner = F.one_hot(cell[1] * tiles + cell[0], tiles * tiles).float()
-    points = seen @ owner
-    one, two = _within(one, seen, owner, points), _within(two, seen, owner, points)
-    energy_one, energy_two = one.square() @ owner, two.square() @ owner
-    each = ((one * two) @ owner) / (energy_one * energy_two).sqrt().clamp(min=1e-6)
-    # A tile without details in both says nothing; JPEG's noise is below this.
-    floor = points * _DETAIL**2
-    counts = (points >= _POINTS) & (energy_one >= floor) & (energy_two >= floor)
-    strength = (energy_one * energy_two).sqrt() / points.clamp(min=1)
-    weight = counts * torch.log1p(strength / _DETAIL**2)
-    mean = (each * weight).sum(1) / weight.sum(1).clamp(min=1e-6)
-    colour = _colour(*colours, maps)
-    return Agreement(
-        whole,
-        torch.atanh(mean.clamp(-0.9999, 0.9999)) * counts.sum(1).sqrt() * colour.clamp(min=0) ** 4,
-        seen.mean(1),
-    )
-
-
-def _colour(image: Tensor, other: Tensor, maps: Tensor) -> Tensor:
-    plane, here = _disc(_COLOURED, _REACH_OF_COLOUR, len(image))
-    where = (maps @ plane).transpose(1, 2)
-    seen = (where.square().sum(2) <= 1.0).float()[:, None]
-    points = seen.sum(2, keepdim=True).clamp(min=1)
-    both = []
-    for pixels, at in ((image, where[:, None]), (other, here)):
-        values = F.grid_sample(pixels, at, padding_mode="border", align_corners=False)[:, :, 0]
-        centred = (values - (values * seen).sum(2, keepdim=True) / points) * seen
-        both.append(centred.flatten(1))
-    one, two = both
-    found: Tensor = (one * two).sum(1) / (one.norm(dim=1) * two.norm(dim=1)).clamp(min=1e-6)
-    return found
-
-
 def _disc(points: int, reach: float, count: int) -> tuple[Tensor, Tensor]:
     """Points of a grid within the circle: homogeneous (3, P), and as grid_sample wants them."""
     at = torch.linspace(-reach, reach, points)
@@ -222,12 +135,6 @@ def _disc(points: int, reach: float, count: int) -> tuple[Tensor, Tensor]:
     x, y = x.flatten()[inside], y.flatten()[inside]
     here = torch.stack([x, y], -1).view(1, 1, -1, 2).expand(count, -1, -1, -1)
     return torch.stack([x, y, torch.ones_like(x)]), here
-
-
-def _within(values: Tensor, seen: Tensor, owner: Tensor, points: Tensor) -> Tensor:
-    """Less the mean of what is seen of each tile; 0 where nothing is seen."""
-    means = ((values * seen) @ owner) / points.clamp(min=1)
-    return (values - means @ owner.T) * seen
 
 
 def _gradients(images: Tensor) -> tuple[Tensor, Tensor]:

@@ -111,7 +111,7 @@ def describe_all(
         found.append(invariants(sample(images(rows), grid)[:, 0]))
         told(int(rows[-1]) + 1)
     described = torch.cat(found)
-    mean, directions = _discriminant(_views(images, count))
+    mean, directions = discriminant(_views(images, count))
     return F.normalize((described - mean) @ directions, dim=1)
 
 
@@ -129,21 +129,26 @@ def _views(images: Images, count: int) -> Tensor:
             scale = draw.uniform(*_ZOOM, n)
             free = np.maximum(1 - _REACH * scale, 0)
             at = draw.uniform(-1, 1, (n, 2)) * free[:, None]
-            grids = grid * _tensor(scale).view(-1, 1, 1, 1) + _tensor(at).view(-1, 1, 1, 2)
+            grids = grid * as_tensor(scale).view(-1, 1, 1, 1) + as_tensor(at).view(-1, 1, 1, 2)
             polar = F.grid_sample(pixels, grids, padding_mode="border", align_corners=False)
-            gain = _tensor(draw.uniform(*_GAIN, n)).view(-1, 1, 1, 1)
-            noise = _tensor(draw.normal(0, _NOISE, tuple(polar.shape)))
+            gain = as_tensor(draw.uniform(*_GAIN, n)).view(-1, 1, 1, 1)
+            noise = as_tensor(draw.normal(0, _NOISE, tuple(polar.shape)))
             views.append(invariants(polar * gain + noise))
         made.append(torch.stack(views, 1))
     return torch.cat(made)
 
 
-def _tensor(values: np.ndarray) -> Tensor:
+def as_tensor(values: np.ndarray) -> Tensor:
+    """In single precision."""
     return torch.from_numpy(np.asarray(values, dtype=np.float32))
 
 
-def _discriminant(views: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and directions (d, k), scaled so that copies of one image vary by 1 along each."""
+def discriminant(views: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and directions (d, k), scaled so that copies of one image vary by 1 along each.
+
+    Args:
+        views: (images, views, d), numbers of several copies of each image.
+    """
     views = views.double()
     of_image = views.mean(1, keepdim=True)
     within = (views - of_image).flatten(0, 1)
@@ -160,17 +165,32 @@ def _discriminant(views: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def neighbours(
-    described: Tensor, k: int, told: Callable[[int], object] = lambda done: None
+    described: Tensor,
+    k: int,
+    told: Callable[[int], object] = lambda done: None,
+    *,
+    asked: Tensor | None = None,
+    rows: Tensor | None = None,
 ) -> Tensor:
-    """The k nearest others of each image by cosine, nearest first: rows (n, k)."""
+    """The k nearest others of images by cosine, nearest first: rows (n, k).
+
+    Args:
+        described: unit descriptors of all images.
+        k: how many; fewer if there are not as many others.
+        told: called with how many are done.
+        asked: the descriptors to look for, if they are not those of the images themselves.
+        rows: which images they are of; by default all.
+    """
     count = len(described)
-    k = min(k, count - 1)
-    rows = []
+    rows = torch.arange(count) if rows is None else rows
+    asked = described if asked is None else asked
+    k = max(min(k, count - 1), 0)
+    found = [torch.empty(0, k, dtype=torch.int64)]
     # So that the block of cosines stays below 80 MB.
     step = max(64, min(1024, 20_000_000 // max(count, 1)))
-    for start in range(0, count, step):
-        part = described[start : start + step] @ described.T
-        part[torch.arange(len(part)), torch.arange(start, start + len(part))] = -2
-        rows.append(part.topk(k, 1).indices)
-        told(min(start + step, count))
-    return torch.cat(rows)
+    for start in range(0, len(rows), step):
+        part = asked[start : start + step] @ described.T
+        part[torch.arange(len(part)), rows[start : start + step]] = -2
+        found.append(part.topk(k, 1).indices)
+        told(min(start + step, len(rows)))
+    return torch.cat(found)

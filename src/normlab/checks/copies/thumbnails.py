@@ -109,12 +109,12 @@ def opponent(pixels: Tensor) -> Tensor:
 def band(pixels: Tensor, fine: float, coarse: float) -> Tensor:
     """Details between two scales: blurred by ``fine`` minus blurred by ``coarse`` (sigmas, px)."""
     pixels = _mirrored_outside(pixels)
-    return _blurred(pixels, fine) - _blurred(pixels, coarse)
+    return blurred(pixels, fine) - blurred(pixels, coarse)
 
 
 def broad(pixels: Tensor) -> Tensor:
     """Colours without details, (n, C, 16, 16); blurred first, so that a zoom changes little."""
-    return resized(_blurred(pixels, 1.0), BROAD)
+    return resized(blurred(pixels, 1.0), BROAD)
 
 
 def _mirrored_outside(pixels: Tensor) -> Tensor:
@@ -132,7 +132,8 @@ def _mirrored_outside(pixels: Tensor) -> Tensor:
     return F.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
 
 
-def _blurred(pixels: Tensor, sigma: float) -> Tensor:
+def blurred(pixels: Tensor, sigma: float) -> Tensor:
+    """Blurred by a Gaussian of this many pixels; edges are continued outwards."""
     kernel = _gaussian(sigma)
     channels, reach = pixels.shape[1], len(kernel) // 2
     padded = F.pad(pixels, (reach, reach, reach, reach), mode="replicate")

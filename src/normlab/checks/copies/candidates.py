@@ -1,0 +1,142 @@
+"""Pairs that are worth laying on each other, and roughly how.
+
+Three searches for nearest neighbours: by descriptors that do not depend on how an image is turned
+(:mod:`.descriptors`), by descriptors of the image as it stands and of its mirror image
+(:mod:`.upright`), and, for grey images among coloured ones, without colour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ...data.cache import Progress
+from . import alignment, descriptors
+from .thumbnails import chunks
+from .upright import describe_upright
+
+_TURNED, _UPRIGHT, _GREY = 8, 3, 5
+_ROUGHLY = 0.55
+_CHUNK = 128
+_SATURATION = 0.012
+
+Images = Callable[[npt.NDArray[np.int64]], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """Pairs with rough maps; a pair may be there with several.
+
+    Attributes:
+        first: places of the images; ``second`` of the others.
+        maps: (k, 2, 3): a point p of the second is at map @ (p, 1) in the first.
+    """
+
+    first: Tensor
+    second: Tensor
+    maps: Tensor
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+
+def find_candidates(images: Images, count: int, tell: Progress) -> Candidates:
+    """Of every image its nearest neighbours.
+
+    Args:
+        images: gives (k, C, 32, 32) opponent colours for an array of places.
+        count: how many images there are.
+        tell: is told how far this is.
+    """
+    if count < 2:
+        nothing = torch.empty(0, dtype=torch.int64)
+        return Candidates(nothing, nothing, torch.empty(0, 2, 3))
+    turned = descriptors.describe_all(
+        images, count, lambda done: tell("Describing images", done, count)
+    )
+    near = descriptors.neighbours(
+        turned, _TURNED, lambda done: tell("Finding neighbours", done, count)
+    )
+    del turned
+    parts = [_upright(images, count, tell)]
+    grey = _grey_ones(images, count)
+    without = torch.full((count, _GREY), -1, dtype=torch.int64)
+    if 0 < len(grey) < count:
+        lumas = descriptors.describe_all(lambda places: images(places)[:, :1], count)
+        others = descriptors.neighbours(lumas, _GREY, asked=lumas[grey], rows=grey)
+        without[grey, : others.shape[1]] = others
+    parts.append(_turned(images, torch.cat([near, without], 1), tell))
+    return Candidates(
+        torch.cat([part.first for part in parts]),
+        torch.cat([part.second for part in parts]),
+        torch.cat([part.maps for part in parts]),
+    )
+
+
+def _upright(images: Images, count: int, tell: Progress) -> Candidates:
+    """Pairs that lie on each other as they are, or mirrored."""
+    upright, mirrored = describe_upright(
+        images, count, lambda done: tell("Describing images as they stand", done, count)
+    )
+    first, second, maps = [], [], []
+    for side, asked in ((1.0, upright), (-1.0, mirrored)):
+        found = descriptors.neighbours(
+            upright,
+            _UPRIGHT,
+            lambda done: tell("Finding neighbours as they stand", done, count),
+            asked=asked,
+        )
+        one = torch.arange(count)[:, None].expand_as(found).flatten()
+        two = found.flatten()
+        # Found from both sides, a pair is tried once.
+        once = _first_of_each(one, two, count)
+        first.append(one[once])
+        second.append(two[once])
+        maps.append(torch.tensor([[side, 0, 0], [0, 1.0, 0]]).expand(len(once), 2, 3))
+    return Candidates(torch.cat(first), torch.cat(second), torch.cat(maps))
+
+
+def _turned(images: Images, near: Tensor, tell: Progress) -> Candidates:
+    """Pairs that may lie on each other at any angle, by the best window and angle."""
+    count = len(near)
+    centres = torch.cat(
+        [
+            alignment.centre_spectra(images(np.arange(part.start, part.stop)))
+            for part in chunks(count, 4 * _CHUNK)
+        ]
+    )
+    first, second, maps = [], [], []
+    for part in chunks(count, _CHUNK):
+        others = near[part]
+        alike, lie = alignment.rough(
+            images(np.arange(part.start, part.stop)), centres[others.clamp(min=0)]
+        )
+        here = torch.arange(part.start, part.stop)[:, None].expand_as(others)
+        keep = (alike >= _ROUGHLY) & (others >= 0) & (others != here)
+        first.append(here[keep])
+        second.append(others[keep])
+        maps.append(lie[keep])
+        tell("Laying images on each other", part.stop, count)
+    return Candidates(torch.cat(first), torch.cat(second), torch.cat(maps))
+
+
+def _grey_ones(images: Images, count: int) -> Tensor:
+    """Places of the images without colour, in a set that has colours."""
+    found = []
+    for part in chunks(count, 4 * _CHUNK):
+        pixels = images(np.arange(part.start, part.stop))
+        if pixels.shape[1] == 1:
+            return torch.empty(0, dtype=torch.int64)
+        strength = pixels[:, 1:].square().mean((1, 2, 3)).sqrt()
+        found.append(torch.nonzero(strength < _SATURATION)[:, 0] + part.start)
+    return torch.cat(found)
+
+
+def _first_of_each(first: Tensor, second: Tensor, count: int) -> Tensor:
+    pair = torch.minimum(first, second) * count + torch.maximum(first, second)
+    return torch.from_numpy(np.sort(np.unique(pair.numpy(), return_index=True)[1]))
