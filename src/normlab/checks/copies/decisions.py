@@ -268,12 +268,12 @@ def _twice(path: Path, names: tuple[str, str], first: int, second: int) -> str:
 
 def decide(image_set: ImageSet, decisions: Decisions, *, remember: bool = True) -> None:
     """Let these decisions hold for the image set, and remember them for its source."""
-    image_set.once("decisions", lambda: decisions)
+    image_set.put("decisions", decisions)
     if remember:
         arrays = {
             "pairs": decisions.pairs,
             "copy": decisions.copy,
-            "file": np.array([decisions.file], np.str_),
+            "path": np.array([decisions.file], np.str_),
         }
         keep_arrays("decisions", _name(image_set), arrays)
 
@@ -290,13 +290,13 @@ def _remembered(image_set: ImageSet) -> Decisions:
         "Decisions about pairs do not hold until their file is given again: normlab check-data "
         "SOURCE --decisions FILE",
     )
-    if kept is None or not {"pairs", "copy", "file"} <= set(kept):
+    if kept is None or not {"pairs", "copy", "path"} <= set(kept):
         return NONE
     pairs, copy = kept["pairs"], kept["copy"]
     if pairs.shape != (len(copy), 2) or pairs.dtype != np.uint64 or copy.dtype != np.bool_:
         return NONE
     here = np.isin(pairs, image_set.contents).all(axis=1)
-    return Decisions(pairs, copy, np.asarray(here, np.bool_), str(kept["file"].reshape(-1)[0]))
+    return Decisions(pairs, copy, np.asarray(here, np.bool_), str(kept["path"].reshape(-1)[0]))
 
 
 def _name(image_set: ImageSet) -> str:

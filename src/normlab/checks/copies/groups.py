@@ -289,10 +289,6 @@ def known_links(image_set: ImageSet) -> Links | None:
     by content. If the source was checked at several sizes, the largest counts, since small images
     hide copies and make different images look alike.
     """
-    return image_set.once("known links", lambda: _known_links(image_set))
-
-
-def _known_links(image_set: ImageSet) -> Links | None:
     kept = _kept(image_set)
     if kept is None or _decisions_in(kept) != decisions_of(image_set).everything:
         return None
