@@ -4,11 +4,41 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 
 Copy = Callable[[Image.Image, np.random.Generator], Image.Image]
+
+
+@dataclass(frozen=True, eq=False)
+class ListedPairs:
+    """What a search for near copies lists, with probabilities that a test chose, surest first."""
+
+    pairs: np.ndarray
+    probability: np.ndarray
+
+    @classmethod
+    def of(cls, pairs: dict[tuple[int, int], float]) -> ListedPairs:
+        """Rows of two images to the probability that they are copies."""
+        ordered = sorted(pairs, key=lambda pair: -pairs[pair])
+        return cls(
+            np.array(ordered, np.int64).reshape(-1, 2),
+            np.array([pairs[pair] for pair in ordered], np.float32),
+        )
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    @property
+    def sure(self) -> np.ndarray:
+        return self.probability >= 0.95
+
+    @property
+    def maps(self) -> np.ndarray:
+        return np.tile(np.eye(2, 3, dtype=np.float32), (len(self), 1, 1))
+
 
 PLAIN_SHARE = 0.2
 """Share of scenes that are a plain ground with a line and a blob: different ones look alike."""

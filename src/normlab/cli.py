@@ -339,6 +339,28 @@ def check_data(
         bool,
         Parameter(negative="", help="Leave images that appear under two labels out of it."),
     ] = False,
+    decisions: Annotated[
+        Path | None,
+        Parameter(
+            help="What you decided about pairs: a table from the page, or pairs.csv with its "
+            "column decision filled in. It holds for this source from then on, in compare too."
+        ),
+    ] = None,
+    quick: Annotated[
+        bool,
+        Parameter(
+            negative="",
+            help="Only what takes seconds: exact copies, balance, names, health. Near copies and "
+            "most shortcuts are left out.",
+        ),
+    ] = False,
+    limit_per_class: Annotated[
+        int | None,
+        Parameter(
+            help="Check a sample of at most this many training images per class, and as large a "
+            "share of val and test. Says nothing about the whole set."
+        ),
+    ] = None,
     out: Annotated[
         Path | None, Parameter(help="The report's folder. [default: a dated one under checks/]")
     ] = None,
@@ -357,6 +379,9 @@ def check_data(
             write_split=write_split,
             test=test,
             drop_conflicts=drop_conflicts,
+            decisions=decisions,
+            quick=quick,
+            limit_per_class=limit_per_class,
             out=out,
             workers=workers,
             command=_command_line(),

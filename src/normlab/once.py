@@ -22,3 +22,7 @@ class Once:
             self._derived[name] = make()
         made: T = self._derived[name]
         return made
+
+    def put(self, name: Hashable, made: T) -> None:
+        """Keep something under a name, in place of what may have been derived before."""
+        self._derived[name] = made

@@ -29,17 +29,20 @@ from normlab.checks import (
     render,
 )
 from normlab.checks.copies import page as copies_page
+from normlab.checks.copies.decisions import decisions_about, read_decisions
+from normlab.checks.copies.groups import grouped
 from normlab.checks.copies.laid import BEYOND, laid_on
-from normlab.checks.copies.page import pairs_csv
+from normlab.checks.copies.table import copies_csv
 from normlab.checks.health import page as health_page
 from normlab.checks.shortcuts import guessing
 from normlab.checks.shortcuts import page as shortcuts_page
 from normlab.data import DataConfig
+from normlab.files import csv_plain
 from normlab.pages.findings import Level
 from normlab.pages.images import data_uri
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from scenes import COPIES, is_plain, scene
+from scenes import COPIES, ListedPairs, is_plain, scene
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -170,8 +173,8 @@ def test_pairs_show_the_right_pictures_and_names(trouble: DataCheck, written: st
     every = whole.images().astype(int)
     near = trouble.of(NEAR).near
     pairs = {tuple(sorted(whole.names[pair].tolist())) for pair in near.pairs}
-    cards = _section(written, "shared").split('<article class="pair">')[1:]
-    cards += _section(written, "conflicts").split('<article class="pair">')[1:]
+    cards = _section(written, "shared").split('<article class="pair"')[1:]
+    cards += _section(written, "conflicts").split('<article class="pair"')[1:]
     assert len(cards) >= 4
     for card in cards:
         (first, one), (second, two), (laid, three) = _images(card)
@@ -210,26 +213,48 @@ def test_across_splits_and_conflicts_name_every_planted_file(written: str) -> No
     assert "crane: filled corners" not in cues
 
 
+def _with_pairs(trouble: DataCheck, pairs: dict[tuple[int, int], float]) -> str:
+    """The page of the same images if the search had listed these pairs."""
+    before = trouble.of(NEAR)
+    results = trouble.results.only(*CHECKS)
+    results.add(NEAR, grouped(before.image_set, before.exact, ListedPairs.of(pairs)))
+    return render(replace(trouble, results=results), command=COMMAND)
+
+
+def test_pairs_are_shown_in_order_of_doubt(trouble: DataCheck) -> None:
+    """Nearest to even chances first, sure ones last, with the probability."""
+    names = trouble.image_set.names.tolist()
+    of = {name: names.index(f"{name}.png") for name in (
+        *(f"train/crane/{n:02d}" for n in range(4)), *(f"test/crane/{n:02d}" for n in range(4))
+    )}  # fmt: skip
+    chances = {0: 0.98, 1: 0.62, 2: 0.9, 3: 0.41}
+    page = _with_pairs(
+        trouble,
+        {(of[f"train/crane/{n:02d}"], of[f"test/crane/{n:02d}"]): p for n, p in chances.items()},
+    )
+    shown = re.findall(r"Probability ([\d.]+)", _section(page, "shared"))
+    assert shown == ["0.41", "0.62", "0.90", "0.98"]
+    assert "4 pairs were found, 1 of them sure" in _text(page)
+
+
+def test_what_the_search_misses_is_said_only_once_it_was_measured(
+    trouble: DataCheck, written: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert 'aria-labelledby="missed"' not in written
+    monkeypatch.setattr(copies_page, "MISSED", (("Cropped to 80 %", 0.08, 0.21),))
+    part = _text(_section(render(replace(trouble), command=COMMAND), "missed"))
+    assert "Cropped to 80 %" in part
+    assert "8.0 % to 21 %" in part
+
+
 def test_a_pair_counts_as_crossing_when_an_equal_file_lies_in_the_other_split(
     trouble: DataCheck,
 ) -> None:
     """The search keeps the first of equal files, which may all lie in training."""
-    whole, near = trouble.image_set, trouble.of(NEAR).near
-    names = whole.names.tolist()
+    names = trouble.image_set.names.tolist()
     one, two = names.index("train/crane/09.png"), names.index("train/crane/08.png")
-    planted = replace(
-        near,
-        pairs=np.array([[two, one]]),
-        maps=np.eye(2, 3, dtype=np.float32)[None],
-        **{
-            name: np.full(1, 9, np.float32)
-            for name in ("evidence", "needed", "correlation")
-        },
-    )  # fmt: skip
-    results = trouble.results.only(*CHECKS)
-    results.add(NEAR, replace(trouble.of(NEAR), near=planted))
-    shown = _section(render(replace(trouble, results=results), command=COMMAND), "shared")
-    (card,) = shown.split('<article class="pair">')[1:]
+    shown = _section(_with_pairs(trouble, {(two, one): 0.8}), "shared")
+    (card,) = shown.split('<article class="pair"')[1:]
     assert "val/crane/again.png" in _text(card)
     assert "1 between training and validation" in _text(shown)
 
@@ -286,18 +311,57 @@ def test_the_clean_split_says_what_moved_and_how_to_use_it(
     assert "--write-split F.json" in _text(_section(without, "clean"))
 
 
-def test_pairs_csv_has_every_pair(trouble: DataCheck) -> None:
-    rows = list(csv.DictReader(io.StringIO(pairs_csv(trouble.of(NEAR)))))
-    near, whole = trouble.of(NEAR).near, trouble.image_set
-    assert len(rows) == len(near)
-    for row, (one, two), sure in zip(rows, near.pairs, near.probability, strict=True):
-        assert (row["first"], row["second"]) == (whole.names[one], whole.names[two])
+def test_pairs_csv_has_every_copy(trouble: DataCheck) -> None:
+    copies, whole = trouble.of(NEAR), trouble.image_set
+    rows = list(csv.DictReader(io.StringIO(copies_csv(copies))))
+    place = {name: row for row, name in enumerate(whole.names.tolist())}
+    node = copies.exact.group
+    exact = [row for row in rows if row["kind"] != "near"]
+    assert {row["kind"] for row in exact} == {"exact bytes"}
+    # One row less than each image has files, all of them with the first.
+    assert len(exact) == len(whole) - len(np.unique(node)) == 2
+    near = {}
+    for row in rows:
+        one, two = place[row["first"]], place[csv_plain(row["second"])]
         for side, at in (("first", one), ("second", two)):
-            split, name, _ = row[side].split("/")
-            assert row[f"{side}_split"] == split
-            assert row[f"{side}_class"] == name == whole.classes[whole.labels[at]]
-        assert float(row["confidence"]) == pytest.approx(sure, abs=1e-4)
-        assert float(row["evidence"]) >= float(row["needed"]) - 1e-3
+            assert row[f"{side}_split"] == whole.names[at].split("/")[0]
+            assert row[f"{side}_class"] == whole.classes[whole.labels[at]]
+            assert row[f"{side}_content"] == f"x{whole.contents[at]:016x}"
+        assert row["across"] == ("yes" if whole.split[one] != whole.split[two] else "no")
+        if row["kind"] == "near":
+            near[frozenset((node[one], node[two]))] = float(row["probability"])
+        else:
+            assert (node[one], row["probability"]) == (node[two], "1")
+    expected = {
+        frozenset(node[pair].tolist()): min(float(p), 0.9999)
+        for pair, p in zip(copies.near.pairs, copies.near.probability, strict=True)
+    }
+    assert near == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.xdist_group("browser")
+def test_decisions_made_on_the_page_are_read_back(
+    open_page: OpenPage, pages: list[Path], trouble: DataCheck, tmp_path: Path
+) -> None:
+    opened, watch = open_page(pages[0])
+    bar = opened.locator(".deciding")
+    assert not bar.is_visible()
+    cards = opened.locator(".pair")
+    first, second = cards.nth(0), cards.nth(1)
+    names = [frozenset(card.locator(".name").all_text_contents()) for card in (first, second)]
+    first.get_by_role("button", name="Different").click()
+    second.get_by_role("button", name="Different").click()
+    second.get_by_role("button", name="Copies").click()
+    assert "2 pairs decided." in bar.inner_text()
+    with opened.expect_download() as download:
+        bar.get_by_role("button").click()
+    file = tmp_path / "decisions.csv"
+    download.value.save_as(file)
+    assert watch.complaints == []
+    rows = read_decisions(file)
+    assert {frozenset(row.names): row.copy for row in rows} == {names[0]: False, names[1]: True}
+    made = decisions_about(trouble.image_set, rows, file)
+    assert (len(made), made.copies) == (2, 1)
 
 
 def test_small_images_are_embedded_without_loss() -> None:
@@ -355,14 +419,14 @@ def test_a_laid_picture_flips_to_the_second_by_keyboard(
     open_page: OpenPage, pages: list[Path]
 ) -> None:
     opened, watch = open_page(pages[0])
-    card = opened.locator(".pair").filter(has_text="copy 0.png").first
+    card = opened.locator(".pair", has=opened.locator(".flip")).filter(has_text="copy 0.png").first
     laid, second = card.locator(".laid img"), card.locator(".second img")
     before = laid.get_attribute("src")
     assert before != second.get_attribute("src")
-    card.locator("button").focus()
+    card.locator(".flip").focus()
     opened.keyboard.press("Enter")
     assert laid.get_attribute("src") == second.get_attribute("src")
-    assert card.locator("button").get_attribute("aria-pressed") == "true"
+    assert card.locator(".flip").get_attribute("aria-pressed") == "true"
     opened.keyboard.press("Enter")
     assert laid.get_attribute("src") == before
     assert watch.complaints == []

@@ -14,8 +14,8 @@ from PIL import Image
 
 from normlab.checks.copies import alignment, thumbnails
 from normlab.checks.copies.clean import clean_split
-from normlab.checks.copies.exact import exact_copies, shared_between
-from normlab.checks.copies.groups import Copies, find_copies, grouped, known_groups, near_finding
+from normlab.checks.copies.exact import exact_copies
+from normlab.checks.copies.groups import Copies, find_copies, grouped, known_links
 from normlab.checks.copies.near import near_copies
 from normlab.checks.image_set import ImageSet, read_image_set
 from normlab.data import DataConfig, load
@@ -131,8 +131,9 @@ def test_renamed_files_are_the_same_images(planted: Path, whole: ImageSet, tmp_p
 
 def test_a_clean_split_shares_nothing_and_loses_nothing(whole: ImageSet, found: Copies) -> None:
     made = clean_split(found)
-    for number in np.unique(found.group):
-        assert len(set(made.split[found.group == number].tolist())) == 1
+    together = found.links.together
+    for number in np.unique(together):
+        assert len(set(made.split[together == number].tolist())) == 1
     assert (made.split >= 0).all()
     # Every class keeps about as many images in each split.
     for label in range(KINDS):
@@ -141,7 +142,7 @@ def test_a_clean_split_shares_nothing_and_loses_nothing(whole: ImageSet, found: 
         assert np.abs(was - now).max() <= 5
     # What was in one split alone stays.
     alone = np.array(
-        [len(set(whole.split[found.group == g].tolist())) == 1 for g in found.group.tolist()]
+        [len(set(whole.split[together == g].tolist())) == 1 for g in together.tolist()]
     )
     assert (made.split[alone] == whole.split[alone]).all()
 
@@ -167,7 +168,7 @@ def test_keeping_a_touched_test_split_leaves_its_copies_out(whole: ImageSet, fou
     out = np.flatnonzero(kept.split == -1)
     assert len(out) >= 8
     assert set(kept.reasons) == set(out.tolist())
-    assert np.isin(found.group[out], found.group[test]).all()
+    assert np.isin(found.links.together[out], found.links.together[test]).all()
 
 
 def test_conflicts_are_left_out_only_when_told(whole: ImageSet, found: Copies) -> None:
@@ -252,19 +253,17 @@ def test_an_image_that_the_split_does_not_know_is_named(
 def test_groups_are_remembered_for_parts_of_a_source(planted: Path, found: Copies) -> None:
     config = DataConfig(str(planted), limit_per_class=4)
     part = read_image_set(config, data=load(config))
-    groups = known_groups(part)
-    assert groups is not None
+    known = known_links(part)
+    assert known is not None
     names = found.image_set.names.tolist()
-    for row, name in enumerate(part.names.tolist()):
-        assert groups[row] == found.group[names.index(name)]
-
-
-def test_what_is_shared_exactly_is_not_said_twice(whole: ImageSet) -> None:
-    exact = exact_copies(whole)
-    val, _ = exact.shared
-    assert near_finding(val, val).level is Level.FINE
-    _, test = shared_between(whole, np.zeros(len(whole), np.int64))
-    assert near_finding(test, exact.shared[1]).level is Level.INVALID
+    of_names = [names.index(name) for name in part.names.tolist()]
+    for numbers, before in (
+        (known.photograph, found.links.photograph),
+        (known.together, found.links.together),
+        (known.node, found.links.node),
+    ):
+        same = numbers[:, None] == numbers
+        assert (same == (before[of_names][:, None] == before[of_names])).all()
 
 
 def test_groups_of_a_damaged_cache_are_not_believed(
@@ -274,15 +273,16 @@ def test_groups_of_a_damaged_cache_are_not_believed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("NORMLAB_CACHE", str(tmp_path))
-    assert known_groups(found.image_set) is None
+
+    assert known_links(found.image_set) is None
     assert capsys.readouterr().err == ""
     grouped(found.image_set, found.exact, found.near)
-    again = known_groups(found.image_set)
+    again = known_links(found.image_set)
     assert again is not None
-    assert (again == found.group).all()
+    assert (again.photograph == found.group).all()
     (place,) = (tmp_path / "groups").iterdir()
     place.write_bytes(place.read_bytes()[:100])
-    assert known_groups(found.image_set) is None
+    assert known_links(found.image_set) is None
     said = capsys.readouterr().err
     assert place.name in said
     assert f"normlab check-data {found.image_set.data.source}" in said

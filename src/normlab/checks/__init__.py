@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 from ..lazy import names_of
 
 if TYPE_CHECKING:
-    from .check import FORMAT, DataCheck, full_check, quick_check, quick_name
+    from .check import FORMAT, DataCheck, full_check, glance_check, quick_check, quick_name
     from .copies.checks import EXACT, NEAR
     from .copies.clean import CleanSplit, clean_split
     from .copies.clean_section import clean_part
+    from .copies.decisions import decide, decisions_about, read_decisions
     from .copies.groups import Copies, find_copies
     from .health.checks import HEALTH
     from .image_set import ImageSet, read_image_set
@@ -24,10 +25,11 @@ if TYPE_CHECKING:
     from .shortcuts.checks import SHORTCUTS
 
 _HOME = {
-    "check": ("DataCheck", "FORMAT", "full_check", "quick_check", "quick_name"),
+    "check": ("DataCheck", "FORMAT", "full_check", "glance_check", "quick_check", "quick_name"),
     "copies.checks": ("EXACT", "NEAR"),
     "copies.clean": ("CleanSplit", "clean_split"),
     "copies.clean_section": ("clean_part",),
+    "copies.decisions": ("decide", "decisions_about", "read_decisions"),
     "copies.groups": ("Copies", "find_copies"),
     "health.checks": ("HEALTH",),
     "image_set": ("ImageSet", "read_image_set"),
@@ -56,10 +58,14 @@ __all__ = [
     "Table",
     "clean_part",
     "clean_split",
+    "decide",
+    "decisions_about",
     "find_copies",
     "full_check",
+    "glance_check",
     "quick_check",
     "quick_name",
+    "read_decisions",
     "read_image_set",
     "render",
 ]

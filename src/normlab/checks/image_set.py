@@ -35,6 +35,9 @@ class ImageSet(Once):
         digests: 64-bit hash of the pixels the network sees.
         contents: 64-bit hash of the file's bytes, or of the source array's pixels.
         listing_hash: identifies the state of the source's files, whatever the splits.
+        sample: at most this many training images per class were read, of the other splits in
+            proportion; None for all images.
+        in_source: files that the source has, whether they were read or not.
     """
 
     data: DataSet
@@ -46,6 +49,8 @@ class ImageSet(Once):
     contents: npt.NDArray[np.uint64]
     listing_hash: str
     _starts: tuple[int, ...] = field(repr=False)
+    sample: int | None = None
+    in_source: int = 0
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -96,6 +101,7 @@ def read_image_set(
     progress: Progress | None = None,
     workers: int | None = None,
     data: DataSet | None = None,
+    sample: int | None = None,
 ) -> ImageSet:
     """Every image that ``config`` names; unreadable files are left out and listed.
 
@@ -104,11 +110,15 @@ def read_image_set(
         progress: called with a stage, and how many of how many images are done.
         workers: processes that decode.
         data: the data set, if it is already loaded.
+        sample: read at most this many training images per class, and of the other splits in
+            proportion.
 
     Raises:
         InputError: when the source cannot be used at all.
     """
-    whole = replace(config, limit_per_class=None, limit_all_splits=False, skip_bad=True)
+    whole = replace(
+        config, limit_per_class=sample, limit_all_splits=sample is not None, skip_bad=True
+    )
     data = data or load(whole, progress=progress, workers=workers)
     listing = sources.find(whole.source)
     content = dict(zip(listing.names, content_hashes(listing, progress=progress), strict=True))
@@ -124,4 +134,6 @@ def read_image_set(
         contents=np.array([content[name] for name in names.tolist()], dtype=np.uint64),
         listing_hash=listing_hash(listing),
         _starts=tuple(np.cumsum([0, *map(len, parts)])[:-1].tolist()),
+        sample=sample,
+        in_source=len(listing.names),
     )

@@ -104,12 +104,15 @@ class Check(Protocol[R_co]):
         key: where :meth:`Result.describe` goes in data.json.
         version: changed when the check finds other things or says them in other words.
         needs: the checks whose results it uses; they must come before it in the registry.
+        thorough: what only :meth:`run` looks for, in words that follow "it did not look for"; empty
+            if :meth:`glance` says everything.
     """
 
     name: str
     key: str
     version: str
     needs: tuple[Check[Any], ...] = ()
+    thorough: str = ""
 
     def run(self, image_set: ImageSet, earlier: Results, progress: Progress | None) -> R_co:
         """The thorough check; may take minutes.
@@ -125,9 +128,14 @@ class Check(Protocol[R_co]):
         """What the check can say within seconds; None if nothing."""
         return None
 
-    def remembers(self, image_set: ImageSet) -> bool:
-        """Whether :meth:`glance` says more because the source was checked thoroughly before."""
-        return False
+    def glance_part(self, image_set: ImageSet) -> PagePart | None:
+        """Its part of the page of a quick check, where :meth:`glance` is all that was run."""
+        return None
+
+    def remembers(self, image_set: ImageSet) -> str:
+        """Names what :meth:`glance` says more because the source was checked thoroughly before;
+        empty if nothing."""
+        return ""
 
     def page_part(self, image_set: ImageSet, results: Results) -> PagePart | None:
         """Its part of the page; None if it has none.

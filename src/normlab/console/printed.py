@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ..pages.findings import troubles
 from ..pages.words import duration, visible
 
 if TYPE_CHECKING:
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 
 _LEVEL_STYLES = ("green", "yellow", "red")
 """From the mildest level of a finding."""
+SCREEN = (24, 80)
+"""Lines and columns of the smallest screen that a check of data must fit on."""
 
 
 def print_line(console: Console, text: str, style: str = "") -> None:
@@ -96,13 +100,58 @@ def print_explanation(console: Console, made: Explanation) -> None:
 
 
 def print_check(console: Console, made: DataReport) -> None:
-    """The findings of a check of data, one per line, the worst last where the eye ends."""
-    _print_findings(console, made.findings)
-    for note in made.split_notes:
-        print_line(console, f"Split    {note}")
-    if made.split is not None:
-        _print_paths(console, Split=made.split)
-    _print_paths(console, Page=made.page, Folder=made.folder)
+    """What a check of data found, the worst first, on one screen; the page has the rest."""
+    width = console.width if console.is_terminal else SCREEN[1]
+    after = [f"Split    {note}" for note in _main_notes(made.split_notes)]
+    paths = {"Split": made.split} if made.split is not None else {}
+    paths |= {"Page": made.page, "Folder": made.folder}
+    ends = sum(_lines(text, width) for text in [*made.scope, *after])
+    ends += sum(_lines(f"{name:<9}{path}", width) for name, path in paths.items())
+    room = SCREEN[0] - 1 - ends  # a line for the prompt
+    for text, style in _told_findings(made.findings, room, width, part=bool(made.scope)):
+        for line in _wrapped(text, width) if console.is_terminal else [text]:
+            print_line(console, line, style)
+    for text in [*made.scope, *after]:
+        print_line(console, text)
+    _print_paths(console, **paths)
+
+
+def _told_findings(
+    findings: Sequence[Finding], room: int, width: int, *, part: bool
+) -> list[tuple[str, str]]:
+    """Lines on the findings that are not fine, worst first, as many as there is room for."""
+    bad = troubles(findings)
+    fine = len(findings) - len(bad)
+    last = f"{fine} {'finding is' if fine == 1 else 'findings are'} fine."
+    if not bad:
+        last = f"{'What was checked shows' if part else 'The check found'} no problem: {last}"
+        return [(last, _LEVEL_STYLES[0])]
+    told: list[tuple[str, str]] = []
+    left = room - _lines(last, width)
+    for number, finding in enumerate(bad):
+        text = visible(f"{finding.level}: {finding.sentence}")
+        style = _LEVEL_STYLES[finding.level.rank]
+        more = len(bad) - number
+        kept = 1 if more > 1 else 0  # for the line that says how many are not shown
+        if _lines(text, width) > left - kept and told:
+            told.append((f"{more} more {'is' if more == 1 else 'are'} on the page.", ""))
+            break
+        told.append((text, style))
+        left -= _lines(text, width)
+    return [*told, (last, "")]
+
+
+def _main_notes(notes: Sequence[str]) -> list[str]:
+    """Of what a split says, the policy, what moved in all, and the counts."""
+    return [*notes[:2], *notes[-1:]] if len(notes) > 3 else list(notes)
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, width) or [""]
+
+
+def _lines(text: str, width: int) -> int:
+    return len(_wrapped(text, width))
 
 
 def print_predictions(console: Console, errors: Console, made: PredictionReport) -> None:
@@ -166,21 +215,6 @@ def _print_results(console: Console, results: Results, files: ReportFiles) -> No
         print_line(console, line)
     console.print()
     _print_paths(console, Page=files.html, Folder=results.folder)
-
-
-def _print_findings(console: Console, findings: Iterable[Finding]) -> None:
-    ranked = sorted(findings, key=lambda finding: finding.level.rank)
-    if not console.is_terminal:
-        for finding in ranked:
-            print_line(console, f"{finding.level}: {finding.sentence}")
-        return
-    grid = Table.grid(padding=(0, 2, 0, 0))
-    for finding in ranked:
-        said = Text(visible(finding.sentence))
-        if finding.advice:
-            said.append(f" {visible(finding.advice)}", style="dim")
-        grid.add_row(Text(finding.level, style=_LEVEL_STYLES[finding.level.rank]), said)
-    console.print(grid)
 
 
 def _print_paths(console: Console, **paths: Path) -> None:

@@ -204,7 +204,7 @@ def _from_file(
             f"{path} was written for different classes: it has {len(file.classes)}, "
             f"{listing.source} has {len(listing.classes)}. Write it again with normlab check-data."
         )
-    places = file.places(content_hashes(listing, progress=progress))
+    places = file.places(content_hashes(listing, progress=progress), listing.names)
     unknown = np.flatnonzero(places == UNKNOWN)
     # What cannot be decoded was never in the file, and is refused or skipped later.
     new = [row for row in unknown.tolist() if not _unreadable(listing, row)]

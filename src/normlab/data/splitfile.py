@@ -38,6 +38,8 @@ class SplitFile:
         seed: of the draw.
         images: split to content hash to the name of the first file that has it.
         left_out: content hash to the file's name and the reason why it is in no split.
+        repeats: path of a file that is in no split, although another with the same content is in
+            one, to the reason. If such a file is renamed, it goes where the other one is.
         notes: what was done, in sentences.
         moved: file, the split it was in, the split it is in now.
     """
@@ -47,6 +49,7 @@ class SplitFile:
     seed: int
     images: Mapping[str, Mapping[int, str]]
     left_out: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
+    repeats: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
     moved: Sequence[Sequence[str]] = ()
 
@@ -63,6 +66,7 @@ class SplitFile:
                 for split, found in self.images.items()
             },
             "left_out": {f"{content:016x}": dict(why) for content, why in self.left_out.items()},
+            **({"repeats": dict(self.repeats)} if self.repeats else {}),
             "moved": [list(move) for move in self.moved],
         }
         write_json(path, content)
@@ -129,16 +133,30 @@ class SplitFile:
             seed=seed,
             images=assigned,
             left_out=left_out,
+            repeats=_texts(_a(dict, parsed.get("repeats", {}), "repeats")),
             notes=tuple(_list_of_texts(parsed["notes"], "notes")),
             moved=moved,
         )
 
-    def places(self, contents: npt.NDArray[np.uint64]) -> npt.NDArray[np.int8]:
-        """Index into ``SPLITS`` for each content hash; -1 means left out, -2 not in the file."""
+    def places(
+        self, contents: npt.NDArray[np.uint64], names: Sequence[str]
+    ) -> npt.NDArray[np.int8]:
+        """Index into ``SPLITS`` for each file; -1 means left out, -2 not in the file.
+
+        Args:
+            contents: hash of each file.
+            names: their paths.
+        """
         known: dict[int, int] = dict.fromkeys(self.left_out, LEFT_OUT)
         for index, split in enumerate(SPLITS):
             known |= dict.fromkeys(self.images[split], index)
-        return np.array([known.get(c, UNKNOWN) for c in contents.tolist()], dtype=np.int8)
+        return np.array(
+            [
+                LEFT_OUT if name in self.repeats else known.get(content, UNKNOWN)
+                for content, name in zip(contents.tolist(), names, strict=True)
+            ],
+            dtype=np.int8,
+        )
 
     def summary(self) -> dict[str, Any]:
         """For data.json."""

@@ -15,10 +15,14 @@ from ..checks import (
     NEAR,
     clean_part,
     clean_split,
+    decide,
+    decisions_about,
     find_copies,
     full_check,
+    glance_check,
     quick_check,
     quick_name,
+    read_decisions,
     read_image_set,
     render,
 )
@@ -26,6 +30,7 @@ from ..data import DataConfig, DataSet
 from ..data.cache import Progress as DataProgress
 from ..data.cache_files import keep_record, kept_record
 from ..data.config import Resize
+from ..data.splitfile import SplitFile
 from ..destinations import check_file, check_folder
 from ..errors import InputError
 from ..files import read_json, write_json, write_text
@@ -51,6 +56,7 @@ class DataReport:
         findings: every finding, in the order of the checks.
         split: the split file, if one was requested.
         split_notes: what moved.
+        scope: what was not looked at, in sentences; empty after a full check of all images.
     """
 
     folder: Path
@@ -59,6 +65,7 @@ class DataReport:
     findings: tuple[Finding, ...]
     split: Path | None
     split_notes: tuple[str, ...]
+    scope: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> Level:
@@ -77,6 +84,9 @@ def check_data(
     drop_conflicts: bool = False,
     split_seed: int = 0,
     group_by: str | None = None,
+    decisions: str | Path | None = None,
+    quick: bool = False,
+    limit_per_class: int | None = None,
     out: str | Path | None = None,
     workers: int | None = None,
     command: str | None = None,
@@ -96,6 +106,12 @@ def check_data(
         split_seed: seed of the clean split, and of splits that the source lacks.
         group_by: a regular expression searched in each image's path; what it captures names a
             group that no split should separate.
+        decisions: a table of what a person decided about pairs of near copies, see
+            ``docs/data-checks.md``. It holds from then on for this source: later checks and
+            ``compare`` use it until another one is given.
+        quick: only look for exact copies, balance, names and health, which takes seconds.
+        limit_per_class: check a sample of at most this many training images per class and the same
+            share of the other splits. Nothing is then said about the whole set.
         out: the folder of the report; by default a dated one under ``checks/``.
         workers: processes that decode.
         command: how to repeat it, for the report.
@@ -113,8 +129,18 @@ def check_data(
         raise InputError(
             "--test and --drop-conflicts only apply to a written split: add --write-split."
         )
+    for name, asked in (("quick", quick), ("limit_per_class", limit_per_class is not None)):
+        if asked and write_split is not None:
+            option = f"--{name.replace('_', '-')}"
+            raise InputError(
+                f"A clean split needs a full check of all images: leave out {option}, or "
+                "--write-split."
+            )
     if write_split is not None:
         check_file(write_split, "--write-split")
+    if limit_per_class is not None:
+        limit_per_class = whole("limit_per_class", limit_per_class)
+    decided = None if decisions is None else read_decisions(Path(decisions))
     config = DataConfig(
         source=data,
         image_size=image_size,
@@ -126,17 +152,24 @@ def check_data(
     )
     folder = Path(out) if out is not None else _default_folder(config)
     _check_target(folder)
-    image_set = read_image_set(config, progress=progress, workers=workers)
-    found = full_check(image_set, progress=progress)
-    copies, clean = found.of(NEAR), None
-    if write_split is not None:
-        clean = clean_split(copies, seed=split_seed, test=test, drop_conflicts=drop_conflicts)
-        clean.file().write(Path(write_split))
+    image_set = read_image_set(config, progress=progress, workers=workers, sample=limit_per_class)
+    if decided is not None and decisions is not None:
+        about = decisions_about(image_set, decided, Path(decisions))
+        decide(image_set, about, remember=limit_per_class is None)
+    found = glance_check(image_set) if quick else full_check(image_set, progress=progress)
+    clean, more = None, []
+    if not quick:
+        copies = found.of(NEAR)
+        if write_split is not None:
+            clean = clean_split(copies, seed=split_seed, test=test, drop_conflicts=drop_conflicts)
+            beyond = {} if split is None else SplitFile.read(Path(split), len(image_set)).left_out
+            clean.file(beyond).write(Path(write_split))
+        more = [clean_part(copies, clean)]
     words = command or shlex.join(["normlab", "check-data", data])
     record = {**found.describe(), "command": words}
     if clean is not None:
         record["split"] = {"file": str(write_split), **clean.describe()}
-    page = render(found, more=[clean_part(copies, clean)], command=words)
+    page = render(found, more=more, command=words)
     with alone_in(folder):
         write_json(folder / RECORD, record)
         for table in (table for part in found.parts for table in part.tables):
@@ -149,6 +182,7 @@ def check_data(
         tuple(found.findings()),
         None if clean is None or write_split is None else Path(write_split),
         () if clean is None else tuple(clean.sentences()),
+        found.scope,
     )
 
 
@@ -171,7 +205,12 @@ def with_clean_split(
     digests = np.array([digest[name] for name in image_set.names.tolist()], dtype=np.uint64)
     copies = find_copies(image_set, progress=progress)
     clean = clean_split(copies, seed=config.split_seed, also=[digests])
-    parts = (image_set.data.fingerprint, seen.data.fingerprint, str(config.group_by))
+    parts = (
+        image_set.data.fingerprint,
+        seen.data.fingerprint,
+        str(config.group_by),
+        copies.decisions.everything,
+    )
     named = f"{image_set.data.fingerprint}-{config.split_seed}-{key(*parts):016x}"
     place = cache_folder("splits") / f"{named}.json"
     clean.file().write(place)

@@ -6,8 +6,10 @@ from typing import Any
 
 from ..image_set import ImageSet
 from ..protocol import Check, PagePart, Progress, Results
-from .exact import ExactCopies, exact_copies, shared_between
-from .groups import Copies, KnownCopies, find_copies, known_groups
+from .counts import copied_between
+from .decisions import decisions_of
+from .exact import ExactCopies, exact_copies
+from .groups import Copies, KnownCopies, find_copies, known_links
 from .near import METHOD
 
 
@@ -16,7 +18,7 @@ class _Exact(Check[ExactCopies]):
 
     name = "exact-duplicates"
     key = "exact"
-    version = "2"
+    version = "3"
 
     def run(self, image_set: ImageSet, earlier: Results, progress: Progress | None) -> ExactCopies:
         return self.glance(image_set)
@@ -29,6 +31,11 @@ class _Exact(Check[ExactCopies]):
 
         return exact_part()
 
+    def glance_part(self, image_set: ImageSet) -> PagePart:
+        from .page import exact_alone
+
+        return exact_alone(self.glance(image_set))
+
 
 EXACT = _Exact()
 
@@ -38,20 +45,23 @@ class _Near(Check[Copies]):
 
     name = "near-duplicates"
     key = "near"
-    version = f"2.{METHOD}"
+    version = f"3.{METHOD}"
     needs: tuple[Check[Any], ...] = (EXACT,)
+    thorough = "near copies"
 
     def run(self, image_set: ImageSet, earlier: Results, progress: Progress | None) -> Copies:
         return find_copies(image_set, earlier.of(EXACT), progress=progress)
 
     def glance(self, image_set: ImageSet) -> KnownCopies | None:
-        group = known_groups(image_set)
-        if group is None:
+        links = known_links(image_set)
+        if links is None:
             return None
-        return KnownCopies(shared_between(image_set, group), EXACT.glance(image_set).shared)
+        return KnownCopies(copied_between(image_set, links), decisions_of(image_set))
 
-    def remembers(self, image_set: ImageSet) -> bool:
-        return known_groups(image_set) is not None
+    def remembers(self, image_set: ImageSet) -> str:
+        if known_links(image_set) is None:
+            return ""
+        return f"+{decisions_of(image_set).everything}"
 
     def page_part(self, image_set: ImageSet, results: Results) -> PagePart:
         from .page import near_part

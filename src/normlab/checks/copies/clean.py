@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,7 +14,7 @@ from ...data.grouping import joined, same
 from ...data.splitfile import LEFT_OUT, SplitFile
 from ...errors import InputError
 from ...keyed import key
-from ...pages.words import counted, shortened
+from ...pages.words import counted, listed, shortened
 from ...splits import SPLIT_WORDS, SPLITS
 from ..image_set import ImageSet
 from .groups import Copies
@@ -23,6 +23,25 @@ Rows = npt.NDArray[np.int64]
 TestPolicy = Literal["auto", "keep", "redraw"]
 
 _TEST = SPLITS.index("test")
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Groups that were in several splits.
+
+    Attributes:
+        groups: how many there were.
+        images: how many they have.
+        moved: images that are in another split now; ``left_out`` that are in none.
+        least: images that are not in the split in which most of their group were: in any clean
+            split at least so many are moved or left out.
+    """
+
+    groups: int
+    images: int
+    moved: int
+    left_out: int
+    least: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +54,10 @@ class CleanSplit:
         reasons: row to the reason why it was left out.
         policy: what was done with the test split, in words.
         seed: of the draw.
+        spread: what happened to groups that were in several splits; None where there were none.
+        one: a group in words; ``many`` several.
+        expected: where all splits were drawn again, how many images a draw that ignores copies
+            would have put into another split; None otherwise.
     """
 
     copies: Copies
@@ -42,6 +65,10 @@ class CleanSplit:
     reasons: dict[int, str]
     policy: str
     seed: int
+    spread: Spread | None = None
+    expected: int | None = None
+    one: str = "group of copies"
+    many: str = "groups of copies"
 
     @property
     def moved(self) -> Rows:
@@ -49,7 +76,7 @@ class CleanSplit:
         return np.flatnonzero(self.split != self.copies.image_set.split)
 
     def sentences(self) -> list[str]:
-        """What moved, in words."""
+        """What moved, in words, beside what had to move."""
         image_set = self.copies.image_set
         moves = Counter(
             (int(image_set.split[row]), int(self.split[row])) for row in self.moved.tolist()
@@ -57,17 +84,16 @@ class CleanSplit:
         before = np.bincount(image_set.split, minlength=len(SPLITS))
         kept = self.split[self.split >= 0]
         after = np.bincount(kept, minlength=len(SPLITS))
-        said = [self.policy]
-        for (old, new), count in sorted(moves.items()):
-            images = counted(count, "image")
-            said.append(
-                f"{images} left out of {SPLIT_WORDS[SPLITS[old]]}."
-                if new == LEFT_OUT
-                else f"{images} moved from {SPLIT_WORDS[SPLITS[old]]} to "
-                f"{SPLIT_WORDS[SPLITS[new]]}."
-            )
-        if not moves:
-            said.append("Nothing moved.")
+        said = [self.policy, *self._compared()]
+        if not self.redrawn:
+            for (old, new), count in sorted(moves.items()):
+                images = counted(count, "image")
+                said.append(
+                    f"{images} left out of {SPLIT_WORDS[SPLITS[old]]}."
+                    if new == LEFT_OUT
+                    else f"{images} moved from {SPLIT_WORDS[SPLITS[old]]} to "
+                    f"{SPLIT_WORDS[SPLITS[new]]}."
+                )
         said.append(
             "Images: "
             + ", ".join(
@@ -78,29 +104,77 @@ class CleanSplit:
         )
         return said
 
-    def file(self) -> SplitFile:
-        """The split file, for ``--split``."""
+    @property
+    def redrawn(self) -> bool:
+        """Whether all splits were drawn again, so that most images moved by chance."""
+        return self.expected is not None
+
+    def _compared(self) -> list[str]:
+        moved, total = len(self.moved), len(self.split)
+        if self.expected is not None:
+            about = f"about {self.expected:,}"
+            if set(self.copies.image_set.drawn) == set(SPLITS):
+                return [
+                    f"{moved:,} of {counted(total, 'image')} are in another split than in a draw "
+                    f"that only keeps exact copies together; with another seed alone it would be "
+                    f"{about}."
+                ]
+            return [
+                f"{moved:,} of {counted(total, 'image')} are in another split than before; in a "
+                f"draw that ignores copies it would be {about}."
+            ]
+        if not moved:
+            return ["Nothing moved."]
+        if self.spread is None:
+            return []
+        groups, images, least = self.spread.groups, self.spread.images, self.spread.least
+        done = [
+            f"{count:,} of them {'was' if count == 1 else 'were'} {how}"
+            for count, how in ((self.spread.moved, "moved"), (self.spread.left_out, "left out"))
+            if count
+        ]
+        return [
+            f"{counted(images, 'image')} in {counted(groups, self.one, self.many)} were in more "
+            f"than one split; {listed(done)}, where at least {least:,} had to be."
+        ]
+
+    def file(self, beyond: Mapping[int, Mapping[str, str]] | None = None) -> SplitFile:
+        """The split file, for ``--split``.
+
+        Args:
+            beyond: what an earlier split file had left out, so that it is not among the images.
+        """
         image_set = self.copies.image_set
         images: dict[str, dict[int, str]] = {name: {} for name in SPLITS}
-        left_out: dict[int, dict[str, str]] = {}
-        for row, (content, name, split) in enumerate(
+        files = list(
             zip(
                 image_set.contents.tolist(),
                 image_set.names.tolist(),
                 self.split.tolist(),
                 strict=True,
             )
-        ):
-            if split == LEFT_OUT:
-                left_out.setdefault(content, {"image": name, "why": self.reasons[row]})
-            else:
+        )
+        for content, name, split in files:
+            if split != LEFT_OUT:
                 images[SPLITS[split]].setdefault(content, name)
+        assigned = {content for found in images.values() for content in found}
+        left_out = {
+            content: dict(why) for content, why in (beyond or {}).items() if content not in assigned
+        }
+        repeats: dict[str, str] = {}
+        for row, (content, name, split) in enumerate(files):
+            if split == LEFT_OUT and content in assigned:
+                # Content alone cannot tell it from the file that stays.
+                repeats[name] = self.reasons[row]
+            elif split == LEFT_OUT:
+                left_out.setdefault(content, {"image": name, "why": self.reasons[row]})
         return SplitFile(
             source=image_set.data.name,
             classes=image_set.classes,
             seed=self.seed,
             images=images,
             left_out=left_out,
+            repeats=repeats,
             notes=tuple(self.sentences()),
             moved=[
                 [
@@ -127,8 +201,9 @@ def clean_split(
 ) -> CleanSplit:
     """Assign whole groups to one split, stratified by class.
 
-    A group is all images of one photograph and, where the data has a pattern that names groups,
-    all images whose group has the same name.
+    A group is all exact copies of an image, all that sure pairs link to them, and likely pairs
+    where that leaves the class divisible (:func:`.photographs.kept_together`); where the data has
+    a pattern that names groups, also all images whose group has the same name.
 
     A group that is in one split stays there. A group that is in several goes, as a whole, to the
     one of them that lacks most images of its class, so that every class keeps about as many images
@@ -151,13 +226,22 @@ def clean_split(
     named = image_set.group_names
     group = joined(
         len(image_set),
-        *(same(values) for values in (copies.group, *also, *([np.array(named)] if named else []))),
+        *(
+            same(values)
+            for values in (
+                copies.links.together,
+                image_set.contents,
+                *also,
+                *([np.array(named)] if named else []),
+            )
+        ),
     )
     one, many = "photograph", "photographs"
     if named:
         one, many = f"{one} or group", f"{many} or groups"
     split = image_set.split.astype(np.int8)
-    if set(image_set.drawn) == {"train", "val", "test"} and test == "auto":
+    drawn = set(image_set.drawn) == set(SPLITS)
+    if drawn and test == "auto":
         test = "redraw"
     reasons: dict[int, str] = {}
     if drop_conflicts:
@@ -165,11 +249,14 @@ def clean_split(
             split[rows] = LEFT_OUT
             for row in rows.tolist():
                 reasons[row] = "has more than one label"
-    in_split = np.zeros((group.max(initial=-1) + 1, len(SPLITS)), bool)
+    inside = np.zeros((group.max(initial=-1) + 1, len(SPLITS)), np.int64)
     free = split != LEFT_OUT
-    in_split[group[free], split[free]] = True
+    np.add.at(inside, (group[free], split[free].astype(np.int64)), 1)
+    in_split = inside > 0
     spread = in_split.sum(1) > 1
+    several = spread.copy()
     touched = bool((spread & in_split[:, _TEST]).any())
+    expected = None
     if test == "keep":
         policy = (
             "The test split is unchanged; other images of its "
@@ -183,7 +270,13 @@ def clean_split(
         split[copied] = LEFT_OUT
         spread &= ~in_split[:, _TEST]
     elif test == "redraw":
-        policy = f"All splits were drawn again, with all images of a {one} in one split."
+        policy = (
+            f"The source has no splits of its own. They were drawn, with all images of a {one} in "
+            "one split."
+            if drawn
+            else f"All splits were drawn again, with all images of a {one} in one split."
+        )
+        expected = _by_chance(image_set)
         spread[:] = True
         in_split[:] = True
     elif touched:
@@ -195,7 +288,28 @@ def clean_split(
         policy = f"The test split shared no {one} with the others and is unchanged."
     _assign(image_set, group, split, spread, in_split, seed)
     _check(image_set, split, many)
-    return CleanSplit(copies, split, reasons, policy, seed)
+    found = None
+    if several.any():
+        rows = several[group] & free
+        found = Spread(
+            groups=int(several.sum()),
+            images=int(rows.sum()),
+            moved=int(((split != image_set.split) & (split != LEFT_OUT) & rows).sum()),
+            left_out=int(((split == LEFT_OUT) & rows).sum()),
+            least=int((inside.sum(1) - inside.max(1))[several].sum()),
+        )
+    words = ("photograph or group", "photographs or groups") if named else (
+        "group of copies", "groups of copies",
+    )  # fmt: skip
+    return CleanSplit(copies, split, reasons, policy, seed, found, expected, *words)
+
+
+def _by_chance(image_set: ImageSet) -> int:
+    """How many images another draw with as many of each class in each split puts elsewhere."""
+    counts = np.zeros((len(image_set.classes), len(SPLITS)))
+    np.add.at(counts, (image_set.labels, image_set.split.astype(np.int64)), 1)
+    total = np.maximum(counts.sum(1), 1)
+    return round(float((total - (counts**2).sum(1) / total).sum()))
 
 
 def _assign(
@@ -240,5 +354,6 @@ def _check(image_set: ImageSet, split: npt.NDArray[np.int8], many: str) -> None:
         if empty:
             raise InputError(
                 f"A clean split would leave {empty} without images in {name}, because the images "
-                f"come from too few {many}. Add images of other {many}, or omit the class."
+                f"come from too few {many}. Add images of other {many}, omit the class, or reject "
+                "wrong pairs with --decisions."
             )

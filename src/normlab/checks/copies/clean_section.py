@@ -19,7 +19,7 @@ def clean_part(copies: Copies, split: CleanSplit | None) -> PagePart:
     """
     context = {
         "clean": None if split is None else _moves(copies, split),
-        "leaks": any(shared.files for shared in copies.shared),
+        "leaks": any(copied.certain or copied.likely for copied in copies.shared),
     }
     section = Section("clean", "A clean split", "clean.html.j2", context)
     return PagePart(__package__, sections=(section,))

@@ -19,6 +19,9 @@ Rows = npt.NDArray[np.int64]
 NEGLIGIBLE = 0.01
 """Up to this share of a split, copies cannot change its accuracy by more than a point."""
 
+SPLIT_PAIRS = (("val", ("train",)), ("test", ("train", "val")))
+"""Each split whose numbers copies affect, and the splits where they count."""
+
 CLEAN_SPLIT = (
     "Use a clean split: normlab check-data SOURCE --write-split F.json, or compare --clean-split."
 )
@@ -157,7 +160,7 @@ class ExactCopies:
         )
 
     def describe(self) -> dict[str, Any]:
-        """Ready for JSON; images go by their names."""
+        """Ready for JSON; the files are in the table of copies."""
         image_set = self.image_set
         return {
             "images": len(image_set),
@@ -166,16 +169,7 @@ class ExactCopies:
             "shared": [shared.describe() for shared in self.shared],
             "shared_by_bytes": [shared.describe() for shared in self.shared_bytes],
             "repeated_within": dict(self.within),
-            "conflicts": [
-                [
-                    {
-                        "image": str(image_set.names[row]),
-                        "class": image_set.classes[image_set.labels[row]],
-                    }
-                    for row in rows
-                ]
-                for rows in self.conflicts
-            ],
+            "conflicts": len(self.conflicts),
         }
 
 
@@ -210,7 +204,7 @@ def exact_copies(image_set: ImageSet) -> ExactCopies:
 def shared_between(image_set: ImageSet, group: Rows) -> tuple[Shared, ...]:
     """What validation shares with training, and test with both, if a group counts as one image."""
     made = []
-    for split, others in (("val", ("train",)), ("test", ("train", "val"))):
+    for split, others in SPLIT_PAIRS:
         here = image_set.split == SPLITS.index(split)
         there = np.isin(image_set.split, [SPLITS.index(name) for name in others])
         common = np.intersect1d(group[here], group[there])

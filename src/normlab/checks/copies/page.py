@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ...files import csv_text
 from ...keyed import rng
-from ...pages.words import shortened
+from ...pages.words import percent, shortened, span
 from ...splits import SPLIT_WORDS, SPLITS
 from ..image_set import ImageSet
 from ..page.pictures import described, strip
 from ..protocol import PagePart, Section, Table
-from .exact import ExactCopies, Shared
-from .groups import Copies
-from .shown_pairs import Crossing, cards, choose, crossing_pairs, where
+from .counts import SURE_PRECISION, Copied
+from .decisions import COLUMNS, COPY, DIFFERENT
+from .exact import NEGLIGIBLE, ExactCopies
+from .groups import TABLE, Copies
+from .misses import MISSED
+from .near import SURE
+from .shown_pairs import Crossing, cards, choose, crossing_pairs, decision_row, where
+from .table import copies_csv, exact_csv
 
 Rows = npt.NDArray[np.int64]
 
@@ -28,34 +33,52 @@ GROUPS, OF_A_GROUP = 8, 30
 _EXACT = 8
 _FILES = 8
 
-_COLUMNS = (
-    "first", "second", "first_split", "second_split", "first_class", "second_class",
-    "confidence", "evidence", "needed",
-)  # fmt: skip
+KEPT = 5000
+"""Earlier decisions that the page joins with new ones; where there are more, it says so."""
 
 
 def exact_part() -> PagePart:
     """How exact copies are found; what was found is shown together with near copies."""
+    return PagePart(__package__, method=(_EXACTLY,))
+
+
+_EXACTLY = (
+    "Exact copies",
+    "are files with equal hashes of their bytes, or images with equal pixels at the size the "
+    "network sees.",
+)
+
+
+def exact_alone(exact: ExactCopies) -> PagePart:
+    """What was found where near copies were not looked for."""
     return PagePart(
         __package__,
-        method=(
-            (
-                "Exact copies",
-                "are files with equal hashes of their bytes, or images with equal pixels at the "
-                "size the network sees.",
+        sections=(
+            Section(
+                "shared",
+                "What the splits share",
+                "exact.html.j2",
+                {
+                    "exact": _exact_across(exact.image_set, exact),
+                    "conflicts": _exact_conflicts(exact),
+                    "shared": [
+                        (SPLIT_WORDS[shared.split], _others(shared.others), shared)
+                        for shared in exact.shared
+                    ],
+                },
+                explains=("exact-duplicates", "label-conflicts", "repeated-images",
+                          "near-duplicates", "decisions"),
             ),
         ),
-    )
+        style="copies.css",
+        method=(_EXACTLY,),
+        tables=(Table(TABLE, "exact copies", exact_csv(exact)),),
+    )  # fmt: skip
 
 
 def near_part(copies: Copies) -> PagePart:
     """Everything about copies, exact and near."""
     near = copies.near
-    low, high = (
-        (float(near.thresholds.min()), float(near.thresholds.max()))
-        if len(near.thresholds)
-        else (0.0, 0.0)
-    )
     crossing = crossing_pairs(copies)
     return PagePart(
         __package__,
@@ -65,7 +88,7 @@ def near_part(copies: Copies) -> PagePart:
                 "What the splits share",
                 "shared.html.j2",
                 _shared(copies, crossing),
-                explains=("exact-duplicates", "near-duplicates"),
+                explains=("exact-duplicates", "near-duplicates", "decisions"),
             ),
             Section(
                 "conflicts",
@@ -81,23 +104,42 @@ def near_part(copies: Copies) -> PagePart:
                 _groups(copies),
                 explains=("repeated-images", "photographs"),
             ),
+            *(
+                [Section("missed", "Copies the search misses", "missed.html.j2", _missed())]
+                if MISSED
+                else []
+            ),
         ),
         style="copies.css",
         script="copies.js",
         method=(
+            _EXACTLY,
             (
                 "Near copies.",
-                "The nearest neighbours of each image are found by descriptors that do not change "
-                "when an image is turned or mirrored. Each candidate is laid on the image as well "
-                "as an affine map allows, and the two are compared detail by detail; the evidence "
-                "grows with the number of details that agree. How well different images can be "
-                "made to agree depends on the class, so pairs drawn at random within each class "
-                "are aligned in the same way. A pair counts as a copy if its evidence is six "
-                "robust standard deviations above theirs, and if colours and details agree. "
-                "Frames of a burst that show one scene count as copies, because they are not "
-                "independent images.",
+                "Each image is compared with those that are most like it, however they are turned "
+                "or mirrored. One is laid on the other as well as an affine map allows. How well "
+                "the two then agree, detail by detail, gives the probability that they are copies "
+                f"of one photograph. A pair of at least {percent(SURE)} is called sure. Frames of "
+                "a burst that show one scene count as copies, because they are not independent "
+                "images.",
             ),
-            ("Groups", "are formed by pairs with the same label."),
+            (
+                "Counts",
+                "of likely copies add up probabilities: for each file, that of the surest pair "
+                "that makes it a copy. The range in brackets covers 95 % of what these "
+                f"probabilities allow; its lower end takes them times {SURE_PRECISION:g}, since "
+                "the search may be less often right on images of a kind that it was not tried on. "
+                "Numbers are called invalid only if exact copies and pairs confirmed by hand, or "
+                f"that lower end, are more than {percent(NEGLIGIBLE)} of a split.",
+            ),
+            (
+                "Groups",
+                "are formed by exact copies and by sure pairs of images with a label in common. A "
+                "single sure pair joins at most three different images; larger groups need several "
+                "pairs between their parts, so that one wrong pair cannot join two photographs. A "
+                "clean split keeps more together: all that sure pairs link, and most of what "
+                "likely ones do.",
+            ),
         ),
         limits=(
             "Crops to less than about 60 % of the side, and pictures that are mostly covered.",
@@ -106,85 +148,83 @@ def near_part(copies: Copies) -> PagePart:
             "Copies outside this source, such as images that a pretrained network has seen.",
         ),
         facts=(
-            (
-                "Evidence needed",
-                f"{low:.1f}" if low == high else f"{low:.1f} to {high:.1f} by class",
-            ),
-            ("Pairs compared closely", f"{near.compared:,}"),
-            ("Pairs found", f"{len(near):,}"),
+            ("Pairs of near copies", f"{len(near):,}"),
+            ("Of these sure", f"{int(near.sure.sum()):,}"),
         ),
-        tables=(Table("pairs.csv", "pairs of near copies", pairs_csv(copies)),),
+        tables=(Table(TABLE, "exact and near copies", copies_csv(copies)),),
     )
 
 
-def pairs_csv(copies: Copies) -> str:
-    """pairs.csv: every pair of near duplicates, surest first.
+def _missed() -> dict[str, Any]:
+    return {"missed": [(words, span(low, high)) for words, low, high in MISSED]}
 
-    Columns: first, second, first_split, second_split, first_class, second_class, confidence (0.5 at
-    the threshold, towards 1), evidence, needed. Files with equal pixels are represented by the
-    first, so exact duplicates are not pairs here.
-    """
-    image_set, near = copies.image_set, copies.near
-    rows = (
-        {
-            "first": image_set.names[one],
-            "second": image_set.names[two],
-            "first_split": SPLITS[image_set.split[one]],
-            "second_split": SPLITS[image_set.split[two]],
-            "first_class": image_set.classes[image_set.labels[one]],
-            "second_class": image_set.classes[image_set.labels[two]],
-            "confidence": f"{sure:.4f}",
-            "evidence": f"{evidence:.3f}",
-            "needed": f"{needed:.3f}",
-        }
-        for (one, two), sure, evidence, needed in zip(
-            near.pairs.tolist(), near.probability, near.evidence, near.needed, strict=True
-        )
-    )
-    return csv_text(_COLUMNS, rows)
+
+def _others(others: Iterable[str]) -> str:
+    return " or ".join(SPLIT_WORDS[name] for name in others)
 
 
 def _shared(copies: Copies, crossing: Crossing) -> dict[str, Any]:
-    labels = copies.image_set.labels
-    of_rows = labels[crossing.rows]
-    across = np.flatnonzero(crossing.across & (of_rows[:, 0] == of_rows[:, 1]))
+    open_ = copies.judged.decision == 0
+    conflicting = np.zeros(len(open_), np.bool_)
+    conflicting[copies.conflicts] = True
+    across = np.flatnonzero(open_ & ~conflicting & crossing.across)
     within = not len(across)
     if within:
-        same = labels[copies.near.pairs]
-        places = np.flatnonzero(same[:, 0] == same[:, 1])
+        places = np.flatnonzero(open_ & ~conflicting)
         chosen = choose(copies, places, crossing.rows, most=PAIRS // 2)
     else:
         chosen = choose(copies, across, crossing.rows, most=PAIRS)
     both = list(zip(copies.exact.shared, copies.shared, strict=True))
+    decided = copies.decisions
     return {
         "rows": [
             {
-                "split": SPLIT_WORDS[exact.split],
-                "others": " or ".join(SPLIT_WORDS[name] for name in exact.others),
-                "total": exact.total,
+                "split": SPLIT_WORDS[copied.split],
+                "others": _others(copied.others),
+                "total": copied.total,
                 "exact": exact,
-                "all": every,
+                "copied": copied,
             }
-            for exact, every in both
+            for exact, copied in both
         ],
-        "bars": [_bar(exact, every) for exact, every in both],
-        "where": where(copies.image_set, crossing.rows),
-        "pairs": len(copies.near),
+        "confirmed": any(copied.confirmed for _, copied in both),
+        "bars": [_bar(copied) for copied in copies.shared],
+        "where": where(copies.image_set, crossing.rows[copies.standing]),
+        "pairs": int(copies.standing.sum()),
+        "sure": int((copies.standing & copies.near.sure).sum()),
+        "decided": len(decided),
+        "decisions_file": decided.file,
+        "confirmed_pairs": decided.copies,
         "within": within,
-        "shown": [
-            (words, cards(copies, places, crossing.rows)) for words, places in chosen if places
-        ],
+        "shown": [(words, cards(copies, places, crossing.rows)) for words, places in chosen],
+        "more": max(len(across) - sum(len(places) for _, places in chosen), 0),
         "exact": _exact_across(copies.image_set, copies.exact),
+        "header": ",".join(COLUMNS),
+        "kept": _kept_rows(copies),
+        "too_many": len(decided) > KEPT,
     }
 
 
-def _bar(exact: Shared, every: Shared) -> dict[str, Any]:
-    """A split as a bar: new images, near copies, exact copies."""
-    total, split = exact.total, SPLIT_WORDS[exact.split]
-    # Near duplicates never lose what is shared exactly.
-    parts = (
-        ("new", total - every.files), ("near", every.files - exact.files), ("exact", exact.files)
-    )  # fmt: skip
+def _kept_rows(copies: Copies) -> str:
+    """Earlier decisions as rows of their file, so that the page can write them with new ones."""
+    decided, image_set = copies.decisions, copies.image_set
+    if len(decided) > KEPT:
+        return ""
+    order = np.argsort(image_set.contents, kind="stable")
+    at = np.searchsorted(image_set.contents, decided.pairs[decided.here], sorter=order)
+    return "\n".join(
+        f"{decision_row(image_set, first, second)},{COPY if copy else DIFFERENT}"
+        for (first, second), copy in zip(
+            order[at].tolist(), decided.copy[decided.here].tolist(), strict=True
+        )
+    )
+
+
+def _bar(copied: Copied) -> dict[str, Any]:
+    """A split as a bar: new images, likely copies, copies as a matter of fact."""
+    total, split = copied.total, SPLIT_WORDS[copied.split]
+    likely = copied.number - copied.certain
+    parts = (("new", total - copied.number), ("near", likely), ("exact", copied.certain))
     start = 0.0
     made = []
     for kind, count in parts:
@@ -192,8 +232,8 @@ def _bar(exact: Shared, every: Shared) -> dict[str, Any]:
         made.append({"kind": kind, "start": start, "width": width, "count": count})
         start += width
     said = (
-        f"{split}: {total - every.files:,} new, {every.files - exact.files:,} near copies, "
-        f"{exact.files:,} exact copies"
+        f"{split}: {total - copied.number:,} new, about {likely:,} likely copies, "
+        f"{copied.certain:,} certain copies"
     )
     return {"split": split, "parts": made, "label": said, "total": total}
 
@@ -224,21 +264,26 @@ def _copies_of(image_set: ImageSet, rows: Rows) -> dict[str, Any]:
     }
 
 
+def _exact_conflicts(exact: ExactCopies) -> dict[str, Any]:
+    groups = sorted(exact.conflicts, key=len, reverse=True)
+    return {
+        "exact": [_copies_of(exact.image_set, group) for group in groups[:PAIRS]],
+        "exact_count": len(groups),
+    }
+
+
 def _conflicts(copies: Copies, crossing: Crossing) -> dict[str, Any]:
     image_set = copies.image_set
-    exact = sorted(copies.exact.conflicts, key=len, reverse=True)
     chosen = choose(copies, copies.conflicts, crossing.rows, most=PAIRS)
     between = Counter(
         tuple(sorted(image_set.classes[label] for label in pair))
         for pair in image_set.labels[copies.near.pairs[copies.conflicts]].tolist()
     )
     return {
-        "exact": [_copies_of(image_set, group) for group in exact[:PAIRS]],
-        "exact_count": len(exact),
-        "near": [
-            (words, cards(copies, places, crossing.rows)) for words, places in chosen if places
-        ],
+        **_exact_conflicts(copies.exact),
+        "near": [(words, cards(copies, places, crossing.rows)) for words, places in chosen],
         "near_count": len(copies.conflicts),
+        "near_shown": sum(len(places) for _, places in chosen),
         "more_between": len(between) > _FILES,
         "between": [(" and ".join(pair), count) for pair, count in between.most_common(_FILES)],
     }

@@ -10,17 +10,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ...files import csv_text
 from ...pages.images import data_uri
 from ...splits import SPLIT_WORDS, SPLITS
 from ..image_set import ImageSet
 from ..page.pictures import described
+from .decisions import COLUMNS, written
 from .groups import Copies
 from .laid import laid_on
 
 Rows = npt.NDArray[np.int64]
 
-_BETWEEN = 0.8
-"""Confidence of the pairs in between: most pairs are far above it."""
+DOUBTFUL_SHARE = 2 / 3
+"""Of the pairs shown, at most this share is in doubt if there are as many sure ones."""
 _FAR = 40
 """How many times as many pairs as are wanted are searched for different ones."""
 # A pair is shown in the first of these pairs of splits that its files allow.
@@ -41,19 +43,12 @@ class Crossing:
 
 
 def crossing_pairs(copies: Copies) -> Crossing:
-    """Find pairs across splits.
-
-    A pair stands for all files with the same pixels; those with the same label may be in several
-    splits.
-    """
-    image_set, pairs = copies.image_set, copies.near.pairs
-    keys = np.stack([copies.exact.group, image_set.labels], 1)
-    _, same = np.unique(keys, axis=0, return_inverse=True)
-    same = same.reshape(-1)
-    first = np.full((int(same.max(initial=-1)) + 1, len(SPLITS)), -1, np.int64)
-    backwards = np.arange(len(image_set))[::-1]
-    first[same[backwards], image_set.split[backwards]] = backwards
-    one, two = first[same[pairs[:, 0]]], first[same[pairs[:, 1]]]
+    """Find pairs across splits. A pair stands for all files of its two images."""
+    image_set, pairs, node = copies.image_set, copies.near.pairs, copies.exact.group
+    first = np.full((int(node.max(initial=-1)) + 1, len(SPLITS)), -1, np.int64)
+    backwards = np.argsort(image_set.names, kind="stable")[::-1]
+    first[node[backwards], image_set.split[backwards]] = backwards
+    one, two = first[node[pairs[:, 0]]], first[node[pairs[:, 1]]]
     rows = pairs.copy()
     across = np.zeros(len(pairs), np.bool_)
     for left, right in _CROSSINGS:
@@ -78,7 +73,7 @@ def where(image_set: ImageSet, rows: Rows) -> list[tuple[str, int]]:
 
 
 def choose(copies: Copies, places: Rows, rows: Rows, most: int) -> list[tuple[str, list[int]]]:
-    """Of pairs, surest first: the surest, some in between, the weakest.
+    """Of pairs, those in doubt, nearest to even chances first, and then sure ones.
 
     Different groups and different splits come first, so that one photograph does not fill the page.
 
@@ -88,18 +83,20 @@ def choose(copies: Copies, places: Rows, rows: Rows, most: int) -> list[tuple[st
         rows: what shows each pair (:attr:`Crossing.rows`).
         most: how many to choose.
     """
-    if len(places) <= 6:
-        return [("", places.tolist())]
-    each = min(most, len(places)) // 3
-    sure = copies.near.probability[places]
-    middle = sorted(range(len(places)), key=lambda at: abs(sure[at] - _BETWEEN))
-    walks = (range(len(places)), middle, range(len(places) - 1, -1, -1))
+    doubt = np.abs(copies.near.probability[places] - 0.5)
+    ordered = places[np.argsort(doubt, kind="stable")]
+    sure = copies.near.sure[ordered]
+    doubtful, certain = ordered[~sure].tolist(), ordered[sure].tolist()
+    room = max(most - len(certain), round(DOUBTFUL_SHARE * most))
     chooser = _Chooser(copies.group[rows[:, 0]], np.sort(copies.image_set.split[rows], axis=1))
-    words = ("The surest", "In between", "The weakest, just above the threshold")
-    return [
-        (said, chooser.take([int(places[at]) for at in walk[: _FAR * each]], each))
-        for said, walk in zip(words, walks, strict=True)
-    ]
+    shown = chooser.take(doubtful[: _FAR * most], min(room, len(doubtful)))
+    rest = chooser.take(certain[: _FAR * most], min(most - len(shown), len(certain)))
+
+    def by_doubt(chosen: list[int]) -> list[int]:
+        return sorted(chosen, key=lambda at: abs(float(copies.near.probability[at]) - 0.5))
+
+    parts = [("In doubt", by_doubt(shown)), ("Sure", by_doubt(rest))]
+    return [(words, chosen) for words, chosen in parts if chosen]
 
 
 class _Chooser:
@@ -112,6 +109,8 @@ class _Chooser:
 
     def take(self, candidates: Sequence[int], count: int) -> list[int]:
         """The first of them, at first only as many of each pair of splits as is fair."""
+        if not count:
+            return []
         kinds = {place: tuple(self.splits[place].tolist()) for place in candidates}
         quota = -(-count // len(set(kinds.values())))
         of_kind: Counter[tuple[int, ...]] = Counter()
@@ -141,13 +140,23 @@ def cards(copies: Copies, places: Sequence[int], rows: Rows) -> list[dict[str, A
             "first": {**described(image_set, int(rows[place, 0])), "src": data_uri(first[at])},
             "second": {**described(image_set, int(rows[place, 1])), "src": data_uri(second[at])},
             "laid": data_uri(laid[at]),
-            "confidence": _confidence(float(near.probability[place])),
-            "evidence": f"{near.evidence[place]:.1f}",
-            "needed": f"{near.needed[place]:.1f}",
+            "probability": _probability(float(near.probability[place])),
+            "row": decision_row(image_set, *rows[place].tolist()),
         }
         for at, place in enumerate(places)
     ]
 
 
-def _confidence(value: float) -> str:
+def decision_row(image_set: ImageSet, first: int, second: int) -> str:
+    """What stands before the decision in a row of a file of decisions."""
+    cells = {
+        "first": str(image_set.names[first]),
+        "second": str(image_set.names[second]),
+        "first_content": written(int(image_set.contents[first])),
+        "second_content": written(int(image_set.contents[second])),
+    }
+    return csv_text(COLUMNS, [cells]).partition("\n")[2].removesuffix("\n").removesuffix(",")
+
+
+def _probability(value: float) -> str:
     return "above 0.99" if value > 0.99 else f"{value:.2f}"

@@ -12,13 +12,19 @@ class _Health(Check[Health]):
 
     name = "health"
     key = "health"
-    version = "2"
+    version = "3"
+    thorough = "unusual file sizes and grey images"
 
     def run(self, image_set: ImageSet, earlier: Results, progress: Progress | None) -> Health:
         return health(image_set, progress=progress)
 
     def glance(self, image_set: ImageSet) -> Health:
-        return quick_health(image_set)
+        return image_set.once("quick health", lambda: quick_health(image_set))
+
+    def glance_part(self, image_set: ImageSet) -> PagePart:
+        from .page import health_part
+
+        return health_part(image_set, self.glance(image_set))
 
     def page_part(self, image_set: ImageSet, results: Results) -> PagePart:
         from .page import health_part

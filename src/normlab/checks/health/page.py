@@ -6,13 +6,15 @@ from typing import Any
 
 import numpy as np
 
+from ...files import csv_text
 from ...keyed import rng
 from ...pages.words import shortened
 from ...splits import SPLIT_WORDS, SPLITS
 from ..image_set import ImageSet
 from ..page.pictures import mean_image, strip
-from ..protocol import PagePart, Section
+from ..protocol import PagePart, Section, Table
 from .balance import Balance
+from .blank import Blank
 from .file_sizes import QUANTILES, FileSizes
 from .grey import GreyImages
 from .health import Health
@@ -22,7 +24,8 @@ OF_A_CLASS, OF_ALL_CLASSES = 8, 1200
 OPEN_CLASSES = 30
 """More classes than these are folded."""
 LISTED_CLASSES, LISTED_FILES = 1000, 100
-"""Rows of long tables; data.json has the rest."""
+"""Rows of long tables; the files next to the page have the rest."""
+LISTED_BLANK = 20
 _BARS = 40
 
 
@@ -45,11 +48,12 @@ def health_part(image_set: ImageSet, health: Health) -> PagePart:
                 _health(health),
                 explains=(
                     "unreadable-files", "folders", "file-names", "test-size", "image-sizes",
-                    "grey-images",
+                    "grey-images", "blank-images", "grey-levels",
                 ),
             ),
         ),
         style="health.css",
+        tables=_tables(image_set, health),
     )  # fmt: skip
 
 
@@ -108,6 +112,8 @@ def _health(health: Health) -> dict[str, Any]:
         "formats": shortened(f"{name} {number:,}" for name, number in sizes.formats.items())
         if sizes
         else "",
+        "splits": [SPLIT_WORDS[split] for split in SPLITS],
+        "blank": _blank(health.blank),
         "skipped": skipped[:LISTED_FILES],
         "more_skipped": max(len(skipped) - LISTED_FILES, 0),
         "grey": _grey(health.grey, health.balance) if health.grey else [],
@@ -117,6 +123,51 @@ def _health(health: Health) -> dict[str, Any]:
         "clashes": health.file_names.clashes[:LISTED_FILES],
         "misnamed": health.file_names.misnamed[:LISTED_FILES],
     }
+
+
+def _tables(image_set: ImageSet, health: Health) -> tuple[Table, ...]:
+    """What the page and data.json have the beginning of; no table where there is nothing."""
+    balance, blank = health.balance, health.blank
+    tables = [
+        Table(
+            "classes.csv",
+            "counts by class",
+            csv_text(
+                ("class", *SPLITS),
+                (
+                    {"class": name, **dict(zip(SPLITS, counts, strict=True))}
+                    for name, counts in balance.counts.items()
+                ),
+            ),
+        )
+    ]
+    if balance.skipped:
+        rows = ({"file": file, "reason": why} for file, why in balance.skipped.items())
+        tables.append(
+            Table("unreadable.csv", "unreadable files", csv_text(("file", "reason"), rows))
+        )
+    if blank.names:
+        flat = np.flatnonzero(np.isin(image_set.names, blank.names))
+        rows = (
+            {
+                "file": str(image_set.names[row]),
+                "split": SPLITS[image_set.split[row]],
+                "class": image_set.classes[image_set.labels[row]],
+            }
+            for row in flat.tolist()
+        )
+        tables.append(
+            Table(
+                "blank.csv", "images that show nothing", csv_text(("file", "split", "class"), rows)
+            )
+        )
+    return tuple(tables)
+
+
+def _blank(blank: Blank) -> dict[str, Any]:
+    """How many images of each class show nothing, and the first of them."""
+    listed = sorted(blank.counts.items(), key=lambda one: -sum(one[1]))[:LISTED_FILES]
+    return {"images": blank.images, "names": blank.names[:LISTED_BLANK], "counts": listed}
 
 
 def _quantiles(sizes: FileSizes) -> list[tuple[str, list[str]]]:

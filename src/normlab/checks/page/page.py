@@ -46,7 +46,8 @@ def render(check: DataCheck, *, more: Sequence[PagePart] = (), command: str) -> 
         version=__version__,
         name=data.name,
         facts=_facts(check.image_set),
-        verdict=_verdict(findings),
+        verdict=_verdict(findings, part=bool(check.scope)),
+        scope=check.scope,
         level=worst(findings).name.lower(),
         troubles=[_finding(finding, sections) for finding in troubles(findings)],
         fine=[_finding(found, sections) for found in findings if found.level is Level.FINE],
@@ -116,7 +117,7 @@ def _facts(image_set: ImageSet) -> list[tuple[str, str]]:
     return facts
 
 
-def _verdict(findings: Sequence[Finding]) -> str:
+def _verdict(findings: Sequence[Finding], part: bool) -> str:
     levels = Counter(finding.level for finding in findings)
     invalid, look = levels[Level.INVALID], levels[Level.LOOK]
     if invalid:
@@ -131,7 +132,7 @@ def _verdict(findings: Sequence[Finding]) -> str:
             "Nothing found here invalidates your numbers; "
             f"{counted(look, 'finding')} {_deserve(look)} a look."
         )
-    return "The check found no problem."
+    return f"{'What was checked shows' if part else 'The check found'} no problem."
 
 
 def _unbroken(text: str) -> Markup:
