@@ -22,8 +22,11 @@ MEASURES = (
     "details", "similarity by details", "area", "similarity by area",
     "mean colour apart", "colours apart", "grey", "contrast",
     "brightness", "stretch", "shared", "windows",
+    "usual", "above usual",
 )  # fmt: skip
-"""Names of the columns of :func:`measured`."""
+"""Names of the columns of :func:`measured` and :func:`beside_usual`."""
+BESIDE = 2
+"""How many of them :func:`beside_usual` adds."""
 
 _SMOOTH = 0.6
 _WINDOW = 1.5
@@ -48,7 +51,7 @@ def details_in(bands: Tensor) -> Tensor:
 
 
 def measured(image: Tensor, other: Tensor, maps: Tensor, agrees: Tensor, details: Tensor) -> Tensor:
-    """How well pairs agree under their maps, (n, len(MEASURES)).
+    """How well pairs agree under their maps, (n, len(MEASURES) - BESIDE).
 
     Args:
         image: (n, C, S, S) in opponent colours, values from 0 to 1; ``other`` likewise.
@@ -89,6 +92,19 @@ def measured(image: Tensor, other: Tensor, maps: Tensor, agrees: Tensor, details
         windows.log1p(),
     ]
     return torch.stack(columns, 1)
+
+
+def beside_usual(measures: Tensor, one: Tensor, two: Tensor) -> Tensor:
+    """With how well the two images agree with others that look much like them.
+
+    Dark trousers agree with many dark trousers, and a copy has to agree better than that.
+
+    Args:
+        measures: see :func:`measured`.
+        one: (n,) the mean similarity of the first image and such others; ``two`` of the second.
+    """
+    usual = torch.maximum(one, two)
+    return torch.cat([measures, usual[:, None], (measures[:, 0] - usual)[:, None]], 1)
 
 
 def _fisher(correlation: Tensor) -> Tensor:
@@ -149,8 +165,8 @@ def _coloured(
     coloured = (torch.minimum(*strength) >= _GREY).float()
     means = (first - second).sum((2, 3)) / points[:, None]
     rest = blurred(first - second, 2.0).square().sum((1, 2, 3)) / points
-    apart = means.norm(dim=1).clamp(max=0.3) * coloured
-    return apart, rest.sqrt().clamp(max=0.2) * coloured, 1 - coloured
+    apart = means.norm(dim=1).clamp(max=0.1) * coloured
+    return apart, rest.sqrt().clamp(max=0.1) * coloured, 1 - coloured
 
 
 def _contrast(one: Tensor, two: Tensor, inside: Tensor) -> Tensor:

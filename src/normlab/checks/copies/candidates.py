@@ -21,6 +21,8 @@ from .thumbnails import chunks
 from .upright import describe_upright
 
 _TURNED, _UPRIGHT, _GREY = 8, 3, 5
+_UNRELATED = (16, 24)
+"""Which neighbours are taken for unrelated: beyond the copies that a photograph usually has."""
 _ROUGHLY = 0.55
 _CHUNK = 128
 _SATURATION = 0.012
@@ -35,11 +37,14 @@ class Candidates:
     Attributes:
         first: places of the images; ``second`` of the others.
         maps: (k, 2, 3): a point p of the second is at map @ (p, 1) in the first.
+        unrelated: (n, 2) of every image two others that look much like it and are probably not its
+            copies.
     """
 
     first: Tensor
     second: Tensor
     maps: Tensor
+    unrelated: Tensor
 
     def __len__(self) -> int:
         return len(self.first)
@@ -55,31 +60,33 @@ def find_candidates(images: Images, count: int, tell: Progress) -> Candidates:
     """
     if count < 2:
         nothing = torch.empty(0, dtype=torch.int64)
-        return Candidates(nothing, nothing, torch.empty(0, 2, 3))
+        return Candidates(nothing, nothing, torch.empty(0, 2, 3), nothing.view(0, 1))
     turned = descriptors.describe_all(
         images, count, lambda done: tell("Describing images", done, count)
     )
     near = descriptors.neighbours(
-        turned, _TURNED, lambda done: tell("Finding neighbours", done, count)
+        turned, max(_UNRELATED), lambda done: tell("Finding neighbours", done, count)
     )
+    last = near.shape[1] - 1
+    unrelated = torch.stack([near[:, min(rank - 1, last)] for rank in _UNRELATED], 1)
+    near = near[:, :_TURNED].clone()
     del turned
-    parts = [_upright(images, count, tell)]
     grey = _grey_ones(images, count)
     without = torch.full((count, _GREY), -1, dtype=torch.int64)
     if 0 < len(grey) < count:
         lumas = descriptors.describe_all(lambda places: images(places)[:, :1], count)
         others = descriptors.neighbours(lumas, _GREY, asked=lumas[grey], rows=grey)
         without[grey, : others.shape[1]] = others
-    parts.append(_turned(images, torch.cat([near, without], 1), tell))
-    return Candidates(
-        torch.cat([part.first for part in parts]),
-        torch.cat([part.second for part in parts]),
-        torch.cat([part.maps for part in parts]),
-    )
+    parts = [
+        _upright(images, count, tell),
+        laid(images, torch.cat([near, without], 1), torch.arange(count), tell, _ROUGHLY),
+    ]
+    first, second, maps = (torch.cat(each) for each in zip(*parts, strict=True))
+    return Candidates(first, second, maps, unrelated)
 
 
-def _upright(images: Images, count: int, tell: Progress) -> Candidates:
-    """Pairs that lie on each other as they are, or mirrored."""
+def _upright(images: Images, count: int, tell: Progress) -> tuple[Tensor, Tensor, Tensor]:
+    """Pairs that lie on each other as they are, or mirrored: places and maps."""
     upright, mirrored = describe_upright(
         images, count, lambda done: tell("Describing images as they stand", done, count)
     )
@@ -98,31 +105,39 @@ def _upright(images: Images, count: int, tell: Progress) -> Candidates:
         first.append(one[once])
         second.append(two[once])
         maps.append(torch.tensor([[side, 0, 0], [0, 1.0, 0]]).expand(len(once), 2, 3))
-    return Candidates(torch.cat(first), torch.cat(second), torch.cat(maps))
+    return torch.cat(first), torch.cat(second), torch.cat(maps)
 
 
-def _turned(images: Images, near: Tensor, tell: Progress) -> Candidates:
-    """Pairs that may lie on each other at any angle, by the best window and angle."""
-    count = len(near)
-    centres = torch.cat(
-        [
-            alignment.centre_spectra(images(np.arange(part.start, part.stop)))
-            for part in chunks(count, 4 * _CHUNK)
-        ]
-    )
-    first, second, maps = [], [], []
-    for part in chunks(count, _CHUNK):
-        others = near[part]
-        alike, lie = alignment.rough(
-            images(np.arange(part.start, part.stop)), centres[others.clamp(min=0)]
-        )
-        here = torch.arange(part.start, part.stop)[:, None].expand_as(others)
-        keep = (alike >= _ROUGHLY) & (others >= 0) & (others != here)
+def laid(
+    images: Images, others: Tensor, places: Tensor, tell: Progress, least: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Others laid on images at any angle, by the best window: places of both, and maps.
+
+    Args:
+        images: gives (k, C, 32, 32) opponent colours for an array of places.
+        others: (n, k) their places; -1 where there is none.
+        places: (n,) of the images.
+        tell: is told how far this is.
+        least: the correlation that a pair must have to be among the results.
+    """
+    wanted, at = torch.unique(others.clamp(min=0), return_inverse=True)
+    spectra = [
+        alignment.centre_spectra(images(wanted[part].numpy()))
+        for part in chunks(len(wanted), 4 * _CHUNK)
+    ]
+    nothing = torch.empty(0, dtype=torch.int64)
+    first, second, maps = [nothing], [nothing], [torch.empty(0, 2, 3)]
+    centres = torch.cat(spectra) if spectra else None
+    for part in chunks(len(places), _CHUNK):
+        assert centres is not None
+        alike, lie = alignment.rough(images(places[part].numpy()), centres[at[part]])
+        here = places[part, None].expand_as(others[part])
+        keep = (alike >= least) & (others[part] >= 0) & (others[part] != here)
         first.append(here[keep])
-        second.append(others[keep])
+        second.append(others[part][keep])
         maps.append(lie[keep])
-        tell("Laying images on each other", part.stop, count)
-    return Candidates(torch.cat(first), torch.cat(second), torch.cat(maps))
+        tell("Laying images on each other", part.stop, len(places))
+    return torch.cat(first), torch.cat(second), torch.cat(maps)
 
 
 def _grey_ones(images: Images, count: int) -> Tensor:

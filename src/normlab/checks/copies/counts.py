@@ -14,7 +14,7 @@ from ...splits import SPLITS
 from ..image_set import ImageSet
 from .exact import NEGLIGIBLE, SPLIT_PAIRS
 from .links import Links, facts
-from .near import SURE
+from .probability import SURE
 
 SURE_PRECISION = 0.90
 """At least this share of sure pairs is right on kinds of images that the search was not adjusted

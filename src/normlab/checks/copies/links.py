@@ -17,8 +17,9 @@ from ...data.grouping import joined
 from ..image_set import ImageSet
 from .decisions import Decisions
 from .exact import ExactCopies
-from .near import SURE, NearCopies
+from .near import NearCopies
 from .photographs import kept_together, photographs
+from .probability import SURE
 
 Rows = npt.NDArray[np.int64]
 Pairs = npt.NDArray[np.int64]

@@ -30,7 +30,7 @@ from ...destinations import explained_disk_errors
 from ...places import cache_folder
 from ..image_set import ImageSet
 from . import agreement, alignment, thumbnails
-from .candidates import Candidates, find_candidates
+from .candidates import Candidates, find_candidates, laid
 from .probability import LIKELY, SURE, probability_of
 from .thumbnails import COARSE, FINE, chunks
 
@@ -206,14 +206,41 @@ class Search:
         """Those that agree once they are laid on each other, and how well."""
         self._extract_details()
         first, second, maps, agrees = self._refined(candidates)
-        measures = [torch.empty(0, len(agreement.MEASURES))]
+        measures = self._measured(first, second, maps, agrees, "Comparing pairs")
+        usual = self._usual(torch.unique(torch.cat([first, second])), candidates.unrelated)
+        return Judged(
+            first, second, maps, agreement.beside_usual(measures, usual[first], usual[second])
+        )
+
+    def _measured(
+        self, first: Tensor, second: Tensor, maps: Tensor, agrees: Tensor, stage: str
+    ) -> Tensor:
+        measures = [torch.empty(0, len(agreement.MEASURES) - agreement.BESIDE)]
         for part in chunks(len(first), 128):
             one, two = first[part], second[part]
             number = torch.minimum(self.details[one], self.details[two])
             image, other = (self._opponent(places.numpy(), FINE) for places in (one, two))
             measures.append(agreement.measured(image, other, maps[part], agrees[part], number))
-            self.tell("Comparing pairs", part.stop, len(first))
-        return Judged(first, second, maps, torch.cat(measures))
+            self.tell(stage, part.stop, len(first))
+        return torch.cat(measures)
+
+    def _usual(self, places: Tensor, unrelated: Tensor) -> Tensor:
+        """By place: how well an image agrees with others that look much like it, (n,)."""
+        stage = "Comparing unrelated pairs"
+        found = torch.zeros(self.count)
+        if not len(places):
+            return found
+        first, second, maps = laid(
+            self._colours, unrelated[places], places, lambda *_: None, least=-2.0
+        )
+        refined = [
+            self._moved(first[part], second[part], maps[part], -2.0)
+            for part in chunks(len(first), 1024)
+        ]
+        first, second, maps, agrees = (torch.cat(each) for each in zip(*refined, strict=True))
+        similarity = self._measured(first, second, maps, agrees, stage)[:, 0]
+        times = torch.zeros(self.count).index_add_(0, first, torch.ones(len(first)))
+        return found.index_add_(0, first, similarity) / times.clamp(min=1)
 
     def _colours(self, places: npt.NDArray[np.int64]) -> Tensor:
         return self._opponent(places, COARSE)
@@ -240,24 +267,29 @@ class Search:
         first, second = [torch.empty(0, dtype=torch.int64)], [torch.empty(0, dtype=torch.int64)]
         maps, alike = [torch.empty(0, 2, 3)], [torch.empty(0)]
         for part in chunks(len(found), 1024):
-            one, two = found.first[part], found.second[part]
-            image, other = self.coarse[one].float(), self.coarse[two].float()
-            moved, agrees = alignment.refine(
-                image, other, found.maps[part], points=18, reach=0.8, steps=5
+            kept = self._moved(
+                found.first[part], found.second[part], found.maps[part], _COARSELY_ALIKE
             )
-            good = agrees >= _COARSELY_ALIKE
-            one, two, moved = one[good], two[good], moved[good]
-            image, other = self._fine_details(one), self._fine_details(two)
-            moved, agrees = alignment.refine(image, other, moved, points=26, reach=0.95, steps=4)
-            good = agrees >= _ALIKE
-            first.append(one[good])
-            second.append(two[good])
-            alike.append(agrees[good])
-            maps.append(moved[good])
+            good = kept[3] >= _ALIKE
+            for every, some in zip((first, second, maps, alike), kept, strict=True):
+                every.append(some[good])
             self.tell("Aligning images", part.stop, len(found))
         return _best(
             torch.cat(first), torch.cat(second), torch.cat(maps), torch.cat(alike), self.count
         )
+
+    def _moved(
+        self, one: Tensor, two: Tensor, maps: Tensor, least: float
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Pairs that agree at the coarse size, their maps refined at both, and how well they agree
+        at the fine one."""
+        image, other = self.coarse[one].float(), self.coarse[two].float()
+        maps, agrees = alignment.refine(image, other, maps, points=18, reach=0.8, steps=5)
+        good = agrees >= least
+        one, two, maps = one[good], two[good], maps[good]
+        image, other = self._fine_details(one), self._fine_details(two)
+        maps, agrees = alignment.refine(image, other, maps, points=26, reach=0.95, steps=4)
+        return one, two, maps, agrees
 
     def _fine_details(self, places: Tensor) -> Tensor:
         return torch.from_numpy(self.finely.read(places.numpy())).float()

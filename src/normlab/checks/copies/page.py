@@ -20,7 +20,7 @@ from .decisions import COLUMNS, COPY, DIFFERENT
 from .exact import NEGLIGIBLE, ExactCopies
 from .groups import TABLE, Copies
 from .misses import MISSED
-from .near import SURE
+from .probability import SURE
 from .shown_pairs import Crossing, cards, choose, crossing_pairs, decision_row, where
 from .table import copies_csv, exact_csv
 
