@@ -1,12 +1,12 @@
-"""Words by certainty: facts and likely copies, groups that one bad pair cannot chain, decisions that
-a person made once, and splits that are clean."""
+"""Words by certainty: facts and likely copies, groups that no single pair chains, decisions that a
+person made once, and splits that are clean."""
 
 from __future__ import annotations
 
 import csv
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -79,7 +79,7 @@ Plant = Callable[..., Planted]
 
 
 @pytest.fixture
-def plant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Plant]:
+def plant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plant:
     """Makes a set of so many images by split and class, and a search that lists given pairs."""
     monkeypatch.setenv("NORMLAB_CACHE", str(tmp_path / "cache"))
 
@@ -92,7 +92,7 @@ def plant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Plant]:
         monkeypatch.setattr(groups, "near_copies", planted.near)
         return planted
 
-    yield make
+    return make
 
 
 def name(folder: str, index: int) -> str:
