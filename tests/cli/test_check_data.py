@@ -96,7 +96,7 @@ def test_a_quick_check_says_what_it_leaves_out(
     monkeypatch.setattr(groups, "near_copies", searched)
     out = tmp_path / "quick"
     assert main(["check-data", str(leaky), "--quick", "--out", str(out), "--workers", "1"]) == 0
-    lacking = "It did not look for near copies, most shortcuts and unusual file sizes"
+    lacking = "It did not look for near copies, most shortcuts, unusual file sizes and grey"
     shared = "Validation shares 1 image with training"
     said = capsys.readouterr().out
     page = (out / "index.html").read_text(encoding="utf-8")
