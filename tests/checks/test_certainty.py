@@ -1,12 +1,12 @@
-"""Words by certainty: facts and likely copies, groups that one bad pair cannot chain, decisions that
-a person made once, and splits that are clean."""
+"""Words by certainty: facts and likely copies, groups that no single pair chains, decisions that a
+person made once, and splits that are clean."""
 
 from __future__ import annotations
 
 import csv
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -29,6 +29,7 @@ from normlab.data.splitfile import SplitFile
 from normlab.errors import InputError
 from normlab.pages.findings import Finding, Level
 from normlab.workflow import check_data
+from normlab.workflow.checking import with_clean_split
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from scenes import COPIES, ListedPairs, is_plain, scene
@@ -79,7 +80,7 @@ Plant = Callable[..., Planted]
 
 
 @pytest.fixture
-def plant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Plant]:
+def plant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plant:
     """Makes a set of so many images by split and class, and a search that lists given pairs."""
     monkeypatch.setenv("NORMLAB_CACHE", str(tmp_path / "cache"))
 
@@ -92,7 +93,7 @@ def plant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Plant]:
         monkeypatch.setattr(groups, "near_copies", planted.near)
         return planted
 
-    yield make
+    return make
 
 
 def name(folder: str, index: int) -> str:
@@ -288,6 +289,14 @@ def test_decisions_hold_for_counts_groups_and_splits_and_are_kept(
     assert split.split[names.index(name("test/ant", 0))] == 2
     one, two = (split.split[names.index(n)] for n in (name("train/bee", 7), name("test/ant", 9)))
     assert one == two
+    # compare --clean-split: the rejected pair moves nothing, the others are in one split.
+    made = with_clean_split(DataConfig(str(planted.root))).split
+    assert made is not None
+    file = SplitFile.read(Path(made))
+    place = {n: part for part, found in file.images.items() for n in found.values()}
+    assert place[name("test/ant", 0)] == "test"
+    assert place[name("train/ant", 0)] == "train"
+    assert place[name("train/bee", 7)] == place[name("test/ant", 9)]
     # The quick check of a study says the same.
     said = [finding.sentence for finding in quick_check(planted.images())]
     assert sentence in said

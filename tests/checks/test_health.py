@@ -51,6 +51,7 @@ def test_a_healthy_source_has_nothing_to_look_at(cache: Path, write: Make) -> No
         "unreadable-files",
         "folders",
         "file-names",
+        "blank-images",
         "image-sizes",
         "grey-images",
     ]
@@ -305,3 +306,44 @@ def test_a_file_may_be_of_one_channel(cache: Path, tmp_path: Path) -> None:
     result = found(root)
     assert sum(result.grey.counts.values()) == 12
     assert not result.grey.marked
+
+
+def test_images_that_show_nothing_are_counted_by_class_and_named(cache: Path, write: Make) -> None:
+    root = write({f"{split}/{name}": 6 for split in ("train", "test") for name in ("ant", "bee")})
+    Image.new("RGB", (12, 12)).save(root / "train/ant/dark.png")
+    Image.new("RGB", (12, 12), (255, 254, 255)).save(root / "train/ant/white.png")
+    nearly = np.full((12, 12, 3), (90, 120, 200), np.uint8)
+    nearly[::3, ::2] += 2
+    Image.fromarray(nearly).save(root / "test/bee/sky.png")
+    # Something is there, however little and wherever it is.
+    for number, at in enumerate(((0, 0), (5, 6), (11, 11))):
+        star = np.zeros((12, 12, 3), np.uint8)
+        star[at] = 200
+        Image.fromarray(star).save(root / f"test/ant/star {number}.png")
+    result = found(root)
+    finding = only(result, "blank-images")
+    assert finding.level is Level.LOOK
+    assert finding.sentence == (
+        "3 images show nothing or nearly nothing: 1 black, 1 white and 1 of one colour. They are "
+        "in ant (2 in training) and bee (1 in test), for example train/ant/dark.png."
+    )
+    assert result.describe()["blank"]["counts"] == {
+        "ant": {"train": 2, "val": 0, "test": 0},
+        "bee": {"train": 0, "val": 0, "test": 1},
+    }
+
+
+def test_two_levels_of_grey_are_told_and_not_called_broken(cache: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for levels, root in ((2, "binary"), (60, "shades")):
+        for name in ("six", "nine"):
+            (tmp_path / root / name).mkdir(parents=True)
+            for index in range(12):
+                pixels = rng.integers(0, levels, (10, 10)) * (255 // (levels - 1))
+                image = Image.fromarray(pixels.astype(np.uint8))
+                image.save(tmp_path / root / name / f"{index}.png")
+    finding = only(found(tmp_path / "binary"), "grey-levels")
+    assert finding.level is Level.LOOK
+    assert "one of 2 levels (0 and 255 of 0 to 255)" in finding.sentence
+    assert finding.advice.startswith("Nothing needs to be done if")
+    assert about(found(tmp_path / "shades"), "grey-levels") == []

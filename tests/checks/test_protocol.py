@@ -21,11 +21,13 @@ from normlab.checks import (
     Section,
     Table,
     full_check,
+    pace,
     quick_check,
     read_image_set,
     render,
 )
 from normlab.checks import check as running
+from normlab.checks.pace import SECONDS, Pace
 from normlab.data import DataConfig
 from normlab.pages.findings import Finding, Level
 
@@ -138,6 +140,41 @@ def test_what_a_quick_check_says_is_kept_under_a_name_of_its_own(
     _add(monkeypatch, _Dark())
     assert running.quick_name(image_set).startswith(image_set.data.fingerprint)
     assert len({quick, running.quick_name(image_set)}) == 2
+
+
+def test_every_stage_has_its_place_in_the_estimate(few: DataConfig) -> None:
+    """A stage that the estimate does not know would make the time that is left wrong."""
+    said: dict[str, None] = {}
+    full_check(
+        read_image_set(few), progress=lambda stage, done, total: said.setdefault(stage, None)
+    )
+    assert set(said) <= set(SECONDS)
+    assert list(said) == [stage for stage in SECONDS if stage in said]
+
+
+def test_the_time_that_is_left_is_said_first_and_corrected(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(pace, "_probe", lambda: pace._PROBE)
+    monkeypatch.setattr(pace.time, "perf_counter", lambda: clock[0])
+    said: list[str] = []
+    keep = Pace(100_000, lambda stage, done, total: said.append(stage), {"One": 1.0, "Two": 3.0})
+    keep.begin()
+    assert "100,000 images takes about 6 min 30 s" in said[0]
+    # It turns out to be three times as slow.
+    clock[0] = 300.0
+    keep("One", 100, 100)
+    assert 3 * 300 * 0.85 < keep.left("One", 1.0) <= 3 * 300
+    clock[0] = 750.0
+    keep("Two", 50, 100)
+    assert said[-1] == "Two, about 7 min 30 s left in all"
+    keep("Two", 100, 100)
+    assert said[-1] == "Two"
+    # A stage that was skipped, since it is in the cache, is not waited for.
+    fresh = Pace(100_000, lambda *_: None, {"One": 1.0, "Two": 3.0})
+    fresh.begin()
+    assert fresh.left("Two", 0.5) < 160
 
 
 def test_every_finding_leads_to_a_section(few: DataConfig) -> None:

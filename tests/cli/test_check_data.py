@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from normlab.checks import quick_check, read_image_set
+from normlab.checks.copies import groups
 from normlab.cli import main
+from normlab.console import print_check
 from normlab.data import DataConfig
+from normlab.pages.findings import Finding, Level
+from normlab.workflow import DataReport
 from normlab.workflow.checking import with_clean_split
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -58,18 +67,103 @@ def test_check_data_writes_page_record_pairs_and_split(
     assert "moved" in said
     record = json.loads((out / "data.json").read_text())
     assert record["verdict"] == "this invalidates your numbers"
-    assert record["near"]["shared"][1]["files"] == 1
-    assert {pair["second"] for pair in record["near"]["pairs"]} | {
-        pair["first"] for pair in record["near"]["pairs"]
-    } == {"test/kind1/turned.png", "train/kind1/004.png"}
+    assert record["near"]["shared"][1]["likely"] == 1
+    assert record["near"]["table"] == "pairs.csv"
+    with (out / "pairs.csv").open(newline="") as opened:
+        pairs = {row["kind"]: {row["first"], row["second"]} for row in csv.DictReader(opened)}
+    assert pairs == {
+        "exact bytes": {"train/kind0/001.png", "val/kind0/copy.png"},
+        "near": {"test/kind1/turned.png", "train/kind1/004.png"},
+    }
     page = (out / "index.html").read_text()
     assert "Validation shares 1 image with training" in page
-    assert (out / "pairs.csv").read_text().count("\n") == 2
     # The written split is clean: the same check of it finds nothing shared.
     again = tmp_path / "again"
     assert main(["check-data", str(leaky), "--split", str(split), "--out", str(again)]) == 0
     clean = json.loads((again / "data.json").read_text())
-    assert [shared["files"] for shared in clean["near"]["shared"]] == [0, 0]
+    for name in ("exact", "likely", "upper"):
+        assert [shared[name] for shared in clean["near"]["shared"]] == [0, 0]
+
+
+def test_a_quick_check_says_what_it_leaves_out(
+    leaky: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("NORMLAB_CACHE", str(tmp_path / "cache"))  # nothing is known of the set
+
+    def searched(*_: object, **__: object) -> None:
+        raise AssertionError("near copies were searched for")
+
+    monkeypatch.setattr(groups, "near_copies", searched)
+    out = tmp_path / "quick"
+    assert main(["check-data", str(leaky), "--quick", "--out", str(out), "--workers", "1"]) == 0
+    lacking = "It did not look for near copies, most shortcuts, unusual file sizes and grey"
+    shared = "Validation shares 1 image with training"
+    said = capsys.readouterr().out
+    page = (out / "index.html").read_text(encoding="utf-8")
+    record = json.loads((out / "data.json").read_text())
+    for told in (said, page, json.dumps(record)):
+        assert lacking in told
+        assert shared in told
+    assert "no near copies were found" not in page.casefold()
+    assert record["verdict"] == "this invalidates your numbers"
+    assert "exact bytes" in (out / "pairs.csv").read_text()
+
+
+def test_a_sample_makes_no_claim_about_the_whole_set(
+    leaky: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("NORMLAB_CACHE", str(tmp_path / "cache"))
+    out = tmp_path / "sample"
+    asked = ["check-data", str(leaky), "--limit-per-class", "7", "--out", str(out)]
+    assert main([*asked, "--workers", "1"]) == 0
+    said = capsys.readouterr().out
+    record = json.loads((out / "data.json").read_text())
+    images = record["scope"]["images"]
+    assert images < record["scope"]["files_in_source"] == 26
+    scope = f"Only a sample was checked: {images} of 26 files, at most 7 training images per class"
+    for told in (said, (out / "index.html").read_text(encoding="utf-8"), json.dumps(record)):
+        assert scope in told
+        assert "this invalidates" not in told.casefold()
+    assert all(f["sentence"].startswith("In the sample: ") for f in record["findings"])
+    # What a sample showed is not remembered as what is known of the set.
+    found = quick_check(read_image_set(DataConfig(str(leaky))))
+    assert not [finding for finding in found if finding.check == "near-duplicates"]
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_terminal_has_the_worst_first_on_one_screen(width: int) -> None:
+    """Whatever was found, with long names and a written split."""
+    long = "in a class whose name is very long indeed " * 5
+    findings = [
+        *(Finding("fine", Level.FINE, f"Fine {long}.") for _ in range(9)),
+        *(Finding("look", Level.LOOK, f"Look {n} {long}.", "Do it.") for n in range(20)),
+        Finding("shared", Level.INVALID, f"Test shares {long}."),
+    ]
+    made = DataReport(
+        Path("checks/set"),
+        Path("checks/set/index.html"),
+        Path("checks/set/data.json"),
+        tuple(findings),
+        Path("clean.json"),
+        ("All was drawn again.", long, *(f"Moved {n}." for n in range(9)), "Images: none."),
+        (f"Only a sample was checked: {long}.",),
+    )
+    for terminal in (True, False):
+        text = io.StringIO()
+        print_check(Console(file=text, width=width, force_terminal=terminal, no_color=True), made)
+        plain = re.sub(r"\x1b\[[\d;]*m", "", text.getvalue())
+        shown = plain.splitlines()
+        assert shown[0].startswith("this invalidates your numbers: Test shares")
+        assert sum(max(-(-len(line) // width), 1) for line in shown) <= 24
+        flowing = " ".join(plain.split())
+        assert "9 findings are fine." in flowing
+        more = re.search(r"(\d+) more are on the page", flowing)
+        assert more is not None
+        told = flowing.count("look at this: ")
+        assert told + int(more[1]) == 20
+        assert told >= 1
+        assert "Page checks/set/index.html" in flowing
+        assert "Only a sample was checked" in flowing
 
 
 def test_compare_says_what_the_data_shares_and_a_clean_split_repairs_it(
@@ -115,6 +209,10 @@ def test_the_clean_split_is_the_same_at_every_image_size(leaky: Path) -> None:
         (["--write-split", "{file}"], "is a folder"),
         (["--out", "{file}"], "does not contain a data check"),
         (["--split", "nowhere.json"], "The split file nowhere.json does not exist"),
+        (["--quick", "--write-split", "new.json"], "needs a full check of all images"),
+        (["--limit-per-class", "9", "--write-split", "new.json"], "leave out --limit-per-class"),
+        (["--limit-per-class", "0"], "limit_per_class must be a whole number of at least 1"),
+        (["--decisions", "nowhere.csv"], "nowhere.csv does not exist"),
     ],
 )
 def test_check_data_refuses_before_any_work(

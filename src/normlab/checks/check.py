@@ -66,9 +66,10 @@ class DataCheck:
             )
         if self.quick:
             lacking = listed(
-                check.thorough
+                words
                 for check in CHECKS
-                if check.thorough and not check.remembers(image_set)
+                if not check.remembers(image_set)
+                for words in check.thorough
             )
             said.append(
                 f"This was a quick check. It did not look for {lacking}; a check without --quick "

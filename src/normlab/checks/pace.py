@@ -18,8 +18,8 @@ SECONDS: Mapping[str, float] = {
     "Aligning images": 2.4,
     "Comparing pairs": 0.6,
     "Comparing unrelated pairs": 0.1,
-    "Reading file headers": 0.03,
     "Measuring pixels": 0.35,
+    "Reading file headers": 0.03,
     "Testing cues": 0.4,
     "Looking for blank images": 0.02,
 }

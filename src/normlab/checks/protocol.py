@@ -104,15 +104,14 @@ class Check(Protocol[R_co]):
         key: where :meth:`Result.describe` goes in data.json.
         version: changed when the check finds other things or says them in other words.
         needs: the checks whose results it uses; they must come before it in the registry.
-        thorough: what only :meth:`run` looks for, in words that follow "it did not look for"; empty
-            if :meth:`glance` says everything.
+        thorough: what only :meth:`run` looks for, in words that follow "it did not look for".
     """
 
     name: str
     key: str
     version: str
     needs: tuple[Check[Any], ...] = ()
-    thorough: str = ""
+    thorough: tuple[str, ...] = ()
 
     def run(self, image_set: ImageSet, earlier: Results, progress: Progress | None) -> R_co:
         """The thorough check; may take minutes.

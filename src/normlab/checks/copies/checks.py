@@ -47,7 +47,7 @@ class _Near(Check[Copies]):
     key = "near"
     version = f"3.{METHOD}"
     needs: tuple[Check[Any], ...] = (EXACT,)
-    thorough = "near copies"
+    thorough = ("near copies",)
 
     def run(self, image_set: ImageSet, earlier: Results, progress: Progress | None) -> Copies:
         return find_copies(image_set, earlier.of(EXACT), progress=progress)

@@ -13,7 +13,7 @@ class _Health(Check[Health]):
     name = "health"
     key = "health"
     version = "3"
-    thorough = "unusual file sizes and grey images"
+    thorough = ("unusual file sizes", "grey images")
 
     def run(self, image_set: ImageSet, earlier: Results, progress: Progress | None) -> Health:
         return health(image_set, progress=progress)

@@ -14,7 +14,7 @@ class _Shortcuts(Check[Shortcuts]):
     name = "shortcuts"
     key = "shortcuts"
     version = "3"
-    thorough = "most shortcuts"
+    thorough = ("most shortcuts",)
 
     def run(self, image_set: ImageSet, earlier: Results, progress: Progress | None) -> Shortcuts:
         return shortcuts(image_set, progress=progress)
