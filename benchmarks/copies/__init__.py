@@ -1,0 +1,1 @@
+"""The bench of the search for near copies."""

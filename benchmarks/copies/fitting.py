@@ -6,11 +6,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from normlab.checks.copies.agreement import MEASURES
+from normlab.checks.copies.probability import adjusted
 
 from .measuring import Measured
 
@@ -18,10 +20,9 @@ _PENALTY = 0.3
 
 
 def fitted(kinds: Sequence[Measured]) -> tuple[np.ndarray, float]:
-    """Weights and intercept of a logistic regression; every kind counts the same."""
-    known = [np.flatnonzero(kind.asked) for kind in kinds]
-    values = np.concatenate([k.measures[rows] for k, rows in zip(kinds, known, strict=True)])
-    true = np.concatenate([k.true[rows] for k, rows in zip(kinds, known, strict=True)])
+    """Weights and intercept of a logistic regression."""
+    values = np.concatenate([kind.measures for kind in kinds])
+    true = np.concatenate([kind.true for kind in kinds])
     model = make_pipeline(StandardScaler(), LogisticRegression(C=_PENALTY, max_iter=5000))
     model.fit(values.astype(np.float64), true)
     scaler, regression = model[0], model[-1]
@@ -31,8 +32,8 @@ def fitted(kinds: Sequence[Measured]) -> tuple[np.ndarray, float]:
 
 def probability(kind: Measured, weights: np.ndarray, intercept: float) -> np.ndarray:
     """Of every pair of a kind."""
-    found: np.ndarray = 1 / (1 + np.exp(-(kind.measures.astype(np.float64) @ weights + intercept)))
-    return found
+    logit = kind.measures.astype(np.float64) @ weights + intercept
+    return adjusted(torch.from_numpy(logit)).numpy()
 
 
 def left_out(kinds: Sequence[Measured]) -> list[np.ndarray]:

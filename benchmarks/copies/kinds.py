@@ -1,4 +1,4 @@
-"""Kinds of pictures that copies are planted in: rendered ones, digits, and folders given by name."""
+"""Kinds of pictures that copies are planted in: rendered ones, digits, and folders by name."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def fashion(folder: Path) -> Kind:
 
 
 def folder(name: str, root: Path, *, size: int | None = None, lossy: bool = True) -> Kind:
-    """Photographs below a folder, in an order that mixes classes; the class is the parent's name."""
+    """Photographs below a folder, in a mixed order; the class is the name of the parent."""
 
     def pictures(count: int) -> Iterator[Labelled]:
         paths = sorted(p for p in root.rglob("*") if p.suffix.lower() in _EXTENSIONS)

@@ -27,7 +27,6 @@ class Measured:
         kind: the name of the kind.
         measures: (k, m), one row per pair that was judged.
         true: (k,) whether the pair is a picture and its copy.
-        asked: (k,) False where nobody knows: pairs of two pictures that may be copies by nature.
         numbers: (k, 2) numbers of the two pictures.
         names: (k, 2) their files.
         planted: number of a picture to the way of its copy and the strength; only copies whose
@@ -40,7 +39,6 @@ class Measured:
     kind: str
     measures: np.ndarray
     true: np.ndarray
-    asked: np.ndarray
     numbers: np.ndarray
     names: np.ndarray
     planted: dict[int, tuple[str, int]]
@@ -54,13 +52,12 @@ def number_of(name: str) -> int:
     return int(re.search(r"(\d{6})\.\w+$", name).group(1))  # type: ignore[union-attr]
 
 
-def measure(kind: str, planted: Planted, natural: frozenset[tuple[int, int]]) -> Measured:
+def measure(kind: str, planted: Planted) -> Measured:
     """Search a folder with planted copies.
 
     Args:
         kind: the name of the kind.
         planted: the folder.
-        natural: pairs of pictures that are copies though nobody planted them.
     """
     image_set = read_image_set(DataConfig(str(planted.root)))
     rows = distinct(image_set)
@@ -74,13 +71,11 @@ def measure(kind: str, planted: Planted, natural: frozenset[tuple[int, int]]) ->
     seconds = time.process_time() - began
     first, second = judged.first.numpy(), judged.second.numpy()
     ends = np.stack([numbers[first], numbers[second]], 1)
-    known = np.array([tuple(sorted(pair)) not in natural for pair in ends.tolist()], bool)
     offered = numbers[candidates.first.numpy()] == numbers[candidates.second.numpy()]
     return Measured(
         kind,
         judged.measures.numpy(),
         ends[:, 0] == ends[:, 1],
-        known,
         ends,
         np.stack([names[first], names[second]], 1),
         _different(planted, image_set),

@@ -1,4 +1,4 @@
-"""Pictures that are rendered so that different ones look alike: products, textures, land from above.
+"""Pictures rendered so that different ones look alike: products, textures, land from above.
 
 Every picture has a *subject* and a *shot*. Two shots of one subject are different photographs: the
 same product on another ground, the same scene on another day. None of them are copies.

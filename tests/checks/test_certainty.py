@@ -191,7 +191,7 @@ def test_files_that_stand_or_fall_together_widen_the_bounds(plant: Plant) -> Non
     [
         (0, 0.0, Level.FINE),
         (1, 0.97, Level.LOOK),  # a share of 1.25 % that may as well be none
-        (8, 0.55, Level.INVALID),
+        (8, 0.8, Level.INVALID),
         (3, 0.35, Level.LOOK),
         (40, 0.02, Level.LOOK),  # many weak pairs are no proof
     ],

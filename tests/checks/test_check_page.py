@@ -240,7 +240,9 @@ def test_pairs_are_shown_in_order_of_doubt(trouble: DataCheck) -> None:
 def test_what_the_search_misses_is_said_only_once_it_was_measured(
     trouble: DataCheck, written: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert 'aria-labelledby="missed"' not in written
+    assert "Under a watermark" in _text(_section(written, "missed"))
+    monkeypatch.setattr(copies_page, "MISSED", ())
+    assert 'aria-labelledby="missed"' not in render(replace(trouble), command=COMMAND)
     monkeypatch.setattr(copies_page, "MISSED", (("Cropped to 80 %", 0.08, 0.21),))
     part = _text(_section(render(replace(trouble), command=COMMAND), "missed"))
     assert "Cropped to 80 %" in part

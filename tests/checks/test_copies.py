@@ -87,7 +87,7 @@ def test_every_way_of_copying_is_found_and_nothing_else(whole: ImageSet, found: 
         for n, (copy, source) in enumerate(original.items())
         if found.group[_row(whole, copy)] != found.group[_row(whole, source)]
     ]
-    # Measured recall is 86 to 99 % a way (benchmarks/copies.py): one in nine may be missed.
+    # Measured recall on such scenes is 67 to 98 % (benchmarks/copies): one in nine may be missed.
     assert len(lacking) <= 1, lacking
     assert (found.near.probability >= 0.5).all()
 

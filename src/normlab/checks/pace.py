@@ -12,12 +12,15 @@ from ..data.cache import Progress
 from ..pages.words import duration
 
 SECONDS: Mapping[str, float] = {
-    "Describing images": 0.45,
-    "Finding neighbours": 0.1,
-    "Extracting details": 0.35,
-    "Aligning images": 2.4,
-    "Comparing pairs": 0.6,
-    "Comparing unrelated pairs": 0.1,
+    "Describing images": 0.3,
+    "Finding neighbours": 0.15,
+    "Laying images on each other": 0.9,
+    "Describing images as they stand": 0.1,
+    "Finding neighbours as they stand": 0.2,
+    "Extracting details": 0.9,
+    "Aligning images": 1.5,
+    "Comparing pairs": 0.8,
+    "Comparing unrelated pairs": 0.4,
     "Measuring pixels": 0.35,
     "Reading file headers": 0.03,
     "Testing cues": 0.4,

@@ -23,7 +23,9 @@ from .upright import describe_upright
 _TURNED, _UPRIGHT, _GREY = 8, 3, 5
 _UNRELATED = (16, 24)
 """Which neighbours are taken for unrelated: beyond the copies that a photograph usually has."""
-_ROUGHLY = 0.55
+_ROUGHLY = 0.6
+# Cosines of descriptors: of a hundred copies on the bench, at most two are below.
+_TURNED_COSINE, _UPRIGHT_COSINE = 0.62, 0.55
 _CHUNK = 128
 _SATURATION = 0.012
 
@@ -69,7 +71,7 @@ def find_candidates(images: Images, count: int, tell: Progress) -> Candidates:
     )
     last = near.shape[1] - 1
     unrelated = torch.stack([near[:, min(rank - 1, last)] for rank in _UNRELATED], 1)
-    near = near[:, :_TURNED].clone()
+    near = _near_enough(turned, turned, near[:, :_TURNED], _TURNED_COSINE)
     del turned
     grey = _grey_ones(images, count)
     without = torch.full((count, _GREY), -1, dtype=torch.int64)
@@ -77,10 +79,13 @@ def find_candidates(images: Images, count: int, tell: Progress) -> Candidates:
         lumas = descriptors.describe_all(lambda places: images(places)[:, :1], count)
         others = descriptors.neighbours(lumas, _GREY, asked=lumas[grey], rows=grey)
         without[grey, : others.shape[1]] = others
-    parts = [
-        _upright(images, count, tell),
-        laid(images, torch.cat([near, without], 1), torch.arange(count), tell, _ROUGHLY),
-    ]
+    one, two, lie, alike = laid(images, torch.cat([near, without], 1), torch.arange(count), tell)
+    good = alike >= _ROUGHLY
+    # Of a pair that is found from both sides, the better map.
+    order = torch.nonzero(good)[:, 0]
+    order = order[torch.argsort(alike[order], descending=True, stable=True)]
+    order = order[_first_of_each(one[order], two[order], count)]
+    parts = [_upright(images, count, tell), (one[order], two[order], lie[order])]
     first, second, maps = (torch.cat(each) for each in zip(*parts, strict=True))
     return Candidates(first, second, maps, unrelated)
 
@@ -98,8 +103,9 @@ def _upright(images: Images, count: int, tell: Progress) -> tuple[Tensor, Tensor
             lambda done: tell("Finding neighbours as they stand", done, count),
             asked=asked,
         )
-        one = torch.arange(count)[:, None].expand_as(found).flatten()
-        two = found.flatten()
+        two = _near_enough(asked, upright, found, _UPRIGHT_COSINE)
+        one = torch.arange(count)[:, None].expand_as(two)[two >= 0]
+        two = two[two >= 0]
         # Found from both sides, a pair is tried once.
         once = _first_of_each(one, two, count)
         first.append(one[once])
@@ -109,16 +115,15 @@ def _upright(images: Images, count: int, tell: Progress) -> tuple[Tensor, Tensor
 
 
 def laid(
-    images: Images, others: Tensor, places: Tensor, tell: Progress, least: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Others laid on images at any angle, by the best window: places of both, and maps.
+    images: Images, others: Tensor, places: Tensor, tell: Progress
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Others laid on images at any angle, by the best window: places of both, maps, correlations.
 
     Args:
         images: gives (k, C, 32, 32) opponent colours for an array of places.
         others: (n, k) their places; -1 where there is none.
         places: (n,) of the images.
         tell: is told how far this is.
-        least: the correlation that a pair must have to be among the results.
     """
     wanted, at = torch.unique(others.clamp(min=0), return_inverse=True)
     spectra = [
@@ -127,17 +132,28 @@ def laid(
     ]
     nothing = torch.empty(0, dtype=torch.int64)
     first, second, maps = [nothing], [nothing], [torch.empty(0, 2, 3)]
+    correlations = [torch.empty(0)]
     centres = torch.cat(spectra) if spectra else None
     for part in chunks(len(places), _CHUNK):
         assert centres is not None
         alike, lie = alignment.rough(images(places[part].numpy()), centres[at[part]])
         here = places[part, None].expand_as(others[part])
-        keep = (alike >= least) & (others[part] >= 0) & (others[part] != here)
+        keep = (others[part] >= 0) & (others[part] != here)
         first.append(here[keep])
         second.append(others[part][keep])
         maps.append(lie[keep])
+        correlations.append(alike[keep])
         tell("Laying images on each other", part.stop, len(places))
-    return torch.cat(first), torch.cat(second), torch.cat(maps)
+    return torch.cat(first), torch.cat(second), torch.cat(maps), torch.cat(correlations)
+
+
+def _near_enough(asked: Tensor, described: Tensor, found: Tensor, least: float) -> Tensor:
+    """The places that were found; -1 where the cosine is below ``least``."""
+    kept = found.clone()
+    for part in chunks(len(found), 4096):
+        cosine = (asked[part, None] * described[found[part]]).sum(2)
+        kept[part][cosine < least] = -1
+    return kept
 
 
 def _grey_ones(images: Images, count: int) -> Tensor:

@@ -39,6 +39,7 @@ METHOD = 5
 
 _COARSELY_ALIKE = 0.72
 _ALIKE = 0.6
+_SIMILAR = 0.42
 _JUDGED = 4
 
 _COARSE_BAND = (0.6, 5.0)
@@ -207,6 +208,8 @@ class Search:
         self._extract_details()
         first, second, maps, agrees = self._refined(candidates)
         measures = self._measured(first, second, maps, agrees, "Comparing pairs")
+        good = measures[:, 0] >= _SIMILAR
+        first, second, maps, measures = first[good], second[good], maps[good], measures[good]
         usual = self._usual(torch.unique(torch.cat([first, second])), candidates.unrelated)
         return Judged(
             first, second, maps, agreement.beside_usual(measures, usual[first], usual[second])
@@ -230,9 +233,7 @@ class Search:
         found = torch.zeros(self.count)
         if not len(places):
             return found
-        first, second, maps = laid(
-            self._colours, unrelated[places], places, lambda *_: None, least=-2.0
-        )
+        first, second, maps, _ = laid(self._colours, unrelated[places], places, lambda *_: None)
         refined = [
             self._moved(first[part], second[part], maps[part], -2.0)
             for part in chunks(len(first), 1024)

@@ -16,6 +16,8 @@ _FREE = 3
 """Up to this many members, one sure pair is enough to join two groups."""
 _LOOSE_SHARE = 0.1
 """Of a class: more files than this do not hang together by likely pairs."""
+_LOOSE_LEAST = 8
+"""This many may, however small their class is."""
 
 
 def photographs(
@@ -157,8 +159,8 @@ def kept_together(files: Rows, sizes: Rows, sure: Pairs, likely: Pairs) -> Rows:
     """Number what a clean split keeps in one split: more than photographs, since that costs little.
 
     Every sure pair is kept together, however it is chained. A likely one is too, surest first,
-    unless more files would then hang together than a tenth of their class has: they could no longer
-    be divided.
+    unless more files would then hang together than a tenth of their class has, and more than eight:
+    they could no longer be divided.
 
     Args:
         files: (count,) files of each image.
@@ -184,7 +186,7 @@ def kept_together(files: Rows, sizes: Rows, sure: Pairs, likely: Pairs) -> Rows:
     links = [sure]
     for (a, b), (one, two) in zip(likely.tolist(), group[likely].tolist(), strict=True):
         one, two = led(one), led(two)
-        most = _LOOSE_SHARE * min(sizes[a], sizes[b])
+        most = max(_LOOSE_SHARE * min(sizes[a], sizes[b]), _LOOSE_LEAST)
         if one != two and weight[one] + weight[two] > most:
             continue
         leader[two] = one
