@@ -26,6 +26,7 @@ _POINTS = 0.02
 _OF_CHANCE = 1 / 3
 _BIG = 0.5
 _AUC = 0.75
+_DECIDES = 0.98
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,11 @@ class CueResult:
     def shortcut(self) -> bool:
         """Whether it is associated with the class and outside the object."""
         return self.outside and self.associated
+
+    @property
+    def decided(self) -> tuple[str, ...]:
+        """Classes that the cue tells from all others almost without error: by an AUC of 0.98."""
+        return tuple(name for name, area in self.gives_away if area >= _DECIDES)
 
     @property
     def big(self) -> bool:
