@@ -62,11 +62,11 @@ def coherent_marks(images: Mapping[int, Pixels]) -> tuple[dict[int, Details], bo
     differences of colours. Let m and v be their mean and variance over the images of a class, and
     d the difference of m from that of a control (of the other classes, one in which a quarter of
     them is at most as constant), over the root of the mean of both v. The class has a mark where
-    \|d\| is at least 0.7, at least 2.5 times what the other classes reach, and at least 5.5 standard
-    errors.
+    \|d\| is at least 0.7, at least 2.5 times what the other classes reach, and at least 5.5
+    standard errors.
 
-    Objects are aligned if a tenth of all places has a \|m\| / sqrt(v) of more than 0.17 in brightness
-    beyond what chance gives, in the control of the classes. Photographs have 0 to 0.1,
+    Objects are aligned if a tenth of all places has a \|m\| / sqrt(v) of more than 0.17 in
+    brightness beyond what chance gives, in the control of the classes. Photographs have 0 to 0.1,
     Fashion-MNIST and digits 0.2 and more.
 
     Args:

@@ -55,7 +55,7 @@ class Colours:
     def scores(self, images: Pixels) -> Floats:
         """(n,): share of the region where an image has the mark's colour."""
         near = _apart(images[:, self.region], self.colours[self.region]) <= _NEAR
-        return near.mean(1)
+        return np.asarray(near.mean(1))
 
 
 def constant_marks(images: Mapping[int, Pixels], *, aligned: bool) -> dict[int, Colours]:
@@ -66,8 +66,8 @@ def constant_marks(images: Mapping[int, Pixels], *, aligned: bool) -> dict[int, 
     Chernoff bound over all pixels and classes, 1 %) and eight times the frequency of the colour
     among all pixels of the other classes. What counts is the share beyond that in other classes
     (:func:`~.halves.control`). It must be 0.3 or more, or twice the largest one in other classes if
-    that is more; 0.5 always suffices. Where objects are aligned, 0.5 is required, and twelve times the
-    frequency of the colour. Images with fewer than 32 levels have no opaque marks: with so few,
+    that is more; 0.5 always suffices. Where objects are aligned, 0.5 is required, and twelve times
+    the frequency of the colour. Images with fewer than 32 levels have no opaque marks: with so few,
     strokes of the same shape are equal by chance.
 
     Args:
@@ -183,7 +183,7 @@ def _modes(images: Pixels) -> Pixels:
     inside = (flat >= low) & (flat < low + 16)
     total = np.where(inside, flat, 0).sum(0, dtype=np.int64)
     mean = np.round(total / np.maximum(inside.sum(0), 1))
-    return mean.astype(np.uint8).reshape(images.shape[1:])
+    return np.asarray(mean.astype(np.uint8).reshape(images.shape[1:]))
 
 
 def _edge(images: Pixels, near: Bools, colours: Pixels, step: tuple[int, int]) -> Floats:
@@ -227,7 +227,7 @@ def _common(colours: Pixels, index: int, palettes: Mapping[int, Pixels]) -> Floa
     pixels = np.concatenate([part[: max(_PALETTE // len(others), 1)] for part in others])
     known, which = np.unique(colours, axis=0, return_inverse=True)
     shares = np.array([(_apart(pixels, colour) <= _NEAR).mean() for colour in known])
-    return shares[which.reshape(-1)]
+    return np.asarray(shares[which.reshape(-1)])
 
 
 def _chance(count: int, tests: int) -> float:

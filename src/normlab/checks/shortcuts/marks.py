@@ -9,9 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from ...data.cache import Progress
 from ...pages.findings import Finding, Level
 from ...pages.words import percent, shortened
@@ -70,11 +67,13 @@ class Marks:
         marks: one for each class that has any, the most certain first.
         tones: classes whose images end at a level that those of others exceed.
         classes: how many classes were looked at.
+        aligned: whether objects have the same place and size in most images, as in digits.
     """
 
     marks: tuple[Mark, ...]
     tones: tuple[ToneLimit, ...]
     classes: int
+    aligned: bool
     _names: Mapping[int, str]
 
     def findings(self, check: str, told: frozenset[str] = frozenset()) -> list[Finding]:
@@ -97,6 +96,7 @@ class Marks:
         """Ready for JSON; images go by their names."""
         return {
             "classes": self.classes,
+            "aligned_objects": self.aligned,
             "marks": [
                 {
                     "class": mark.name,
@@ -121,7 +121,7 @@ def marks(image_set: ImageSet, *, progress: Progress | None = None) -> Marks:
     parts = halves(image_set)
     classes = parts.classes
     if len(classes) < 2:
-        return Marks((), (), 0, {})
+        return Marks((), (), 0, False, {})
     images: dict[int, Pixels] = {}
     for done, index in enumerate(classes):
         if progress:
@@ -167,6 +167,7 @@ def marks(image_set: ImageSet, *, progress: Progress | None = None) -> Marks:
             if (told_limit := limit.judged_on(held, image_set.classes))
         ),
         classes=len(classes),
+        aligned=aligned,
         _names={row: str(image_set.names[row]) for row in examples},
     )
 

@@ -80,7 +80,12 @@ def _is_frame(region: Bools) -> bool:
     """Whether it lies along all four sides and nowhere else."""
     size = len(region)
     rim = max(size // 8, 1)
-    sides = (region[:rim].any(0), region[-rim:].any(0), region[:, :rim].any(1), region[:, -rim:].any(1))
+    sides = (
+        region[:rim].any(0),
+        region[-rim:].any(0),
+        region[:, :rim].any(1),
+        region[:, -rim:].any(1),
+    )
     inner = region[2 * rim : -2 * rim, 2 * rim : -2 * rim]
     return all(side.mean() >= _LONG for side in sides) and inner.mean() < 0.05
 

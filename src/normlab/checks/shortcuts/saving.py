@@ -108,7 +108,6 @@ def saving_findings(check: str, found: Sequence[SavedAlike]) -> list[Finding]:
             _TOLD,
         )
         which = "1 class" if len(group) == 1 else f"{len(group):,} classes"
-        made.append(
-            Finding(check, Level.LOOK, f"The files of {which} {verb}, unlike others: {told}.", advice)
-        )
+        sentence = f"The files of {which} {verb}, unlike others: {told}."
+        made.append(Finding(check, Level.LOOK, sentence, advice))
     return made

@@ -58,7 +58,9 @@ class Shortcuts:
         found += [
             _decided(cue)
             for cue in self.cues
-            if cue.decided and not cue.outside and not self._told(cue)
+            # Objects on a plain ground, or aligned ones, decide such cues by their shapes.
+            if cue.decided
+            and not (cue.outside or self.corners.ground or self.marks.aligned or self._told(cue))
         ]
         if not any(finding.level is not Level.FINE for finding in found):
             of_files = any(cue.name == "image-size" for cue in self.cues)
@@ -167,8 +169,8 @@ def _decided(cue: CueResult) -> Finding:
     return Finding(
         CHECK,
         Level.LOOK,
-        f"From {cue.title} alone nearly every image of some classes can be told from all others: "
-        f"{told}. Objects rarely do that; light, another camera or a program does.",
+        f"{cue.title[0].upper() + cue.title[1:]} alone tells nearly every image of a class from all "
+        f"others: {told}. Objects can do that, and so can light, another camera or a program.",
         "Compare images of these classes with others, and find out how they were made.",
     )
 

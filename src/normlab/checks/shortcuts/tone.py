@@ -78,9 +78,9 @@ def tone_limits(images: Mapping[int, Pixels]) -> list[ToneLimit]:
     """Limits that separate a class from the others.
 
     The share of the class's images within the limit exceeds that of the others by 0.5 or more, the
-    limit is at least 12 levels below white or 16 above black, and 28 % of the images that stay within
-    it end within 12 levels of it. Multiplied images pile up there, since many photographs reach the
-    end of the scale; merely dark ones thin out.
+    limit is at least 12 levels below white or 16 above black, and 28 % of the images that stay
+    within it end within 12 levels of it. Multiplied images pile up there, since many photographs
+    reach the end of the scale; merely dark ones thin out.
 
     Args:
         images: (n, S, S, C) by class; at least two classes.
@@ -109,6 +109,6 @@ def _ends(images: Pixels, bright: bool) -> Floats:
         return np.empty(0)
     if bright:
         flat = images.max(-1).reshape(len(images), -1)
-        return -np.quantile(flat, 1 - _OUTERMOST, axis=1)
+        return np.asarray(-np.quantile(flat, 1 - _OUTERMOST, axis=1))
     flat = images.min(-1).reshape(len(images), -1)
     return np.asarray(np.quantile(flat, _OUTERMOST, axis=1))
