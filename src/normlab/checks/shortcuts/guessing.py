@@ -73,8 +73,9 @@ class CueResult:
 
     @property
     def shortcut(self) -> bool:
-        """Whether it is associated with the class and outside the object."""
-        return self.outside and self.associated
+        """Whether it is outside the object and associated with the class, or decides one class:
+        among many classes a single one hardly changes the accuracy."""
+        return self.outside and (self.associated or bool(self.decided))
 
     @property
     def decided(self) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ...data.cache import Progress
 from ...pages.findings import Finding, Level
-from ...pages.words import percent, shortened
+from ...pages.words import counted, percent, shortened
 from ..image_set import ImageSet
 from .balanced import Rows
 from .coherent import Details, coherent_marks
@@ -188,8 +188,8 @@ def _judged_mark(
     index: int,
     carriers: Sequence[int],
 ) -> Mark | None:
-    counted = judged(has, index, carriers)
-    if counted.difference < _MARGIN:
+    shares = judged(has, index, carriers)
+    if shares.difference < _MARGIN:
         return None
     rows = parts.judge[index]
     return Mark(
@@ -197,7 +197,7 @@ def _judged_mark(
         opaque=isinstance(mark, Colours),
         region=mark.region,
         places=places(mark.region),
-        judged=counted,
+        judged=shares,
         having=_some(rows[has[index]]),
         lacking=_some(rows[~has[index]]),
     )
@@ -216,15 +216,16 @@ def _finding(check: str, shown: Sequence[Mark]) -> Finding:
         _TOLD,
     )
     others = max(mark.judged.others for mark in shown)
-    one = len(shown) == 1
-    low = min(mark.judged.low for mark in shown)
+    has = "no image" if not others else f"at most {percent(others)} of the images"
+    low = percent(min(mark.judged.low for mark in shown))
+    least = f"at least {low} of the images" if len(shown) == 1 else f"at least {low} of each class"
     return Finding(
         check,
         Level.INVALID if any(mark.judged.difference >= _BIG for mark in shown) else Level.LOOK,
-        f"{'1 class has' if one else f'{len(shown):,} classes have'} something at the same place "
-        f"in most images, such as a logo, a date or a frame: {told}. Counted on images that did "
-        f"not help to find it, the share is at least {percent(low)} (95 % interval); of the other "
-        f"classes' images {'at most ' if not one else ''}{percent(others)} have it.",
+        f"{counted(len(shown), 'class has', 'classes have')} something at the same place in most "
+        f"images, such as a logo, a date or a frame: {told}. By images that did not help to find "
+        f"it, {least} {'have' if len(shown) == 1 else 'has'} it (95 % interval), and {has} of other "
+        "classes.",
         "Look at the images. A network can recognize the class by this alone, and the test images "
         "reward it: remove it, cover the same place in all classes, or use other images.",
     )
@@ -235,7 +236,7 @@ def _tone_finding(check: str, tones: Sequence[ToneLimit]) -> Finding:
     return Finding(
         check,
         Level.LOOK,
-        f"{'1 class has' if len(tones) == 1 else f'{len(tones):,} classes have'} images whose "
+        f"{counted(len(tones), 'class has', 'classes have')} images whose "
         f"levels end where those of other classes go on: {told}.",
         "Find out whether these images were darkened, brightened or exposed otherwise, and treat "
         "all classes alike: a network can recognize the class by this.",

@@ -47,7 +47,7 @@ class Shortcuts:
         """At least one; the worst first."""
         marked = {mark.kind for mark in self.corners.marked}
         found = self.corners.findings() if marked else []
-        around = frozenset(mark.name for mark in self.corners.marked if mark.above)
+        around = frozenset(mark.name for mark in self.corners.marked if mark.above and mark.big)
         found += self.marks.findings(CHECK, around)
         found += saving_findings(CHECK, self.saved)
         found += [
@@ -169,8 +169,8 @@ def _decided(cue: CueResult) -> Finding:
     return Finding(
         CHECK,
         Level.LOOK,
-        f"{cue.title[0].upper() + cue.title[1:]} alone tells nearly every image of a class from all "
-        f"others: {told}. Objects can do that, and so can light, another camera or a program.",
+        f"{cue.title[0].upper() + cue.title[1:]} alone tells nearly every image of a class from "
+        f"all others: {told}. Objects can do that, and so can light, another camera or a program.",
         "Compare images of these classes with others, and find out how they were made.",
     )
 

@@ -22,6 +22,7 @@ _OUTERMOST = 0.002
 _FOUND, _MARGIN = 0.5, 0.4
 _INNER = {True: 12, False: 16}
 _PILE, _PILED = 12, 0.28
+_PLAIN = 0.75
 
 
 @dataclass(frozen=True)
@@ -77,10 +78,10 @@ class ToneLimit:
 def tone_limits(images: Mapping[int, Pixels]) -> list[ToneLimit]:
     """Limits that separate a class from the others.
 
-    The share of the class's images within the limit exceeds that of the others by 0.5 or more, the
-    limit is at least 12 levels below white or 16 above black, and 28 % of the images that stay
-    within it end within 12 levels of it. Multiplied images pile up there, since many photographs
-    reach the end of the scale; merely dark ones thin out.
+    The share of the class's images within the limit exceeds that of the others by 0.5 or more,
+    and the limit is at least 12 levels below white or 16 above black. Multiplied images pile up at
+    the limit, since many photographs reach the end of the scale, while merely dark ones thin out:
+    of the images within the limit 28 % end within 12 levels of it, or the distance is 0.75 or more.
 
     Args:
         images: (n, S, S, C) by class; at least two classes.
@@ -94,7 +95,11 @@ def tone_limits(images: Mapping[int, Pixels]) -> list[ToneLimit]:
             inner = 255 - level if bright else level
             within = own[own >= score]
             piled = float((within < score + _PILE).mean())
-            if distance >= _FOUND and inner >= _INNER[bright] and piled >= _PILED:
+            if (
+                distance >= _FOUND
+                and inner >= _INNER[bright]
+                and (piled >= _PILED or distance >= _PLAIN)
+            ):
                 found.append(ToneLimit(index, bright, _score(score, bright)))
     return found
 
