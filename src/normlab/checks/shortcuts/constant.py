@@ -26,7 +26,7 @@ _BEYOND = 24
 _STEPS = ((0, 2), (0, -2), (2, 0), (-2, 0))
 _BINS = 32
 _CANDIDATE = 0.12
-_BY_CHANCE = 0.08
+_BY_CHANCE = 0.04
 _ERROR = 0.01
 _LIFT, _LIFT_OF_SHAPES = 8, 12
 _LEAST, _MOST = 0.3, 0.5
@@ -231,7 +231,7 @@ def _common(colours: Pixels, index: int, palettes: Mapping[int, Pixels]) -> Floa
 
 
 def _chance(count: int, tests: int) -> float:
-    """A share that chance reaches in no test: the Chernoff bound of a binomial at 0.08."""
+    """A share that chance reaches in no test: the Chernoff bound of a binomial at 0.04."""
     needed = math.log(tests / _ERROR) / count
     shares = np.linspace(_BY_CHANCE, 1, 1000)[:-1]
     apart = shares * np.log(shares / _BY_CHANCE) + (1 - shares) * np.log(

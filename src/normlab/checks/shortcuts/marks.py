@@ -224,8 +224,8 @@ def _finding(check: str, shown: Sequence[Mark]) -> Finding:
         Level.INVALID if any(mark.judged.difference >= _BIG for mark in shown) else Level.LOOK,
         f"{counted(len(shown), 'class has', 'classes have')} something at the same place in most "
         f"images, such as a logo, a date or a frame: {told}. By images that did not help to find "
-        f"it, {least} {'have' if len(shown) == 1 else 'has'} it (95 % interval), and {has} of other "
-        "classes.",
+        f"it, {least} {'have' if len(shown) == 1 else 'has'} it (95 % interval), and {has} of "
+        "other classes.",
         "Look at the images. A network can recognize the class by this alone, and the test images "
         "reward it: remove it, cover the same place in all classes, or use other images.",
     )

@@ -112,20 +112,26 @@ class Shortcuts:
         }
 
     def _told(self, cue: CueResult) -> bool:
-        """Whether other findings name every class that the cue gives away."""
-        away = {name for name, _ in cue.gives_away}
+        """Whether other findings name every class that the cue gives away, or decides."""
         placed = {mark.name for mark in self.marks.marks}
-        toned = {tone.name for tone in self.marks.tones}
-        named = {
-            "compression": {one.name for one in self.saved if one.kind == "saved"},
-            "metadata": {one.name for one in self.saved if one.kind == "stated"},
-            **dict.fromkeys(KINDS, placed),
+        alike = {
+            kind: {one.name for one in self.saved if one.kind == kind}
+            for kind in ("saved", "stated")
         }
-        if not cue.outside:
-            away = set(cue.decided)
-            around = {mark.name for mark in self.corners.marked}
-            return away <= placed | toned | around
-        return bool(away) and away <= named.get(cue.name, set())
+        if cue.outside:
+            away = {name for name, _ in cue.gives_away}
+            named = {
+                "compression": alike["saved"],
+                "metadata": alike["stated"],
+                **dict.fromkeys(KINDS, placed),
+            }.get(cue.name, set())
+            return bool(away) and away <= named
+        around = {mark.name for mark in self.corners.marked}
+        toned = {tone.name for tone in self.marks.tones}
+        outside = {
+            name for other in self.cues if other.shortcut and other.seen for name in other.decided
+        }
+        return set(cue.decided) <= placed | toned | around | outside | alike["saved"]
 
     def _finding(self, cue: CueResult) -> Finding:
         away = [name for name, _ in cue.gives_away]

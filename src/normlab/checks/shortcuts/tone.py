@@ -81,7 +81,8 @@ def tone_limits(images: Mapping[int, Pixels]) -> list[ToneLimit]:
     The share of the class's images within the limit exceeds that of the others by 0.5 or more,
     and the limit is at least 12 levels below white or 16 above black. Multiplied images pile up at
     the limit, since many photographs reach the end of the scale, while merely dark ones thin out:
-    of the images within the limit 28 % end within 12 levels of it, or the distance is 0.75 or more.
+    of the images within the limit 28 % end within 12 levels of it. For the brightest level a
+    distance of 0.75 suffices.
 
     Args:
         images: (n, S, S, C) by class; at least two classes.
