@@ -74,7 +74,8 @@ def test_every_marked_class_is_named_with_its_place_and_share(found: Marks) -> N
     for name, mark in named.items():
         _, share, place = PLANTED[name]
         assert place in in_words(mark.places)
-        assert mark.judged.low <= share <= mark.judged.high
+        assert mark.judged.share == pytest.approx(share, abs=0.2)
+        assert mark.judged.low <= mark.judged.share <= mark.judged.high
         assert mark.judged.others <= 0.05
     assert "about 3" in in_words(named["logo"].places)
     (sentence,) = (one.sentence for one in found.findings("shortcuts") if "dot" in one.sentence)

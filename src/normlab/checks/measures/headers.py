@@ -241,9 +241,14 @@ def _stated(image: Any) -> tuple[str, ...]:
     """Resolution, a digest of the colour profile, comment, and ``_TAGS`` of EXIF."""
     info = image.info
     profile = info.get("icc_profile") or b""
-    exif = image.getexif() if "exif" in info else {}
+    # What cannot be read says nothing, and the rest of the header still counts.
+    try:
+        resolution = "x".join(f"{float(value):.0f}" for value in info.get("dpi", ()))
+        exif = dict(image.getexif()) if "exif" in info else {}
+    except Exception:
+        resolution, exif = "", {}
     return (
-        "x".join(f"{float(value):.0f}" for value in info.get("dpi", ())),
+        resolution,
         hashlib.blake2b(profile, digest_size=8).hexdigest() if profile else "",
         _text(info.get("comment", "")),
         *(_text(exif.get(tag, "")) for tag in _TAGS),

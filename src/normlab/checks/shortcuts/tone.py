@@ -99,7 +99,7 @@ def tone_limits(images: Mapping[int, Pixels]) -> list[ToneLimit]:
             if (
                 distance >= _FOUND
                 and inner >= _INNER[bright]
-                and (piled >= _PILED or distance >= _PLAIN)
+                and (piled >= _PILED or (bright and distance >= _PLAIN))
             ):
                 found.append(ToneLimit(index, bright, _score(score, bright)))
     return found
