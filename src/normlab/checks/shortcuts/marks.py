@@ -222,7 +222,7 @@ def _finding(check: str, shown: Sequence[Mark]) -> Finding:
     return Finding(
         check,
         Level.INVALID if any(mark.judged.difference >= _BIG for mark in shown) else Level.LOOK,
-        f"{counted(len(shown), 'class has', 'classes have')} something at the same place in most "
+        f"{counted(len(shown), 'class has', 'classes have')} something at the same place in many "
         f"images, such as a logo, a date or a frame: {told}. By images that did not help to find "
         f"it, {least} {'have' if len(shown) == 1 else 'has'} it (95 % interval), and {has} of "
         "other classes.",
