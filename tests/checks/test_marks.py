@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from marked import MARKS
 from normlab.checks.check import full_check
@@ -127,6 +127,23 @@ def test_nothing_is_named_where_nothing_was_planted(cache: Path, tmp_path: Path)
     assert digits.aligned
     assert not digits.marks
     assert not digits.tones
+
+
+def test_objects_on_a_plain_ground_are_no_marks(cache: Path, tmp_path: Path) -> None:
+    """Their edges are at the same place, white with another colour beside it, as a tag's are."""
+    shapes = {"balls": "ellipse", "boxes": "rectangle", "bars": "rounded_rectangle"}
+    for number, (name, shape) in enumerate(shapes.items()):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        rng = np.random.default_rng(number)
+        for index in range(EACH):
+            image = Image.new("RGB", (SIDE, SIDE), (255, 255, 255))
+            inset = np.array([6, 6 + 5 * number, -7, -7 - 5 * number]) + rng.integers(-1, 2)
+            fill = tuple(rng.integers(20, 235, 3).tolist())
+            getattr(ImageDraw.Draw(image), shape)((inset % SIDE).tolist(), fill=fill)
+            image.save(tmp_path / "set" / name / f"{index:03d}.png")
+    result = marks(read_image_set(DataConfig(str(tmp_path / "set"), image_size=SIDE)))
+    assert not result.marks
+    assert not result.tones
 
 
 def test_copies_of_a_few_images_are_no_mark(cache: Path, tmp_path: Path) -> None:

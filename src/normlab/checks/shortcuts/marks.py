@@ -1,4 +1,4 @@
-"""Marks: something at the same place in most images of a class, such as a logo or a frame.
+"""Marks: something at the same place in many images of a class, such as a logo or a frame.
 
 Marks are found on half of the images (:mod:`.constant`, :mod:`.coherent`) and judged on the other.
 """
@@ -29,7 +29,7 @@ _TOLD = 4
 
 @dataclass(frozen=True, eq=False)
 class Mark:
-    """Something at one place in most images of a class.
+    """Something at one place in many images of a class.
 
     Attributes:
         name: of the class.

@@ -31,7 +31,7 @@ class Shortcuts:
 
     Attributes:
         corners: filled corners and padding by class.
-        marks: what is at the same place in most images of a class.
+        marks: what is at the same place in many images of a class.
         saved: classes whose files were saved in a way of their own.
         cues: one result per cue, those outside the object first, then by accuracy.
         named_by_class: share of the files whose names contain a class name; 0 without files.
