@@ -146,6 +146,21 @@ def test_objects_on_a_plain_ground_are_no_marks(cache: Path, tmp_path: Path) -> 
     assert not result.tones
 
 
+def test_smoothly_enlarged_digits_have_no_marks(cache: Path, tmp_path: Path) -> None:
+    """Aligned strokes with all levels of grey: the same grey and an edge at the same place."""
+    digits = read_image_set(DataConfig("digits"))
+    for digit in range(10):
+        (tmp_path / "set" / str(digit)).mkdir(parents=True)
+        for row in np.flatnonzero(digits.labels == digit)[:120].tolist():
+            image = Image.fromarray(digits.images([row])[0, ..., 0])
+            large = image.resize((28, 28), Image.Resampling.BICUBIC)
+            large.save(tmp_path / "set" / str(digit) / f"{row}.png")
+    result = marks(read_image_set(DataConfig(str(tmp_path / "set"))))
+    assert result.aligned
+    assert not result.marks
+    assert not result.tones
+
+
 def test_copies_of_a_few_images_are_no_mark(cache: Path, tmp_path: Path) -> None:
     """Forty files with the pixels of four pictures share everything, and show nothing."""
     image_set = _written(tmp_path / "set", {"a": ("", 0.0), "b": ("", 0.0)}, 30)

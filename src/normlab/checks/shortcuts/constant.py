@@ -28,7 +28,7 @@ _BINS = 32
 _CANDIDATE = 0.12
 _BY_CHANCE = 0.04
 _ERROR = 0.01
-_LIFT, _LIFT_OF_SHAPES = 8, 12
+_LIFT, _LIFT_OF_SHAPES = 8, 30
 _LEAST, _MOST = 0.3, 0.5
 _OVER_OTHERS = 2.0
 _FEW_LEVELS = 32
@@ -66,9 +66,9 @@ def constant_marks(images: Mapping[int, Pixels], *, aligned: bool) -> dict[int, 
     Chernoff bound over all pixels and classes, 1 %) and eight times the frequency of the colour
     among all pixels of the other classes. What counts is the share beyond that in other classes
     (:func:`~.halves.control`). It must be 0.3 or more, or twice the largest one in other classes if
-    that is more; 0.5 always suffices. Where objects are aligned, 0.5 is required, and twelve times
-    the frequency of the colour. Images with fewer than 32 levels have no opaque marks: with so few,
-    strokes of the same shape are equal by chance.
+    that is more; 0.5 always suffices. Where objects are aligned, 0.5 is required, and thirty times
+    the frequency of the colour, since strokes have similar greys at one place by themselves. Images
+    with fewer than 32 levels have no opaque marks: with so few, such strokes are equal by chance.
 
     Args:
         images: (n, S, S, C) by class; at least two classes.
