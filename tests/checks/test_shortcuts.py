@@ -375,8 +375,8 @@ def test_classes_of_another_colour_are_an_association_to_look_at(
     assert not colour.shortcut
     (finding,) = [one for one in found.findings() if one.level is not Level.FINE]
     assert finding.level is Level.LOOK
-    assert "Mean colour alone tells" in finding.sentence
-    assert "red (AUC" in finding.sentence
+    assert "mean colour (" in finding.sentence
+    assert "red, AUC" in finding.sentence
 
 
 def test_embedded_digits_have_no_shortcut(cache: Path) -> None:

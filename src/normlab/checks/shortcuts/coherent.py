@@ -24,6 +24,7 @@ _NOISE = 9.0
 _LEAST = 0.7
 _OVER_OTHERS = 2.5
 _ERRORS = 5.0
+_LARGEST = 4.3
 _REGION = 0.5
 _AREA = 0.6
 _ALIGNED = 0.17
@@ -96,11 +97,9 @@ def coherent_marks(images: Mapping[int, Pixels]) -> tuple[dict[int, Details], bo
     most = np.array([size.max() for size in sizes])
     found = {}
     for at, index in enumerate(order):
-        needed = max(
-            _LEAST,
-            _OVER_OTHERS * float(control(np.delete(most, at))),
-            _ERRORS * float(np.sqrt(2 / len(images[index]))),
-        )
+        count = len(images[index])
+        usual = max(float(control(np.delete(most, at))) ** 2 - _LARGEST**2 / count, 0.0)
+        needed = max(_LEAST, _OVER_OTHERS * usual**0.5, _ERRORS * (2 / count) ** 0.5)
         if most[at] < needed:
             continue
         region = sizes[at] >= max(_REGION * needed, 0.25 * most[at])

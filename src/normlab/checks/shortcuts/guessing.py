@@ -80,7 +80,19 @@ class CueResult:
     @property
     def decided(self) -> tuple[str, ...]:
         """Classes that the cue tells from all others almost without error: by an AUC of 0.95."""
-        return tuple(name for name, area in self.gives_away if area >= _DECIDES)
+        return tuple(name for name, _ in self.surest)
+
+    @property
+    def surest(self) -> tuple[tuple[str, float], ...]:
+        """The classes of :attr:`decided` with their AUC."""
+        return tuple(pair for pair in self.gives_away if pair[1] >= _DECIDES)
+
+    @property
+    def decides_some(self) -> bool:
+        """Whether a cue that may come from the object decides one of two classes, or fewer than
+        half of more. What tells most classes apart is what the classes are about."""
+        few = self.classes == 2 or 2 * len(self.decided) < self.classes
+        return not self.outside and bool(self.decided) and few
 
     @property
     def big(self) -> bool:

@@ -133,11 +133,16 @@ def control_rank(classes: int) -> int:
     return int(_FEW * (classes - 1))
 
 
-def cut(own: Floats, others: Sequence[Floats]) -> tuple[float, float]:
+def cut(own: Floats, others: Sequence[Floats], slack: float = 0.0) -> tuple[float, float]:
     """The threshold that separates a class's scores from those of others best.
 
     Returns the threshold and the distance there: the share of the class at or above it minus the
     same share of the others, each class counting alike (Youden's index).
+
+    Args:
+        own: scores of the class.
+        others: scores of the other classes.
+        slack: the highest threshold counts whose distance is at most this much below the best.
     """
     weights = np.concatenate([np.full(len(part), 1 / (len(part) * len(others))) for part in others])
     rest = np.concatenate(others)
@@ -146,8 +151,9 @@ def cut(own: Floats, others: Sequence[Floats]) -> tuple[float, float]:
     mine = 1 - np.searchsorted(np.sort(own), values) / len(own)
     total = np.concatenate([[0.0], np.cumsum(weights[order])])
     theirs = total[np.searchsorted(-rest[order], -values, side="right")]
-    best = int((mine - theirs).argmax())
-    return float(values[best]), float(mine[best] - theirs[best])
+    apart = mine - theirs
+    best = int(np.flatnonzero(apart >= apart.max() - slack)[-1])
+    return float(values[best]), float(apart[best])
 
 
 def judged(has: Sequence[npt.NDArray[np.bool_]], index: int, carriers: Sequence[int]) -> Judged:

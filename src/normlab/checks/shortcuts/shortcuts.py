@@ -6,6 +6,7 @@ learning in deep neural networks"), and a test set made in the same way rewards 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,13 +56,11 @@ class Shortcuts:
             for cue in self.cues
             if cue.shortcut and cue.name not in marked and not self._told(cue)
         ]
-        found += [
-            _decided(cue)
-            for cue in self.cues
-            # Objects on a plain ground, or aligned ones, decide such cues by their shapes.
-            if cue.decided
-            and not (cue.outside or self.corners.ground or self.marks.aligned or self._told(cue))
-        ]
+        # Objects on a plain ground, or aligned ones, decide such cues by their shapes.
+        shapes = bool(self.corners.ground) or self.marks.aligned
+        deciding = [cue for cue in self.cues if cue.decides_some and not self._told(cue)]
+        if deciding and not shapes:
+            found.append(_decided(deciding))
         if not any(finding.level is not Level.FINE for finding in found):
             of_files = any(cue.name == "image-size" for cue in self.cues)
             found.append(
@@ -112,7 +111,8 @@ class Shortcuts:
         }
 
     def _told(self, cue: CueResult) -> bool:
-        """Whether other findings name every class that the cue gives away, or decides."""
+        """Whether other findings name every class that the cue gives away, or decides. What tells
+        one of two classes tells the other."""
         placed = {mark.name for mark in self.marks.marks}
         alike = {
             kind: {one.name for one in self.saved if one.kind == kind}
@@ -125,13 +125,17 @@ class Shortcuts:
                 "metadata": alike["stated"],
                 **dict.fromkeys(KINDS, placed),
             }.get(cue.name, set())
-            return bool(away) and away <= named
-        around = {mark.name for mark in self.corners.marked}
-        toned = {tone.name for tone in self.marks.tones}
-        outside = {
-            name for other in self.cues if other.shortcut and other.seen for name in other.decided
-        }
-        return set(cue.decided) <= placed | toned | around | outside | alike["saved"]
+        else:
+            away = set(cue.decided)
+            named = placed | alike["saved"] | {tone.name for tone in self.marks.tones}
+            named |= {mark.name for mark in self.corners.marked}
+            named |= {
+                name
+                for other in self.cues
+                if other.shortcut and other.seen
+                for name in other.decided
+            }
+        return bool(away) and (away <= named or (cue.classes == 2 and bool(away & named)))
 
     def _finding(self, cue: CueResult) -> Finding:
         away = [name for name, _ in cue.gives_away]
@@ -168,15 +172,17 @@ class Shortcuts:
         )
 
 
-def _decided(cue: CueResult) -> Finding:
-    """A cue that may come from the object, but tells a class almost without error."""
-    aucs = dict(cue.gives_away)
-    told = shortened(f"{name} (AUC {aucs[name]:.3f})" for name in cue.decided)
+def _decided(cues: Sequence[CueResult]) -> Finding:
+    """Cues that may come from the object, but tell a class almost without error."""
+    told = listed(
+        f"{cue.title} ({shortened(f'{name}, AUC {area:.3f}' for name, area in cue.surest)})"
+        for cue in cues
+    )
     return Finding(
         CHECK,
         Level.LOOK,
-        f"{cue.title[0].upper() + cue.title[1:]} alone tells nearly every image of a class from "
-        f"all others: {told}. Objects can do that, and so can light, another camera or a program.",
+        f"One simple measure alone tells nearly every image of a class from all others: {told}. "
+        "Objects can do that, and so can light, another camera or a program.",
         "Compare images of these classes with others, and find out how they were made.",
     )
 

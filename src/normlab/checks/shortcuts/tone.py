@@ -19,7 +19,9 @@ from ...pages.words import percent
 from .halves import Floats, Judged, Pixels, cut, judged
 
 _OUTERMOST = 0.002
-_FOUND, _MARGIN = 0.5, 0.4
+_FOUND = {True: 0.5, False: 0.65}
+_MARGIN = 0.4
+_SLACK = 0.04
 _INNER = {True: 12, False: 16}
 _PILE, _PILED = 12, 0.28
 _PLAIN = 0.75
@@ -78,11 +80,11 @@ class ToneLimit:
 def tone_limits(images: Mapping[int, Pixels]) -> list[ToneLimit]:
     """Limits that separate a class from the others.
 
-    The share of the class's images within the limit exceeds that of the others by 0.5 or more,
-    and the limit is at least 12 levels below white or 16 above black. Multiplied images pile up at
-    the limit, since many photographs reach the end of the scale, while merely dark ones thin out:
-    of the images within the limit 28 % end within 12 levels of it. For the brightest level a
-    distance of 0.75 suffices.
+    The share of the class's images within the limit exceeds that of the others by 0.5 or more
+    (0.65 at the dark end), and the limit is at least 12 levels below white or 16 above black.
+    Multiplied images pile up at the limit, since many photographs reach the end of the scale, while
+    merely dark ones thin out: of the images within the limit 28 % end within 12 levels of it. For
+    the brightest level a distance of 0.75 suffices.
 
     Args:
         images: (n, S, S, C) by class; at least two classes.
@@ -91,13 +93,14 @@ def tone_limits(images: Mapping[int, Pixels]) -> list[ToneLimit]:
     for bright in (True, False):
         ends = {index: _ends(own, bright) for index, own in images.items()}
         for index, own in ends.items():
-            score, distance = cut(own, [rest for at, rest in ends.items() if at != index])
+            rest = [other for at, other in ends.items() if at != index]
+            score, distance = cut(own, rest, _SLACK)
             level = _score(score, bright)
             inner = 255 - level if bright else level
             within = own[own >= score]
             piled = float((within < score + _PILE).mean())
             if (
-                distance >= _FOUND
+                distance >= _FOUND[bright]
                 and inner >= _INNER[bright]
                 and (piled >= _PILED or (bright and distance >= _PLAIN))
             ):
