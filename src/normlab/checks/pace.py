@@ -24,6 +24,7 @@ SECONDS: Mapping[str, float] = {
     "Measuring pixels": 0.35,
     "Reading file headers": 0.03,
     "Testing cues": 0.4,
+    "Looking for marks": 0.6,
     "Looking for blank images": 0.02,
 }
 """Seconds for 1,000 images of each stage that checks report, in the order in which they come, on a

@@ -25,6 +25,8 @@ _TOKEN = re.compile(
     re.IGNORECASE,
 )
 _LETTERS = re.compile(r"[^\W\d_]+")
+_HUMP = re.compile(r"(?<=[a-z\u00df-\u00ff])(?=[A-Z\u00c0-\u00de])")
+_SHORTENED = 4
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,9 @@ class FileNames:
         style: code of the name's pattern, in which class names, numbers and words are symbols.
         shape: (n, 4): length, digits, separators and letters in capitals, without class names.
         extension: code of what follows the last dot, case and all.
+        own: whether the letters of the name are nothing but the file's own class in other words:
+            part of its name, written together or apart, in singular or plural, shortened, or as
+            initials.
         words: the words by code; the last one is for all rarer ones.
         styles: likewise the patterns: C is a class name, 9 a number, x a hexadecimal number, a
             letters.
@@ -47,6 +52,7 @@ class FileNames:
     style: Ints
     shape: npt.NDArray[np.float32]
     extension: Ints
+    own: npt.NDArray[np.bool_]
     words: tuple[str, ...]
     styles: tuple[str, ...]
 
@@ -82,12 +88,15 @@ def file_names(
         )
         for text in left
     ]
+    carried = searched.carried(labels)
+    own = searched.own(labels, classes) & ((carried == NONE) | (carried == labels))
     return FileNames(
-        carried=searched.carried(labels),
+        carried=carried,
         word=word,
         style=style,
         shape=np.array(shape, dtype=np.float32).reshape(-1, 4),
         extension=_codes(searched.extensions)[0],
+        own=own,
         words=kept_words,
         styles=kept_styles,
     )
@@ -120,6 +129,20 @@ class _Searched:
             if found:
                 carried[row] = label if label in found else found[0]
         return carried
+
+    def own(self, labels: npt.NDArray[np.int64], classes: Sequence[str]) -> npt.NDArray[np.bool_]:
+        """``FileNames.own``, before other classes' names are considered."""
+        spoken = [_Spoken(name) for name in classes]
+        letters: dict[tuple[int, tuple[str, ...]], bool] = {}
+        found = np.zeros(len(self.stems), np.bool_)
+        for row, (stem, label) in enumerate(zip(self.stems, labels.tolist(), strict=True)):
+            words = tuple(_words(_TOKEN.sub(" ", stem)))
+            if words:
+                key = label, words
+                if key not in letters:
+                    letters[key] = spoken[label].is_said_by(words)
+                found[row] = letters[key]
+        return found
 
     def without_classes(self) -> list[str]:
         """The stems with each class name replaced by NUL."""
@@ -179,6 +202,43 @@ class _Finder:
         for index in classes:
             stem = self._patterns[index].sub("\0", stem)
         return stem
+
+
+class _Spoken:
+    """The name of a class, and other ways to say it."""
+
+    def __init__(self, name: str) -> None:
+        words = [_singular(word) for word in _words(name)]
+        self.initials = "".join(word[0] for word in words)
+        self.parts = {
+            "".join(words[start:stop])
+            for start in range(len(words))
+            for stop in range(start + 1, len(words) + 1)
+        }
+
+    def is_said_by(self, words: Sequence[str]) -> bool:
+        """Whether each word, or all together, are part of the name or its initials."""
+        return all(map(self._is_said, words)) or self._is_said("".join(words))
+
+    def _is_said(self, word: str) -> bool:
+        if word in self.parts or _singular(word) in self.parts:
+            return True
+        if len(word) > 1 and word == self.initials:
+            return True
+        return len(word) >= _SHORTENED and any(part.startswith(word) for part in self.parts)
+
+
+def _words(name: str) -> list[str]:
+    """Letters that belong together, in small letters; a capital after a small one starts a word."""
+    return [word.casefold() for word in _LETTERS.findall(_HUMP.sub(" ", name))]
+
+
+def _singular(word: str) -> str:
+    if len(word) > _SHORT and word.endswith("ies"):
+        return f"{word[:-3]}y"
+    if len(word) > _SHORT and word.endswith(("ses", "xes", "ches", "shes")):
+        return word[:-2]
+    return word[:-1] if len(word) > _SHORT and word.endswith("s") and word[-2] != "s" else word
 
 
 def _plain(name: str) -> str:

@@ -195,9 +195,10 @@ def plain_ground(frames: Frames, labels: npt.NDArray[np.int64], classes: int) ->
     """For each of the ``COLOURS``, whether it is the plain background of the set's objects.
 
     It is if nearly every class has corners of this colour (two or more in at least 80 % of the
-    images of each class). It also is if fewer than 85 % of the images with such corners are framed,
-    in the median of the classes that have them in at least half of their images: pictures that were
-    turned or padded are all framed.
+    images of each class). It also is if more than half of the classes have them in at least half of
+    their images, and in the median of these classes fewer than 85 % of the images with such corners
+    are framed: pictures that were turned or padded are all framed. What few classes have is not the
+    background of the set.
     """
     images = np.bincount(labels, minlength=classes)
     present = images > 0
@@ -211,7 +212,8 @@ def plain_ground(frames: Frames, labels: npt.NDArray[np.int64], classes: int) ->
         if common.any():
             everywhere = bool(flat[present].min() >= _EVERYWHERE)
             share = float(np.median(framed[common] / flat[common]))
-            found[colour] = everywhere or share < _FRAMED
+            most = 2 * int(common.sum()) > int(present.sum())
+            found[colour] = everywhere or (most and share < _FRAMED)
     return found
 
 

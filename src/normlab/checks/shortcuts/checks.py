@@ -9,11 +9,11 @@ from .shortcuts import Shortcuts, shortcuts
 
 
 class _Shortcuts(Check[Shortcuts]):
-    """Filled corners and padding by class, and how much of the class each cue gives away."""
+    """Filled corners, padding and marks by class, and how much of it each cue gives away."""
 
     name = "shortcuts"
     key = "shortcuts"
-    version = "3"
+    version = "4"
     thorough = ("most shortcuts",)
 
     def run(self, image_set: ImageSet, earlier: Results, progress: Progress | None) -> Shortcuts:

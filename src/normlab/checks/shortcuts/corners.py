@@ -71,6 +71,11 @@ class Marked:
         """Distance from the other classes to the near end of the interval; from 0 to 1."""
         return max(self.low - self.others, self.others - self.high, 0.0)
 
+    @property
+    def big(self) -> bool:
+        """Whether most of the class and only a minority of the others have the mark."""
+        return self.difference >= _BIG
+
 
 @dataclass(frozen=True, eq=False)
 class FilledCorners:
@@ -151,7 +156,7 @@ class FilledCorners:
             f"{span(low, high)} of {'its' if len(group) == 1 else 'their'} images have {have}; the "
             f"median of the other classes is {percent(others)}."
         )
-        big = max(mark.difference for mark in group) >= _BIG
+        big = any(mark.big for mark in group)
         return Finding(CHECK, Level.INVALID if big else Level.LOOK, sentence, SURROUNDINGS)
 
 

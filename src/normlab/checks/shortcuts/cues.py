@@ -8,6 +8,7 @@ dark. File size is one of these: at a given size and quality it follows the text
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -126,18 +127,29 @@ def _of_files(about: Headers) -> list[Cue]:
 
 
 def _of_names(named: FileNames) -> list[Cue]:
+    """A name that only repeats the class says nothing more than the folder. It counts as the most
+    common of the other names, so that it neither stands out itself nor makes others stand out."""
+    word, style = (_without_own(codes[:, None], named.own) for codes in (named.word, named.style))
     return [
-        _cue("name-words", "the first word of the file name", named.word, outside=True, seen=False),
+        _cue("name-words", "the first word of the file name", word, outside=True, seen=False),
         _cue(
             "name-style",
             "the style of the file name",
-            named.style,
-            named.shape,
+            style,
+            _without_own(named.shape, named.own),
             named.extension,
             outside=True,
             seen=False,
         ),
     ]
+
+
+def _without_own(rows: npt.NDArray[Any], own: npt.NDArray[np.bool_]) -> npt.NDArray[Any]:
+    """Rows (n, k) in which those of own names are the most common of the rest."""
+    if own.all():
+        return np.zeros_like(rows)
+    known, counts = np.unique(rows[~own], axis=0, return_counts=True)
+    return np.where(own[:, None], known[counts.argmax()], rows)
 
 
 def _cue(

@@ -26,6 +26,7 @@ _POINTS = 0.02
 _OF_CHANCE = 1 / 3
 _BIG = 0.5
 _AUC = 0.75
+_DECIDES = 0.95
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,26 @@ class CueResult:
 
     @property
     def shortcut(self) -> bool:
-        """Whether it is associated with the class and outside the object."""
-        return self.outside and self.associated
+        """Whether it is outside the object and associated with the class, or decides one class:
+        among many classes a single one hardly changes the accuracy."""
+        return self.outside and (self.associated or bool(self.decided))
+
+    @property
+    def decided(self) -> tuple[str, ...]:
+        """Classes that the cue tells from all others almost without error: by an AUC of 0.95."""
+        return tuple(name for name, _ in self.surest)
+
+    @property
+    def surest(self) -> tuple[tuple[str, float], ...]:
+        """The classes of :attr:`decided` with their AUC."""
+        return tuple(pair for pair in self.gives_away if pair[1] >= _DECIDES)
+
+    @property
+    def decides_some(self) -> bool:
+        """Whether a cue that may come from the object decides one of two classes, or fewer than
+        half of more. What tells most classes apart is what the classes are about."""
+        few = self.classes == 2 or 2 * len(self.decided) < self.classes
+        return not self.outside and bool(self.decided) and few
 
     @property
     def big(self) -> bool:

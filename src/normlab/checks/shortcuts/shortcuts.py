@@ -6,6 +6,7 @@ learning in deep neural networks"), and a test set made in the same way rewards 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,10 +15,13 @@ from ...pages.findings import Finding, Level
 from ...pages.words import listed, shortened
 from ..image_set import ImageSet
 from ..measures.filenames import NONE, carried_classes
+from ..measures.headers import headers
 from ..measures.pixels import pixel_measures
 from .corners import CHECK, KINDS, SURROUNDINGS, FilledCorners, filled_corners
 from .cues import cues
 from .guessing import CueResult, guessed, sample
+from .marks import Marks, marks
+from .saving import SavedAlike, saved_alike, saving_findings
 
 _STAGE = "Testing cues"
 
@@ -28,11 +32,15 @@ class Shortcuts:
 
     Attributes:
         corners: filled corners and padding by class.
+        marks: what is at the same place in many images of a class.
+        saved: classes whose files were saved in a way of their own.
         cues: one result per cue, those outside the object first, then by accuracy.
         named_by_class: share of the files whose names contain a class name; 0 without files.
     """
 
     corners: FilledCorners
+    marks: Marks
+    saved: tuple[SavedAlike, ...]
     cues: tuple[CueResult, ...]
     named_by_class: float
 
@@ -40,17 +48,27 @@ class Shortcuts:
         """At least one; the worst first."""
         marked = {mark.kind for mark in self.corners.marked}
         found = self.corners.findings() if marked else []
+        around = frozenset(mark.name for mark in self.corners.marked if mark.above and mark.big)
+        found += self.marks.findings(CHECK, around)
+        found += saving_findings(CHECK, self.saved)
         found += [
-            self._finding(cue) for cue in self.cues if cue.shortcut and cue.name not in marked
+            self._finding(cue)
+            for cue in self.cues
+            if cue.shortcut and cue.name not in marked and not self._told(cue)
         ]
+        # Objects on a plain ground, or aligned ones, decide such cues by their shapes.
+        shapes = bool(self.corners.ground) or self.marks.aligned
+        deciding = [cue for cue in self.cues if cue.decides_some and not self._told(cue)]
+        if deciding and not shapes:
+            found.append(_decided(deciding))
         if not any(finding.level is not Level.FINE for finding in found):
             of_files = any(cue.name == "image-size" for cue in self.cues)
             found.append(
                 Finding(
                     CHECK,
                     Level.FINE,
-                    "No class stands out by filled corners, padding, image size, compression, "
-                    "metadata or the style of its file names."
+                    "No class stands out by filled corners, padding, something at one place, image "
+                    "size, compression, metadata or the style of its file names."
                     if of_files
                     else self.corners.findings()[0].sentence,
                 )
@@ -86,9 +104,38 @@ class Shortcuts:
         """Ready for JSON; images go by their names."""
         return {
             "filled_corners": self.corners.describe(),
+            "at_one_place": self.marks.describe(),
+            "saved_alike": [one.describe() for one in self.saved],
             "cues": [cue.describe() for cue in self.cues],
             "files_named_by_a_class": self.named_by_class,
         }
+
+    def _told(self, cue: CueResult) -> bool:
+        """Whether other findings name every class that the cue gives away, or decides. What tells
+        one of two classes tells the other."""
+        placed = {mark.name for mark in self.marks.marks}
+        alike = {
+            kind: {one.name for one in self.saved if one.kind == kind}
+            for kind in ("saved", "stated")
+        }
+        if cue.outside:
+            away = {name for name, _ in cue.gives_away}
+            named = {
+                "compression": alike["saved"],
+                "metadata": alike["stated"],
+                **dict.fromkeys(KINDS, placed),
+            }.get(cue.name, set())
+        else:
+            away = set(cue.decided)
+            named = placed | alike["saved"] | {tone.name for tone in self.marks.tones}
+            named |= {mark.name for mark in self.corners.marked}
+            named |= {
+                name
+                for other in self.cues
+                if other.shortcut and other.seen
+                for name in other.decided
+            }
+        return bool(away) and (away <= named or (cue.classes == 2 and bool(away & named)))
 
     def _finding(self, cue: CueResult) -> Finding:
         away = [name for name, _ in cue.gives_away]
@@ -125,6 +172,21 @@ class Shortcuts:
         )
 
 
+def _decided(cues: Sequence[CueResult]) -> Finding:
+    """Cues that may come from the object, but tell a class almost without error."""
+    told = listed(
+        f"{cue.title} ({shortened(f'{name}, AUC {area:.3f}' for name, area in cue.surest)})"
+        for cue in cues
+    )
+    return Finding(
+        CHECK,
+        Level.LOOK,
+        f"One simple measure alone tells nearly every image of a class from all others: {told}. "
+        "Objects can do that, and so can light, another camera or a program.",
+        "Compare images of these classes with others, and find out how they were made.",
+    )
+
+
 def shortcuts(image_set: ImageSet, *, progress: Progress | None = None) -> Shortcuts:
     """What gives classes away without the object.
 
@@ -146,6 +208,7 @@ def shortcuts(image_set: ImageSet, *, progress: Progress | None = None) -> Short
         progress: called with a stage, and how many of how many images or cues are done.
     """
     corners = filled_corners(image_set, pixel_measures(image_set, progress=progress).frames)
+    found_marks = marks(image_set, progress=progress)
     measured = cues(image_set, progress=progress)
     rows = sample(image_set)
     results = []
@@ -160,4 +223,11 @@ def shortcuts(image_set: ImageSet, *, progress: Progress | None = None) -> Short
         carried = carried_classes(image_set.names.tolist(), image_set.labels, image_set.classes)
         named = float((carried != NONE).mean())
     ordered = sorted(results, key=lambda cue: (not cue.outside, -(cue.accuracy or 0)))
-    return Shortcuts(corners, tuple(ordered), named)
+    about = headers(image_set)
+    return Shortcuts(
+        corners=corners,
+        marks=found_marks,
+        saved=saved_alike(about, image_set.labels, image_set.classes) if about else (),
+        cues=tuple(ordered),
+        named_by_class=named,
+    )
