@@ -268,9 +268,16 @@ def _records() -> list[Parser]:
         path = Path(made) / "split.json"
         images = {"train": {1: "a/1.png", 2: "b/1.png"}, "val": {3: "a/2.png"}, "test": {}}
         left_out = {9: {"file": "a/9.png", "why": "a copy"}}
-        SplitFile("photos", ("a", "b"), 0, images, left_out, ("Said.",), [["a", "b", "c"]]).write(
-            path
-        )
+        SplitFile(
+            "photos",
+            ("a", "b"),
+            0,
+            images,
+            left_out,
+            repeats={"b/2.png": "a copy"},
+            notes=("Said.",),
+            moved=[["a", "b", "c"]],
+        ).write(path)
         split = path.read_bytes()
         write_arrays(path, {"hashes": np.arange(9, dtype=np.uint64), "group": np.zeros((3, 2))})
         arrays = path.read_bytes()
