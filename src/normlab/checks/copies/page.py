@@ -142,9 +142,9 @@ def near_part(copies: Copies) -> PagePart:
             ),
         ),
         limits=(
-            "Crops to less than about 60 % of the side, and pictures that are mostly covered.",
-            "Copies of images with hardly any detail, and of very small ones: below about 16 "
-            "pixels, only copies that are almost identical are found.",
+            "Crops to much less than 80 % of the side, and pictures that are mostly covered.",
+            "Copies of images with hardly any detail, and of small ones: below 32 pixels, hardly "
+            "any but mirrored copies and those that are almost identical are found.",
             "Copies outside this source, such as images that a pretrained network has seen.",
         ),
         facts=(
