@@ -51,7 +51,7 @@ def probability_of(measures: Tensor) -> Tensor:
     The weights were fitted where every fifth pair is a copy. Most sets have fewer, and then a pair
     that looks like a copy is one less often. So the odds are multiplied by the ratio of the odds of
     a copy in the set to those where the weights were fitted, which is found by expectation and
-    maximization (Saerens, Latinne and Decaestecker 2002, equation 4). The factor is at most 1, and
+    maximization (Saerens, Latinne and Decaestecker 2002). The factor is at most 1, and
     at least 0.05, so that one copy among thousands of look-alikes can still be found.
     """
     weights = torch.tensor([WEIGHTS[name] for name in MEASURES], dtype=torch.float64)

@@ -16,8 +16,6 @@ COARSE = 32
 """Side in pixels at which candidates are found and roughly aligned."""
 FINE = 64
 """Side in pixels at which the details of a pair are judged."""
-BROAD = 16
-"""Side in pixels at which its colours are judged."""
 
 _FLAT = 12
 _LEAST_LEFT = 0.6
@@ -110,11 +108,6 @@ def band(pixels: Tensor, fine: float, coarse: float) -> Tensor:
     """Details between two scales: blurred by ``fine`` minus blurred by ``coarse`` (sigmas, px)."""
     pixels = _mirrored_outside(pixels)
     return blurred(pixels, fine) - blurred(pixels, coarse)
-
-
-def broad(pixels: Tensor) -> Tensor:
-    """Colours without details, (n, C, 16, 16); blurred first, so that a zoom changes little."""
-    return resized(blurred(pixels, 1.0), BROAD)
 
 
 def _mirrored_outside(pixels: Tensor) -> Tensor:
