@@ -12,26 +12,26 @@ from ..data.cache import Progress
 from ..pages.words import duration
 
 SECONDS: Mapping[str, float] = {
-    "Describing images": 0.3,
-    "Finding neighbours": 0.15,
-    "Laying images on each other": 0.9,
-    "Describing images as they stand": 0.1,
+    "Describing images": 0.2,
+    "Finding neighbours": 0.2,
+    "Laying images on each other": 0.4,
+    "Describing images as they stand": 0.05,
     "Finding neighbours as they stand": 0.2,
-    "Extracting details": 0.9,
-    "Aligning images": 1.5,
-    "Comparing pairs": 0.8,
-    "Comparing unrelated pairs": 0.4,
-    "Measuring pixels": 0.35,
-    "Reading file headers": 0.03,
+    "Extracting details": 0.5,
+    "Aligning images": 0.35,
+    "Comparing pairs": 1.0,
+    "Comparing unrelated pairs": 2.0,
+    "Measuring pixels": 0.1,
+    "Reading file headers": 0.04,
     "Testing cues": 0.4,
-    "Looking for marks": 0.6,
-    "Looking for blank images": 0.02,
+    "Looking for marks": 0.4,
+    "Looking for blank images": 0.1,
 }
 """Seconds for 1,000 images of each stage that checks report, in the order in which they come, on a
 machine where :func:`_probe` takes :data:`_PROBE` seconds. A test compares the names with what is
 reported."""
 
-_PROBE = 0.055
+_PROBE = 0.0042
 _TRUST = 10.0
 """Seconds of work after which what was seen counts as much as the probe."""
 _SAY_FROM = 5.0
