@@ -4,12 +4,14 @@
     ... --folder clothing=FOLDER --folder animals=FOLDER            and photographs
     ... --idx FOLDER                                                and Fashion-MNIST
     ... --birds FOLDER                                              and a set with known numbers
+    ... --others                                                    and other methods (imagehash)
     ... --fit                                                       and the weights by all of them
 
 Of every kind 2,000 pictures are taken, and 20 copies are planted for every way of copying and each
-of three strengths (``ways.py``). What is told of a kind was found by weights that were fitted to
-the other kinds. A pair of two pictures that nobody planted counts as wrong, so copies that a folder
-had before count against the search; they are listed for people to look at.
+of three strengths (``ways.py``), in pictures as they are and made 32 pixels small. What is told of
+a kind was found by weights that were fitted to the kinds of other families. A pair of two pictures
+that nobody planted counts as wrong, so copies that a folder had before count against the search;
+those that it is sure of are listed for people to look at.
 """
 
 from __future__ import annotations
@@ -20,41 +22,89 @@ import os
 import platform
 import tempfile
 from collections import Counter
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from normlab.checks.copies.probability import LIKELY, SURE
 from normlab.checks.proportions import wilson
 
-from . import fitting, kinds
+from . import fitting, kinds, others
 from .birds import birds
-from .measuring import Measured, measure
+from .measuring import Measured, Searched, searched
 from .planting import plant
 from .ways import WAYS
 
 _BINS = (0.5, 0.7, 0.9, 0.95, 0.99, 1.0 + 1e-9)
 _SHOWN = 5
 
+_METHODS: dict[str, Callable[[Searched], others.Scored]] = {
+    "pHash": lambda made: others.by_hash(made.measured, made.image_set, made.rows, "phash"),
+    "dHash": lambda made: others.by_hash(made.measured, made.image_set, made.rows, "dhash"),
+    "network features": lambda made: others.by_network(made.measured, made.image_set, made.rows),
+    "SSIM, aligned": lambda made: others.by_structure(made.measured, made.search, made.judged),
+}
+
 
 def _table(measured: list[Measured], chances: list[np.ndarray]) -> None:
-    print("\n| kind | probability | precision | " + " | ".join(way.name for way in WAYS) + " |")
-    print("| --- | ---: | ---: |" + " ---: |" * len(WAYS))
+    print("\nRecall in percent of listed pairs, and in brackets of sure ones.\n")
+    print(
+        "| kind, left out | precision, sure | wrong | precision, listed | wrong | "
+        + " | ".join(way.name for way in WAYS)
+        + " |"
+    )
+    print("| --- |" + " ---: |" * (4 + len(WAYS)))
     for kind, chance in zip(measured, chances, strict=True):
-        planted = Counter(way for way, _ in kind.planted.values())
-        for least in (0.5, 0.95):
-            listed = chance >= least
-            found = fitting.found_copies(kind, chance, least)
-            shares = [
-                f"{100 * sum(map(len, found[way.name])) / max(planted[way.name], 1):.0f} %"
-                for way in WAYS
-            ]
-            right, number = int((listed & kind.true).sum()), int(listed.sum())
-            precision = "–"
-            if number:
-                low, high = wilson(right / number, number)
-                precision = f"{100 * right / number:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
-            print(f"| {kind.kind} | {least} | {precision} | " + " | ".join(shares) + " |")
+        cells = [kind.kind, *_precision(kind, chance >= SURE), *_precision(kind, chance >= LIKELY)]
+        listed, sure = (_recall(kind, chance >= least) for least in (LIKELY, SURE))
+        cells += [f"{listed[way.name]:.0f} ({sure[way.name]:.0f})" for way in WAYS]
+        print("| " + " | ".join(cells) + " |")
+
+
+def _precision(kind: Measured, listed: np.ndarray) -> tuple[str, str]:
+    right, number = int((listed & kind.true).sum()), int(listed.sum())
+    if not number:
+        return "–", "0"
+    low, high = wilson(right / number, number)
+    return (
+        f"{100 * right / number:.1f} % ({100 * low:.1f} to {100 * high:.1f})",
+        f"{number - right}",
+    )
+
+
+def _recall(kind: Measured, listed: np.ndarray, ways: Collection[str] = ()) -> dict[str, float]:
+    """In percent by way, and over all of ``ways`` under the name ``""``."""
+    planted = Counter(way for way, _ in kind.planted.values())
+    found = {way: sum(map(len, each)) for way, each in fitting.found_copies(kind, listed).items()}
+    recall = {way.name: 100 * found.get(way.name, 0) / max(planted[way.name], 1) for way in WAYS}
+    every = sum(planted[way] for way in ways)
+    return {**recall, "": 100 * sum(found.get(way, 0) for way in ways) / max(every, 1)}
+
+
+def _comparison(listed: dict[str, list[tuple[Measured, np.ndarray]]]) -> None:
+    """The search beside other methods."""
+    plain = {way.name for way in WAYS if way.group == "plain"}
+    harder = {way.name for way in WAYS if way.group != "plain"}
+    print("\nPrecision of what is listed, recall of plain ways and of the others, in percent.\n")
+    print("| kind, left out | " + " | ".join(listed) + " |")
+    print("| --- |" + " ---: |" * len(listed))
+    kinds = [kind for kind, _ in next(iter(listed.values()))]
+    sums = {method: np.zeros((len(kinds), 3)) for method in listed}
+    for place, kind in enumerate(kinds):
+        cells = []
+        for method, by_kind in listed.items():
+            one, which = by_kind[place]
+            number = int(which.sum())
+            precision = 100 * int((which & one.true).sum()) / number if number else 100.0
+            found = precision, _recall(one, which, plain)[""], _recall(one, which, harder)[""]
+            sums[method][place] = found
+            cells.append(" / ".join(f"{value:.0f}" for value in found))
+        print(f"| {kind.kind} | " + " | ".join(cells) + " |")
+    for words, over in (("mean", np.mean), ("worst", np.min)):
+        cells = [" / ".join(f"{over(sums[m][:, i]):.0f}" for i in range(3)) for m in listed]
+        print(f"| {words} | " + " | ".join(cells) + " |")
 
 
 def _calibration(measured: list[Measured], chances: list[np.ndarray]) -> None:
@@ -72,7 +122,7 @@ def _calibration(measured: list[Measured], chances: list[np.ndarray]) -> None:
 
 def _unplanted(measured: list[Measured], chances: list[np.ndarray]) -> None:
     for kind, chance in zip(measured, chances, strict=True):
-        wrong = np.flatnonzero(~kind.true & (chance >= 0.95))
+        wrong = np.flatnonzero(~kind.true & (chance >= SURE))
         for place in wrong[np.argsort(-chance[wrong])][:_SHOWN].tolist():
             print(f"{kind.kind}: sure, but not planted: {' and '.join(kind.names[place])}")
 
@@ -87,6 +137,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="keeps the planted folders for another time")
     parser.add_argument("--count", type=int, default=2000, help="pictures of every kind")
     parser.add_argument("--each", type=int, default=20, help="copies for every way and strength")
+    parser.add_argument("--others", action="store_true", help="compare with other methods")
     parser.add_argument("--fit", action="store_true", help="print the weights by all kinds")
     asked = parser.parse_args()
     print(
@@ -97,20 +148,38 @@ def main() -> None:
     for named in asked.folder:
         name, _, where = named.partition("=")
         every.append(kinds.folder(name, Path(where)))
+    every += [kinds.small(kind) for kind in every if not kinds.is_small(kind)]
+    measured: list[Measured] = []
+    scored: dict[str, list[others.Scored]] = {name: [] for name in _METHODS}
     with tempfile.TemporaryDirectory() as temporary:
         work = asked.work or Path(temporary)
-        measured = [
-            measure(kind.name, plant(kind, work / kind.name, asked.count, asked.each))
-            for kind in every
-        ]
-    for kind in measured:
-        print(f"{kind.kind}: {kind.images:,} images, {kind.seconds:.0f} s of processor time")
+        for kind in every:
+            planted = plant(kind, work / kind.name, asked.count, asked.each)
+            with searched(kind, planted) as made:
+                measured.append(made.measured)
+                told = f"{kind.name}: {made.measured.images:,} images"
+                print(f"{told}, {made.measured.seconds:.0f} s of processor time", flush=True)
+                if asked.others:
+                    for name, score in _METHODS.items():
+                        scored[name].append(score(made))
     chances = fitting.left_out(measured)
     _table(measured, chances)
     _calibration(measured, chances)
     _unplanted(measured, chances)
+    if asked.others:
+        listed = {
+            name: [(kind, chance >= least) for kind, chance in zip(measured, chances, strict=True)]
+            for name, least in (("this search", LIKELY), ("its sure pairs", SURE))
+        }
+        for name, each in scored.items():
+            pairs = [one.measured for one in each]
+            listed[name] = list(zip(pairs, others.left_out(each), strict=True))
+            if "Hash" in name:
+                least = [one.score >= -others.DEFAULT_DISTANCE for one in each]
+                listed[f"{name}, 10 bits"] = list(zip(pairs, least, strict=True))
+        _comparison(listed)
     if asked.fit:
-        print(fitting.source(*fitting.fitted(measured)))
+        print(fitting.source(fitting.fitted(measured)))
     if asked.birds:
         birds(asked.birds)
 

@@ -29,16 +29,14 @@ class Kind:
 
     Attributes:
         name: as the table names it.
-        size: side at which the check is run, in pixels; None for what it chooses itself.
-        lossy: whether files are saved as JPEG, as photographs are.
+        family: kinds of one family are left out together.
         known: whether no two of its pictures are copies for certain, so that every pair that is
             found and was not planted is wrong.
         pictures: gives the pictures.
     """
 
     name: str
-    size: int | None
-    lossy: bool
+    family: str
     known: bool
     pictures: Callable[[int], Iterator[Labelled]]
 
@@ -85,11 +83,11 @@ def _digits(count: int) -> Iterator[Labelled]:
 
 
 RENDERED = (
-    Kind("scenes", None, True, True, _scenes),
-    Kind("products", None, True, True, _products),
-    Kind("textures", None, True, True, _textures),
-    Kind("land from above", None, True, True, _land),
-    Kind("digits", None, False, True, _digits),
+    Kind("scenes", "scenes", True, _scenes),
+    Kind("products", "products", True, _products),
+    Kind("textures", "textures", True, _textures),
+    Kind("land from above", "land from above", True, _land),
+    Kind("digits", "digits", True, _digits),
 )
 
 
@@ -110,20 +108,43 @@ def fashion(folder: Path) -> Kind:
             if count <= 0:
                 return
 
-    return Kind("Fashion-MNIST", None, False, False, pictures)
+    return Kind("Fashion-MNIST", "Fashion-MNIST", False, pictures)
 
 
-def folder(name: str, root: Path, *, size: int | None = None, lossy: bool = True) -> Kind:
-    """Photographs below a folder, in a mixed order; the class is the name of the parent."""
+def folder(name: str, root: Path) -> Kind:
+    """Photographs below a folder, in a mixed order; the class is the name of the parent.
+
+    A folder without classes gets two, since the check needs them.
+    """
 
     def pictures(count: int) -> Iterator[Labelled]:
         paths = sorted(p for p in root.rglob("*") if p.suffix.lower() in _EXTENSIONS)
         order = np.random.default_rng(0).permutation(len(paths))
-        for path in (paths[at] for at in order[:count]):
+        parents = {path.parent for path in paths}
+        for number, path in enumerate(paths[at] for at in order[:count]):
             with Image.open(path) as opened:
                 opened.draft("RGB", (_MOST_SIDE, _MOST_SIDE))
                 image = opened.convert("RGB")
             image.thumbnail((_MOST_SIDE, _MOST_SIDE))
-            yield image, path.parent.name
+            yield image, path.parent.name if len(parents) > 1 else f"half{number % 2}"
 
-    return Kind(name, size, lossy, False, pictures)
+    return Kind(name, name, False, pictures)
+
+
+def is_small(kind: Kind, side: int = 32) -> bool:
+    """Whether its pictures have at most ``side`` pixels a side as they are."""
+    image, _ = next(kind.pictures(1))
+    return max(image.size) <= side
+
+
+def small(kind: Kind, side: int = 32) -> Kind:
+    """The same pictures at ``side`` pixels, squeezed to squares.
+
+    Where little is left of a picture, agreement means less.
+    """
+
+    def pictures(count: int) -> Iterator[Labelled]:
+        for image, label in kind.pictures(count):
+            yield image.resize((side, side), Image.Resampling.BICUBIC), label
+
+    return Kind(f"{kind.name}, {side} px", kind.family, kind.known, pictures)

@@ -6,16 +6,19 @@ import re
 import tempfile
 import time
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from normlab.checks.copies.near import Search, distinct
+from normlab.checks.copies.near import Judged, Search, distinct
 from normlab.checks.image_set import ImageSet, read_image_set
 from normlab.data import DataConfig
 
+from .kinds import Kind
 from .planting import Planted
 
 
@@ -25,6 +28,7 @@ class Measured:
 
     Attributes:
         kind: the name of the kind.
+        family: kinds of one family are left out together.
         measures: (k, m), one row per pair that was judged.
         true: (k,) whether the pair is a picture and its copy.
         numbers: (k, 2) numbers of the two pictures.
@@ -37,6 +41,7 @@ class Measured:
     """
 
     kind: str
+    family: str
     measures: np.ndarray
     true: np.ndarray
     numbers: np.ndarray
@@ -52,11 +57,23 @@ def number_of(name: str) -> int:
     return int(re.search(r"(\d{6})\.\w+$", name).group(1))  # type: ignore[union-attr]
 
 
-def measure(kind: str, planted: Planted) -> Measured:
+@dataclass(frozen=True)
+class Searched:
+    """One kind, with what other methods need to be measured on it."""
+
+    measured: Measured
+    image_set: ImageSet
+    rows: np.ndarray
+    search: Search
+    judged: Judged
+
+
+@contextmanager
+def searched(kind: Kind, planted: Planted) -> Iterator[Searched]:
     """Search a folder with planted copies.
 
     Args:
-        kind: the name of the kind.
+        kind: what the folder has.
         planted: the folder.
     """
     image_set = read_image_set(DataConfig(str(planted.root)))
@@ -68,21 +85,23 @@ def measure(kind: str, planted: Planted) -> Measured:
         search = Search(image_set, rows, lambda *_: None, Path(scratch))
         candidates = search.candidates()
         judged = search.judged(candidates)
-    seconds = time.process_time() - began
-    first, second = judged.first.numpy(), judged.second.numpy()
-    ends = np.stack([numbers[first], numbers[second]], 1)
-    offered = numbers[candidates.first.numpy()] == numbers[candidates.second.numpy()]
-    return Measured(
-        kind,
-        judged.measures.numpy(),
-        ends[:, 0] == ends[:, 1],
-        ends,
-        np.stack([names[first], names[second]], 1),
-        _different(planted, image_set),
-        frozenset(numbers[candidates.first.numpy()[offered]].tolist()),
-        len(image_set),
-        seconds,
-    )
+        seconds = time.process_time() - began
+        first, second = judged.first.numpy(), judged.second.numpy()
+        ends = np.stack([numbers[first], numbers[second]], 1)
+        offered = numbers[candidates.first.numpy()] == numbers[candidates.second.numpy()]
+        measured = Measured(
+            kind.name,
+            kind.family,
+            judged.measures.numpy(),
+            ends[:, 0] == ends[:, 1],
+            ends,
+            np.stack([names[first], names[second]], 1),
+            _different(planted, image_set),
+            frozenset(numbers[candidates.first.numpy()[offered]].tolist()),
+            len(image_set),
+            seconds,
+        )
+        yield Searched(measured, image_set, rows, search, judged)
 
 
 def _different(planted: Planted, image_set: ImageSet) -> dict[int, tuple[str, int]]:

@@ -13,6 +13,7 @@ from .kinds import Kind
 from .ways import WAYS
 
 _TRUTH = "truth.json"
+_SMALL = 32
 
 
 @dataclass(frozen=True)
@@ -40,19 +41,20 @@ def plant(kind: Kind, root: Path, count: int, each: int) -> Planted:
     jobs = [(way, at) for _ in range(each) for way in WAYS for at in range(len(way.strengths))]
     ways: dict[int, tuple[str, int]] = {}
     for number, (image, label) in enumerate(kind.pictures(count)):
-        _save(image, root / "images/train" / label / f"{number:06d}", lossy=kind.lossy)
+        _save(image, root / "images/train" / label / f"{number:06d}")
         if number < len(jobs):
             way, at = jobs[number]
             made = way.copy(image, way.strengths[at], np.random.default_rng([7, number]))
-            _save(made, root / "images/test" / label / f"{number:06d}", lossy=kind.lossy)
+            _save(made, root / "images/test" / label / f"{number:06d}")
             ways[number] = way.name, at
     truth.write_text(json.dumps(ways))
     return Planted(root / "images", ways)
 
 
-def _save(image: Image.Image, path: Path, *, lossy: bool) -> None:
+def _save(image: Image.Image, path: Path) -> None:
+    """As JPEG, as photographs are; small pictures without loss."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    if lossy:
+    if max(image.size) > _SMALL:
         image.save(path.with_suffix(".jpg"), quality=90)
     else:
         image.save(path.with_suffix(".png"))

@@ -82,6 +82,26 @@ def _several(image: Image.Image, strength: float, rng: np.random.Generator) -> I
     return _saved(made, 70 - 15 * strength, rng)
 
 
+def _recoloured(image: Image.Image, strength: float, rng: np.random.Generator) -> Image.Image:
+    """Another white balance and saturation, by up to a share."""
+    gains = [rng.uniform(1 - strength, 1 + strength) for _ in image.getbands()]
+    bands = [band.point(lambda value, gain=gain: value * gain)
+             for band, gain in zip(image.split(), gains, strict=True)]  # fmt: skip
+    made = Image.merge(image.mode, bands)
+    return ImageEnhance.Color(made).enhance(rng.uniform(1 - 2 * strength, 1 + 2 * strength))
+
+
+def _stretched(image: Image.Image, factor: float, rng: np.random.Generator) -> Image.Image:
+    """One side longer, and the middle of it cut to the shape of before."""
+    width, height = image.size
+    if rng.random() < 0.5:
+        wide = image.resize((round(width * factor), height), Image.Resampling.BICUBIC)
+    else:
+        wide = image.resize((width, round(height * factor)), Image.Resampling.BICUBIC)
+    left, top = (wide.width - width) // 2, (wide.height - height) // 2
+    return wide.crop((left, top, left + width, top + height))
+
+
 def _grey(image: Image.Image, quality: float, rng: np.random.Generator) -> Image.Image:
     return _saved(ImageOps.grayscale(image).convert(image.mode), quality, rng)
 
@@ -114,6 +134,8 @@ WAYS = (
     Way("cropped to 80 %", "hard", (0.87, 0.83, 0.8), "share of a side", _cropped),
     Way("turned and zoomed", "hard", (5, 10, 15), "degrees", _turned_and_zoomed),
     Way("several at once", "hard", (0, 1, 2), "strength", _several),
+    Way("other colours", "hard", (0.05, 0.1, 0.15), "share of a channel", _recoloured),
+    Way("stretched", "hard", (1.05, 1.1, 1.15), "factor of a side", _stretched),
     Way("grey", "grey", (90, 70, 50), "JPEG quality", _grey),
     Way("watermarked", "watermarked", (0.4, 0.6, 0.8), "share of the width", _watermarked),
 )

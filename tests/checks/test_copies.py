@@ -17,6 +17,7 @@ from normlab.checks.copies.clean import clean_split
 from normlab.checks.copies.exact import exact_copies
 from normlab.checks.copies.groups import Copies, find_copies, grouped, known_links
 from normlab.checks.copies.near import near_copies
+from normlab.checks.copies.repeats import LEAST_MOVE, moved_onto_itself
 from normlab.checks.image_set import ImageSet, read_image_set
 from normlab.data import DataConfig, load
 from normlab.data.splitfile import SplitFile
@@ -348,6 +349,57 @@ def test_descriptors_do_not_change_with_quarter_turns_and_mirrors(details: torch
         torch.testing.assert_close(
             invariants(sample(turned, grid)[:, 0]), plain, atol=1e-3, rtol=1e-3
         )
+
+
+def test_blurring_is_a_convolution_with_edges_continued() -> None:
+    pixels = torch.rand(2, 3, 17, 23, generator=torch.Generator().manual_seed(0))
+    for sigma in (0.6, 3.0):
+        at = torch.arange(-round(3 * sigma), round(3 * sigma) + 1).float()
+        kernel = torch.exp(-at.square() / (2 * sigma**2))
+        kernel = (kernel[:, None] * kernel) / kernel.sum() ** 2
+        reach = len(at) // 2
+        padded = torch.nn.functional.pad(pixels, (reach,) * 4, mode="replicate")
+        expected = torch.nn.functional.conv2d(padded.flatten(0, 1)[:, None], kernel[None, None])
+        torch.testing.assert_close(
+            thumbnails.blurred(pixels, sigma).flatten(0, 1)[:, None], expected
+        )
+
+
+def test_stripes_lie_on_themselves_and_a_photograph_does_not(details: torch.Tensor) -> None:
+    """The best shift is by a whole number of periods: 10 pixels across, 8 down."""
+    across, down = torch.arange(32) * (2 * np.pi / 10), torch.arange(32) * (2 * np.pi / 8)
+    pattern = (torch.cos(across)[None] + 0.7 * torch.sin(down)[:, None])[None]
+    scenes = thumbnails.band(thumbnails.luma(thumbnails.resized(details, 32)), 0.6, 5.0)[:, 0]
+    agreement = []
+    for images in (pattern, scenes):
+        maps = moved_onto_itself(images)
+        shift = maps[:, :, 2] * 16
+        assert (shift.norm(dim=1) >= 16 * LEAST_MOVE - 1e-4).all()
+        assert torch.equal(maps[:, :, :2], torch.eye(2).expand(len(images), 2, 2))
+        _, agrees = alignment.refine(
+            images[:, None], images[:, None], maps, points=18, reach=0.8, steps=0
+        )
+        agreement.append(agrees)
+        if images is pattern:
+            assert (shift % torch.tensor([10.0, 8.0]) < 1e-3).all()
+    assert agreement[0].min() > 0.98
+    assert agreement[1].max() < 0.9
+
+
+def test_patches_of_one_striped_cloth_are_not_copies(tmp_path: Path) -> None:
+    """Different patches agree with each other as well as with themselves, and no better."""
+    draw = np.random.default_rng(0)
+    y, x = np.mgrid[:96, :96]
+    for number in range(24):
+        angle, phase = draw.uniform(0.3, 0.5), draw.uniform(0, 10)
+        wave = np.sin(2 * np.pi * (x * np.cos(angle) + y * np.sin(angle) + phase) / 14)
+        shade = 128 + 90 * np.sign(wave) + draw.normal(0, 3, wave.shape)
+        cloth = np.stack([shade, shade * 0.8, shade * 0.7], -1).clip(0, 255).astype(np.uint8)
+        _save(Image.fromarray(cloth), tmp_path / f"kind{number % 2}" / f"{number}.jpg")
+    _save(Image.fromarray(cloth).transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+          tmp_path / "kind0" / "mirrored.jpg")  # fmt: skip
+    found = near_copies(read_image_set(DataConfig(str(tmp_path))))
+    assert not found.sure.any()
 
 
 def test_bars_are_cut_off_and_plain_grounds_are_not() -> None:

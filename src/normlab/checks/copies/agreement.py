@@ -19,22 +19,25 @@ from .thumbnails import blurred
 
 MEASURES = (
     "similarity", "worst windows", "poor windows", "correlation",
-    "details", "similarity by details", "area", "similarity by area",
+    "details", "similarity by details",
     "mean colour apart", "colours apart", "grey", "contrast",
     "brightness", "stretch", "shared", "windows",
-    "usual", "above usual",
+    "broad similarity", "pixels", "similarity by pixels",
+    "usual", "above usual", "a little above usual", "somewhat above usual",
+    "repeats", "above repeats", "a little above repeats", "somewhat above repeats",
 )  # fmt: skip
 """Names of the columns of :func:`measured` and :func:`beside_usual`."""
-BESIDE = 2
+BESIDE = 8
 """How many of them :func:`beside_usual` adds."""
 
-_SMOOTH = 0.6
-_WINDOW = 1.5
+_SMOOTH, _WINDOW = 0.6, 1.5
+_BROAD_SMOOTH, _BROAD_WINDOW = 1.6, 3.0
 _NOISE = 0.008
 _BLOCK = 8
 _DETAILED = 0.15
 _GREY = 0.012
 _EDGE = 0.95
+_LITTLE, _SOMEWHAT = 0.4, 0.8
 
 
 def details_in(bands: Tensor) -> Tensor:
@@ -50,7 +53,9 @@ def details_in(bands: Tensor) -> Tensor:
     return found
 
 
-def measured(image: Tensor, other: Tensor, maps: Tensor, agrees: Tensor, details: Tensor) -> Tensor:
+def measured(
+    image: Tensor, other: Tensor, maps: Tensor, agrees: Tensor, details: Tensor, pixels: Tensor
+) -> Tensor:
     """How well pairs agree under their maps, (n, len(MEASURES) - BESIDE).
 
     Args:
@@ -58,6 +63,7 @@ def measured(image: Tensor, other: Tensor, maps: Tensor, agrees: Tensor, details
         maps: (n, 2, 3): a point p of the other is at map @ (p, 1) in the image.
         agrees: (n,) the correlation of the details under the maps.
         details: (n,) the smaller of the two :func:`details_in`.
+        pixels: (n,) the smaller of the two sides, in pixels of the images before they were resized.
     """
     n, _, size, _ = image.shape
     at = (torch.arange(size) + 0.5) / size * 2 - 1
@@ -68,12 +74,16 @@ def measured(image: Tensor, other: Tensor, maps: Tensor, agrees: Tensor, details
     inside = shared.float().view(n, 1, size, size)
     where = where.view(n, size, size, 2)
     moved = F.grid_sample(image, where, padding_mode="border", align_corners=False)
-    similarity, weight, level = _compared(moved[:, :1], other[:, :1], inside)
+    level = _level(moved[:, :1], other[:, :1], inside)
+    similarity, weight = _compared(moved[:, :1], other[:, :1], inside, _SMOOTH, _WINDOW)
+    broad, heavy = _compared(moved[:, :1], other[:, :1], inside, _BROAD_SMOOTH, _BROAD_WINDOW)
     area = weight.sum((1, 2, 3)).clamp(min=1e-3)
     mean = (similarity * inside).sum((1, 2, 3)) / area
+    broadly = (broad * inside).sum((1, 2, 3)) / heavy.sum((1, 2, 3)).clamp(min=1e-3)
     worst, poor, windows = _windows(similarity * inside, weight)
-    z, share = _fisher(mean), (area / size**2).clamp(0.02, 1).log()
+    z = _fisher(mean)
     number = details.clamp(3, 200).log()
+    side = (pixels.clamp(8, size) / size).log()
     x_scale, y_scale = maps[:, :, 0].norm(dim=1), maps[:, :, 1].norm(dim=1)
     columns = [
         z,
@@ -82,45 +92,59 @@ def measured(image: Tensor, other: Tensor, maps: Tensor, agrees: Tensor, details
         _fisher(agrees),
         number,
         z * number,
-        share,
-        z * share,
         *_coloured(moved, other, inside, level),
         _contrast(moved[:, :1], other[:, :1], inside),
         level.log().abs(),
         (x_scale / y_scale.clamp(min=1e-4)).clamp(min=1e-4).log().abs(),
         inside.mean((1, 2, 3)),
         windows.log1p(),
+        _fisher(broadly),
+        side,
+        z * side,
     ]
     return torch.stack(columns, 1)
 
 
-def beside_usual(measures: Tensor, one: Tensor, two: Tensor) -> Tensor:
-    """With how well the two images agree with others that look much like them.
+def beside_usual(measures: Tensor, usual: Tensor, repeats: Tensor) -> Tensor:
+    """With how well the two images agree with what is certainly no copy of them.
 
-    Dark trousers agree with many dark trousers, and a copy has to agree better than that.
+    Dark trousers agree with many dark trousers, and a copy has to agree better than that. Stripes
+    agree with themselves once they are moved by a stripe. The first steps above that are worth more
+    than later ones, so two more columns of each stop growing early.
 
     Args:
         measures: see :func:`measured`.
-        one: (n,) the mean similarity of the first image and such others; ``two`` of the second.
+        usual: (n, 2) the mean similarity of either image and others that look much like it.
+        repeats: (n, 2) the similarity of either image and itself, moved.
     """
-    usual = torch.maximum(one, two)
-    return torch.cat([measures, usual[:, None], (measures[:, 0] - usual)[:, None]], 1)
+    columns = [measures]
+    for beside in (usual, repeats):
+        most = beside.amax(1, keepdim=True)
+        above = measures[:, :1] - most
+        columns += [most, above, above.clamp(max=_LITTLE), above.clamp(max=_SOMEWHAT)]
+    return torch.cat(columns, 1)
 
 
 def _fisher(correlation: Tensor) -> Tensor:
     return torch.atanh(correlation.clamp(-0.2, 0.995))
 
 
-def _compared(one: Tensor, two: Tensor, inside: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The similarity of small windows, how much each counts, and the ratio of brightness (n,)."""
+def _level(one: Tensor, two: Tensor, inside: Tensor) -> Tensor:
+    """The ratio of the mean brightnesses (n,)."""
     points = inside.sum((1, 2, 3)).clamp(min=1)
     means = [(pixels * inside).sum((1, 2, 3)) / points for pixels in (one, two)]
-    level = (means[0] / means[1].clamp(min=0.02)).clamp(0.5, 2)
-    one, two = blurred(one, _SMOOTH), blurred(two, _SMOOTH)
-    within = blurred(inside, _WINDOW).clamp(min=1e-3)
+    return (means[0] / means[1].clamp(min=0.02)).clamp(0.5, 2)
+
+
+def _compared(
+    one: Tensor, two: Tensor, inside: Tensor, smooth: float, window: float
+) -> tuple[Tensor, Tensor]:
+    """The similarity of small windows, and how much each counts."""
+    one, two = blurred(one, smooth), blurred(two, smooth)
+    within = blurred(inside, window).clamp(min=1e-3)
 
     def mean(values: Tensor) -> Tensor:
-        return blurred(values * inside, _WINDOW) / within
+        return blurred(values * inside, window) / within
 
     mean_one, mean_two = mean(one), mean(two)
     var_one = (mean(one * one) - mean_one.square()).clamp(min=0)
@@ -130,7 +154,7 @@ def _compared(one: Tensor, two: Tensor, inside: Tensor) -> tuple[Tensor, Tensor,
     noise = _NOISE**2
     similarity = common / ((var_one + noise) * (var_two + noise)).sqrt()
     weight = torch.maximum(var_one / (var_one + noise), var_two / (var_two + noise)) * inside
-    return similarity, weight, level
+    return similarity, weight
 
 
 def _windows(similarity: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -20,8 +20,8 @@ from . import alignment, descriptors
 from .thumbnails import chunks
 from .upright import describe_upright
 
-_TURNED, _UPRIGHT, _GREY = 8, 3, 5
-_UNRELATED = (16, 24)
+_TURNED, _UPRIGHT, _GREY = 8, 3, 12
+_UNRELATED = (12, 16, 20, 24)
 """Which neighbours are taken for unrelated: beyond the copies that a photograph usually has."""
 _ROUGHLY = 0.6
 # Cosines of descriptors: of a hundred copies on the bench, at most two are below.
@@ -39,7 +39,7 @@ class Candidates:
     Attributes:
         first: places of the images; ``second`` of the others.
         maps: (k, 2, 3): a point p of the second is at map @ (p, 1) in the first.
-        unrelated: (n, 2) of every image two others that look much like it and are probably not its
+        unrelated: (n, 4) of every image others that look much like it and are probably not its
             copies.
     """
 
@@ -81,30 +81,31 @@ def find_candidates(images: Images, count: int, tell: Progress) -> Candidates:
         without[grey, : others.shape[1]] = others
     one, two, lie, alike = laid(images, torch.cat([near, without], 1), torch.arange(count), tell)
     good = alike >= _ROUGHLY
-    # Of a pair that is found from both sides, the better map.
-    order = torch.nonzero(good)[:, 0]
-    order = order[torch.argsort(alike[order], descending=True, stable=True)]
-    order = order[_first_of_each(one[order], two[order], count)]
-    parts = [_upright(images, count, tell), (one[order], two[order], lie[order])]
+    parts = [(one[good], two[good], lie[good]), _upright(images, count, torch.arange(count), tell)]
+    if 0 < len(grey) < count:
+        parts.append(_upright(lambda places: images(places)[:, :1], count, grey, tell))
     first, second, maps = (torch.cat(each) for each in zip(*parts, strict=True))
     return Candidates(first, second, maps, unrelated)
 
 
-def _upright(images: Images, count: int, tell: Progress) -> tuple[Tensor, Tensor, Tensor]:
-    """Pairs that lie on each other as they are, or mirrored: places and maps."""
+def _upright(
+    images: Images, count: int, rows: Tensor, tell: Progress
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Pairs that lie on each other as they are, or mirrored, with one of ``rows``: places, maps."""
     upright, mirrored = describe_upright(
         images, count, lambda done: tell("Describing images as they stand", done, count)
     )
     first, second, maps = [], [], []
-    for side, asked in ((1.0, upright), (-1.0, mirrored)):
+    for side, asked in ((1.0, upright[rows]), (-1.0, mirrored[rows])):
         found = descriptors.neighbours(
             upright,
             _UPRIGHT,
-            lambda done: tell("Finding neighbours as they stand", done, count),
+            lambda done: tell("Finding neighbours as they stand", done, len(rows)),
             asked=asked,
+            rows=rows,
         )
         two = _near_enough(asked, upright, found, _UPRIGHT_COSINE)
-        one = torch.arange(count)[:, None].expand_as(two)[two >= 0]
+        one = rows[:, None].expand_as(two)[two >= 0]
         two = two[two >= 0]
         # Found from both sides, a pair is tried once.
         once = _first_of_each(one, two, count)
@@ -130,21 +131,16 @@ def laid(
         alignment.centre_spectra(images(wanted[part].numpy()))
         for part in chunks(len(wanted), 4 * _CHUNK)
     ]
-    nothing = torch.empty(0, dtype=torch.int64)
-    first, second, maps = [nothing], [nothing], [torch.empty(0, 2, 3)]
-    correlations = [torch.empty(0)]
-    centres = torch.cat(spectra) if spectra else None
+    # Filled in place: small results kept between large temporary ones would fragment the memory.
+    alike = torch.full(others.shape, -1.0)
+    lie = torch.zeros(*others.shape, 2, 3)
+    centres = torch.cat(spectra) if spectra else torch.empty(0)
     for part in chunks(len(places), _CHUNK):
-        assert centres is not None
-        alike, lie = alignment.rough(images(places[part].numpy()), centres[at[part]])
-        here = places[part, None].expand_as(others[part])
-        keep = (others[part] >= 0) & (others[part] != here)
-        first.append(here[keep])
-        second.append(others[part][keep])
-        maps.append(lie[keep])
-        correlations.append(alike[keep])
+        alike[part], lie[part] = alignment.rough(images(places[part].numpy()), centres[at[part]])
         tell("Laying images on each other", part.stop, len(places))
-    return torch.cat(first), torch.cat(second), torch.cat(maps), torch.cat(correlations)
+    here = places[:, None].expand_as(others)
+    keep = (others >= 0) & (others != here)
+    return here[keep], others[keep], lie[keep], alike[keep]
 
 
 def _near_enough(asked: Tensor, described: Tensor, found: Tensor, least: float) -> Tensor:

@@ -32,14 +32,16 @@ from ..image_set import ImageSet
 from . import agreement, alignment, thumbnails
 from .candidates import Candidates, find_candidates, laid
 from .probability import LIKELY, SURE, probability_of
+from .repeats import LEAST_MOVE, moved_onto_itself
 from .thumbnails import COARSE, FINE, chunks
 
-METHOD = 5
+METHOD = 6
 """Raised when the search finds different pairs."""
 
-_COARSELY_ALIKE = 0.72
+_COARSELY_ALIKE = 0.65
 _ALIKE = 0.6
 _SIMILAR = 0.42
+_ANY = -2.0
 _JUDGED = 4
 
 _COARSE_BAND = (0.6, 5.0)
@@ -181,6 +183,7 @@ class Search:
             thumbnails.content_boxes(image_set.images(rows[part])) for part in chunks(count, _CHUNK)
         ]
         self.boxes = np.concatenate([np.empty((0, 3), np.int64), *boxes])
+        self.sides = torch.from_numpy(self.boxes[:, 2]).float()
         self.coarse = torch.empty(count, 1, COARSE, COARSE, dtype=torch.float16)
         self.details = torch.empty(count)
         # On the disk, so that memory stays flat while the set grows.
@@ -210,10 +213,17 @@ class Search:
         measures = self._measured(first, second, maps, agrees, "Comparing pairs")
         good = measures[:, 0] >= _SIMILAR
         first, second, maps, measures = first[good], second[good], maps[good], measures[good]
-        usual = self._usual(torch.unique(torch.cat([first, second])), candidates.unrelated)
+        ends = torch.stack([first, second], 1)
+        places = torch.unique(ends)
+        usual, repeats = self._usual(places, candidates.unrelated), self._repeats(places)
         return Judged(
-            first, second, maps, agreement.beside_usual(measures, usual[first], usual[second])
+            first, second, maps, agreement.beside_usual(measures, usual[ends], repeats[ends])
         )
+
+    def opponents(self, places: npt.NDArray[np.int64], size: int) -> Tensor:
+        """Images without bars, (n, C, size, size) in opponent colours."""
+        pixels = self.image_set.images(self.rows[places])
+        return thumbnails.opponent(thumbnails.squares(pixels, self.boxes[places], size))
 
     def _measured(
         self, first: Tensor, second: Tensor, maps: Tensor, agrees: Tensor, stage: str
@@ -222,8 +232,11 @@ class Search:
         for part in chunks(len(first), 128):
             one, two = first[part], second[part]
             number = torch.minimum(self.details[one], self.details[two])
-            image, other = (self._opponent(places.numpy(), FINE) for places in (one, two))
-            measures.append(agreement.measured(image, other, maps[part], agrees[part], number))
+            pixels = torch.minimum(self.sides[one], self.sides[two])
+            image, other = (self.opponents(places.numpy(), FINE) for places in (one, two))
+            measures.append(
+                agreement.measured(image, other, maps[part], agrees[part], number, pixels)
+            )
             self.tell(stage, part.stop, len(first))
         return torch.cat(measures)
 
@@ -235,20 +248,39 @@ class Search:
             return found
         first, second, maps, _ = laid(self._colours, unrelated[places], places, lambda *_: None)
         refined = [
-            self._moved(first[part], second[part], maps[part], -2.0)
+            self._moved(first[part], second[part], maps[part], _ANY)
             for part in chunks(len(first), 1024)
         ]
         first, second, maps, agrees = (torch.cat(each) for each in zip(*refined, strict=True))
         similarity = self._measured(first, second, maps, agrees, stage)[:, 0]
-        times = torch.zeros(self.count).index_add_(0, first, torch.ones(len(first)))
-        return found.index_add_(0, first, similarity) / times.clamp(min=1)
+        # Of several, the lower median: one of them may be a copy after all.
+        order = torch.argsort(similarity, stable=True)
+        order = order[torch.argsort(first[order], stable=True)]
+        here, times = torch.unique_consecutive(first[order], return_counts=True)
+        starts = times.cumsum(0) - times
+        found[here] = similarity[order[starts + (times - 1) // 2]]
+        return found
+
+    def _repeats(self, places: Tensor) -> Tensor:
+        """By place: how well an image agrees with itself once it is moved, (n,)."""
+        stage = "Comparing images with themselves"
+        found = torch.zeros(self.count)
+        if not len(places):
+            return found
+        moved = []
+        for part in chunks(len(places), 1024):
+            here = places[part]
+            maps = moved_onto_itself(self.coarse[here].float()[:, 0])
+            moved.append(self._moved(here, here, maps, _ANY))
+        here, _, maps, agrees = (torch.cat(each) for each in zip(*moved, strict=True))
+        similarity = self._measured(here, here, maps, agrees, stage)[:, 0]
+        # The refinement may find the way back.
+        away = maps[:, :, 2].norm(dim=1) >= LEAST_MOVE / 2
+        found[here] = torch.where(away, similarity, torch.zeros_like(similarity))
+        return found
 
     def _colours(self, places: npt.NDArray[np.int64]) -> Tensor:
-        return self._opponent(places, COARSE)
-
-    def _opponent(self, places: npt.NDArray[np.int64], size: int) -> Tensor:
-        pixels = self.image_set.images(self.rows[places])
-        return thumbnails.opponent(thumbnails.squares(pixels, self.boxes[places], size))
+        return self.opponents(places, COARSE)
 
     def _extract_details(self) -> None:
         for part in chunks(self.count, _CHUNK):
@@ -285,7 +317,7 @@ class Search:
         """Pairs that agree at the coarse size, their maps refined at both, and how well they agree
         at the fine one."""
         image, other = self.coarse[one].float(), self.coarse[two].float()
-        maps, agrees = alignment.refine(image, other, maps, points=18, reach=0.8, steps=5)
+        maps, agrees = alignment.refine(image, other, maps, points=18, reach=0.8, steps=8)
         good = agrees >= least
         one, two, maps = one[good], two[good], maps[good]
         image, other = self._fine_details(one), self._fine_details(two)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -126,20 +127,24 @@ def _mirrored_outside(pixels: Tensor) -> Tensor:
 
 
 def blurred(pixels: Tensor, sigma: float) -> Tensor:
-    """Blurred by a Gaussian of this many pixels; edges are continued outwards."""
-    kernel = _gaussian(sigma)
-    channels, reach = pixels.shape[1], len(kernel) // 2
-    padded = F.pad(pixels, (reach, reach, reach, reach), mode="replicate")
-    rows = kernel.view(1, 1, 1, -1).expand(channels, 1, 1, -1)
-    columns = kernel.view(1, 1, -1, 1).expand(channels, 1, -1, 1)
-    return F.conv2d(F.conv2d(padded, rows, groups=channels), columns, groups=channels)
+    """Blurred by a Gaussian of this many pixels; edges are continued outwards.
+
+    As products with banded matrices, which is many times faster on a CPU than grouped convolutions
+    of one channel.
+    """
+    down, across = (_blur_along(side, sigma) for side in pixels.shape[-2:])
+    return down @ pixels @ across.T
 
 
-def _gaussian(sigma: float) -> Tensor:
+@lru_cache(maxsize=32)
+def _blur_along(side: int, sigma: float) -> Tensor:
+    """(side, side): rows of weights, one per blurred pixel; those beyond an edge go to it."""
     reach = int(3 * sigma + 0.5)
-    at = torch.arange(-reach, reach + 1, dtype=torch.float32)
-    weights = torch.exp(-at.square() / (2 * sigma * sigma))
-    return weights / weights.sum()
+    at = torch.arange(-reach, reach + 1)
+    weights = torch.exp(-at.double().square() / (2 * sigma * sigma))
+    weights = (weights / weights.sum()).float()
+    taken = (torch.arange(side)[:, None] + at).clamp(0, side - 1)
+    return torch.zeros(side, side).scatter_add_(1, taken, weights.expand(side, -1))
 
 
 def chunks(count: int, size: int) -> Sequence[slice]:
