@@ -3,8 +3,10 @@
     PYTHONPATH=benchmarks python -m copies                          rendered kinds and digits
     ... --folder clothing=FOLDER --folder animals=FOLDER            and photographs
     ... --idx FOLDER                                                and Fashion-MNIST
+    ... --listed CIFAR-10=FOLDER --list FILE                        and published copies of a set
     ... --birds FOLDER                                              and a set with known numbers
     ... --others                                                    and other methods (imagehash)
+    ... --clean                                                     and whether a clean split is
     ... --fit                                                       and the weights by all of them
 
 Of every kind 2,000 pictures are taken, and 20 copies are planted for every way of copying and each
@@ -28,16 +30,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from normlab.checks.copies.probability import LIKELY, SURE
+from normlab.checks.copies.probability import LISTED, SURE
 from normlab.checks.proportions import wilson
 
 from . import fitting, kinds, others
 from .birds import birds
+from .listed import listed
 from .measuring import Measured, Searched, searched
 from .planting import plant
+from .splitting import print_clean, print_header
 from .ways import WAYS
 
-_BINS = (0.5, 0.7, 0.9, 0.95, 0.99, 1.0 + 1e-9)
+_BINS = (0.4, 0.5, 0.7, 0.9, 0.95, 0.99, 1.0 + 1e-9)
 _SHOWN = 5
 
 _METHODS: dict[str, Callable[[Searched], others.Scored]] = {
@@ -57,8 +61,8 @@ def _table(measured: list[Measured], chances: list[np.ndarray]) -> None:
     )
     print("| --- |" + " ---: |" * (4 + len(WAYS)))
     for kind, chance in zip(measured, chances, strict=True):
-        cells = [kind.kind, *_precision(kind, chance >= SURE), *_precision(kind, chance >= LIKELY)]
-        listed, sure = (_recall(kind, chance >= least) for least in (LIKELY, SURE))
+        cells = [kind.kind, *_precision(kind, chance >= SURE), *_precision(kind, chance >= LISTED)]
+        listed, sure = (_recall(kind, chance >= least) for least in (LISTED, SURE))
         cells += [f"{listed[way.name]:.0f} ({sure[way.name]:.0f})" for way in WAYS]
         print("| " + " | ".join(cells) + " |")
 
@@ -134,10 +138,13 @@ def main() -> None:
     parser.add_argument("--folder", action="append", default=[], metavar="NAME=FOLDER")
     parser.add_argument("--idx", type=Path, help="a folder of IDX files, such as Fashion-MNIST")
     parser.add_argument("--birds", type=Path, help="the folder with train, val and test")
+    parser.add_argument("--listed", metavar="NAME=FOLDER", help="a whole set with published copies")
+    parser.add_argument("--list", type=Path, action="append", help="CSV: path, path, what was said")
     parser.add_argument("--work", type=Path, help="keeps the planted folders for another time")
     parser.add_argument("--count", type=int, default=2000, help="pictures of every kind")
     parser.add_argument("--each", type=int, default=20, help="copies for every way and strength")
     parser.add_argument("--others", action="store_true", help="compare with other methods")
+    parser.add_argument("--clean", action="store_true", help="make clean splits and check them")
     parser.add_argument("--fit", action="store_true", help="print the weights by all kinds")
     asked = parser.parse_args()
     print(
@@ -162,24 +169,32 @@ def main() -> None:
                 if asked.others:
                     for name, score in _METHODS.items():
                         scored[name].append(score(made))
+        if asked.clean:
+            print_header()
+            for kind in every:
+                planted = plant(kind, work / kind.name, asked.count, asked.each)
+                print_clean(kind.name, planted, work)
     chances = fitting.left_out(measured)
     _table(measured, chances)
     _calibration(measured, chances)
     _unplanted(measured, chances)
     if asked.others:
-        listed = {
+        by_method = {
             name: [(kind, chance >= least) for kind, chance in zip(measured, chances, strict=True)]
-            for name, least in (("this search", LIKELY), ("its sure pairs", SURE))
+            for name, least in (("this search", LISTED), ("its sure pairs", SURE))
         }
         for name, each in scored.items():
             pairs = [one.measured for one in each]
-            listed[name] = list(zip(pairs, others.left_out(each), strict=True))
+            by_method[name] = list(zip(pairs, others.left_out(each), strict=True))
             if "Hash" in name:
                 least = [one.score >= -others.DEFAULT_DISTANCE for one in each]
-                listed[f"{name}, 10 bits"] = list(zip(pairs, least, strict=True))
-        _comparison(listed)
+                by_method[f"{name}, 10 bits"] = list(zip(pairs, least, strict=True))
+        _comparison(by_method)
     if asked.fit:
         print(fitting.source(fitting.fitted(measured)))
+    if asked.list:
+        name, _, where = asked.listed.partition("=")
+        listed(name, Path(where), asked.list, measured)
     if asked.birds:
         birds(asked.birds)
 

@@ -17,7 +17,7 @@ from ..pages.findings import Finding, Level, worst
 from ..pages.words import counted, listed
 from .image_set import ImageSet
 from .pace import Pace
-from .protocol import Check, Findings, PagePart, R, Results
+from .protocol import Check, Findings, PagePart, R, Result, Results
 from .registry import CHECKS
 
 FORMAT = "normlab data check 1"
@@ -124,9 +124,9 @@ class DataCheck:
         data = self.image_set.data.describe()
         found = (
             {
-                check.key: self.glances[check.name].describe()  # type: ignore[attr-defined]
+                check.key: glance.describe()
                 for check in CHECKS
-                if hasattr(self.glances.get(check.name), "describe")
+                if isinstance(glance := self.glances.get(check.name), Result)
             }
             if self.quick
             else {check.key: self.of(check).describe() for check in CHECKS}

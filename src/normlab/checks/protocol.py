@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 from ..data.cache import Progress
 from ..pages.findings import Finding
@@ -26,6 +26,7 @@ class Findings(Protocol):
         ...
 
 
+@runtime_checkable
 class Result(Findings, Protocol):
     """What a check found."""
 

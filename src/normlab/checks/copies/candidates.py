@@ -21,7 +21,7 @@ from .thumbnails import chunks
 from .upright import describe_upright
 
 _TURNED, _UPRIGHT, _GREY = 8, 3, 12
-_UNRELATED = (12, 16, 20, 24)
+_UNRELATED = (12, 20, 32, 48)
 """Which neighbours are taken for unrelated: beyond the copies that a photograph usually has."""
 _ROUGHLY = 0.6
 # Cosines of descriptors: of a hundred copies on the bench, at most two are below.

@@ -31,7 +31,7 @@ from ...places import cache_folder
 from ..image_set import ImageSet
 from . import agreement, alignment, thumbnails
 from .candidates import Candidates, find_candidates, laid
-from .probability import LIKELY, SURE, probability_of
+from .probability import LISTED, SURE, probability_of
 from .repeats import LEAST_MOVE, moved_onto_itself
 from .thumbnails import COARSE, FINE, chunks
 
@@ -42,7 +42,7 @@ _COARSELY_ALIKE = 0.65
 _ALIKE = 0.6
 _SIMILAR = 0.42
 _ANY = -2.0
-_JUDGED = 4
+_JUDGED = 6
 
 _COARSE_BAND = (0.6, 5.0)
 _FINE_BAND = (0.7, 3.0)
@@ -58,7 +58,7 @@ class NearCopies:
 
     Attributes:
         pairs: (k, 2) rows of the image set.
-        probability: (k,) that a pair is a copy, at least :data:`.probability.LIKELY`.
+        probability: (k,) that a pair is a copy, at least :data:`.probability.LISTED`.
         maps: (k, 2, 3), where a point of the second image is in the first, coordinates -1 to 1.
         compared: pairs that were aligned and judged.
     """
@@ -193,7 +193,7 @@ class Search:
         """Find the pairs, surest first."""
         found = self.judged(self.candidates())
         chance = probability_of(found.measures)
-        picked = torch.nonzero(chance >= LIKELY)[:, 0]
+        picked = torch.nonzero(chance >= LISTED)[:, 0]
         picked = picked[torch.argsort(chance[picked], descending=True, stable=True)]
         return NearCopies(
             pairs=torch.stack([found.first[picked], found.second[picked]], 1).numpy(),

@@ -143,8 +143,7 @@ def near_part(copies: Copies) -> PagePart:
         ),
         limits=(
             "Crops to much less than 80 % of the side, and pictures that are mostly covered.",
-            "Copies of images with hardly any detail, and of small ones: below 32 pixels, hardly "
-            "any but mirrored copies and those that are almost identical are found.",
+            "Copies of images with hardly any detail, and many of images below 32 pixels.",
             "Copies outside this source, such as images that a pretrained network has seen.",
         ),
         facts=(

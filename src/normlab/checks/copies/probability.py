@@ -8,37 +8,38 @@ from torch import Tensor
 from .agreement import MEASURES
 
 SURE = 0.95
-"""Pairs of at least this probability are sure; the others are likely."""
-LIKELY = 0.5
-"""Pairs below this probability are not listed."""
+"""Pairs of at least this probability are sure."""
+LISTED = 0.4
+"""Pairs below this probability are not listed. Counts add up probabilities, so a pair that is less
+likely than not does not make a copy of its own."""
 
-INTERCEPT = -25.5331
+INTERCEPT = -28.1187
 WEIGHTS = {
     "similarity": 0.0000,
     "worst windows": 0.0000,
     "poor windows": 0.0000,
-    "correlation": 0.4639,
-    "details": 1.1844,
-    "similarity by details": 0.0515,
-    "mean colour apart": -52.6704,
-    "colours apart": -30.3200,
-    "grey": -1.4508,
-    "contrast": -1.4893,
-    "brightness": -1.4822,
-    "stretch": -7.7711,
-    "shared": 4.6719,
-    "windows": 3.3721,
-    "broad similarity": 1.8470,
+    "correlation": 0.4534,
+    "details": 1.2523,
+    "similarity by details": 0.0529,
+    "mean colour apart": -51.8725,
+    "colours apart": -30.3274,
+    "grey": -1.4421,
+    "contrast": -1.4484,
+    "brightness": -1.4662,
+    "stretch": -7.6537,
+    "shared": 3.9855,
+    "windows": 3.9475,
+    "broad similarity": 1.8954,
     "pixels": 0.0000,
-    "similarity by pixels": -0.0682,
-    "usual": -3.1159,
-    "above usual": 0.4312,
-    "a little above usual": 0.7723,
-    "somewhat above usual": 3.0663,
-    "repeats": -1.4495,
-    "above repeats": 0.4219,
+    "similarity by pixels": -0.0254,
+    "usual": -3.0113,
+    "above usual": 0.4467,
+    "a little above usual": 0.4584,
+    "somewhat above usual": 3.4565,
+    "repeats": -1.3692,
+    "above repeats": 0.4293,
     "a little above repeats": 0.0000,
-    "somewhat above repeats": 0.5384,
+    "somewhat above repeats": 0.6392,
 }
 
 
