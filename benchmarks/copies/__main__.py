@@ -30,7 +30,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from normlab.checks.copies.probability import LISTED, SURE
+from normlab.checks.copies.probability import SURE
 from normlab.checks.proportions import wilson
 
 from . import fitting, kinds, others
@@ -61,8 +61,13 @@ def _table(measured: list[Measured], chances: list[np.ndarray]) -> None:
     )
     print("| --- |" + " ---: |" * (4 + len(WAYS)))
     for kind, chance in zip(measured, chances, strict=True):
-        cells = [kind.kind, *_precision(kind, chance >= SURE), *_precision(kind, chance >= LISTED)]
-        listed, sure = (_recall(kind, chance >= least) for least in (LISTED, SURE))
+        cells = [
+            kind.kind,
+            *_precision(kind, chance >= SURE),
+            *_precision(kind, fitting.listed(kind, chance)),
+        ]
+        listed = _recall(kind, fitting.listed(kind, chance))
+        sure = _recall(kind, chance >= SURE)
         cells += [f"{listed[way.name]:.0f} ({sure[way.name]:.0f})" for way in WAYS]
         print("| " + " | ".join(cells) + " |")
 
@@ -179,9 +184,10 @@ def main() -> None:
     _calibration(measured, chances)
     _unplanted(measured, chances)
     if asked.others:
+        both = list(zip(measured, chances, strict=True))
         by_method = {
-            name: [(kind, chance >= least) for kind, chance in zip(measured, chances, strict=True)]
-            for name, least in (("this search", LISTED), ("its sure pairs", SURE))
+            "this search": [(kind, fitting.listed(kind, chance)) for kind, chance in both],
+            "its sure pairs": [(kind, chance >= SURE) for kind, chance in both],
         }
         for name, each in scored.items():
             pairs = [one.measured for one in each]

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from scipy.optimize import minimize
 
+from normlab.checks.copies import probability
 from normlab.checks.copies.agreement import MEASURES
 
 from .measuring import Measured
@@ -137,6 +139,12 @@ def left_out(kinds: Sequence[Measured]) -> list[np.ndarray]:
         for family in _families(kinds)
     }
     return [by_family[kind.family].probability(kind) for kind in kinds]
+
+
+def listed(kind: Measured, chance: np.ndarray) -> np.ndarray:
+    """Which pairs of a kind the search lists."""
+    found = probability.listed(torch.from_numpy(chance), torch.from_numpy(kind.measures))
+    return np.asarray(found.numpy())
 
 
 def found_copies(kind: Measured, listed: np.ndarray) -> dict[str, list[set[int]]]:

@@ -215,9 +215,10 @@ def copied_finding(copied: Copied) -> Finding:
         if copied.expected < 0.5:
             begin = f"1 of {counted(copied.total, f'{split} image')} may be a copy"
     else:
+        are = "is likely a copy" if copied.number == 1 else "are likely copies"
         begin = (
             f"About {copied.number:,} of {counted(copied.total, f'{split} image')} "
-            f"({_range(copied)}) are likely copies"
+            f"({_range(copied)}) {are}"
         )
     more = f"; {listed(facts)}" if facts else ""
     return Finding(

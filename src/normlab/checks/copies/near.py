@@ -31,11 +31,11 @@ from ...places import cache_folder
 from ..image_set import ImageSet
 from . import agreement, alignment, thumbnails
 from .candidates import Candidates, find_candidates, laid
-from .probability import LISTED, SURE, probability_of
+from .probability import SURE, listed, probability_of
 from .repeats import LEAST_MOVE, moved_onto_itself
 from .thumbnails import COARSE, FINE, chunks
 
-METHOD = 6
+METHOD = 7
 """Raised when the search finds different pairs."""
 
 _COARSELY_ALIKE = 0.65
@@ -193,7 +193,7 @@ class Search:
         """Find the pairs, surest first."""
         found = self.judged(self.candidates())
         chance = probability_of(found.measures)
-        picked = torch.nonzero(chance >= LISTED)[:, 0]
+        picked = torch.nonzero(listed(chance, found.measures))[:, 0]
         picked = picked[torch.argsort(chance[picked], descending=True, stable=True)]
         return NearCopies(
             pairs=torch.stack([found.first[picked], found.second[picked]], 1).numpy(),

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from .agreement import MEASURES
+from .thumbnails import FINE
 
 SURE = 0.95
 """Pairs of at least this probability are sure."""
 LISTED = 0.4
 """Pairs below this probability are not listed. Counts add up probabilities, so a pair that is less
 likely than not does not make a copy of its own."""
+_TINY = 16
+"""Of images with fewer pixels a side only sure pairs are listed: eight pixels show one digit much
+like another."""
 
 INTERCEPT = -28.1187
 WEIGHTS = {
@@ -52,3 +58,9 @@ def probability_of(measures: Tensor) -> Tensor:
     weights = torch.tensor([WEIGHTS[name] for name in MEASURES], dtype=torch.float64)
     found: Tensor = torch.sigmoid(measures.double() @ weights + INTERCEPT)
     return found
+
+
+def listed(chance: Tensor, measures: Tensor) -> Tensor:
+    """Which pairs are listed (n,), by their probability and measures."""
+    tiny = measures[:, MEASURES.index("pixels")] < math.log(_TINY / FINE) - 1e-6
+    return chance >= torch.where(tiny, SURE, LISTED)
