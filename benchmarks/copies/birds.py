@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from normlab.checks.copies.near import near_copies
+from normlab.checks.copies.probability import LISTED, SURE
 from normlab.checks.image_set import ImageSet, read_image_set
 from normlab.data import DataConfig
 
-LEAST = (0.5, 0.95)
+LEAST = (LISTED, SURE)
 _CLASS = "Brown-Headed-Barbet"
 _TEST = 2
 

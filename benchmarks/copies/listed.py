@@ -45,7 +45,7 @@ def listed(name: str, root: Path, lists: Sequence[Path], measured: Sequence[Meas
     }
     print(f"\n{name}: {len(image_set):,} images, {int((chance >= LISTED).sum()):,} pairs listed, ")
     print(f"{int((between & (chance >= LISTED)).sum()):,} of them between splits\n")
-    print("| list | said | pairs | listed here | sure here | first image listed | sure |")
+    print("| list | said | pairs | listed here | sure here | as a copy of any | sure |")
     print("| --- | --- | ---: | ---: | ---: | ---: | ---: |")
     for path in lists:
         with path.open(newline="") as opened:
@@ -56,7 +56,10 @@ def listed(name: str, root: Path, lists: Sequence[Path], measured: Sequence[Meas
             found = np.array([chances.get((a, b), 0.0) for a, b in pairs])
             cells = [path.name, said, f"{len(pairs)}"]
             cells += [_of(int((found >= least).sum()), len(pairs)) for least in (LISTED, SURE)]
-            cells += [_of(len(first & copied[least]), len(first)) for least in (LISTED, SURE)]
+            if any(image_set.split[a] == image_set.split[b] for a, b in pairs):
+                cells += ["–", "–"]
+            else:
+                cells += [_of(len(first & copied[least]), len(first)) for least in (LISTED, SURE)]
             print("| " + " | ".join(cells) + " |")
 
 
