@@ -8,7 +8,8 @@ Every family is the same three steps with other axes:
 
 :func:`definition` writes this in plain differentiable PyTorch and is what the layers mean.
 :class:`_Lean` computes the same values and gradients in fewer passes, keeping nothing but the
-input (in its own type) and the pooled statistics for backward; eager mode uses it. A compiler
+input (in its own type) and the pooled statistics for backward; eager mode uses it. Where it is
+asked for (:mod:`._kernels`), float32 on a CPU goes through kernels in C instead. A compiler
 decides by itself what to keep, so compiled and exported graphs use the definition, and so does
 whatever differentiates, batches or records operations in its own way (``torch.func``, forward
 mode, tracing). The tests compare both with each other and with a float64 loop.
@@ -23,6 +24,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+
+from . import _kernels
 
 _MAP = (2, 3)
 
@@ -39,6 +42,15 @@ class Pool:
 
     batch: bool = False
     groups: int = 1
+
+    @property
+    def code(self) -> int:
+        """This pool as the kernels know it."""
+        return _kernels.BATCH if self.batch else self.groups
+
+    def shape(self, x: Tensor) -> tuple[int, int, int, int]:
+        """Of its statistics for an input, see :meth:`mean`."""
+        return (1, x.shape[1], 1, 1) if self.batch else (x.shape[0], self.groups, 1, 1)
 
     def mean(self, t: Tensor) -> Tensor:
         """(N, C, 1, 1) -> one value per set: (1, C, 1, 1) or (N, G, 1, 1)."""
@@ -194,58 +206,25 @@ class _Lean(torch.autograd.Function):
         pools: tuple[Pool | None, ...],
         eps: float,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        channels, dtype = x.shape[1], statistics_dtype(x)
         # Copies, because a training pass before backward moves running statistics in place.
         fixed = (
             None
             if fixed_mean is None or fixed_var is None
             else (fixed_mean.clone(), fixed_var.clone())
         )
-        if all(pool is None for pool in pools):
-            pivot, _ = _fixed_as_maps(fixed, dtype)
-            centred = x - pivot
-            rest = map_var = None
+        kernels = _kernels.in_use()
+        if kernels is not None and not (
+            _kernels.accepts(x, weight, bias, gate, *(fixed or ()))
+            and all(pool is None or x.shape[1] % pool.groups == 0 for pool in pools)
+        ):
+            kernels = None
+        if kernels is None:
+            y, saved, mean, var = _in_passes(x, weight, bias, gate, fixed, pools, eps)
         else:
-            # Passes of vectorized operations: exact for an offset of 1e4, and several times
-            # faster on a CPU than torch.var_mean over the same axes.
-            pivot = x.mean(_MAP, keepdim=True, dtype=dtype)
-            centred = x - pivot
-            rest = _rest(centred)
-            map_var = ((centred * centred).mean(_MAP, keepdim=True) - rest * rest).clamp_min(0)
-        scale: Tensor | float = 0.0
-        shift: Tensor | float = 0.0
-        saved, first = [], None
-        for pool, share in zip(pools, _shares(gate, dtype), strict=True):
-            if pool is None:
-                mean, var = _fixed_as_maps(fixed, dtype)
-                rstd = torch.rsqrt(var + eps)
-                offset, spread_rstd = pivot - mean, rstd
-                saved += [mean, var]
-            else:
-                assert rest is not None
-                assert map_var is not None
-                mean, var, offset = pool.moments(pivot, rest, map_var)
-                rstd = torch.rsqrt(var + eps)
-                spread_rstd = pool.spread(rstd, channels)
-                saved += [mean, rstd]
-            first = first or (mean, var)
-            part = share * spread_rstd
-            scale = scale + part
-            shift = shift + part * offset
-        if weight is not None:
-            w = _per_channel(weight, dtype)
-            scale, shift = scale * w, shift * w
-        if bias is not None:
-            shift = shift + _per_channel(bias, dtype)
-        # Centred on the map's own mean, so that a large offset does not cancel between
-        # x * scale and shift. In place, because `centred` is ours.
-        y = centred.mul_(scale).add_(shift).to(x.dtype)
-
+            y, saved, mean, var = _by_kernels(kernels, x, weight, bias, gate, fixed, pools, eps)
         ctx.save_for_backward(x, weight, gate, *saved)
-        ctx.bias, ctx.pools, ctx.eps = bias, pools, eps
+        ctx.bias, ctx.pools, ctx.eps, ctx.kernels = bias, pools, eps, kernels
         ctx.set_materialize_grads(False)
-        assert first is not None
-        mean, var = first[0].detach().clone(), first[1].detach().clone()
         ctx.mark_non_differentiable(mean, var)
         return y, mean, var
 
@@ -259,6 +238,10 @@ class _Lean(torch.autograd.Function):
         if torch.is_grad_enabled() or _in_torch_func() or _is_batch_of_gradients(g):
             fixed = next(((m.flatten(), v.flatten()) for pool, m, v in pairs if pool is None), None)
             return *_differentiate_definition(ctx, x, weight, gate, fixed, g), *nothing
+        if ctx.kernels is not None and any(pool is not None for pool in ctx.pools):
+            found = _backward_by_kernels(ctx, g, x, weight, gate, pairs)
+            if found is not None:
+                return *found, *nothing
         channels, dtype = x.shape[1], statistics_dtype(x)
         statistics = [
             (mean, torch.rsqrt(second + ctx.eps))
@@ -310,6 +293,131 @@ class _Lean(torch.autograd.Function):
         if needs_gate:
             dgate = (size * (w * (b[0] - b[1])).sum(0)).flatten().to(gate.dtype)
         return dx, dweight, dbias, dgate, *nothing
+
+
+def _in_passes(
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    gate: Tensor | None,
+    fixed: tuple[Tensor, Tensor] | None,
+    pools: tuple[Pool | None, ...],
+    eps: float,
+) -> tuple[Tensor, list[Tensor], Tensor, Tensor]:
+    """Forward by operations of PyTorch: the output, what backward needs of each pool (mean and
+    1 / sqrt(var + eps) of its sets, or the mean and variance that are given), and mean and
+    variance of the first pool."""
+    channels, dtype = x.shape[1], statistics_dtype(x)
+    if all(pool is None for pool in pools):
+        pivot, _ = _fixed_as_maps(fixed, dtype)
+        centred = x - pivot
+        rest = map_var = None
+    else:
+        # Passes of vectorized operations: exact for an offset of 1e4, and several times
+        # faster on a CPU than torch.var_mean over the same axes.
+        pivot = x.mean(_MAP, keepdim=True, dtype=dtype)
+        centred = x - pivot
+        rest = _rest(centred)
+        map_var = ((centred * centred).mean(_MAP, keepdim=True) - rest * rest).clamp_min(0)
+    scale: Tensor | float = 0.0
+    shift: Tensor | float = 0.0
+    saved, first = [], None
+    for pool, share in zip(pools, _shares(gate, dtype), strict=True):
+        if pool is None:
+            mean, var = _fixed_as_maps(fixed, dtype)
+            rstd = torch.rsqrt(var + eps)
+            offset, spread_rstd = pivot - mean, rstd
+            saved += [mean, var]
+        else:
+            assert rest is not None
+            assert map_var is not None
+            mean, var, offset = pool.moments(pivot, rest, map_var)
+            rstd = torch.rsqrt(var + eps)
+            spread_rstd = pool.spread(rstd, channels)
+            saved += [mean, rstd]
+        first = first or (mean, var)
+        part = share * spread_rstd
+        scale = scale + part
+        shift = shift + part * offset
+    if weight is not None:
+        w = _per_channel(weight, dtype)
+        scale, shift = scale * w, shift * w
+    if bias is not None:
+        shift = shift + _per_channel(bias, dtype)
+    # Centred on the map's own mean, so that a large offset does not cancel between
+    # x * scale and shift. In place, because `centred` is ours.
+    y = centred.mul_(scale).add_(shift).to(x.dtype)
+    assert first is not None
+    return y, saved, first[0].detach().clone(), first[1].detach().clone()
+
+
+def _by_kernels(
+    kernels: _kernels.Kernels,
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    gate: Tensor | None,
+    fixed: tuple[Tensor, Tensor] | None,
+    pools: tuple[Pool | None, ...],
+    eps: float,
+) -> tuple[Tensor, list[Tensor], Tensor, Tensor]:
+    """Forward by the kernels, with the outcome of :func:`_in_passes`."""
+    statistics, var = [], None
+    for pool in pools:
+        if pool is None:
+            statistics.append(_fixed_as_maps(fixed, x.dtype))
+            continue
+        shape = pool.shape(x)
+        statistics.append((x.new_empty(shape), x.new_empty(shape)))
+        if len(statistics) == 1:
+            var = x.new_empty(shape)
+    y = kernels.forward(
+        x,
+        _flat(weight),
+        _flat(bias),
+        _flat(gate),
+        [_kernels.FIXED if pool is None else pool.code for pool in pools],
+        statistics,
+        var,
+        eps,
+    )
+    mean, second = statistics[0]
+    saved = [t for pair in statistics for t in pair]
+    return y, saved, mean.clone(), second.clone() if var is None else var
+
+
+def _backward_by_kernels(
+    ctx: Any,
+    g: Tensor,
+    x: Tensor,
+    weight: Tensor | None,
+    gate: Tensor | None,
+    pairs: list[tuple[Pool | None, Tensor, Tensor]],
+) -> tuple[Tensor | None, ...] | None:
+    """Backward by the kernels; None where they cannot read what came back to it."""
+    parameters = (weight, ctx.bias, gate)
+    g_as_x = _kernels.laid_out_as(x, g) if _kernels.accepts(x, *parameters) else None
+    if g_as_x is None:
+        return None
+    dx, *others = ctx.kernels.backward(
+        g_as_x,
+        x,
+        _flat(weight),
+        _flat(gate),
+        [_kernels.FIXED if pool is None else pool.code for pool, _, _ in pairs],
+        [(mean, second) for _, mean, second in pairs],
+        ctx.eps,
+        ctx.needs_input_grad[:4],
+    )
+    return dx, *(
+        None if d is None or t is None else d.to(t.dtype)
+        for d, t in zip(others, parameters, strict=True)
+    )
+
+
+def _flat(t: Tensor | None) -> Tensor | None:
+    """A parameter as the kernels read it."""
+    return None if t is None else t.to(torch.float32).contiguous()
 
 
 def _differentiate_definition(

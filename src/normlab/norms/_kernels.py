@@ -1,0 +1,339 @@
+"""The layers in a few passes over memory: kernels in C, compiled once on the machine they run on.
+
+``_kernels.c`` is compiled with the system's C compiler when it is first needed (about a second)
+and kept in the cache. A machine without a compiler has the operations of PyTorch. No operation is
+reordered or contracted, so what the kernels compute depends neither on the compiler, nor on the
+processor, nor on the number of threads.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import stat
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from ..files import write_bytes
+from ..leftovers import temporary_prefix
+from ..places import cache_folder
+
+SOURCE = Path(__file__).with_suffix(".c")
+_FLAGS = ("-O3", "-std=c11", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math")
+"""None of these lets the compiler change a value."""
+_SHARED = ("-shared", "-fPIC", "-Wno-psabi")
+_LIBRARY = ("-lm",)
+_TRIED = (("-march=native", "-fopenmp"), ("-fopenmp",), ("-march=native",), ())
+"""What a compiler may lack: the processor's own instructions, several threads."""
+_SECONDS = 120
+_MOST = 1 << 24
+FIXED, BATCH = -1, 0
+"""As in the source."""
+
+
+class KernelsUnavailableError(Exception):
+    """Why the kernels cannot be used here, as a clause."""
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """The compiled library.
+
+    Attributes:
+        compiler: what compiled it, in the compiler's own words.
+        source: SHA-256 of the source, which decides every bit of what it computes.
+    """
+
+    library: ctypes.CDLL
+    compiler: str
+    source: str
+
+    def forward(
+        self,
+        x: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        gate: Tensor | None,
+        pools: Sequence[int],
+        statistics: Sequence[tuple[Tensor, Tensor]],
+        var: Tensor | None,
+        eps: float,
+    ) -> Tensor:
+        """The output. ``statistics`` are, for each pool, the mean and variance that are given, or
+        tensors for the mean and 1 / sqrt(var + eps) of its sets; ``var`` takes the variance of the
+        first pool's sets."""
+        y = torch.empty_like(x)
+        mean, second = _addresses(statistics)
+        failed = self.library.normlab_forward(
+            x.data_ptr(), y.data_ptr(), _at(weight), _at(bias), _at(gate), mean, second, _at(var),
+            *_shape(x), len(pools), (ctypes.c_int * len(pools))(*pools), eps,
+            torch.get_num_threads(),
+        )  # fmt: skip
+        if failed:
+            raise MemoryError("there is no memory for the statistics of a layer")
+        return y
+
+    def backward(
+        self,
+        g: Tensor,
+        x: Tensor,
+        weight: Tensor | None,
+        gate: Tensor | None,
+        pools: Sequence[int],
+        statistics: Sequence[tuple[Tensor, Tensor]],
+        eps: float,
+        needed: Sequence[bool],
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
+        """The gradients of x, weight, bias and gate, those that are needed. ``g`` is laid out as
+        ``x`` is."""
+        dx = torch.empty_like(x) if needed[0] else None
+        of_weight, of_bias, of_gate = (x.new_empty(x.shape[1]) if n else None for n in needed[1:4])
+        mean, second = _addresses(statistics)
+        failed = self.library.normlab_backward(
+            g.data_ptr(), x.data_ptr(), _at(dx), _at(weight), _at(gate), mean, second,
+            _at(of_weight), _at(of_bias), _at(of_gate), *_shape(x), len(pools),
+            (ctypes.c_int * len(pools))(*pools), eps, torch.get_num_threads(),
+        )  # fmt: skip
+        if failed:
+            raise MemoryError("there is no memory for the gradients of a layer")
+        return dx, of_weight, of_bias, of_gate
+
+
+def layout_of(x: Tensor) -> torch.memory_format | None:
+    """How a tensor lies in memory, of the two ways that the kernels know; None for any other."""
+    if x.is_contiguous():
+        return torch.contiguous_format
+    return torch.channels_last if x.is_contiguous(memory_format=torch.channels_last) else None
+
+
+def accepts(x: Tensor, *of_channels: Tensor | None) -> bool:
+    """Whether the kernels know what to do with an input (plain memory of a CPU, in float32) and
+    with these values of its channels, of any floating-point type."""
+    return (
+        _is_plain(x)
+        and x.dtype == torch.float32
+        and x.numel() > 0
+        and layout_of(x) is not None
+        and all(t is None or (_is_plain(t) and t.shape == x.shape[1:2]) for t in of_channels)
+        # Something that follows every operation has to see it.
+        and not torch._C._len_torch_dispatch_stack()
+    )
+
+
+def laid_out_as(x: Tensor, g: Tensor) -> Tensor | None:
+    """A gradient of the shape of ``x`` in the layout of ``x``, which is accepted; None
+    where the kernels cannot read it."""
+    layout = layout_of(x)
+    if layout is None or not _is_plain(g) or g.dtype != x.dtype:
+        return None
+    return g.contiguous(memory_format=layout)
+
+
+def _is_plain(t: Tensor) -> bool:
+    """Whether a tensor is values in memory, and nothing more."""
+    return (
+        type(t) in (Tensor, torch.nn.Parameter)
+        and t.device.type == "cpu"
+        and t.layout == torch.strided
+        and t.is_floating_point()
+        and not t.is_neg()
+    )
+
+
+def _shape(x: Tensor) -> tuple[int, int, int, bool]:
+    images, channels, height, width = x.shape
+    # Maps of one pixel lie alike in both ways, and are faster by rows of channels.
+    last = height * width == 1 or layout_of(x) == torch.channels_last
+    return images, channels, height * width, last
+
+
+def _at(t: Tensor | None) -> int | None:
+    return None if t is None else t.data_ptr()
+
+
+def _addresses(statistics: Sequence[tuple[Tensor, Tensor]]) -> tuple[Any, Any]:
+    several = ctypes.c_void_p * len(statistics)
+    return (
+        several(*(first.data_ptr() for first, _ in statistics)),
+        several(*(second.data_ptr() for _, second in statistics)),
+    )
+
+
+# ---------------------------------------------------------------------------------------------
+# Which way layers take.
+
+_used: Kernels | None = None
+
+
+def in_use() -> Kernels | None:
+    """The kernels, if layers use them now."""
+    return _used
+
+
+@contextmanager
+def computed_by(kernels: Kernels | None) -> Iterator[None]:
+    """Within this block layers use these kernels; None, the operations of PyTorch."""
+    global _used
+    before, _used = _used, kernels
+    try:
+        yield
+    finally:
+        _used = before
+
+
+# ---------------------------------------------------------------------------------------------
+# Compiling and loading.
+
+
+@cache
+def load() -> Kernels:
+    """The kernels, compiled if they have not been yet.
+
+    Raises:
+        KernelsUnavailableError: there is no compiler, it fails, or there is no safe place to keep
+            what it makes.
+    """
+    command = _compiler()
+    version = _said_by([*command, "--version"])
+    source = SOURCE.read_bytes()
+    made_by = repr((_FLAGS, _TRIED, _SHARED, command, version, _processor()))
+    key = hashlib.sha256(source + made_by.encode(errors="replace")).hexdigest()[:32]
+    try:
+        folder = _own_folder()
+        found = _kept(folder, key)
+        if found is None:
+            _compile(command, folder, key)
+            found = _kept(folder, key)
+        if found is None:
+            raise KernelsUnavailableError(f"what was compiled into {folder} is not there any more")
+        library = ctypes.CDLL(str(found))
+    except (OSError, InputError) as error:
+        raise KernelsUnavailableError(str(error).rstrip(".")) from error
+    pointer, number, choice = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
+    shape = (number, number, number, choice, choice, pointer, ctypes.c_double, choice)
+    library.normlab_forward.argtypes = (*(pointer,) * 8, *shape)
+    library.normlab_backward.argtypes = (*(pointer,) * 10, *shape)
+    return Kernels(library, version.splitlines()[0], hashlib.sha256(source).hexdigest())
+
+
+def _compiler() -> list[str]:
+    """The command that compiles C: the variable CC, or what is there."""
+    chosen = shlex.split(os.environ.get("CC", ""))
+    for command in [chosen] if chosen else [["cc"], ["gcc"], ["clang"]]:
+        program = shutil.which(command[0])
+        if program:
+            return [program, *command[1:]]
+    wanted = f"the compiler {chosen[0]} (CC)" if chosen else "a C compiler (cc, gcc or clang)"
+    raise KernelsUnavailableError(f"{wanted} was not found")
+
+
+def _said_by(command: list[str]) -> str:
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=_SECONDS
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise KernelsUnavailableError(f"{command[0]} does not run ({error})") from error
+    said = done.stdout.strip() or done.stderr.strip()
+    if done.returncode or not said:
+        raise KernelsUnavailableError(f"{command[0]} does not work ({_last_line(said)})")
+    return said
+
+
+def _processor() -> str:
+    """What the machine code depends on: the instructions that the processor has."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith(("flags", "Features")):
+                return line
+    return f"{platform.machine()} {platform.processor()} {platform.node()}"
+
+
+def _own_folder() -> Path:
+    """Where compiled kernels are kept: code that is run, so no one else may write there.
+
+    Raises:
+        KernelsUnavailableError: someone else may.
+    """
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    folder = cache_folder(f"kernels-{user}")
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not _is_ours_alone(folder):
+        raise KernelsUnavailableError(
+            f"others may write to {folder}. Remove it, or set NORMLAB_CACHE to a folder of your own"
+        )
+    return folder
+
+
+def _is_ours_alone(path: Path) -> bool:
+    status = path.lstat()
+    if stat.S_ISLNK(status.st_mode):
+        return False
+    return not hasattr(os, "getuid") or (
+        status.st_uid == os.getuid() and not status.st_mode & 0o022
+    )
+
+
+def _kept(folder: Path, key: str) -> Path | None:
+    """The library of this key, if it is as it was made: its name has the hash of its content.
+
+    A library that a full disk cut short would end the process that touches it.
+    """
+    for path in sorted(folder.glob(f"{key}-*.so")):
+        if _is_ours_alone(path) and path.stat().st_size <= _MOST:
+            if path.name == _name(key, path.read_bytes()):
+                return path
+            path.unlink(missing_ok=True)
+    return None
+
+
+def _name(key: str, content: bytes) -> str:
+    return f"{key}-{hashlib.sha256(content).hexdigest()[:32]}.so"
+
+
+def _compile(command: list[str], folder: Path, key: str) -> None:
+    """Compile into the folder.
+
+    Several processes may do so at once: each writes aside and renames, and any result serves.
+    """
+    said = ""
+    with tempfile.TemporaryDirectory(prefix=temporary_prefix()) as aside:
+        made = Path(aside) / "kernels.so"
+        for more in _TRIED:
+            flags = [*_FLAGS, *more, *_SHARED]
+            try:
+                done = subprocess.run(
+                    [*command, *flags, str(SOURCE), "-o", str(made), *_LIBRARY],
+                    capture_output=True,
+                    text=True,
+                    errors="replace",
+                    timeout=_SECONDS,
+                )
+            except subprocess.SubprocessError as error:
+                raise KernelsUnavailableError(f"{command[0]} does not end ({error})") from error
+            if not done.returncode:
+                content = made.read_bytes()
+                kept = folder / _name(key, content)
+                write_bytes(kept, content)
+                kept.chmod(0o600)  # whatever the system gives new files
+                return
+            said = done.stderr
+    raise KernelsUnavailableError(f"{command[0]} cannot compile them ({_last_line(said)})")
+
+
+def _last_line(said: str) -> str:
+    return said.strip().rpartition("\n")[2][:200] or "it says nothing"
