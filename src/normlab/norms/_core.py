@@ -362,27 +362,19 @@ def _by_kernels(
     eps: float,
 ) -> tuple[Tensor, list[Tensor], Tensor, Tensor]:
     """Forward by the kernels, with the outcome of :func:`_in_passes`."""
-    statistics, var = [], None
+    parts: list[_kernels.Part] = []
+    var = None
     for pool in pools:
         if pool is None:
-            statistics.append(_fixed_as_maps(fixed, x.dtype))
+            parts.append((_kernels.FIXED, *_fixed_as_maps(fixed, x.dtype)))
             continue
         shape = pool.shape(x)
-        statistics.append((x.new_empty(shape), x.new_empty(shape)))
-        if len(statistics) == 1:
+        if not parts:
             var = x.new_empty(shape)
-    y = kernels.forward(
-        x,
-        _flat(weight),
-        _flat(bias),
-        _flat(gate),
-        [_kernels.FIXED if pool is None else pool.code for pool in pools],
-        statistics,
-        var,
-        eps,
-    )
-    mean, second = statistics[0]
-    saved = [t for pair in statistics for t in pair]
+        parts.append((pool.code, x.new_empty(shape), x.new_empty(shape)))
+    y = kernels.forward(x, _flat(weight), _flat(bias), _flat(gate), parts, var, eps)
+    _, mean, second = parts[0]
+    saved = [t for _, *pair in parts for t in pair]
     return y, saved, mean.clone(), second.clone() if var is None else var
 
 
@@ -404,8 +396,7 @@ def _backward_by_kernels(
         x,
         _flat(weight),
         _flat(gate),
-        [_kernels.FIXED if pool is None else pool.code for pool, _, _ in pairs],
-        [(mean, second) for _, mean, second in pairs],
+        [(_kernels.FIXED if pool is None else pool.code, m, s) for pool, m, s in pairs],
         ctx.eps,
         ctx.needs_input_grad[:4],
     )
@@ -417,7 +408,9 @@ def _backward_by_kernels(
 
 def _flat(t: Tensor | None) -> Tensor | None:
     """A parameter as the kernels read it."""
-    return None if t is None else t.to(torch.float32).contiguous()
+    if t is None or (t.dtype == torch.float32 and t.is_contiguous()):
+        return t
+    return t.to(torch.float32).contiguous()
 
 
 def _differentiate_definition(

@@ -266,14 +266,16 @@ INLINE double share_of(int k, const float *gate, int64_t c) {
     return !gate ? 1 : k == 0 ? (double)gate[c] : 1 - (double)gate[c];
 }
 
-/* Forward. For each part k: mean[k] and second[k] are read where pools[k] is FIXED (mean and
-   variance of each channel), and otherwise written (mean and 1 / sqrt(var + eps) of each set);
-   first_var takes the variance of the first part's sets. weight, bias and gate may be NULL.
-   Returns 0, or 1 where there is no memory. */
+/* Forward of one part, or of two where there is a gate. For each: mean and second are read where
+   its pool is FIXED (mean and variance of each channel), and otherwise written (mean and
+   1 / sqrt(var + eps) of each set); first_var takes the variance of the first part's sets. weight,
+   bias and gate may be NULL. Returns 0, or 1 where there is no memory. */
 int normlab_forward(const float *x, float *y, const float *weight, const float *bias,
-                    const float *gate, float **mean, float **second, float *first_var,
-                    int64_t images, int64_t channels, int64_t size, int last, int parts,
-                    const int *pools, double eps, int threads) {
+                    const float *gate, float *mean_0, float *second_0, float *mean_1,
+                    float *second_1, float *first_var, int64_t images, int64_t channels,
+                    int64_t size, int last, int pool_0, int pool_1, double eps, int threads) {
+    float *mean[] = {mean_0, mean_1}, *second[] = {second_0, second_1};
+    int pools[] = {pool_0, pool_1}, parts = gate ? 2 : 1;
     int64_t maps = images * channels;
     int of_batch = 0, of_maps = 0;
     for (int k = 0; k < parts; k++) of_batch |= pools[k] == BATCH, of_maps |= pools[k] != FIXED;
@@ -380,9 +382,12 @@ INLINE void spread(int pool, const float *mean, const float *second, int64_t n, 
    With a = mean of g and b_k = mean of g * xhat_k over a map, see _Lean in _core.py. Returns 0, or
    1 where there is no memory. */
 int normlab_backward(const float *g, const float *x, float *dx, const float *weight,
-                     const float *gate, float **mean, float **second, float *dweight, float *dbias,
+                     const float *gate, const float *mean_0, const float *second_0,
+                     const float *mean_1, const float *second_1, float *dweight, float *dbias,
                      float *dgate, int64_t images, int64_t channels, int64_t size, int last,
-                     int parts, const int *pools, double eps, int threads) {
+                     int pool_0, int pool_1, double eps, int threads) {
+    const float *mean[] = {mean_0, mean_1}, *second[] = {second_0, second_1};
+    int pools[] = {pool_0, pool_1}, parts = gate ? 2 : 1;
     int64_t maps = images * channels;
     /* Of each map a, its mean of g * (x - pivot), and by part b, mean and 1 / sqrt(var + eps); of
        each channel by part the pooled a and b. */
@@ -478,4 +483,15 @@ int normlab_backward(const float *g, const float *x, float *dx, const float *wei
     }
     free(memory), free(factors);
     return 0;
+}
+
+/* Move the running values of each channel towards new ones, times `factor`, as
+   BatchStatistics._move in batch.py does: an average that holds an infinity is infinite. */
+void normlab_move(float *running, const float *new, float share, float factor, int64_t channels) {
+    for (int64_t c = 0; c < channels; c++) {
+        float old = running[c], apart = new[c] * factor - old;
+        running[c] = isinf(old) ? old
+                     : share < 0.5f ? old + share * apart
+                                    : new[c] * factor - apart * (1 - share);
+    }
 }

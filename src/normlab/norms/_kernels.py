@@ -22,7 +22,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,6 +42,9 @@ _SECONDS = 120
 _MOST = 1 << 24
 FIXED, BATCH = -1, 0
 """As in the source."""
+
+
+Part = tuple[int, Tensor, Tensor]
 
 
 class KernelsUnavailableError(Exception):
@@ -68,20 +70,19 @@ class Kernels:
         weight: Tensor | None,
         bias: Tensor | None,
         gate: Tensor | None,
-        pools: Sequence[int],
-        statistics: Sequence[tuple[Tensor, Tensor]],
+        parts: Sequence[Part],
         var: Tensor | None,
         eps: float,
     ) -> Tensor:
-        """The output. ``statistics`` are, for each pool, the mean and variance that are given, or
+        """The output. Each part has its pool's number and the mean and variance that are given, or
         tensors for the mean and 1 / sqrt(var + eps) of its sets; ``var`` takes the variance of the
-        first pool's sets."""
+        first part's sets. There are two parts where there is a gate."""
         y = torch.empty_like(x)
-        mean, second = _addresses(statistics)
+        (pool_0, mean_0, second_0), (pool_1, mean_1, second_1) = parts[0], parts[-1]
         failed = self.library.normlab_forward(
-            x.data_ptr(), y.data_ptr(), _at(weight), _at(bias), _at(gate), mean, second, _at(var),
-            *_shape(x), len(pools), (ctypes.c_int * len(pools))(*pools), eps,
-            torch.get_num_threads(),
+            x.data_ptr(), y.data_ptr(), _at(weight), _at(bias), _at(gate), mean_0.data_ptr(),
+            second_0.data_ptr(), mean_1.data_ptr(), second_1.data_ptr(), _at(var), *_shape(x),
+            pool_0, pool_1, eps, torch.get_num_threads(),
         )  # fmt: skip
         if failed:
             raise MemoryError("there is no memory for the statistics of a layer")
@@ -93,8 +94,7 @@ class Kernels:
         x: Tensor,
         weight: Tensor | None,
         gate: Tensor | None,
-        pools: Sequence[int],
-        statistics: Sequence[tuple[Tensor, Tensor]],
+        parts: Sequence[Part],
         eps: float,
         needed: Sequence[bool],
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
@@ -102,15 +102,29 @@ class Kernels:
         ``x`` is."""
         dx = torch.empty_like(x) if needed[0] else None
         of_weight, of_bias, of_gate = (x.new_empty(x.shape[1]) if n else None for n in needed[1:4])
-        mean, second = _addresses(statistics)
+        (pool_0, mean_0, second_0), (pool_1, mean_1, second_1) = parts[0], parts[-1]
         failed = self.library.normlab_backward(
-            g.data_ptr(), x.data_ptr(), _at(dx), _at(weight), _at(gate), mean, second,
-            _at(of_weight), _at(of_bias), _at(of_gate), *_shape(x), len(pools),
-            (ctypes.c_int * len(pools))(*pools), eps, torch.get_num_threads(),
+            g.data_ptr(), x.data_ptr(), _at(dx), _at(weight), _at(gate), mean_0.data_ptr(),
+            second_0.data_ptr(), mean_1.data_ptr(), second_1.data_ptr(), _at(of_weight),
+            _at(of_bias), _at(of_gate), *_shape(x), pool_0, pool_1, eps, torch.get_num_threads(),
         )  # fmt: skip
         if failed:
             raise MemoryError("there is no memory for the gradients of a layer")
         return dx, of_weight, of_bias, of_gate
+
+    def move(self, running: Tensor, new: Tensor, share: float, factor: float) -> bool:
+        """Move running statistics (C,) towards ``new * factor``, as batch norm does; False, and
+        nothing done, where the kernels do not know these tensors."""
+        for t in (running, new):
+            if not _is_plain(t) or t.dtype != torch.float32 or not t.is_contiguous():
+                return False
+        if running.numel() != new.numel() or torch._C._len_torch_dispatch_stack():
+            return False
+        self.library.normlab_move(
+            running.data_ptr(), new.data_ptr(), share, factor, running.numel()
+        )
+        torch.autograd.graph.increment_version(running)
+        return True
 
 
 def layout_of(x: Tensor) -> torch.memory_format | None:
@@ -165,14 +179,6 @@ def _at(t: Tensor | None) -> int | None:
     return None if t is None else t.data_ptr()
 
 
-def _addresses(statistics: Sequence[tuple[Tensor, Tensor]]) -> tuple[Any, Any]:
-    several = ctypes.c_void_p * len(statistics)
-    return (
-        several(*(first.data_ptr() for first, _ in statistics)),
-        several(*(second.data_ptr() for _, second in statistics)),
-    )
-
-
 # ---------------------------------------------------------------------------------------------
 # Which way layers take.
 
@@ -224,9 +230,12 @@ def load() -> Kernels:
     except (OSError, InputError) as error:
         raise KernelsUnavailableError(str(error).rstrip(".")) from error
     pointer, number, choice = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
-    shape = (number, number, number, choice, choice, pointer, ctypes.c_double, choice)
-    library.normlab_forward.argtypes = (*(pointer,) * 8, *shape)
-    library.normlab_backward.argtypes = (*(pointer,) * 10, *shape)
+    shape = (number, number, number, choice, choice, choice, ctypes.c_double, choice)
+    library.normlab_forward.argtypes = (*(pointer,) * 10, *shape)
+    library.normlab_backward.argtypes = (*(pointer,) * 12, *shape)
+    single = ctypes.c_float
+    library.normlab_move.argtypes = (pointer, pointer, single, single, number)
+    library.normlab_move.restype = None
     return Kernels(library, version.splitlines()[0], hashlib.sha256(source).hexdigest())
 
 

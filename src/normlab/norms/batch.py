@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from ..values import plain
+from . import _kernels
 from ._base import Norm2d, another_name_for
 from ._core import Pool, normalize
 
@@ -100,9 +101,14 @@ class BatchStatistics(Norm2d, _NormBase):  # type: ignore[misc]  # weight may be
             if self.running_mean is not None and self.running_var is not None:
                 count = x.shape[0] * x.shape[2] * x.shape[3]
                 self._move(self.running_mean, mean)
-                self._move(self.running_var, var * (count / (count - 1)))  # the UNBIASED variance
+                self._move(self.running_var, var, count / (count - 1))  # the UNBIASED variance
 
-    def _move(self, running: Tensor, new: Tensor) -> None:
+    def _move(self, running: Tensor, new: Tensor, factor: float = 1.0) -> None:
+        kernels, momentum = _kernels.in_use(), self.momentum
+        if kernels and momentum is not None and kernels.move(running, new, momentum, factor):
+            return
+        if factor != 1:
+            new = new * factor
         # At least float32: the batch's variance may not fit 16 bits where its share does.
         wide = torch.promote_types(running.dtype, new.dtype)
         old = running.to(wide)
