@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from normlab.norms import CATALOG
-from normlab.norms._kernels import Kernels, computed_by, load
+from normlab.norms.kernels import Kernels, computed_by, load
 from normlab.studies import keep_memory
 
 ROUNDS = 40

@@ -9,7 +9,7 @@ Every family is the same three steps with other axes:
 :func:`definition` writes this in plain differentiable PyTorch and is what the layers mean.
 :class:`_Lean` computes the same values and gradients in fewer passes, keeping nothing but the
 input (in its own type) and the pooled statistics for backward; eager mode uses it. Where it is
-asked for (:mod:`._kernels`), float32 on a CPU goes through kernels in C instead. A compiler
+asked for (:mod:`.kernels`), float32 on a CPU goes through kernels in C instead. A compiler
 decides by itself what to keep, so compiled and exported graphs use the definition, and so does
 whatever differentiates, batches or records operations in its own way (``torch.func``, forward
 mode, tracing). The tests compare both with each other and with a float64 loop.
@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from . import _kernels
+from . import kernels as _kernels
 
 _MAP = (2, 3)
 
@@ -106,7 +106,7 @@ def normalize(
     Returns the output, in the type and memory format of ``x``, and the detached mean and biased
     variance of the first pool.
     """
-    if _needs_plain_operations(x, weight, bias, gate):
+    if needs_plain_operations(x, weight, bias, gate):
         y, mean, var = definition(x, weight, bias, gate, fixed, pools, eps)
         return y, mean.detach(), var.detach()
     fixed_mean, fixed_var = fixed if fixed is not None else (None, None)
@@ -116,7 +116,7 @@ def normalize(
     return outputs
 
 
-def _needs_plain_operations(*inputs: Tensor | None) -> bool:
+def needs_plain_operations(*inputs: Tensor | None) -> bool:
     """Whether something other than autograd's backward wants to see each operation."""
     return (
         torch.compiler.is_compiling()

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from ..values import plain
-from . import _kernels
+from . import kernels as _kernels
 from ._base import Norm2d, another_name_for
-from ._core import Pool, normalize
+from ._core import Pool, needs_plain_operations, normalize
 
 
 class BatchStatistics(Norm2d, _NormBase):  # type: ignore[misc]  # weight may be None
@@ -103,11 +103,15 @@ class BatchStatistics(Norm2d, _NormBase):  # type: ignore[misc]  # weight may be
                 self._move(self.running_mean, mean)
                 self._move(self.running_var, var, count / (count - 1))  # the UNBIASED variance
 
-    def _move(self, running: Tensor, new: Tensor, factor: float = 1.0) -> None:
-        kernels, momentum = _kernels.in_use(), self.momentum
-        if kernels and momentum is not None and kernels.move(running, new, momentum, factor):
+    def _move(self, running: Tensor, new: Tensor, factor: float | None = None) -> None:
+        kernels = None if needs_plain_operations(running, new) else _kernels.in_use()
+        if (
+            kernels is not None
+            and self.momentum is not None
+            and kernels.move(running, new, self.momentum, 1.0 if factor is None else factor)
+        ):
             return
-        if factor != 1:
+        if factor is not None:
             new = new * factor
         # At least float32: the batch's variance may not fit 16 bits where its share does.
         wide = torch.promote_types(running.dtype, new.dtype)

@@ -1,6 +1,6 @@
 """The layers in a few passes over memory: kernels in C, compiled once on the machine they run on.
 
-``_kernels.c`` is compiled with the system's C compiler when it is first needed (about a second)
+``kernels.c`` is compiled with the system's C compiler when it is first needed (about a second)
 and kept in the cache. A machine without a compiler has the operations of PyTorch. No operation is
 reordered or contracted, so what the kernels compute depends neither on the compiler, nor on the
 processor, nor on the number of threads.
@@ -229,6 +229,12 @@ def load() -> Kernels:
         library = ctypes.CDLL(str(found))
     except (OSError, InputError) as error:
         raise KernelsUnavailableError(str(error).rstrip(".")) from error
+    _declare(library)
+    return Kernels(library, version.splitlines()[0], hashlib.sha256(source).hexdigest())
+
+
+def _declare(library: ctypes.CDLL) -> None:
+    """The types of its functions, which ctypes cannot know."""
     pointer, number, choice = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
     shape = (number, number, number, choice, choice, choice, ctypes.c_double, choice)
     library.normlab_forward.argtypes = (*(pointer,) * 10, *shape)
@@ -236,7 +242,6 @@ def load() -> Kernels:
     single = ctypes.c_float
     library.normlab_move.argtypes = (pointer, pointer, single, single, number)
     library.normlab_move.restype = None
-    return Kernels(library, version.splitlines()[0], hashlib.sha256(source).hexdigest())
 
 
 def _compiler() -> list[str]:
