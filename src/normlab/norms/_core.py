@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -82,6 +82,16 @@ class Pool:
         return base + shift, self.mean(var + (offset + rest).square()), offset
 
 
+class Then(NamedTuple):
+    """What comes after a layer: the sum with ``residual``, if there is one, then ``relu``."""
+
+    residual: Tensor | None = None
+    relu: bool = False
+
+
+NOTHING = Then()
+
+
 def statistics_dtype(x: Tensor) -> torch.dtype:
     """float32 for 16-bit and float32 input, float64 for float64 input."""
     return torch.float64 if x.dtype == torch.float64 else torch.float32
@@ -96,24 +106,38 @@ def normalize(
     *,
     gate: Tensor | None = None,
     fixed: tuple[Tensor, Tensor] | None = None,
+    then: Then = NOTHING,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Normalize ``x`` of shape (N, C, H, W).
 
     With one pool: ``weight * xhat + bias``. With two and a ``gate`` of shape (C,):
     ``weight * (gate * xhat_0 + (1 - gate) * xhat_1) + bias``. A pool that is None uses the
-    ``fixed`` mean and variance, of shape (C,), which are constants to the gradient.
+    ``fixed`` mean and variance, of shape (C,), which are constants to the gradient. What
+    comes ``then`` is done to the output.
 
     Returns the output, in the type and memory format of ``x``, and the detached mean and biased
     variance of the first pool.
     """
     if needs_plain_operations(x, weight, bias, gate):
         y, mean, var = definition(x, weight, bias, gate, fixed, pools, eps)
-        return y, mean.detach(), var.detach()
+        return followed(y, then), mean.detach(), var.detach()
     fixed_mean, fixed_var = fixed if fixed is not None else (None, None)
     outputs: tuple[Tensor, Tensor, Tensor] = _Lean.apply(  # type: ignore[no-untyped-call]
-        x, weight, bias, gate, fixed_mean, fixed_var, tuple(pools), eps
+        x, weight, bias, gate, fixed_mean, fixed_var, tuple(pools), eps, *then
     )
     return outputs
+
+
+def followed(y: Tensor, then: Then) -> Tensor:
+    """What comes after a layer, by operations of PyTorch."""
+    if then.residual is not None:
+        y = y + then.residual
+    return y.relu() if then.relu else y
+
+
+def behind_relu(g: Tensor, y: Tensor) -> Tensor:
+    """The gradient before a ReLU whose output is ``y``, as PyTorch has it: NaN lets it pass."""
+    return torch.where(y <= 0, 0, g)
 
 
 def needs_plain_operations(*inputs: Tensor | None) -> bool:
@@ -205,6 +229,8 @@ class _Lean(torch.autograd.Function):
         fixed_var: Tensor | None,
         pools: tuple[Pool | None, ...],
         eps: float,
+        residual: Tensor | None = None,
+        relu: bool = False,
     ) -> tuple[Tensor, Tensor, Tensor]:
         # Copies, because a training pass before backward moves running statistics in place.
         fixed = (
@@ -220,9 +246,17 @@ class _Lean(torch.autograd.Function):
             kernels = None
         if kernels is None:
             y, saved, mean, var = _in_passes(x, weight, bias, gate, fixed, pools, eps)
+            y = followed(y, Then(residual, relu))
         else:
-            y, saved, mean, var = _by_kernels(kernels, x, weight, bias, gate, fixed, pools, eps)
-        ctx.save_for_backward(x, weight, gate, *saved)
+            added = None if residual is None else _kernels.laid_out_as(x, residual)
+            inside = relu and (residual is None or added is not None)
+            y, saved, mean, var = _by_kernels(
+                kernels, x, weight, bias, gate, fixed, pools, eps, added, inside
+            )
+            if not inside:
+                y = followed(y, Then(residual if added is None else None, relu))
+        ctx.save_for_backward(x, weight, gate, y if relu else None, *saved)
+        ctx.residual = None if residual is None else (residual.shape, residual.dtype)
         ctx.bias, ctx.pools, ctx.eps, ctx.kernels = bias, pools, eps, kernels
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(mean, var)
@@ -230,18 +264,22 @@ class _Lean(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, g: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
-        nothing = (None,) * 4
         if g is None:
-            return (None,) * 4 + nothing
-        x, weight, gate, *saved = ctx.saved_tensors
+            return (None,) * 10
+        x, weight, gate, y, *saved = ctx.saved_tensors
+        nothing = (None,) * 4
         pairs = list(zip(ctx.pools, saved[::2], saved[1::2], strict=True))
         if torch.is_grad_enabled() or _in_torch_func() or _is_batch_of_gradients(g):
             fixed = next(((m.flatten(), v.flatten()) for pool, m, v in pairs if pool is None), None)
-            return *_differentiate_definition(ctx, x, weight, gate, fixed, g), *nothing
+            g = g if y is None else behind_relu(g, y)
+            found = _differentiate_definition(ctx, x, weight, gate, fixed, g)
+            return *found, *nothing, _of_residual(ctx, g), None
         if ctx.kernels is not None and any(pool is not None for pool in ctx.pools):
-            found = _backward_by_kernels(ctx, g, x, weight, gate, pairs)
-            if found is not None:
-                return *found, *nothing
+            by_kernels = _backward_by_kernels(ctx, g, y, x, weight, gate, pairs)
+            if by_kernels is not None:
+                return *by_kernels[:4], *nothing, by_kernels[4], None
+        g = g if y is None else behind_relu(g, y)
+        of_residual = _of_residual(ctx, g)
         channels, dtype = x.shape[1], statistics_dtype(x)
         statistics = [
             (mean, torch.rsqrt(second + ctx.eps))
@@ -292,7 +330,15 @@ class _Lean(torch.autograd.Function):
             dbias = (size * a.sum(0)).flatten().to(ctx.bias.dtype)
         if needs_gate:
             dgate = (size * (w * (b[0] - b[1])).sum(0)).flatten().to(gate.dtype)
-        return dx, dweight, dbias, dgate, *nothing
+        return dx, dweight, dbias, dgate, *nothing, of_residual, None
+
+
+def _of_residual(ctx: Any, g: Tensor) -> Tensor | None:
+    """The gradient of what was added to the output, of whatever shape that had."""
+    if ctx.residual is None or not ctx.needs_input_grad[8]:
+        return None
+    shape, dtype = ctx.residual
+    return g.sum_to_size(shape).to(dtype)
 
 
 def _in_passes(
@@ -360,8 +406,10 @@ def _by_kernels(
     fixed: tuple[Tensor, Tensor] | None,
     pools: tuple[Pool | None, ...],
     eps: float,
+    residual: Tensor | None,
+    relu: bool,
 ) -> tuple[Tensor, list[Tensor], Tensor, Tensor]:
-    """Forward by the kernels, with the outcome of :func:`_in_passes`."""
+    """Forward by the kernels, with the outcome of :func:`_in_passes`, and what follows."""
     parts: list[_kernels.Part] = []
     var = None
     for pool in pools:
@@ -372,7 +420,7 @@ def _by_kernels(
         if not parts:
             var = x.new_empty(shape)
         parts.append((pool.code, x.new_empty(shape), x.new_empty(shape)))
-    y = kernels.forward(x, _flat(weight), _flat(bias), _flat(gate), parts, var, eps)
+    y = kernels.forward(x, _flat(weight), _flat(bias), _flat(gate), parts, var, eps, residual, relu)
     _, mean, second = parts[0]
     saved = [t for _, *pair in parts for t in pair]
     return y, saved, mean.clone(), second.clone() if var is None else var
@@ -381,6 +429,7 @@ def _by_kernels(
 def _backward_by_kernels(
     ctx: Any,
     g: Tensor,
+    y: Tensor | None,
     x: Tensor,
     weight: Tensor | None,
     gate: Tensor | None,
@@ -389,20 +438,29 @@ def _backward_by_kernels(
     """Backward by the kernels; None where they cannot read what came back to it."""
     parameters = (weight, ctx.bias, gate)
     g_as_x = _kernels.laid_out_as(x, g) if _kernels.accepts(x, *parameters) else None
-    if g_as_x is None:
+    y_as_x = None if g_as_x is None or y is None else _kernels.laid_out_as(x, y)
+    if g_as_x is None or (y is not None and y_as_x is None):
         return None
-    dx, *others = ctx.kernels.backward(
+    needed = (*ctx.needs_input_grad[:4], ctx.residual is not None and ctx.needs_input_grad[8])
+    if ctx.residual not in (None, (x.shape, x.dtype)):
+        return None
+    dx, *others, of_residual = ctx.kernels.backward(
         g_as_x,
+        y_as_x,
         x,
         _flat(weight),
         _flat(gate),
         [(_kernels.FIXED if pool is None else pool.code, m, s) for pool, m, s in pairs],
         ctx.eps,
-        ctx.needs_input_grad[:4],
+        needed,
     )
-    return dx, *(
-        None if d is None or t is None else d.to(t.dtype)
-        for d, t in zip(others, parameters, strict=True)
+    return (
+        dx,
+        *(
+            None if d is None or t is None else d.to(t.dtype)
+            for d, t in zip(others, parameters, strict=True)
+        ),
+        of_residual,
     )
 
 

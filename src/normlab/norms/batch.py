@@ -9,7 +9,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from ..values import plain
 from . import kernels as _kernels
 from ._base import Norm2d, another_name_for
-from ._core import Pool, needs_plain_operations, normalize
+from ._core import NOTHING, Pool, Then, needs_plain_operations, normalize
 
 
 class BatchStatistics(Norm2d, _NormBase):  # type: ignore[misc]  # weight may be None
@@ -181,12 +181,15 @@ class BatchNorm2d(BatchStatistics, nn.BatchNorm2d):  # type: ignore[misc]  # wei
     ``torch.jit.script``, need :meth:`twin`.
     """
 
-    def _normalized(self, x: Tensor) -> Tensor:
+    def _normalized(self, x: Tensor, then: Then = NOTHING) -> Tensor:
         fixed = self._fixed()
         if fixed is not None:
-            return normalize(x, self.weight, self.bias, (None,), self.eps, fixed=fixed)[0]
+            y, *_ = normalize(x, self.weight, self.bias, (None,), self.eps, fixed=fixed, then=then)
+            return y
         self._check_batch(x)
-        y, mean, var = normalize(x, self.weight, self.bias, (Pool(batch=True),), self.eps)
+        y, mean, var = normalize(
+            x, self.weight, self.bias, (Pool(batch=True),), self.eps, then=then
+        )
         self._track(x, mean, var)
         return y
 

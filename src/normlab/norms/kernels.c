@@ -36,6 +36,23 @@ INLINE vf load(const float *from, int lanes) {
 
 INLINE void store(float *to, vf v, int lanes) { memcpy(to, &v, (size_t)lanes * sizeof(float)); }
 
+/* What a ReLU lets through. NaN passes, as in PyTorch: `lower` tells what is at most 0. */
+INLINE vf kept_by(vf v, vf of) {
+    typedef int32_t vi __attribute__((vector_size(LANES * sizeof(int32_t))));
+    vi lower = of <= 0;
+    return (vf)((vi)v & ~lower);
+}
+
+/* Values at rows of a gradient, after the ReLU whose output is y, if there is one. */
+INLINE vf load_gradient(const float *g, const float *y, int64_t at, int lanes) {
+    vf v = load(g + at, lanes);
+    return y ? kept_by(v, load(y + at, lanes)) : v;
+}
+
+INLINE float one_gradient(const float *g, const float *y, int64_t at) {
+    return y && y[at] <= 0 ? 0 : g[at];
+}
+
 /* Mean, and sum of squared deviations from it, of each lane over `rows` rows. */
 INLINE void lane_moments(const float *x, int64_t rows, int64_t stride, int lanes, double *mean,
                          double *squares) {
@@ -116,53 +133,66 @@ static void image_moments(const float *x, int last, int64_t channels, int64_t si
     }
 }
 
-/* y = (x - pivot) * scale + shift */
-INLINE void scale_lanes(const float *x, float *y, int64_t rows, int64_t stride, vf pivot, vf scale,
-                        vf shift, int lanes) {
-    for (int64_t i = 0; i < rows; i++)
-        store(y + i * stride, (load(x + i * stride, lanes) - pivot) * scale + shift, lanes);
+/* What follows a layer: the sum with `residual`, which may be NULL, and then ReLU, or not. */
+typedef struct {
+    const float *residual;
+    int relu;
+} Then;
+
+/* y = (x - pivot) * scale + shift, and what follows; `first` is where x begins in the tensor. */
+INLINE void scale_lanes(const float *x, float *y, Then then, int64_t first, int64_t rows,
+                        int64_t stride, vf pivot, vf scale, vf shift, int lanes) {
+    for (int64_t i = first; i < first + rows * stride; i += stride) {
+        vf v = (load(x + i, lanes) - pivot) * scale + shift;
+        if (then.residual) v += load(then.residual + i, lanes);
+        store(y + i, then.relu ? kept_by(v, v) : v, lanes);
+    }
 }
 
-static void scale_image(const float *x, float *y, int last, int64_t channels, int64_t size,
-                        const float *pivot, const float *scale, const float *shift) {
+static void scale_image(const float *x, float *y, Then then, int64_t first, int last,
+                        int64_t channels, int64_t size, const float *pivot, const float *scale,
+                        const float *shift) {
     if (last) {
         int64_t c = 0;
         for (; c + LANES <= channels; c += LANES)
-            scale_lanes(x + c, y + c, size, channels, load(pivot + c, LANES),
+            scale_lanes(x, y, then, first + c, size, channels, load(pivot + c, LANES),
                         load(scale + c, LANES), load(shift + c, LANES), LANES);
         if (c < channels) {
             int left = (int)(channels - c);
-            scale_lanes(x + c, y + c, size, channels, load(pivot + c, left), load(scale + c, left),
-                        load(shift + c, left), left);
+            scale_lanes(x, y, then, first + c, size, channels, load(pivot + c, left),
+                        load(scale + c, left), load(shift + c, left), left);
         }
         return;
     }
     for (int64_t c = 0; c < channels; c++) {
-        const float *from = x + c * size;
-        float *to = y + c * size;
-        int64_t i = size - size % LANES;
+        int64_t from = first + c * size;
         vf zero = {0};
-        scale_lanes(from, to, size / LANES, LANES, zero + pivot[c], zero + scale[c],
+        scale_lanes(x, y, then, from, size / LANES, LANES, zero + pivot[c], zero + scale[c],
                     zero + shift[c], LANES);
-        for (; i < size; i++) to[i] = (from[i] - pivot[c]) * scale[c] + shift[c];
+        for (int64_t i = from + size - size % LANES; i < from + size; i++) {
+            float v = (x[i] - pivot[c]) * scale[c] + shift[c];
+            if (then.residual) v += then.residual[i];
+            y[i] = then.relu && v <= 0 ? 0 : v;
+        }
     }
 }
 
 /* Sums of g and of g * (x - pivot) of each lane over `rows` rows. */
-INLINE void lane_sums(const float *g, const float *x, int64_t rows, int64_t stride, vf pivot, int lanes,
-                      double *sum, double *product) {
+INLINE void lane_sums(const float *g, const float *y, const float *x, int64_t start, int64_t rows,
+                      int64_t stride, vf pivot, int lanes, double *sum, double *product) {
     vd all = {0}, all_products = {0};
     for (int64_t first = 0; first < rows; first += CHUNK) {
         int64_t end = rows - first < CHUNK ? rows : first + CHUNK, i;
         vf s0 = {0}, s1 = {0}, p0 = {0}, p1 = {0};
         for (i = first; i + 2 <= end; i += 2) {
-            vf a = load(g + i * stride, lanes), b = load(g + (i + 1) * stride, lanes);
-            s0 += a, p0 += a * (load(x + i * stride, lanes) - pivot);
-            s1 += b, p1 += b * (load(x + (i + 1) * stride, lanes) - pivot);
+            int64_t at = start + i * stride;
+            vf a = load_gradient(g, y, at, lanes), b = load_gradient(g, y, at + stride, lanes);
+            s0 += a, p0 += a * (load(x + at, lanes) - pivot);
+            s1 += b, p1 += b * (load(x + at + stride, lanes) - pivot);
         }
         for (; i < end; i++) {
-            vf a = load(g + i * stride, lanes);
-            s0 += a, p0 += a * (load(x + i * stride, lanes) - pivot);
+            vf a = load_gradient(g, y, start + i * stride, lanes);
+            s0 += a, p0 += a * (load(x + start + i * stride, lanes) - pivot);
         }
         all += WIDE(s0 + s1), all_products += WIDE(p0 + p1);
     }
@@ -170,66 +200,76 @@ INLINE void lane_sums(const float *g, const float *x, int64_t rows, int64_t stri
     memcpy(product, &all_products, (size_t)lanes * sizeof(double));
 }
 
-/* Means of g and of g * (x - pivot) over each map of one image. */
-static void image_sums(const float *g, const float *x, int last, int64_t channels, int64_t size,
-                       const float *pivot, double *a, double *gc) {
+/* Means of g and of g * (x - pivot) over each map of one image, which begins at `first`. */
+static void image_sums(const float *g, const float *y, const float *x, int64_t first, int last,
+                       int64_t channels, int64_t size, const float *pivot, double *a, double *gc) {
     int64_t c = 0;
     if (last) {
         for (; c + LANES <= channels; c += LANES)
-            lane_sums(g + c, x + c, size, channels, load(pivot + c, LANES), LANES, a + c, gc + c);
+            lane_sums(g, y, x, first + c, size, channels, load(pivot + c, LANES), LANES, a + c,
+                      gc + c);
         if (c < channels) {
             int left = (int)(channels - c);
-            lane_sums(g + c, x + c, size, channels, load(pivot + c, left), left, a + c, gc + c);
+            lane_sums(g, y, x, first + c, size, channels, load(pivot + c, left), left, a + c,
+                      gc + c);
         }
     } else {
         for (; c < channels; c++) {
-            const float *gs = g + c * size, *xs = x + c * size;
+            int64_t from = first + c * size;
             double sums[LANES], products[LANES];
             vf zero = {0};
-            lane_sums(gs, xs, size / LANES, LANES, zero + pivot[c], LANES, sums, products);
+            lane_sums(g, y, x, from, size / LANES, LANES, zero + pivot[c], LANES, sums, products);
             a[c] = add_up(sums), gc[c] = add_up(products);
-            for (int64_t i = size - size % LANES; i < size; i++)
-                a[c] += gs[i], gc[c] += gs[i] * (double)(xs[i] - pivot[c]);
+            for (int64_t i = from + size - size % LANES; i < from + size; i++) {
+                double one = one_gradient(g, y, i);
+                a[c] += one, gc[c] += one * (double)(x[i] - pivot[c]);
+            }
         }
     }
     for (c = 0; c < channels; c++) a[c] /= size, gc[c] /= size;
 }
 
-/* dx = (x - pivot) * x_scale + g * g_scale + shift */
-INLINE void gradient_lanes(const float *g, const float *x, float *dx, int64_t rows, int64_t stride,
+/* dx = (x - pivot) * x_scale + g * g_scale + shift. The gradient of a residual, if one is asked
+   for, is g behind the ReLU. */
+INLINE void gradient_lanes(const float *g, const float *y, const float *x, float *dx,
+                           float *dresidual, int64_t first, int64_t rows, int64_t stride,
                            vf pivot, vf g_scale, vf x_scale, vf shift, int lanes) {
-    for (int64_t i = 0; i < rows; i++) {
-        vf through = load(g + i * stride, lanes) * g_scale;
-        vf back = (load(x + i * stride, lanes) - pivot) * x_scale;
-        store(dx + i * stride, (back + through) + shift, lanes);
+    for (int64_t i = first; i < first + rows * stride; i += stride) {
+        vf one = load_gradient(g, y, i, lanes);
+        vf back = (load(x + i, lanes) - pivot) * x_scale;
+        if (dresidual) store(dresidual + i, one, lanes);
+        store(dx + i, (back + one * g_scale) + shift, lanes);
     }
 }
 
-static void image_gradient(const float *g, const float *x, float *dx, int last, int64_t channels,
+static void image_gradient(const float *g, const float *y, const float *x, float *dx,
+                           float *dresidual, int64_t first, int last, int64_t channels,
                            int64_t size, const float *pivot, const float *g_scale,
                            const float *x_scale, const float *shift) {
     if (last) {
         int64_t c = 0;
         for (; c + LANES <= channels; c += LANES)
-            gradient_lanes(g + c, x + c, dx + c, size, channels, load(pivot + c, LANES),
-                           load(g_scale + c, LANES), load(x_scale + c, LANES),
-                           load(shift + c, LANES), LANES);
+            gradient_lanes(g, y, x, dx, dresidual, first + c, size, channels,
+                           load(pivot + c, LANES), load(g_scale + c, LANES),
+                           load(x_scale + c, LANES), load(shift + c, LANES), LANES);
         if (c < channels) {
             int left = (int)(channels - c);
-            gradient_lanes(g + c, x + c, dx + c, size, channels, load(pivot + c, left),
-                           load(g_scale + c, left), load(x_scale + c, left), load(shift + c, left),
-                           left);
+            gradient_lanes(g, y, x, dx, dresidual, first + c, size, channels,
+                           load(pivot + c, left), load(g_scale + c, left),
+                           load(x_scale + c, left), load(shift + c, left), left);
         }
         return;
     }
     for (int64_t c = 0; c < channels; c++) {
-        const float *gs = g + c * size, *xs = x + c * size;
-        float *to = dx + c * size;
+        int64_t from = first + c * size;
         vf zero = {0};
-        gradient_lanes(gs, xs, to, size / LANES, LANES, zero + pivot[c], zero + g_scale[c],
-                       zero + x_scale[c], zero + shift[c], LANES);
-        for (int64_t i = size - size % LANES; i < size; i++)
-            to[i] = ((xs[i] - pivot[c]) * x_scale[c] + gs[i] * g_scale[c]) + shift[c];
+        gradient_lanes(g, y, x, dx, dresidual, from, size / LANES, LANES, zero + pivot[c],
+                       zero + g_scale[c], zero + x_scale[c], zero + shift[c], LANES);
+        for (int64_t i = from + size - size % LANES; i < from + size; i++) {
+            float one = one_gradient(g, y, i);
+            if (dresidual) dresidual[i] = one;
+            dx[i] = ((x[i] - pivot[c]) * x_scale[c] + one * g_scale[c]) + shift[c];
+        }
     }
 }
 
@@ -272,10 +312,12 @@ INLINE double share_of(int k, const float *gate, int64_t c) {
    bias and gate may be NULL. Returns 0, or 1 where there is no memory. */
 int normlab_forward(const float *x, float *y, const float *weight, const float *bias,
                     const float *gate, float *mean_0, float *second_0, float *mean_1,
-                    float *second_1, float *first_var, int64_t images, int64_t channels,
+                    float *second_1, float *first_var, const float *residual, int relu,
+                    int64_t images, int64_t channels,
                     int64_t size, int last, int pool_0, int pool_1, double eps, int threads) {
     float *mean[] = {mean_0, mean_1}, *second[] = {second_0, second_1};
     int pools[] = {pool_0, pool_1}, parts = gate ? 2 : 1;
+    Then then = {residual, relu};
     int64_t maps = images * channels;
     int of_batch = 0, of_maps = 0;
     for (int k = 0; k < parts; k++) of_batch |= pools[k] == BATCH, of_maps |= pools[k] != FIXED;
@@ -354,7 +396,7 @@ int normlab_forward(const float *x, float *y, const float *weight, const float *
             scale[c] = (float)(scales[c] * w);
             shift[c] = (float)(shifts[c] * w + (bias ? bias[c] : 0));
         }
-        scale_image(x + at * size, y + at * size, last, channels, size, pivot, scale, shift);
+        scale_image(x, y, then, at * size, last, channels, size, pivot, scale, shift);
     }
     free(memory), free(factors);
     return 0;
@@ -377,11 +419,13 @@ INLINE void spread(int pool, const float *mean, const float *second, int64_t n, 
 }
 
 /* Backward, from what forward saved, for pools of which at least one is not FIXED. dx and the
-   gradients of weight, bias and gate may be NULL.
+   gradients of weight, bias and gate may be NULL. y is the output where a ReLU follows, else NULL;
+   dresidual, which needs dx, the gradient of what was added before it.
 
    With a = mean of g and b_k = mean of g * xhat_k over a map, see _Lean in _core.py. Returns 0, or
    1 where there is no memory. */
-int normlab_backward(const float *g, const float *x, float *dx, const float *weight,
+int normlab_backward(const float *g, const float *y, const float *x, float *dx,
+                     float *dresidual, const float *weight,
                      const float *gate, const float *mean_0, const float *second_0,
                      const float *mean_1, const float *second_1, float *dweight, float *dbias,
                      float *dgate, int64_t images, int64_t channels, int64_t size, int last,
@@ -410,7 +454,7 @@ int normlab_backward(const float *g, const float *x, float *dx, const float *wei
         /* The last part has the smallest sets: their means are nearest to the values. */
         for (int64_t c = 0; c < channels; c++)
             pivot[c] = (float)means[(parts - 1) * maps + at + c];
-        image_sums(g + at * size, x + at * size, last, channels, size, pivot, a + at, centred + at);
+        image_sums(g, y, x, at * size, last, channels, size, pivot, a + at, centred + at);
         for (int k = 0; k < parts; k++)
             for (int64_t c = 0; c < channels; c++) {
                 int64_t i = k * maps + at + c;
@@ -478,11 +522,26 @@ int normlab_backward(const float *g, const float *x, float *dx, const float *wei
                 }
             }
         }
-        image_gradient(g + at * size, x + at * size, dx + at * size, last, channels, size, pivot,
-                       g_scale, x_scale, shift);
+        image_gradient(g, y, x, dx, dresidual, at * size, last, channels, size, pivot, g_scale,
+                       x_scale, shift);
     }
     free(memory), free(factors);
     return 0;
+}
+
+/* y = ReLU(x + residual) of `count` values. */
+void normlab_add_relu(const float *x, const float *residual, float *y, int64_t count,
+                      int threads) {
+    int64_t whole = count - count % LANES;
+#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
+    for (int64_t i = 0; i < whole; i += LANES) {
+        vf v = load(x + i, LANES) + load(residual + i, LANES);
+        store(y + i, kept_by(v, v), LANES);
+    }
+    for (int64_t i = whole; i < count; i++) {
+        float v = x[i] + residual[i];
+        y[i] = v <= 0 ? 0 : v;
+    }
 }
 
 /* Move the running values of each channel towards new ones, times `factor`, as

@@ -73,16 +73,19 @@ class Kernels:
         parts: Sequence[Part],
         var: Tensor | None,
         eps: float,
+        residual: Tensor | None = None,
+        relu: bool = False,
     ) -> Tensor:
         """The output. Each part has its pool's number and the mean and variance that are given, or
         tensors for the mean and 1 / sqrt(var + eps) of its sets; ``var`` takes the variance of the
-        first part's sets. There are two parts where there is a gate."""
+        first part's sets. There are two parts where there is a gate. ``residual``, laid out as
+        ``x`` is, is added to the output, and ``relu`` comes last."""
         y = torch.empty_like(x)
         (pool_0, mean_0, second_0), (pool_1, mean_1, second_1) = parts[0], parts[-1]
         failed = self.library.normlab_forward(
             x.data_ptr(), y.data_ptr(), _at(weight), _at(bias), _at(gate), mean_0.data_ptr(),
-            second_0.data_ptr(), mean_1.data_ptr(), second_1.data_ptr(), _at(var), *_shape(x),
-            pool_0, pool_1, eps, torch.get_num_threads(),
+            second_0.data_ptr(), mean_1.data_ptr(), second_1.data_ptr(), _at(var),
+            _at(residual), relu, *_shape(x), pool_0, pool_1, eps, torch.get_num_threads(),
         )  # fmt: skip
         if failed:
             raise MemoryError("there is no memory for the statistics of a layer")
@@ -91,26 +94,38 @@ class Kernels:
     def backward(
         self,
         g: Tensor,
+        y: Tensor | None,
         x: Tensor,
         weight: Tensor | None,
         gate: Tensor | None,
         parts: Sequence[Part],
         eps: float,
         needed: Sequence[bool],
-    ) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
-        """The gradients of x, weight, bias and gate, those that are needed. ``g`` is laid out as
-        ``x`` is."""
-        dx = torch.empty_like(x) if needed[0] else None
+    ) -> tuple[Tensor | None, ...]:
+        """The gradients of x, weight, bias, gate and residual, those that are needed. ``g`` and
+        ``y``, the output where a ReLU came last, are laid out as ``x`` is."""
+        of_residual = torch.empty_like(x) if needed[4] else None
+        # Whoever needs the gradient of the residual writes that of x as well.
+        dx = torch.empty_like(x) if needed[0] or needed[4] else None
         of_weight, of_bias, of_gate = (x.new_empty(x.shape[1]) if n else None for n in needed[1:4])
         (pool_0, mean_0, second_0), (pool_1, mean_1, second_1) = parts[0], parts[-1]
         failed = self.library.normlab_backward(
-            g.data_ptr(), x.data_ptr(), _at(dx), _at(weight), _at(gate), mean_0.data_ptr(),
-            second_0.data_ptr(), mean_1.data_ptr(), second_1.data_ptr(), _at(of_weight),
-            _at(of_bias), _at(of_gate), *_shape(x), pool_0, pool_1, eps, torch.get_num_threads(),
+            g.data_ptr(), _at(y), x.data_ptr(), _at(dx), _at(of_residual), _at(weight),
+            _at(gate), mean_0.data_ptr(), second_0.data_ptr(), mean_1.data_ptr(),
+            second_1.data_ptr(), _at(of_weight), _at(of_bias), _at(of_gate), *_shape(x), pool_0,
+            pool_1, eps, torch.get_num_threads(),
         )  # fmt: skip
         if failed:
             raise MemoryError("there is no memory for the gradients of a layer")
-        return dx, of_weight, of_bias, of_gate
+        return dx if needed[0] else None, of_weight, of_bias, of_gate, of_residual
+
+    def add_relu(self, x: Tensor, residual: Tensor) -> Tensor:
+        """ReLU(x + residual), for a residual that is laid out as ``x`` is."""
+        y = torch.empty_like(x)
+        self.library.normlab_add_relu(
+            x.data_ptr(), residual.data_ptr(), y.data_ptr(), x.numel(), torch.get_num_threads()
+        )
+        return y
 
     def move(self, running: Tensor, new: Tensor, share: float, factor: float) -> bool:
         """Move running statistics (C,) towards ``new * factor``, as batch norm does; False, and
@@ -149,10 +164,10 @@ def accepts(x: Tensor, *of_channels: Tensor | None) -> bool:
 
 
 def laid_out_as(x: Tensor, g: Tensor) -> Tensor | None:
-    """A gradient of the shape of ``x`` in the layout of ``x``, which is accepted; None
-    where the kernels cannot read it."""
+    """Another tensor of the shape of ``x`` (a gradient, say) in the layout of ``x``, which is
+    accepted; None where the kernels cannot read it."""
     layout = layout_of(x)
-    if layout is None or not _is_plain(g) or g.dtype != x.dtype:
+    if layout is None or not _is_plain(g) or g.dtype != x.dtype or g.shape != x.shape:
         return None
     return g.contiguous(memory_format=layout)
 
@@ -237,8 +252,10 @@ def _declare(library: ctypes.CDLL) -> None:
     """The types of its functions, which ctypes cannot know."""
     pointer, number, choice = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
     shape = (number, number, number, choice, choice, choice, ctypes.c_double, choice)
-    library.normlab_forward.argtypes = (*(pointer,) * 10, *shape)
-    library.normlab_backward.argtypes = (*(pointer,) * 12, *shape)
+    library.normlab_forward.argtypes = (*(pointer,) * 11, choice, *shape)
+    library.normlab_backward.argtypes = (*(pointer,) * 14, *shape)
+    library.normlab_add_relu.argtypes = (*(pointer,) * 3, number, choice)
+    library.normlab_add_relu.restype = None
     single = ctypes.c_float
     library.normlab_move.argtypes = (pointer, pointer, single, single, number)
     library.normlab_move.restype = None
