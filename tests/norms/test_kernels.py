@@ -22,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from normlab.norms import BatchInstanceNorm2d, BatchNorm2d, GroupNorm2d
 from normlab.norms import kernels as module
-from normlab.norms._core import Pool, definition, normalize
+from normlab.norms._core import Pool, Then, definition, normalize
 from normlab.norms.kernels import Kernels, KernelsUnavailableError, computed_by, in_use, load
 
 from .checks import within
@@ -70,10 +70,12 @@ def inputs(
 def step(
     named: dict[str, Tensor], pools: tuple[Pool | None, ...], g: Tensor, fixed: Any = None
 ) -> dict[str, Tensor]:
-    """Output, statistics and gradients by whatever is in use."""
-    gate = named.get("gate")
+    """Output, statistics and gradients by whatever is in use; with a sum and ReLU after it where a
+    residual is given."""
+    gate, residual = named.get("gate"), named.get("residual")
+    then = Then(residual, residual is not None)
     y, mean, var = normalize(
-        named["x"], named["weight"], named["bias"], pools, EPS, gate=gate, fixed=fixed
+        named["x"], named["weight"], named["bias"], pools, EPS, gate=gate, fixed=fixed, then=then
     )
     grads = torch.autograd.grad(y, list(named.values()), g)
     return {"y": y, "mean": mean, "var": var, **dict(zip(named, grads, strict=True))}
@@ -161,6 +163,7 @@ def test_the_number_of_threads_changes_no_bit(
 ) -> None:
     pools = (Pool(batch=True), Pool(groups=20))
     named = inputs((7, 20, 9, 15), layout, gate=True)
+    named["residual"] = draw(7, 20, 9, 15, seed=7).float().requires_grad_()
     g = draw(7, 20, 9, 15, seed=6).float().contiguous(memory_format=layout)
     before, found = torch.get_num_threads(), []
     try:
@@ -184,6 +187,7 @@ def test_another_processor_changes_no_bit(kernels: Kernels, tmp_path: Path) -> N
     plain = Kernels(library, "", "")
     for layout in LAYOUTS:
         named = inputs((5, 20, 9, 15), layout, gate=True)
+        named["residual"] = draw(5, 20, 9, 15, seed=7).float().requires_grad_()
         g = draw(5, 20, 9, 15, seed=6).float().contiguous(memory_format=layout)
         found = []
         for chosen in (kernels, plain):
