@@ -33,8 +33,11 @@ def norm_relu(
     >>> norm_relu(GroupNorm2d(4, groups=2), nn.ReLU(), torch.zeros(1, 4, 2, 2)).shape
     torch.Size([1, 4, 2, 2])
     """
-    if kernels.in_use() is not None and _can_be_one(norm, relu, x, residual):
-        if type(norm) in _NORMALIZING:
+    normalizes = type(norm) in _NORMALIZING
+    # A ReLU alone is one pass already.
+    worthwhile = kernels.in_use() is not None and (normalizes or residual is not None)
+    if worthwhile and _can_be_one(norm, relu, x, residual):
+        if normalizes:
             assert isinstance(norm, Norm2d)
             return norm.with_relu(x, residual)
         if residual is not None and kernels.accepts(x):
@@ -55,10 +58,16 @@ def _can_be_one(norm: nn.Module, relu: nn.Module, x: Tensor, residual: Tensor | 
         and not needs_plain_operations(x, residual)
         and (type(norm) in _NORMALIZING or type(norm) is NoNorm2d)
         and type(relu) is nn.ReLU
-        and not any(getattr(module, name) for module in (norm, relu) for name in _HOOKS)
-        and not any("forward" in vars(module) for module in (norm, relu))
+        and _is_unwatched(norm)
+        and _is_unwatched(relu)
         and not any(getattr(nn.modules.module, f"_global{name}") for name in _HOOKS)
     )
+
+
+def _is_unwatched(module: nn.Module) -> bool:
+    """Whether calling its ``forward`` is all that calling a module would do."""
+    own = vars(module)
+    return "forward" not in own and not any(own[name] for name in _HOOKS)
 
 
 def _add_relu(x: Tensor, residual: Tensor) -> Tensor:
