@@ -41,7 +41,7 @@ ALLOWED = {
     "checks": {"data"},
     "results": {"runs"},
     "report": {"results", "runs"},
-    "training": {"models", "data", "runs"},
+    "training": {"models", "norms", "data", "runs"},
     "studies": {"training", "data", "runs"},
     "explain": {"models", "data"},
     "conversion": {"models"},

@@ -81,7 +81,8 @@ def test_the_wheel_has_the_package_and_nothing_else(wheel: Path) -> None:
     packed = {name for name in names if not name.split("/")[0].endswith(".dist-info")}
     assert packed == source
     suffixes = {Path(name).suffix for name in packed}
-    assert {".py", ".j2", ".js", ".css", ".toml", ".typed"} >= suffixes >= {".py", ".j2", ".toml"}
+    needed = {".py", ".j2", ".toml", ".c"}
+    assert {*needed, ".js", ".css", ".typed"} >= suffixes >= needed
     assert not any("test" in Path(name).parts or "cache" in Path(name).suffix for name in packed)
 
 

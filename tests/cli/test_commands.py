@@ -178,7 +178,7 @@ def test_the_recipe_names_every_setting_that_is_not_the_default() -> None:
         "lr_scaling": "sqrt", "optimizer": "adamw", "momentum": 0.5, "nesterov": True,
         "weight_decay": 0.5, "decay_all": True, "schedule": "constant", "warmup": 0.3,
         "patience": 4, "label_smoothing": 0.3, "balance": "sampling", "clip_norm": 0.25,
-        "precision": "bfloat16", "crop_pad": 3, "flip": True,
+        "precision": "bfloat16", "crop_pad": 3, "flip": True, "kernels": "compiled",
     }  # fmt: skip
     # Of what depends on another setting with that setting; the rest is not of the training.
     depend = {"step_at": [0.25], "step_factor": 0.4, "reference_batch": 16}

@@ -10,6 +10,8 @@ from . import reference
 from .checks import CHECKS, Check
 from .families import FAMILIES, Family
 
+pytestmark = pytest.mark.usefixtures("each_way")
+
 CASES = [
     pytest.param(check, family, id=f"{family.name}-{check.name}")
     for family in FAMILIES.values()

@@ -17,6 +17,8 @@ from normlab.norms._core import Pool, definition, normalize, statistics_dtype
 from .checks import close, within
 from .families import draw
 
+pytestmark = pytest.mark.usefixtures("each_way")
+
 CHANNELS = 6
 EPS = 1e-5
 

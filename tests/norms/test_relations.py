@@ -21,6 +21,8 @@ from normlab.norms import (
 from .checks import GRADIENT, TIGHT, backward, close
 from .families import draw, scramble
 
+pytestmark = pytest.mark.usefixtures("each_way")
+
 CHANNELS = 6
 
 

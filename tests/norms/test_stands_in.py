@@ -34,8 +34,11 @@ from normlab.norms import (
 from .checks import close
 from .families import FAMILIES, MODES, Family, draw, same_state, scramble
 
-# PyTorch's own modules use what it deprecates, when forward mode or captum is first imported.
-pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.*:DeprecationWarning")
+pytestmark = [
+    pytest.mark.usefixtures("each_way"),
+    # PyTorch's own modules use what it deprecates, when forward mode or captum is first imported.
+    pytest.mark.filterwarnings("ignore:.torch.jit.*:DeprecationWarning"),
+]
 
 # What is made of PyTorch alone with the same state: the twin, and for bin its reference.
 LAYERS = {name: family for name, family in FAMILIES.items() if family.standardizes}

@@ -38,7 +38,7 @@ def test_every_field_and_the_data_change_the_identity() -> None:
         "precision": "bfloat16", "device": "cuda", "nesterov": True, "decay_all": True,
         "flip": True, "clip_norm": 1.0, "budget": "updates",
         "lr_scaling": "linear", "patience": 2, "record_features": True,
-        "step_at": (0.5,), "step_factor": 0.2, "balance": "loss",
+        "step_at": (0.5,), "step_factor": 0.2, "balance": "loss", "kernels": "compiled",
     }  # fmt: skip
     base = RunConfig()
     seen = {identity(base, "a", {}), identity(base, "b", {})}

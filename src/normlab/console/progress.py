@@ -323,6 +323,8 @@ def recipe(fields: dict[str, Any]) -> str:
         parts.append(f"gradient norm at most {fields['clip_norm']:g}")
     if fields.get("precision", "float32") != "float32":
         parts.append(str(fields["precision"]))
+    if fields.get("kernels", "torch") != "torch":
+        parts.append(f"{fields['kernels']} layers")
     augmented = [
         text
         for text in (

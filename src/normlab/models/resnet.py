@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from ..keyed import key
 from ..norms import NormChoice, parse_norm
+from ..norms.fused import norm_relu
 from ..values import plain
 from .custom import make_layer
 from .drawing import drawn_by
@@ -131,7 +132,7 @@ class ResNet(nn.Module):
         """The penultimate features (N, 64): the mean of each map of the last stage."""
         if x.shape[-1] < 8 or x.shape[-2] < 8:
             raise ValueError(f"images must be at least 8x8 pixels, got {tuple(x.shape[-2:])}")
-        x = self.relu(self.norm0(self.conv(x)))
+        x = norm_relu(self.norm0, self.relu, self.conv(x))
         for stage in self.stages:
             x = stage(x)
         return x.mean((2, 3))
@@ -183,10 +184,8 @@ class Block(nn.Module):
             self.projection.add_module("norm", layers.at(f"{place}.projection.norm", channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.relu1(self.norm1(self.conv1(x)))
-        y = self.norm2(self.conv2(y))
-        out: Tensor = self.relu2(y + self._short(x))
-        return out
+        y = norm_relu(self.norm1, self.relu1, self.conv1(x))
+        return norm_relu(self.norm2, self.relu2, self.conv2(y), self._short(x))
 
     def _short(self, x: Tensor) -> Tensor:
         if self.projection is not None:

@@ -13,6 +13,7 @@ from torch import Tensor, fx, nn
 from torch.fx.proxy import TraceError
 
 from ..values import plain
+from ._core import NOTHING, Then
 
 
 @dataclass(frozen=True)
@@ -141,8 +142,13 @@ class Norm2d(nn.Module):
         self._check(x)
         return self._normalized(x)
 
-    def _normalized(self, x: Tensor) -> Tensor:
+    def _normalized(self, x: Tensor, then: Then = NOTHING) -> Tensor:
         raise NotImplementedError
+
+    def with_relu(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """``relu(self(x) + residual)``, past the hooks (see :func:`.fused.norm_relu`)."""
+        self._check(x)
+        return self._normalized(x, Then(residual, True))
 
     def _recorded(self, x: fx.Proxy) -> Any:
         """One node of the graph that ``torch.fx`` records, as layers of torch.nn are."""

@@ -8,7 +8,8 @@ Every family is the same three steps with other axes:
 
 :func:`definition` writes this in plain differentiable PyTorch and is what the layers mean.
 :class:`_Lean` computes the same values and gradients in fewer passes, keeping nothing but the
-input (in its own type) and the pooled statistics for backward; eager mode uses it. A compiler
+input (in its own type) and the pooled statistics for backward; eager mode uses it. Where it is
+asked for (:mod:`.kernels`), float32 on a CPU goes through kernels in C instead. A compiler
 decides by itself what to keep, so compiled and exported graphs use the definition, and so does
 whatever differentiates, batches or records operations in its own way (``torch.func``, forward
 mode, tracing). The tests compare both with each other and with a float64 loop.
@@ -18,11 +19,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+
+from . import kernels as _kernels
 
 _MAP = (2, 3)
 
@@ -39,6 +42,15 @@ class Pool:
 
     batch: bool = False
     groups: int = 1
+
+    @property
+    def code(self) -> int:
+        """This pool as the kernels know it."""
+        return _kernels.BATCH if self.batch else self.groups
+
+    def shape(self, x: Tensor) -> tuple[int, int, int, int]:
+        """Of its statistics for an input, see :meth:`mean`."""
+        return (1, x.shape[1], 1, 1) if self.batch else (x.shape[0], self.groups, 1, 1)
 
     def mean(self, t: Tensor) -> Tensor:
         """(N, C, 1, 1) -> one value per set: (1, C, 1, 1) or (N, G, 1, 1)."""
@@ -70,6 +82,16 @@ class Pool:
         return base + shift, self.mean(var + (offset + rest).square()), offset
 
 
+class Then(NamedTuple):
+    """What comes after a layer: the sum with ``residual``, if there is one, then ``relu``."""
+
+    residual: Tensor | None = None
+    relu: bool = False
+
+
+NOTHING = Then()
+
+
 def statistics_dtype(x: Tensor) -> torch.dtype:
     """float32 for 16-bit and float32 input, float64 for float64 input."""
     return torch.float64 if x.dtype == torch.float64 else torch.float32
@@ -84,27 +106,41 @@ def normalize(
     *,
     gate: Tensor | None = None,
     fixed: tuple[Tensor, Tensor] | None = None,
+    then: Then = NOTHING,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Normalize ``x`` of shape (N, C, H, W).
 
     With one pool: ``weight * xhat + bias``. With two and a ``gate`` of shape (C,):
     ``weight * (gate * xhat_0 + (1 - gate) * xhat_1) + bias``. A pool that is None uses the
-    ``fixed`` mean and variance, of shape (C,), which are constants to the gradient.
+    ``fixed`` mean and variance, of shape (C,), which are constants to the gradient. What
+    comes ``then`` is done to the output.
 
     Returns the output, in the type and memory format of ``x``, and the detached mean and biased
     variance of the first pool.
     """
-    if _needs_plain_operations(x, weight, bias, gate):
+    if needs_plain_operations(x, weight, bias, gate):
         y, mean, var = definition(x, weight, bias, gate, fixed, pools, eps)
-        return y, mean.detach(), var.detach()
+        return followed(y, then), mean.detach(), var.detach()
     fixed_mean, fixed_var = fixed if fixed is not None else (None, None)
     outputs: tuple[Tensor, Tensor, Tensor] = _Lean.apply(  # type: ignore[no-untyped-call]
-        x, weight, bias, gate, fixed_mean, fixed_var, tuple(pools), eps
+        x, weight, bias, gate, fixed_mean, fixed_var, tuple(pools), eps, *then
     )
     return outputs
 
 
-def _needs_plain_operations(*inputs: Tensor | None) -> bool:
+def followed(y: Tensor, then: Then) -> Tensor:
+    """What comes after a layer, by operations of PyTorch."""
+    if then.residual is not None:
+        y = y + then.residual
+    return y.relu() if then.relu else y
+
+
+def behind_relu(g: Tensor, y: Tensor) -> Tensor:
+    """The gradient before a ReLU whose output is ``y``, as PyTorch has it: NaN lets it pass."""
+    return torch.where(y <= 0, 0, g)
+
+
+def needs_plain_operations(*inputs: Tensor | None) -> bool:
     """Whether something other than autograd's backward wants to see each operation."""
     return (
         torch.compiler.is_compiling()
@@ -193,72 +229,57 @@ class _Lean(torch.autograd.Function):
         fixed_var: Tensor | None,
         pools: tuple[Pool | None, ...],
         eps: float,
+        residual: Tensor | None = None,
+        relu: bool = False,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        channels, dtype = x.shape[1], statistics_dtype(x)
         # Copies, because a training pass before backward moves running statistics in place.
         fixed = (
             None
             if fixed_mean is None or fixed_var is None
             else (fixed_mean.clone(), fixed_var.clone())
         )
-        if all(pool is None for pool in pools):
-            pivot, _ = _fixed_as_maps(fixed, dtype)
-            centred = x - pivot
-            rest = map_var = None
+        kernels = _kernels.in_use()
+        if kernels is not None and not (
+            _kernels.accepts(x, weight, bias, gate, *(fixed or ()))
+            and all(pool is None or x.shape[1] % pool.groups == 0 for pool in pools)
+        ):
+            kernels = None
+        if kernels is None:
+            y, saved, mean, var = _in_passes(x, weight, bias, gate, fixed, pools, eps)
+            y = followed(y, Then(residual, relu))
         else:
-            # Passes of vectorized operations: exact for an offset of 1e4, and several times
-            # faster on a CPU than torch.var_mean over the same axes.
-            pivot = x.mean(_MAP, keepdim=True, dtype=dtype)
-            centred = x - pivot
-            rest = _rest(centred)
-            map_var = ((centred * centred).mean(_MAP, keepdim=True) - rest * rest).clamp_min(0)
-        scale: Tensor | float = 0.0
-        shift: Tensor | float = 0.0
-        saved, first = [], None
-        for pool, share in zip(pools, _shares(gate, dtype), strict=True):
-            if pool is None:
-                mean, var = _fixed_as_maps(fixed, dtype)
-                rstd = torch.rsqrt(var + eps)
-                offset, spread_rstd = pivot - mean, rstd
-                saved += [mean, var]
-            else:
-                assert rest is not None
-                assert map_var is not None
-                mean, var, offset = pool.moments(pivot, rest, map_var)
-                rstd = torch.rsqrt(var + eps)
-                spread_rstd = pool.spread(rstd, channels)
-                saved += [mean, rstd]
-            first = first or (mean, var)
-            part = share * spread_rstd
-            scale = scale + part
-            shift = shift + part * offset
-        if weight is not None:
-            w = _per_channel(weight, dtype)
-            scale, shift = scale * w, shift * w
-        if bias is not None:
-            shift = shift + _per_channel(bias, dtype)
-        # Centred on the map's own mean, so that a large offset does not cancel between
-        # x * scale and shift. In place, because `centred` is ours.
-        y = centred.mul_(scale).add_(shift).to(x.dtype)
-
-        ctx.save_for_backward(x, weight, gate, *saved)
-        ctx.bias, ctx.pools, ctx.eps = bias, pools, eps
+            added = None if residual is None else _kernels.laid_out_as(x, residual)
+            inside = relu and (residual is None or added is not None)
+            y, saved, mean, var = _by_kernels(
+                kernels, x, weight, bias, gate, fixed, pools, eps, added, inside
+            )
+            if not inside:
+                y = followed(y, Then(residual if added is None else None, relu))
+        ctx.save_for_backward(x, weight, gate, y if relu else None, *saved)
+        ctx.residual = None if residual is None else (residual.shape, residual.dtype)
+        ctx.bias, ctx.pools, ctx.eps, ctx.kernels = bias, pools, eps, kernels
         ctx.set_materialize_grads(False)
-        assert first is not None
-        mean, var = first[0].detach().clone(), first[1].detach().clone()
         ctx.mark_non_differentiable(mean, var)
         return y, mean, var
 
     @staticmethod
     def backward(ctx: Any, g: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
-        nothing = (None,) * 4
         if g is None:
-            return (None,) * 4 + nothing
-        x, weight, gate, *saved = ctx.saved_tensors
+            return (None,) * 10
+        x, weight, gate, y, *saved = ctx.saved_tensors
+        nothing = (None,) * 4
         pairs = list(zip(ctx.pools, saved[::2], saved[1::2], strict=True))
         if torch.is_grad_enabled() or _in_torch_func() or _is_batch_of_gradients(g):
             fixed = next(((m.flatten(), v.flatten()) for pool, m, v in pairs if pool is None), None)
-            return *_differentiate_definition(ctx, x, weight, gate, fixed, g), *nothing
+            g = g if y is None else behind_relu(g, y)
+            found = _differentiate_definition(ctx, x, weight, gate, fixed, g)
+            return *found, *nothing, _of_residual(ctx, g), None
+        if ctx.kernels is not None and any(pool is not None for pool in ctx.pools):
+            by_kernels = _backward_by_kernels(ctx, g, y, x, weight, gate, pairs)
+            if by_kernels is not None:
+                return *by_kernels[:4], *nothing, by_kernels[4], None
+        g = g if y is None else behind_relu(g, y)
+        of_residual = _of_residual(ctx, g)
         channels, dtype = x.shape[1], statistics_dtype(x)
         statistics = [
             (mean, torch.rsqrt(second + ctx.eps))
@@ -309,7 +330,145 @@ class _Lean(torch.autograd.Function):
             dbias = (size * a.sum(0)).flatten().to(ctx.bias.dtype)
         if needs_gate:
             dgate = (size * (w * (b[0] - b[1])).sum(0)).flatten().to(gate.dtype)
-        return dx, dweight, dbias, dgate, *nothing
+        return dx, dweight, dbias, dgate, *nothing, of_residual, None
+
+
+def _of_residual(ctx: Any, g: Tensor) -> Tensor | None:
+    """The gradient of what was added to the output, of whatever shape that had."""
+    if ctx.residual is None or not ctx.needs_input_grad[8]:
+        return None
+    shape, dtype = ctx.residual
+    return g.sum_to_size(shape).to(dtype)
+
+
+def _in_passes(
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    gate: Tensor | None,
+    fixed: tuple[Tensor, Tensor] | None,
+    pools: tuple[Pool | None, ...],
+    eps: float,
+) -> tuple[Tensor, list[Tensor], Tensor, Tensor]:
+    """Forward by operations of PyTorch: the output, what backward needs of each pool (mean and
+    1 / sqrt(var + eps) of its sets, or the mean and variance that are given), and mean and
+    variance of the first pool."""
+    channels, dtype = x.shape[1], statistics_dtype(x)
+    if all(pool is None for pool in pools):
+        pivot, _ = _fixed_as_maps(fixed, dtype)
+        centred = x - pivot
+        rest = map_var = None
+    else:
+        # Passes of vectorized operations: exact for an offset of 1e4, and several times
+        # faster on a CPU than torch.var_mean over the same axes.
+        pivot = x.mean(_MAP, keepdim=True, dtype=dtype)
+        centred = x - pivot
+        rest = _rest(centred)
+        map_var = ((centred * centred).mean(_MAP, keepdim=True) - rest * rest).clamp_min(0)
+    scale: Tensor | float = 0.0
+    shift: Tensor | float = 0.0
+    saved, first = [], None
+    for pool, share in zip(pools, _shares(gate, dtype), strict=True):
+        if pool is None:
+            mean, var = _fixed_as_maps(fixed, dtype)
+            rstd = torch.rsqrt(var + eps)
+            offset, spread_rstd = pivot - mean, rstd
+            saved += [mean, var]
+        else:
+            assert rest is not None
+            assert map_var is not None
+            mean, var, offset = pool.moments(pivot, rest, map_var)
+            rstd = torch.rsqrt(var + eps)
+            spread_rstd = pool.spread(rstd, channels)
+            saved += [mean, rstd]
+        first = first or (mean, var)
+        part = share * spread_rstd
+        scale = scale + part
+        shift = shift + part * offset
+    if weight is not None:
+        w = _per_channel(weight, dtype)
+        scale, shift = scale * w, shift * w
+    if bias is not None:
+        shift = shift + _per_channel(bias, dtype)
+    # Centred on the map's own mean, so that a large offset does not cancel between
+    # x * scale and shift. In place, because `centred` is ours.
+    y = centred.mul_(scale).add_(shift).to(x.dtype)
+    assert first is not None
+    return y, saved, first[0].detach().clone(), first[1].detach().clone()
+
+
+def _by_kernels(
+    kernels: _kernels.Kernels,
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    gate: Tensor | None,
+    fixed: tuple[Tensor, Tensor] | None,
+    pools: tuple[Pool | None, ...],
+    eps: float,
+    residual: Tensor | None,
+    relu: bool,
+) -> tuple[Tensor, list[Tensor], Tensor, Tensor]:
+    """Forward by the kernels, with the outcome of :func:`_in_passes`, and what follows."""
+    parts: list[_kernels.Part] = []
+    var = None
+    for pool in pools:
+        if pool is None:
+            parts.append((_kernels.FIXED, *_fixed_as_maps(fixed, x.dtype)))
+            continue
+        shape = pool.shape(x)
+        if not parts:
+            var = x.new_empty(shape)
+        parts.append((pool.code, x.new_empty(shape), x.new_empty(shape)))
+    y = kernels.forward(x, _flat(weight), _flat(bias), _flat(gate), parts, var, eps, residual, relu)
+    _, mean, second = parts[0]
+    saved = [t for _, *pair in parts for t in pair]
+    return y, saved, mean.clone(), second.clone() if var is None else var
+
+
+def _backward_by_kernels(
+    ctx: Any,
+    g: Tensor,
+    y: Tensor | None,
+    x: Tensor,
+    weight: Tensor | None,
+    gate: Tensor | None,
+    pairs: list[tuple[Pool | None, Tensor, Tensor]],
+) -> tuple[Tensor | None, ...] | None:
+    """Backward by the kernels; None where they cannot read what came back to it."""
+    parameters = (weight, ctx.bias, gate)
+    g_as_x = _kernels.laid_out_as(x, g) if _kernels.accepts(x, *parameters) else None
+    y_as_x = None if g_as_x is None or y is None else _kernels.laid_out_as(x, y)
+    if g_as_x is None or (y is not None and y_as_x is None):
+        return None
+    needed = (*ctx.needs_input_grad[:4], ctx.residual is not None and ctx.needs_input_grad[8])
+    if ctx.residual not in (None, (x.shape, x.dtype)):
+        return None
+    dx, *others, of_residual = ctx.kernels.backward(
+        g_as_x,
+        y_as_x,
+        x,
+        _flat(weight),
+        _flat(gate),
+        [(_kernels.FIXED if pool is None else pool.code, m, s) for pool, m, s in pairs],
+        ctx.eps,
+        needed,
+    )
+    return (
+        dx,
+        *(
+            None if d is None or t is None else d.to(t.dtype)
+            for d, t in zip(others, parameters, strict=True)
+        ),
+        of_residual,
+    )
+
+
+def _flat(t: Tensor | None) -> Tensor | None:
+    """A parameter as the kernels read it."""
+    if t is None or (t.dtype == torch.float32 and t.is_contiguous()):
+        return t
+    return t.to(torch.float32).contiguous()
 
 
 def _differentiate_definition(

@@ -7,8 +7,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from ..values import plain
+from . import kernels as _kernels
 from ._base import Norm2d, another_name_for
-from ._core import Pool, normalize
+from ._core import NOTHING, Pool, Then, needs_plain_operations, normalize
 
 
 class BatchStatistics(Norm2d, _NormBase):  # type: ignore[misc]  # weight may be None
@@ -100,9 +101,18 @@ class BatchStatistics(Norm2d, _NormBase):  # type: ignore[misc]  # weight may be
             if self.running_mean is not None and self.running_var is not None:
                 count = x.shape[0] * x.shape[2] * x.shape[3]
                 self._move(self.running_mean, mean)
-                self._move(self.running_var, var * (count / (count - 1)))  # the UNBIASED variance
+                self._move(self.running_var, var, count / (count - 1))  # the UNBIASED variance
 
-    def _move(self, running: Tensor, new: Tensor) -> None:
+    def _move(self, running: Tensor, new: Tensor, factor: float | None = None) -> None:
+        kernels = None if needs_plain_operations(running, new) else _kernels.in_use()
+        if (
+            kernels is not None
+            and self.momentum is not None
+            and kernels.move(running, new, self.momentum, 1.0 if factor is None else factor)
+        ):
+            return
+        if factor is not None:
+            new = new * factor
         # At least float32: the batch's variance may not fit 16 bits where its share does.
         wide = torch.promote_types(running.dtype, new.dtype)
         old = running.to(wide)
@@ -171,12 +181,15 @@ class BatchNorm2d(BatchStatistics, nn.BatchNorm2d):  # type: ignore[misc]  # wei
     ``torch.jit.script``, need :meth:`twin`.
     """
 
-    def _normalized(self, x: Tensor) -> Tensor:
+    def _normalized(self, x: Tensor, then: Then = NOTHING) -> Tensor:
         fixed = self._fixed()
         if fixed is not None:
-            return normalize(x, self.weight, self.bias, (None,), self.eps, fixed=fixed)[0]
+            y, *_ = normalize(x, self.weight, self.bias, (None,), self.eps, fixed=fixed, then=then)
+            return y
         self._check_batch(x)
-        y, mean, var = normalize(x, self.weight, self.bias, (Pool(batch=True),), self.eps)
+        y, mean, var = normalize(
+            x, self.weight, self.bias, (Pool(batch=True),), self.eps, then=then
+        )
         self._track(x, mean, var)
         return y
 

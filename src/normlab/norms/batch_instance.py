@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ._base import ParameterNeeds
-from ._core import Pool, normalize
+from ._core import NOTHING, Pool, Then, normalize
 from .batch import BatchStatistics
 
 
@@ -98,7 +98,7 @@ class BatchInstanceNorm2d(BatchStatistics):
         """Clamp the gate to [0, 1]."""
         self.gate.clamp_(0.0, 1.0)
 
-    def _normalized(self, x: Tensor) -> Tensor:
+    def _normalized(self, x: Tensor, then: Then = NOTHING) -> Tensor:
         self._check_values(x, x.shape[2] * x.shape[3], "per map")
         fixed = self._fixed()
         batch = None if fixed is not None else Pool(batch=True)
@@ -112,6 +112,7 @@ class BatchInstanceNorm2d(BatchStatistics):
             self.eps,
             gate=self.gate,
             fixed=fixed,
+            then=then,
         )
         self._track(x, mean, var)
         return y

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ..values import plain
 from ._base import Norm2d, another_name_for
-from ._core import Pool, normalize
+from ._core import NOTHING, Pool, Then, normalize
 
 
 class GroupNorm2d(Norm2d, nn.GroupNorm):  # type: ignore[misc]  # weight may be None
@@ -81,10 +81,12 @@ class GroupNorm2d(Norm2d, nn.GroupNorm):  # type: ignore[misc]  # weight may be 
         _divides(channels, "groups", groups)
         self.groups = groups
 
-    def _normalized(self, x: Tensor) -> Tensor:
+    def _normalized(self, x: Tensor, then: Then = NOTHING) -> Tensor:
         size = x.shape[2] * x.shape[3]
         self._check_values(x, self.channels // self.groups * size, "per group")
-        return normalize(x, self.weight, self.bias, (Pool(groups=self.groups),), self.eps)[0]
+        return normalize(
+            x, self.weight, self.bias, (Pool(groups=self.groups),), self.eps, then=then
+        )[0]
 
     def _make_twin(self) -> nn.Module:
         return nn.GroupNorm(self.groups, self.channels, self.eps, self.affine)

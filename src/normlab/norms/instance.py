@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ._base import Norm2d, another_name_for
-from ._core import Pool, normalize
+from ._core import NOTHING, Pool, Then, normalize
 
 
 class InstanceNorm2d(Norm2d, nn.InstanceNorm2d):  # type: ignore[misc]  # weight may be None
@@ -65,13 +65,15 @@ class InstanceNorm2d(Norm2d, nn.InstanceNorm2d):  # type: ignore[misc]  # weight
         for name in ("running_mean", "running_var", "num_batches_tracked"):
             self.register_buffer(name, None)
 
-    def _normalized(self, x: Tensor) -> Tensor:
+    def _normalized(self, x: Tensor, then: Then = NOTHING) -> Tensor:
         if self.track_running_stats:
             raise ValueError(
                 "InstanceNorm2d keeps no running statistics; set track_running_stats to False"
             )
         self._check_values(x, x.shape[2] * x.shape[3], "per map")
-        return normalize(x, self.weight, self.bias, (Pool(groups=self.channels),), self.eps)[0]
+        return normalize(
+            x, self.weight, self.bias, (Pool(groups=self.channels),), self.eps, then=then
+        )[0]
 
     def _make_twin(self) -> nn.Module:
         return nn.InstanceNorm2d(self.channels, self.eps, affine=self.affine)

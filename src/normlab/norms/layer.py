@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from ._base import Norm2d, another_name_for
-from ._core import Pool, normalize
+from ._core import NOTHING, Pool, Then, normalize
 
 
 class LayerNormCHW(Norm2d, nn.GroupNorm):  # type: ignore[misc]  # weight may be None
@@ -52,9 +52,9 @@ class LayerNormCHW(Norm2d, nn.GroupNorm):  # type: ignore[misc]  # weight may be
         """1."""
         return 1
 
-    def _normalized(self, x: Tensor) -> Tensor:
+    def _normalized(self, x: Tensor, then: Then = NOTHING) -> Tensor:
         self._check_values(x, self.channels * x.shape[2] * x.shape[3], "per image")
-        return normalize(x, self.weight, self.bias, (Pool(groups=1),), self.eps)[0]
+        return normalize(x, self.weight, self.bias, (Pool(groups=1),), self.eps, then=then)[0]
 
     def _make_twin(self) -> nn.Module:
         return nn.GroupNorm(1, self.channels, self.eps, self.affine)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from ._base import Norm2d
+from ._core import NOTHING, Then, followed
 
 
 class NoNorm2d(Norm2d):
@@ -31,8 +32,8 @@ class NoNorm2d(Norm2d):
     def __init__(self, channels: int) -> None:
         super().__init__(channels, affine=False)
 
-    def _normalized(self, x: Tensor) -> Tensor:
-        return x
+    def _normalized(self, x: Tensor, then: Then = NOTHING) -> Tensor:
+        return followed(x, then)
 
     def _make_twin(self) -> nn.Module:
         return nn.Identity()

@@ -17,6 +17,7 @@ Budget = Literal["epochs", "updates"]
 Balance = Literal["none", "loss", "sampling"]
 LrScaling = Literal["none", "linear", "sqrt"]
 Device = Literal["cpu", "cuda"]
+KernelChoice = Literal["torch", "compiled"]
 MOST_EPOCHS, MOST_SEED = 10_000, 2**32 - 1
 
 
@@ -107,6 +108,11 @@ class RunConfig:
         False, "Record percentiles of the penultimate features over validation, per epoch."
     )
     device: Device = option("cpu", "Where it runs.")
+    kernels: KernelChoice = option(
+        "torch",
+        "How layers of normlab are computed. torch: operations of PyTorch. compiled: C, which the "
+        "system's compiler builds at first use; faster, for float32 on the CPU.",
+    )
     threads: int = option(
         1, "CPU threads of the run; another number gives other bits.", ">= 1 and <= 1024"
     )
@@ -116,6 +122,11 @@ class RunConfig:
             object.__setattr__(self, name, value)
         if self.nesterov and (self.momentum == 0 or self.optimizer != "sgd"):
             raise InputError("nesterov needs the optimizer sgd and a momentum above 0.")
+        if self.kernels == "compiled" and (self.device != "cpu" or self.precision != "float32"):
+            raise InputError(
+                "kernels compiled needs the device cpu and the precision float32, got "
+                f"{self.device} and {self.precision}. Use kernels torch."
+            )
 
     @property
     def images_per_update(self) -> int:

@@ -10,6 +10,7 @@ from ..data import DataSet, DeviceSplit
 from ..errors import InputError
 from ..runs import RunConfig
 from ..training import build, train_step
+from ..training.control import computed_as_asked
 from ..training.optimizer import LayerAwareOptimizer
 from .same_function import steps_for
 from .study import Study
@@ -19,7 +20,7 @@ CROWDING = 1.25
 CHECKED, CHECK_BEGINS = 0.7, 20.0
 """Measured on two cores: see estimate_seconds."""
 _TIMED_BY = ("norm", "n", "shortcut", "batch_size", "accumulate", "optimizer", "precision",
-             "device", "threads")  # fmt: skip
+             "device", "threads", "kernels")  # fmt: skip
 """The settings on which the time of a step depends."""
 
 
@@ -74,21 +75,26 @@ def _time_step(config: RunConfig, data: DataSet) -> float:
     torch.set_num_threads(config.threads)
     state = torch.get_rng_state()
     try:
-        _, model, _ = build(config, data)
-        optimizer = LayerAwareOptimizer(model, config)
-        split = DeviceSplit(data, "train", config.device)
-        rows = range(min(config.batch_size, len(data.splits["train"])))
-        batch = split.batch(rows)
-        times: list[float] = []
-        began = time.perf_counter()
-        while len(times) < 6 and (len(times) < 2 or time.perf_counter() - began < 1.0):
-            started = time.perf_counter()
-            loss, _ = train_step(model, optimizer, [batch], config)
-            float(loss)  # wait for a GPU
-            times.append(time.perf_counter() - started)
-        return min(times[1:])
+        with computed_as_asked(config):
+            return _seconds_of_a_step(config, data)
     except ValueError as error:
         raise InputError(f"Arm {config.norm}: {error}") from error
     finally:
         torch.set_num_threads(threads)
         torch.set_rng_state(state)
+
+
+def _seconds_of_a_step(config: RunConfig, data: DataSet) -> float:
+    _, model, _ = build(config, data)
+    optimizer = LayerAwareOptimizer(model, config)
+    split = DeviceSplit(data, "train", config.device)
+    rows = range(min(config.batch_size, len(data.splits["train"])))
+    batch = split.batch(rows)
+    times: list[float] = []
+    began = time.perf_counter()
+    while len(times) < 6 and (len(times) < 2 or time.perf_counter() - began < 1.0):
+        started = time.perf_counter()
+        loss, _ = train_step(model, optimizer, [batch], config)
+        float(loss)  # wait for a GPU
+        times.append(time.perf_counter() - started)
+    return min(times[1:])

@@ -111,7 +111,7 @@ def make_plan(request: Request) -> Plan:
         several = isinstance(value, list) and not takes_several(FIELDS[name])
         if several or name in grid:
             grid[name] = list(settings.pop(name)) if several else [settings.pop(name)]
-    for name in ("seed", "device", "threads"):
+    for name in ("seed", "device", "threads", "kernels"):
         if name in grid:
             raise InputError(f"{name} cannot be varied by the grid of {what}.")
     shared = {**stated.get("run", {}), **settings}

@@ -34,7 +34,7 @@ FACTOR, WHOLE_FACTOR, EACH_WAY = math.sqrt(10), 2, 2
 """A grid has the shared value and two steps of this factor each way (whole numbers double)."""
 GROWTH = 3
 """How many values a grid may grow at each end."""
-UNTUNABLE = ("norm", "seed", "device", "threads")
+UNTUNABLE = ("norm", "seed", "device", "threads", "kernels")
 
 
 def make_search(text: str, plan: Plan, seeds: int = SEEDS) -> Search:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ..lazy import names_of
 
 if TYPE_CHECKING:
-    from .environment import resolve_device
+    from .environment import kernels_of, resolve_device
     from .evaluation import evaluate
     from .failed import write_failed
     from .keeping import KEEPING_FIELDS, Keeping
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .step import train_step
 
 _HOME = {
-    "environment": ("resolve_device",),
+    "environment": ("kernels_of", "resolve_device"),
     "evaluation": ("evaluate",),
     "failed": ("write_failed",),
     "keeping": ("KEEPING_FIELDS", "Keeping"),
@@ -38,6 +38,7 @@ __all__ = [
     "build",
     "check_layer",
     "evaluate",
+    "kernels_of",
     "layers_of",
     "name_of_layer",
     "resolve_device",

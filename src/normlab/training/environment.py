@@ -10,11 +10,19 @@ from typing import Any
 
 import torch
 
+from ..errors import InputError
+from ..norms.kernels import Kernels, KernelsUnavailableError, in_use, load
+from ..runs import RunConfig
+
 
 def versions() -> dict[str, str]:
-    """Versions of everything that can move a number."""
+    """Versions of everything that can move a number, compiled kernels where they are in use."""
     packages = ("normlab", "torch", "numpy", "pillow", "scikit-learn")
-    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+    found = {"python": platform.python_version(), **{name: version(name) for name in packages}}
+    kernels = in_use()
+    if kernels is not None:
+        found["kernels"] = f"{kernels.source[:12]} by {kernels.compiler}"
+    return found
 
 
 def hardware(device: str) -> dict[str, Any]:
@@ -46,14 +54,29 @@ def fingerprint(device: str) -> dict[str, str]:
     return found
 
 
+def kernels_of(config: RunConfig) -> Kernels | None:
+    """The kernels that a run asks for, compiled where they have not been; None for PyTorch's
+    operations.
+
+    Raises:
+        InputError: they cannot be used on this machine.
+    """
+    if config.kernels == "torch":
+        return None
+    try:
+        return load()
+    except KernelsUnavailableError as error:
+        raise InputError(
+            f"The layers cannot be compiled on this machine: {error}. Use --kernels torch."
+        ) from error
+
+
 def resolve_device(wanted: str) -> str:
     """``auto`` becomes ``cuda`` where a device is, else ``cpu``.
 
     Raises:
         InputError: CUDA was requested but is not available, or the device is unknown.
     """
-    from ..errors import InputError
-
     if wanted not in ("auto", "cpu", "cuda"):
         raise InputError(f"device must be auto, cpu or cuda, got {wanted!r}.")
     available = torch.cuda.is_available()

@@ -38,7 +38,7 @@ from ..studies import (
 from ..studies.request import DATA_FIELDS, REQUEST_FIELDS, SETTINGS
 from ..studies.room import PAGE
 from ..studies.tuning import check_same_search, make_search, trials_study
-from ..training import KEEPING_FIELDS, Keeping, resolve_device
+from ..training import KEEPING_FIELDS, Keeping, kernels_of, resolve_device
 from .checking import known_findings, with_clean_split
 from .running import check_network
 from .tuning import tune
@@ -130,6 +130,8 @@ def compare(
     call = call or asked.command(None if out is None else str(out))
     request = replace(asked, settings={**asked.settings, "device": resolve_device(device)})
     plan = make_plan(request)
+    for config in plan.arms.values():
+        kernels_of(config)  # whether they can be used, before anything else is done
     named = {config.norm for config in plan.arms.values()}
     search = None
     if request.tune is not None:

@@ -22,7 +22,7 @@ from ..runs.damage import damage_of_run
 from ..runs.layout import RECORD, damaged_place, file_name
 from ..seals import DamagedError
 from ..studies import check_room, keep_memory
-from ..training import Keeping, Progress, build, check_layer, resolve_device, train
+from ..training import Keeping, Progress, build, check_layer, kernels_of, resolve_device, train
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,7 @@ def train_one(
         InputError: bad input, a folder that contains something else, or a damaged run.
     """
     config = RunConfig.from_dict({**settings, "device": resolve_device(device)})
+    kernels_of(config)  # whether they can be used, before anything else is done
     asked = DataConfig(**data)
     folder = Path(out) if out is not None else _default_folder(asked, config)
     check_folder(folder, "--out")

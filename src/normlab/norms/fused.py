@@ -1,0 +1,96 @@
+"""A layer with the sum and the ReLU that follow it, in one pass where layers are compiled."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from . import kernels
+from ._base import Norm2d
+from ._core import behind_relu, needs_plain_operations
+from .batch import BatchNorm2d
+from .batch_instance import BatchInstanceNorm2d
+from .group import GroupNorm2d
+from .instance import InstanceNorm2d
+from .layer import LayerNormCHW
+from .none import NoNorm2d
+
+_NORMALIZING = {BatchNorm2d, InstanceNorm2d, BatchInstanceNorm2d, LayerNormCHW, GroupNorm2d}
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
+def norm_relu(
+    norm: nn.Module, relu: nn.Module, x: Tensor, residual: Tensor | None = None
+) -> Tensor:
+    """``relu(norm(x) + residual)``, or ``relu(norm(x))``.
+
+    Where compiled kernels are in use, the layers of this package take the sum and the ReLU into
+    their own pass, the identity included. Where anybody wants to see one of the modules (hooks, a
+    type or a ``forward`` of one's own, whatever records operations) they are called one by one.
+
+    >>> norm_relu(GroupNorm2d(4, groups=2), nn.ReLU(), torch.zeros(1, 4, 2, 2)).shape
+    torch.Size([1, 4, 2, 2])
+    """
+    normalizes = type(norm) in _NORMALIZING
+    # A ReLU alone is one pass already.
+    worthwhile = kernels.in_use() is not None and (normalizes or residual is not None)
+    if worthwhile and _can_be_one(norm, relu, x, residual):
+        if normalizes:
+            assert isinstance(norm, Norm2d)
+            return norm.with_relu(x, residual)
+        if residual is not None and kernels.accepts(x):
+            norm(x)  # which checks it
+            added = kernels.laid_out_as(x, residual)
+            if added is not None:
+                return _add_relu(x, added)
+    y = norm(x)
+    if residual is not None:
+        y = y + residual
+    out: Tensor = relu(y)
+    return out
+
+
+def _can_be_one(norm: nn.Module, relu: nn.Module, x: Tensor, residual: Tensor | None) -> bool:
+    return (
+        isinstance(x, Tensor)
+        and not needs_plain_operations(x, residual)
+        and (type(norm) in _NORMALIZING or type(norm) is NoNorm2d)
+        and type(relu) is nn.ReLU
+        and _is_unwatched(norm)
+        and _is_unwatched(relu)
+        and not any(getattr(nn.modules.module, f"_global{name}") for name in _HOOKS)
+    )
+
+
+def _is_unwatched(module: nn.Module) -> bool:
+    """Whether calling its ``forward`` is all that calling a module would do."""
+    own = vars(module)
+    return "forward" not in own and not any(own[name] for name in _HOOKS)
+
+
+def _add_relu(x: Tensor, residual: Tensor) -> Tensor:
+    out: Tensor = _AddReLU.apply(x, residual)  # type: ignore[no-untyped-call]
+    return out
+
+
+class _AddReLU(torch.autograd.Function):
+    """ReLU(x + residual) in one pass."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, residual: Tensor) -> Tensor:
+        chosen = kernels.in_use()
+        assert chosen is not None
+        y = chosen.add_relu(x, residual)
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor]:
+        (y,) = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            before = behind_relu(g, y)
+        else:
+            before = torch.ops.aten.threshold_backward(g, y, 0)
+        return before, before

@@ -1,0 +1,466 @@
+"""The compiled kernels: what they compute, what they leave to PyTorch, and how they are built.
+
+That they do what every layer must do is in the tests which ask for ``each_way``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import stat
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from normlab.norms import BatchInstanceNorm2d, BatchNorm2d, GroupNorm2d
+from normlab.norms import kernels as module
+from normlab.norms._core import Pool, Then, definition, normalize
+from normlab.norms.kernels import Kernels, KernelsUnavailableError, computed_by, in_use, load
+
+from .checks import within
+from .families import draw, scramble
+
+EPS = 1e-5
+NAMES = ("forward", "backward", "move", "add_relu")
+LAYOUTS = (torch.contiguous_format, torch.channels_last)
+
+
+class Counted:
+    """Kernels that count their calls."""
+
+    def __init__(self, kernels: Kernels) -> None:
+        self.kernels, self.calls = kernels, dict.fromkeys(NAMES, 0)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self.calls:
+            self.calls[name] += 1
+        return getattr(self.kernels, name)
+
+
+@pytest.fixture
+def counted(kernels: Kernels) -> Iterator[Counted]:
+    found = Counted(kernels)
+    with computed_by(found):  # type: ignore[arg-type]
+        yield found
+
+
+def inputs(
+    shape: tuple[int, ...], layout: torch.memory_format = torch.contiguous_format, *, gate: bool
+) -> dict[str, Tensor]:
+    channels = shape[1]
+    named = {
+        "x": (draw(*shape, seed=1) + draw(shape[0], 1, 1, 1, seed=2)).float(),
+        "weight": (1 + 0.5 * draw(channels, seed=3)).float(),
+        "bias": draw(channels, seed=4).float(),
+    }
+    named["x"] = named["x"].contiguous(memory_format=layout)
+    if gate:
+        named["gate"] = draw(channels, seed=5).sigmoid().float()
+    return {name: t.requires_grad_() for name, t in named.items()}
+
+
+def step(
+    named: dict[str, Tensor], pools: tuple[Pool | None, ...], g: Tensor, fixed: Any = None
+) -> dict[str, Tensor]:
+    """Output, statistics and gradients by whatever is in use; with a sum and ReLU after it where a
+    residual is given."""
+    gate, residual = named.get("gate"), named.get("residual")
+    then = Then(residual, residual is not None)
+    y, mean, var = normalize(
+        named["x"], named["weight"], named["bias"], pools, EPS, gate=gate, fixed=fixed, then=then
+    )
+    grads = torch.autograd.grad(y, list(named.values()), g)
+    return {"y": y, "mean": mean, "var": var, **dict(zip(named, grads, strict=True))}
+
+
+def exact(
+    named: dict[str, Tensor], pools: tuple[Pool | None, ...], g: Tensor, fixed: Any = None
+) -> dict[str, Tensor]:
+    """The same by the definition in float64."""
+    wide = {name: t.detach().double().requires_grad_() for name, t in named.items()}
+    if fixed is not None:
+        fixed = tuple(t.double() for t in fixed)
+    y, mean, var = definition(
+        wide["x"], wide["weight"], wide["bias"], wide.get("gate"), fixed, pools, EPS
+    )
+    grads = torch.autograd.grad(y, list(wide.values()), g.double())
+    return {"y": y, "mean": mean, "var": var, **dict(zip(wide, grads, strict=True))}
+
+
+def agree(found: dict[str, Tensor], truth: dict[str, Tensor], bound: float = 4e-6) -> None:
+    for name, expected in truth.items():
+        limit = bound * max(1.0, expected.abs().max().item())
+        within(found[name], expected, limit, name)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    images=st.integers(1, 5),
+    groups=st.integers(1, 3),
+    # Around the 16 lanes of a vector and the 64 rows of a chunk, and what is left over.
+    channels_per_group=st.sampled_from([1, 2, 5, 8, 16, 17]),
+    size=st.sampled_from([(1, 1), (1, 2), (4, 4), (3, 7), (8, 8), (5, 13), (9, 15), (16, 17)]),
+    kinds=st.sampled_from(["batch", "groups", "batch and map", "fixed", "fixed and map"]),
+    layout=st.sampled_from(LAYOUTS),
+)
+def test_any_shape_is_the_definition(
+    kernels: Kernels,
+    images: int,
+    groups: int,
+    channels_per_group: int,
+    size: tuple[int, int],
+    kinds: str,
+    layout: torch.memory_format,
+) -> None:
+    channels = groups * channels_per_group
+    pools: dict[str, tuple[Pool | None, ...]] = {
+        "batch": (Pool(batch=True),),
+        "groups": (Pool(groups=groups),),
+        "batch and map": (Pool(batch=True), Pool(groups=channels)),
+        "fixed": (None,),
+        "fixed and map": (None, Pool(groups=channels)),
+    }
+    named = inputs((images, channels, *size), layout, gate=len(pools[kinds]) > 1)
+    mean, var = draw(channels, seed=21).float(), 0.5 + draw(channels, seed=22).float().square()
+    fixed = (mean, var) if None in pools[kinds] else None
+    g = draw(*named["x"].shape, seed=6).float().contiguous(memory_format=layout)
+    few = images * size[0] * size[1] * channels_per_group < 8
+    with computed_by(kernels):
+        found = step(named, pools[kinds], g, fixed)
+    # The variance of a few values may be near 0, and 1 / sqrt(eps) multiplies every rounding.
+    agree(found, exact(named, pools[kinds], g, fixed), 1e-3 if few or size <= (1, 2) else 1e-5)
+    assert found["y"].is_contiguous(memory_format=layout)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+@pytest.mark.parametrize("offset", [0.0, 1e4])
+def test_gradients_hold_far_from_zero(
+    counted: Counted, layout: torch.memory_format, offset: float
+) -> None:
+    """Where each map has its own mean, float32 alone has no digits left for the deviations."""
+    for pools in ((Pool(groups=20),), (Pool(batch=True), Pool(groups=20)), (Pool(groups=4),)):
+        named = inputs((4, 20, 9, 15), layout, gate=len(pools) > 1)
+        named["x"] = (named["x"].detach() + offset).requires_grad_()
+        g = draw(4, 20, 9, 15, seed=6).float().contiguous(memory_format=layout)
+        truth = exact(named, pools, g)
+        kept = torch.finfo(torch.float32).eps * offset  # backward has its means in float32
+        agree(step(named, pools, g), truth, 4e-6 + kept)
+        within(step(named, pools, g)["y"], truth["y"], 4e-6 * truth["y"].abs().max().item(), "y")
+    assert counted.calls["backward"] == 6
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+def test_the_number_of_threads_changes_no_bit(
+    kernels: Kernels, layout: torch.memory_format
+) -> None:
+    pools = (Pool(batch=True), Pool(groups=20))
+    named = inputs((7, 20, 9, 15), layout, gate=True)
+    named["residual"] = draw(7, 20, 9, 15, seed=7).float().requires_grad_()
+    g = draw(7, 20, 9, 15, seed=6).float().contiguous(memory_format=layout)
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            with computed_by(kernels):
+                found.append(step(named, pools, g))
+    finally:
+        torch.set_num_threads(before)
+    for other in found[1:]:
+        assert all(torch.equal(other[name], t) for name, t in found[0].items())
+
+
+def test_another_processor_changes_no_bit(kernels: Kernels, tmp_path: Path) -> None:
+    """Nothing is contracted or reordered, so code for the oldest processors gives the same."""
+    made = tmp_path / "plain.so"
+    command = [*module._compiler(), *module._FLAGS, "-O1", *module._SHARED, str(module.SOURCE)]
+    subprocess.run([*command, "-o", str(made), "-lm"], check=True)
+    library = ctypes.CDLL(str(made))
+    module._declare(library)
+    plain = Kernels(library, "", "")
+    for layout in LAYOUTS:
+        named = inputs((5, 20, 9, 15), layout, gate=True)
+        named["residual"] = draw(5, 20, 9, 15, seed=7).float().requires_grad_()
+        g = draw(5, 20, 9, 15, seed=6).float().contiguous(memory_format=layout)
+        found = []
+        for chosen in (kernels, plain):
+            with computed_by(chosen):
+                found.append(step(named, (Pool(batch=True), Pool(groups=20)), g))
+        assert all(torch.equal(found[1][name], t) for name, t in found[0].items())
+
+
+def test_running_statistics_move_as_without_kernels(counted: Counted) -> None:
+    for momentum in (0.0, 0.1, 0.7, 1.0):
+        layers = [scramble(BatchNorm2d(6, momentum=momentum)) for _ in range(2)]
+        x = draw(3, 6, 4, 5).float()
+        layers[0](x)
+        with computed_by(None):
+            layers[1](x)
+        for (name, ours), (_, theirs) in zip(*(m.named_buffers() for m in layers), strict=True):
+            within(ours, theirs, 1e-6, name)
+    assert counted.calls["move"] == 8
+
+
+def test_a_buffer_that_a_kernel_moved_has_changed_for_autograd(counted: Counted) -> None:
+    layer = BatchNorm2d(6)
+    weight = torch.ones(6, requires_grad=True)
+    product = (weight * layer.running_mean).sum()
+    layer(draw(3, 6, 4, 5).float())
+    assert counted.calls["move"] == 2
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        product.backward()
+
+
+# ---------------------------------------------------------------------------------------------
+# What is left to PyTorch.
+
+
+def test_layers_use_operations_of_torch_unless_asked() -> None:
+    assert in_use() is None
+
+
+STRANGE: dict[str, Callable[[Tensor], Tensor]] = {
+    "float64": lambda x: x.double(),
+    "bfloat16": lambda x: x.bfloat16(),
+    "every second column": lambda x: x[:, :, :, ::2],
+    "every second channel": lambda x: x[:, ::2].repeat_interleave(2, 1).transpose(2, 3),
+    "one image several times": lambda x: x[:1].expand_as(x),
+    "no images": lambda x: x[:0],
+}
+
+
+@pytest.mark.parametrize("kind", STRANGE)
+def test_inputs_that_kernels_do_not_know(counted: Counted, kind: str) -> None:
+    layer = scramble(GroupNorm2d(6, groups=2))
+    if kind == "float64":
+        layer.double()
+    x = STRANGE[kind](inputs((3, 6, 4, 6), gate=False)["x"].detach()).requires_grad_()
+    y = layer(x)
+    g = torch.ones_like(y)
+    found = torch.autograd.grad(y, [x, *layer.parameters()], g)
+    with computed_by(None):
+        expected = layer(x)
+        grads = torch.autograd.grad(expected, [x, *layer.parameters()], g)
+    assert torch.equal(y, expected)
+    assert all(torch.equal(a, b) for a, b in zip(found, grads, strict=True))
+    assert counted.calls["forward"] == 0
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+def test_gradients_in_any_layout(counted: Counted, layout: torch.memory_format) -> None:
+    """Expanded, transposed, in the other layout: what comes back is the gradient."""
+    named = inputs((3, 6, 4, 4), layout, gate=False)
+    pools = (Pool(batch=True),)
+    whole = draw(3, 6, 4, 4, seed=6).float()
+    for g in (
+        whole,
+        whole.contiguous(memory_format=torch.channels_last),
+        whole.transpose(2, 3),
+        whole[:1, :1, :1, :1].expand(3, 6, 4, 4),
+        draw(3, 6, 8, 8, seed=6).float()[:, :, ::2, ::2],
+    ):
+        found = step(named, pools, g)
+        agree(found, exact(named, pools, g))
+        assert found["x"].is_contiguous(memory_format=layout)
+    assert counted.calls["backward"] == 5
+
+
+@pytest.mark.parametrize("part", ["weight", "bias", "gate", "running_mean"])
+def test_parts_of_a_wrong_size_are_never_read(counted: Counted, part: str) -> None:
+    """A kernel would read past their end; PyTorch's operations say what is wrong."""
+    layer = BatchInstanceNorm2d(6).eval()
+    if part == "running_mean":
+        layer.running_mean = torch.zeros(5)
+    else:
+        setattr(layer, part, torch.nn.Parameter(torch.ones(5)))
+    with pytest.raises(RuntimeError, match="must match the size"):
+        layer(draw(3, 6, 4, 5).float())
+    assert counted.calls["forward"] == 0
+
+
+def test_whatever_follows_every_operation_sees_them(counted: Counted) -> None:
+    with FlopCounterMode(display=False):
+        GroupNorm2d(6, groups=2)(draw(3, 6, 4, 5).float())
+    assert counted.calls["forward"] == 0
+
+
+@pytest.mark.filterwarnings(
+    "ignore:.torch.jit.*:DeprecationWarning", "ignore::torch.jit.TracerWarning"
+)
+def test_compilers_and_transforms_get_operations(counted: Counted) -> None:
+    """A kernel is invisible to whoever records, batches or differentiates operations."""
+    x = draw(4, 3, 6, 4, 5).float()
+
+    def functional(state: dict[str, Tensor], x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        held = {name: t.clone() for name, t in state.items()}
+        return torch.func.functional_call(layer, held, x), held
+
+    layer = scramble(BatchNorm2d(6))
+    start = {name: t.detach().clone() for name, t in layer.state_dict().items()}
+    stacked = {name: torch.stack([t] * 4) for name, t in start.items()}
+    outcomes = []
+    for kernels in (counted, None):
+        layer.load_state_dict(start)
+        torch._dynamo.reset()
+        with computed_by(kernels):  # type: ignore[arg-type]
+            compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)(x[0])
+            moved = layer.running_mean.clone()
+            several, state = torch.func.vmap(functional, in_dims=(0, 0))(stacked, x)
+            traced = torch.jit.trace(layer, (x[0],), check_trace=False)
+            layer.load_state_dict(start)
+            traced(x[1])
+        outcomes.append([compiled, moved, several, state["running_var"], layer.running_mean])
+    assert not any(counted.calls.values())
+    for found, expected in zip(*outcomes, strict=True):
+        assert torch.equal(found, expected)
+
+
+def test_a_kept_input_that_comes_back_otherwise(counted: Counted) -> None:
+    """Hooks on what is kept for backward may give it back in another layout."""
+    named = inputs((3, 6, 4, 5), gate=False)
+    g = draw(3, 6, 4, 5, seed=6).float()
+    pools = (Pool(groups=2),)
+    turned = torch.autograd.graph.saved_tensors_hooks(
+        lambda t: t, lambda t: t.repeat(1, 1, 1, 2)[..., : t.shape[3]] if t.dim() == 4 else t
+    )
+    with turned:
+        found = step(named, pools, g)
+    agree(found, exact(named, pools, g))
+    assert (counted.calls["forward"], counted.calls["backward"]) == (1, 0)
+
+
+# ---------------------------------------------------------------------------------------------
+# How they are built.
+
+
+@pytest.fixture
+def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kernels: Kernels) -> Iterator[Path]:
+    """A cache of its own, a source that is quick to compile, and a compiler that writes down what
+    it was asked; returns that list."""
+    source = tmp_path / "kernels.c"
+    source.write_text("".join(f"void normlab_{name}(void) {{}}\n" for name in NAMES))
+    monkeypatch.setattr(module, "SOURCE", source)
+    asked = tmp_path / "asked"
+    compiler = tmp_path / "compiler"
+    compiler.write_text(f'#!/bin/sh\necho "$@" >> {asked}\nexec cc "$@"\n')
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CC", str(compiler))
+    monkeypatch.setenv("NORMLAB_CACHE", str(tmp_path / "cache"))
+    load.cache_clear()
+    yield asked
+    load.cache_clear()
+
+
+def compilations(asked: Path) -> int:
+    return sum("-shared" in line for line in asked.read_text().splitlines())
+
+
+def libraries(asked: Path) -> list[Path]:
+    return sorted(asked.parent.glob("cache/kernels-*/*.so"))
+
+
+def test_compiled_once(fresh: Path) -> None:
+    first = load()
+    load.cache_clear()
+    assert load().source == first.source
+    assert compilations(fresh) == 1
+    (library,) = libraries(fresh)
+    assert stat.S_IMODE(library.parent.stat().st_mode) == 0o700
+    assert stat.S_IMODE(library.stat().st_mode) == 0o600
+
+
+def test_a_damaged_library_is_made_again(fresh: Path) -> None:
+    load()
+    (library,) = libraries(fresh)
+    # Another file at its place, since this process has the first one mapped.
+    content = library.read_bytes()
+    library.unlink()
+    library.write_bytes(content[:-100])
+    library.chmod(0o600)
+    load.cache_clear()
+    load()
+    assert compilations(fresh) == 2
+    (again,) = libraries(fresh)
+    assert again.read_bytes() != content[:-100]
+
+
+def test_another_source_or_compiler_is_another_library(
+    fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load()
+    module.SOURCE.write_bytes(module.SOURCE.read_bytes() + b"/* changed */\n")
+    load.cache_clear()
+    load()
+    assert len(libraries(fresh)) == 2
+    other = tmp_path / "other"
+    other.write_bytes((tmp_path / "compiler").read_bytes())
+    other.chmod(0o755)
+    monkeypatch.setenv("CC", str(other))
+    load.cache_clear()
+    load()
+    assert len(libraries(fresh)) == 3
+
+
+def test_a_folder_that_others_may_write_to_is_refused(fresh: Path) -> None:
+    load()
+    (library,) = libraries(fresh)
+    library.parent.chmod(0o777)
+    load.cache_clear()
+    with pytest.raises(KernelsUnavailableError, match="others may write to"):
+        load()
+
+
+def test_a_library_that_others_may_write_to_is_not_used(fresh: Path) -> None:
+    load()
+    (library,) = libraries(fresh)
+    library.chmod(0o666)
+    load.cache_clear()
+    load()
+    assert compilations(fresh) == 2
+    assert stat.S_IMODE(libraries(fresh)[0].stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        (None, "compiler .*nowhere.* was not found"),
+        ("exit 3", "does not work"),
+        ('[ "$1" = --version ] && echo mine 1.0 && exit 0; echo "no such header" >&2; exit 1',
+         "cannot compile them .no such header."),
+    ],
+    ids=["none", "broken", "fails"],
+)  # fmt: skip
+def test_without_a_compiler_the_reason_is_said(
+    fresh: Path, monkeypatch: pytest.MonkeyPatch, script: str | None, said: str
+) -> None:
+    compiler = fresh.parent / "nowhere"
+    if script is not None:
+        compiler.write_text(f"#!/bin/sh\n{script}\n")
+        compiler.chmod(0o755)
+    monkeypatch.setenv("CC", str(compiler))
+    with pytest.raises(KernelsUnavailableError, match=said):
+        load()
+    assert libraries(fresh) == []
+
+
+def test_without_threads_of_openmp_it_still_compiles(
+    fresh: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Apple's compiler, which refuses the option."""
+    compiler = fresh.parent / "compiler"
+    refuse = 'case "$*" in *-fopenmp*|*-march*) echo unknown option >&2; exit 1;; esac'
+    compiler.write_text(f'#!/bin/sh\necho "$@" >> {fresh}\n{refuse}\nexec cc "$@"\n')
+    monkeypatch.setattr(module, "SOURCE", Path(module.__file__).with_suffix(".c"))
+    named = inputs((3, 6, 4, 5), gate=False)
+    g = draw(3, 6, 4, 5, seed=6).float()
+    with computed_by(load()):
+        found = step(named, (Pool(groups=2),), g)
+    agree(found, exact(named, (Pool(groups=2),), g))
+    assert os.environ["CC"] == str(compiler)
