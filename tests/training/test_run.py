@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import json
 import math
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from normlab.results import read_run
 from normlab.results.reading import Spread
 from normlab.runs import CHECKPOINTS, HISTORY_COLUMNS, RunConfig, identity
 from normlab.training import Keeping, run, train
+from normlab.training.control import controlled
 from normlab.training.evaluation import Evaluation, evaluate
 from normlab.training.schedule import highest_rate, learning_rate
 from normlab.training.standing import Running
@@ -276,6 +278,22 @@ def test_the_caller_gets_threads_determinism_and_random_state_back(
     train(RunConfig(**{**SMALL, "epochs": 1}), digits, tmp_path)
     assert torch.equal(torch.get_rng_state(), state)
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_every_operation_is_deterministic_and_a_warning_stays_a_warning() -> None:
+    compiler = import_module("torch._inductor.config")
+    ours, theirs = RunConfig(norm="bn"), RunConfig(norm="their.module:Layer")
+    torch.set_deterministic_debug_mode("warn")
+    try:
+        for configs in ((ours,), (theirs,), (ours, theirs)):
+            compiler.deterministic = False
+            with controlled(*configs):
+                assert torch.get_deterministic_debug_mode() == 2
+                # What their layer compiles is deterministic too. Ours compile nothing.
+                assert compiler.deterministic == (theirs in configs)
+            assert torch.get_deterministic_debug_mode() == 1
+    finally:
+        torch.use_deterministic_algorithms(False)
 
 
 @pytest.mark.gpu

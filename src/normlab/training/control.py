@@ -8,23 +8,39 @@ from contextlib import contextmanager
 
 import torch
 
+from ..foreign import is_custom
 from ..models import generators_kept
 from ..runs import RunConfig
 
+WARN, ERROR = 1, 2
+
 
 @contextmanager
-def controlled(config: RunConfig) -> Iterator[None]:
-    """Threads and determinism of this run, put back afterwards."""
+def controlled(config: RunConfig, *others: RunConfig) -> Iterator[None]:
+    """Threads and determinism of this run, put back afterwards. ``others`` are configurations whose
+    layers are called meanwhile."""
     if config.device == "cuda":
         # cuBLAS is deterministic with this alone, and reads it when it first starts.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     threads = torch.get_num_threads()
-    strict = torch.are_deterministic_algorithms_enabled()
+    before = torch.get_deterministic_debug_mode()
+    # A layer that is not ours may be compiled. Otherwise the compiler is neither told nor imported.
+    compiled = any(is_custom(one.norm) for one in (config, *others))
     torch.set_num_threads(config.threads)
-    torch.use_deterministic_algorithms(True)
+    _set_determinism(ERROR, compiled=compiled)
     try:
         with generators_kept():
             yield
     finally:
         torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(strict)
+        _set_determinism(before, compiled=compiled)
+
+
+def _set_determinism(mode: int, *, compiled: bool) -> None:
+    """What becomes of an operation without a deterministic form: with 0 it runs, with 1 it warns
+    as well, with 2 it raises. With ``compiled`` PyTorch's compiler is told too, which takes as long
+    to import as PyTorch itself."""
+    if compiled:
+        torch.use_deterministic_algorithms(mode > 0, warn_only=mode == WARN)
+    else:
+        torch.set_deterministic_debug_mode(mode)
