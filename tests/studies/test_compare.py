@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 import normlab
+from normlab.data.sources import folder
 from normlab.errors import InputError
 from normlab.report.terminal import finding_lines
 from normlab.results import read_curves, read_results
@@ -137,6 +138,27 @@ def test_dry_run_writes_nothing(tmp_path: Path) -> None:
     assert (found.runs, found.already) == (4, 0)
     assert found.seconds > 0
     assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize("command", ["compare", "compare a clean split", "check"])
+def test_a_source_is_listed_once(
+    command: str, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a large source that takes seconds, and what a second listing finds may be something else
+    than what was loaded."""
+    listed = []
+
+    def noted(root: Path, true: Any = folder.find) -> Any:
+        listed.append(root)
+        return true(root)
+
+    monkeypatch.setattr(folder, "find", noted)
+    if command == "check":
+        normlab.check_data(photos, out=tmp_path / "check", quick=True)
+    else:
+        clean = command != "compare"
+        normlab.compare(data=photos, arms="none", n=1, clean_split=clean, dry_run=True)
+    assert listed == [photos]
 
 
 def test_the_default_folder_is_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
