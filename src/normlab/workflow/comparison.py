@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import stopping
-from ..data import DataSet, load
-from ..data.sources import find
+from ..data import DataSet, load, sources
 from ..destinations import check_folder
 from ..errors import InputError
 from ..locks import alone_in
@@ -137,7 +136,7 @@ def compare(
         search = make_search(request.tune, plan, request.tune_seeds)
     check_folder(STUDIES if out is None else out, "--out")
     reading = watcher.reading if watcher else None
-    listing = find(plan.data.source)
+    listing = sources.find(plan.data.source)
     if request.clean_split:
         clean = with_clean_split(plan.data, progress=reading, workers=workers, listing=listing)
         plan = replace(plan, data=clean)
