@@ -15,6 +15,7 @@ SOURCE = Path(normlab.__file__).parent
 # Room to the rooms it may import; the ground floor is open to all.
 GROUND = {
     "bounded",
+    "cache_files",
     "destinations",
     "errors",
     "files",

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ..cache_files import keep_record, kept_record
 from ..checks import (
     FORMAT,
     NEAR,
@@ -28,7 +29,6 @@ from ..checks import (
 )
 from ..data import DataConfig, DataSet
 from ..data.cache import Progress as DataProgress
-from ..data.cache_files import keep_record, kept_record
 from ..data.config import Resize
 from ..data.sources import Listing, find
 from ..data.splitfile import SplitFile
