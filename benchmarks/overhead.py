@@ -145,7 +145,22 @@ def main() -> None:
         "--epochs", str(given.epochs), "--workers", "1",
         *(["--arms", given.arms] if given.arms else []),
     ]  # fmt: skip
-    repeat([*words, "--dry-run"])  # fills the cache
+    repeat([*words, "--dry-run"])  # fills the cache with what is read,
+    repeat(
+        [
+            "compare",
+            "--limit-per-class",
+            "2",
+            "--arms",
+            "none",
+            "--epochs",
+            "1",
+            "--seeds",
+            "1",
+            "--workers",
+            "1",
+        ]
+    )  # and with what reports share
     found = [repeat(words) for _ in range(given.repeats)]
     every = [one["parts"] for one in found]
     whole = [sum(parts.values()) for parts in every]
