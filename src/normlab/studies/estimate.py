@@ -13,6 +13,7 @@ from ..errors import InputError
 from ..runs import RunConfig
 from ..training import build, train_step
 from ..training.optimizer import LayerAwareOptimizer
+from .allocator import keep_memory
 from .same_function import steps_for
 from .study import Study
 
@@ -81,6 +82,7 @@ def steps_of(config: RunConfig, data: DataSet) -> int:
 
 def _time_step(config: RunConfig, data: DataSet, updates: int) -> float:
     """Seconds of a training step, for so many of them."""
+    keep_memory()  # as a run does, whose steps are faster for it
     threads = torch.get_num_threads()
     torch.set_num_threads(config.threads)
     state = torch.get_rng_state()
