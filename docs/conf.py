@@ -48,7 +48,7 @@ PAGES = (
         ["docs/experiment", "docs/data", "docs/own-layer", "docs/statistics", "docs/data-checks"],
     ),
     ("Reference", ["docs/norms", "docs/settings", "docs/reliability", "docs/threats", "docs/api"]),
-    ("Measured", ["docs/results", "docs/results/birds"]),
+    ("Measured", ["docs/results", "docs/results/birds", "docs/performance"]),
     ("Project", ["docs/architecture", "CONTRIBUTING", "CHANGELOG"]),
 )
 """The site's contents. GitHub does not know the directive, so the README does not contain it."""

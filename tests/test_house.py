@@ -15,6 +15,7 @@ SOURCE = Path(normlab.__file__).parent
 # Room to the rooms it may import; the ground floor is open to all.
 GROUND = {
     "bounded",
+    "cache_files",
     "destinations",
     "errors",
     "files",
@@ -143,3 +144,20 @@ def test_help_is_quick_and_light() -> None:
         assert done.returncode == 0, done.stderr
         assert "compare" in done.stdout
     assert min(times) < 0.6, times
+
+
+UNUSED = ("sklearn", "torch._dynamo", "sympy", "pandas", "altair")
+"""What nothing of a study needs, and what takes a process seconds to import."""
+
+
+def test_a_study_imports_nothing_heavy_that_it_does_not_use(photos: Path, tmp_path: Path) -> None:
+    asked = {"data": str(photos), "out": str(tmp_path / "study"), "workers": 1,
+             "arms": ["bn", "bin"], "n": 1, "epochs": 1, "seeds": 1}  # fmt: skip
+    code = (
+        f"import sys, normlab; done = normlab.compare(**{asked}); "
+        f"heavy = set({UNUSED}) & set(sys.modules); "
+        "sys.exit(f'imported {heavy}' if heavy else done.runs_made - 2)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "study/report.html").is_file()

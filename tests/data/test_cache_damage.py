@@ -15,8 +15,9 @@ import filelock
 import numpy as np
 import pytest
 
+from normlab import cache_files
 from normlab.checks.image_set import read_image_set
-from normlab.data import DataConfig, DataSet, cache_files, hashes, load, sources
+from normlab.data import DataConfig, DataSet, hashes, load, sources
 from normlab.data.array_file import ArrayFile
 from normlab.errors import InputError
 from normlab.workflow.checking import known_findings

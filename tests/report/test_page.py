@@ -11,9 +11,10 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+import vl_convert
 
 from normlab.files import write_json
-from normlab.report import ReportFiles, write_report
+from normlab.report import ReportFiles, page, write_report
 from normlab.results import Results, read_curves, read_results
 
 from .folders import ARMS, CLASSES, make_study
@@ -214,3 +215,30 @@ def test_many_arms_and_classes_stay_small(study_folder: Path) -> None:
 def test_light_to_import(heavy: str) -> None:
     code = f"import sys, normlab.report; sys.exit({heavy!r} in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_script_of_the_charts_is_bundled_once(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It takes a second; what is kept for the next report is compared with what was written."""
+    bundled = []
+
+    def bundle(exposed: str) -> str:
+        bundled.append(exposed)
+        return "draw('</script>')"
+
+    def read() -> str:
+        page._bundle.cache_clear()  # as in another process
+        return page._bundle()
+
+    monkeypatch.setattr(vl_convert, "javascript_bundle", bundle)
+    try:
+        assert {read(), read()} == {r"draw('<\/script>')"}
+        assert len(bundled) == 1
+        (kept,) = (cache.parent / "pages").glob("vega-*.json")
+        kept.write_bytes(kept.read_bytes().replace(b"draw", b"drew"))
+        assert read() == r"draw('<\/script>')"
+        assert len(bundled) == 2
+        assert "is damaged" in capsys.readouterr().err
+    finally:
+        page._bundle.cache_clear()

@@ -16,10 +16,12 @@ from typing import Any
 import pytest
 
 import normlab
+from normlab.data.sources import folder
 from normlab.errors import InputError
 from normlab.report.terminal import finding_lines
 from normlab.results import read_curves, read_results
-from normlab.studies import Request, make_plan
+from normlab.studies import Request, estimate, make_plan
+from normlab.training import train_step
 from normlab.workflow import Comparison, Estimate
 
 SMALL: dict[str, Any] = {"limit_per_class": 12, "n": 1, "epochs": 1, "workers": 2}
@@ -137,6 +139,48 @@ def test_dry_run_writes_nothing(tmp_path: Path) -> None:
     assert (found.runs, found.already) == (4, 0)
     assert found.seconds > 0
     assert not (tmp_path / "s").exists()
+
+
+def test_timing_steps_takes_a_small_share_of_what_they_are_timed_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+
+    def step(*given: Any) -> Any:
+        made.append(given)
+        return train_step(*given)
+
+    monkeypatch.setattr(estimate, "train_step", step)
+    counts = []
+    for epochs in (1, 500):
+        made.clear()
+        asked = {**SMALL, "limit_per_class": 4, "epochs": epochs, "seeds": 1}
+        found = normlab.compare(**asked, arms="bn,none", out=tmp_path / "s", dry_run=True)
+        assert isinstance(found, Estimate)
+        assert found.seconds > estimate.AROUND
+        counts.append(len(made))
+    assert counts == [2 * 2, 2 * estimate.MOST]  # of 2 and of 1,000 updates of each arm
+
+
+@pytest.mark.parametrize("command", ["compare", "compare a clean split", "check"])
+def test_a_source_is_listed_once(
+    command: str, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a large source that takes seconds, and what a second listing finds may be something else
+    than what was loaded."""
+    listed = []
+
+    def noted(root: Path, true: Any = folder.find) -> Any:
+        listed.append(root)
+        return true(root)
+
+    monkeypatch.setattr(folder, "find", noted)
+    if command == "check":
+        normlab.check_data(photos, out=tmp_path / "check", quick=True)
+    else:
+        clean = command != "compare"
+        normlab.compare(data=photos, arms="none", n=1, clean_split=clean, dry_run=True)
+    assert listed == [photos]
 
 
 def test_the_default_folder_is_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -205,6 +205,36 @@ def test_the_momentum_is_the_configured_one(fields: dict[str, object], steps: li
         assert (before - layer.weight.item()) / 1e-3 == pytest.approx(expected, rel=1e-3)
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [{}, {"nesterov": True, "clip_norm": 0.5}, {"momentum": 0.0}, {"optimizer": "adamw"}],
+    ids=["sgd", "nesterov", "plain", "adamw"],
+)
+def test_the_optimizer_makes_the_bits_of_torch_and_calls_hooks(fields: dict[str, object]) -> None:
+    """It goes around wrappers of torch.optim, so nothing of the step may have been in them."""
+    config = RunConfig(lr=0.05, **fields)  # type: ignore[arg-type]
+    made, called = [], []
+    for ours in (True, False):
+        model = ResNet(1, 3, "bin", seed=0)
+        optimizer = LayerAwareOptimizer(model, config)
+        if not ours:
+            kind = torch.optim.SGD if config.optimizer == "sgd" else torch.optim.AdamW
+            optimizer.inner = kind(optimizer.inner.param_groups)  # with all their settings
+        optimizer.inner.register_step_post_hook(lambda *_, ours=ours: called.append(ours))
+        generator = torch.Generator().manual_seed(0)
+        for _ in range(3):
+            batch = [(torch.randn(4, 3, 8, 8, generator=generator), torch.tensor([0, 1, 2, 1]))]
+            gradients(model, batch, config)
+            optimizer.step()
+            assert all(p.grad is None for p in model.parameters())
+            assert torch.is_grad_enabled()
+        made.append([*model.state_dict().values(), *optimizer.state().values()])
+    assert called == [True] * 3 + [False] * 3
+    assert all(bool(value.isfinite().all()) for value in made[0])
+    for one, two in zip(*made, strict=True):
+        assert torch.equal(one, two)
+
+
 def test_the_loss_that_is_told_is_that_of_validation() -> None:
     """Curves of training and validation share an axis, so both are plain cross-entropy."""
     x = torch.randn(12, 5, generator=torch.Generator().manual_seed(2))

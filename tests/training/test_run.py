@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import json
 import math
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ from normlab.results import read_run
 from normlab.results.reading import Spread
 from normlab.runs import CHECKPOINTS, HISTORY_COLUMNS, RunConfig, identity
 from normlab.training import Keeping, run, train
-from normlab.training.evaluation import Evaluation, evaluate
+from normlab.training.control import controlled
+from normlab.training.evaluation import EVALUATION_BATCH, Evaluation, evaluate
 from normlab.training.schedule import highest_rate, learning_rate
 from normlab.training.standing import Running
 
@@ -278,6 +280,22 @@ def test_the_caller_gets_threads_determinism_and_random_state_back(
     assert not torch.are_deterministic_algorithms_enabled()
 
 
+def test_every_operation_is_deterministic_and_a_warning_stays_a_warning() -> None:
+    compiler = import_module("torch._inductor.config")
+    ours, theirs = RunConfig(norm="bn"), RunConfig(norm="their.module:Layer")
+    torch.set_deterministic_debug_mode("warn")
+    try:
+        for configs in ((ours,), (theirs,), (ours, theirs)):
+            compiler.deterministic = False
+            with controlled(*configs):
+                assert torch.get_deterministic_debug_mode() == 2
+                # What their layer compiles is deterministic too. Ours compile nothing.
+                assert compiler.deterministic == (theirs in configs)
+            assert torch.get_deterministic_debug_mode() == 1
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_cuda_learns_and_repeats(digits: DataSet, tmp_path: Path) -> None:
@@ -463,8 +481,25 @@ def test_a_model_without_predictions_has_diverged(
     assert record["metrics"] is None
 
 
+def test_evaluation_does_not_depend_on_how_many_images_go_at_a_time(
+    digits: DataSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    split = DeviceSplit(digits, "test")
+    for norm in ("none", "bn", "bin", "ln"):
+        model = ResNet(1, 10, norm, in_channels=1, seed=0)
+        found = []
+        for size in (EVALUATION_BATCH["cpu"], 256, 7):
+            monkeypatch.setitem(EVALUATION_BATCH, "cpu", size)
+            found.append(evaluate(model, split, 10, "float32"))
+            monkeypatch.undo()
+        for other in found[1:]:
+            assert other.probabilities == pytest.approx(found[0].probabilities, abs=1e-6)
+            assert other.metrics.loss == pytest.approx(found[0].metrics.loss, rel=1e-6)
+            assert (other.labels == found[0].labels).all()
+
+
 def test_the_loss_is_summed_in_float64(digits: DataSet) -> None:
-    # One image in 256 is wrong by far: in float32 the others' small losses would be lost.
+    # One image in 64 is wrong by far: in float32 the others' small losses would be lost.
     class Fixed(torch.nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             logits = torch.zeros(len(x), 10)
@@ -474,7 +509,7 @@ def test_the_loss_is_summed_in_float64(digits: DataSet) -> None:
 
     split = DeviceSplit(digits, "test")
     found = evaluate(Fixed(), split, 10, "float32")
-    answers = torch.cat([Fixed()(x) for x, _ in split.sequential(256)])
+    answers = torch.cat([Fixed()(x) for x, _ in split.sequential(EVALUATION_BATCH["cpu"])])
     each = torch.nn.functional.cross_entropy(answers, split.labels, reduction="none")
     expected = math.fsum(each.tolist()) / len(each)
     assert found.metrics.loss == pytest.approx(expected, rel=1e-14)

@@ -15,7 +15,7 @@ from ..data.cache import Progress
 from ..data.config import DataConfig
 from ..data.dataset import DataSet, Split
 from ..data.grouping import group_names
-from ..data.hashes import content_hashes, listing_hash
+from ..data.hashes import state_and_hashes
 from ..data.loading import load
 from ..once import Once
 from ..splits import SPLITS
@@ -101,6 +101,7 @@ def read_image_set(
     progress: Progress | None = None,
     workers: int | None = None,
     data: DataSet | None = None,
+    listing: sources.Listing | None = None,
     sample: int | None = None,
 ) -> ImageSet:
     """Every image that ``config`` names; unreadable files are left out and listed.
@@ -110,6 +111,7 @@ def read_image_set(
         progress: called with a stage, and how many of how many images are done.
         workers: processes that decode.
         data: the data set, if it is already loaded.
+        listing: of the source, where it has been listed already.
         sample: read at most this many training images per class, and of the other splits in
             proportion.
 
@@ -119,9 +121,10 @@ def read_image_set(
     whole = replace(
         config, limit_per_class=sample, limit_all_splits=sample is not None, skip_bad=True
     )
-    data = data or load(whole, progress=progress, workers=workers)
-    listing = sources.find(whole.source)
-    content = dict(zip(listing.names, content_hashes(listing, progress=progress), strict=True))
+    listing = listing or sources.find(whole.source)
+    data = data or load(whole, progress=progress, workers=workers, listing=listing)
+    state, hashes = state_and_hashes(listing, progress)
+    content = dict(zip(listing.names, hashes, strict=True))
     parts = [data.splits[name] for name in SPLITS]
     names = np.concatenate([part.names for part in parts])
     return ImageSet(
@@ -132,7 +135,7 @@ def read_image_set(
         split=np.repeat(np.arange(len(parts), dtype=np.int8), [len(part) for part in parts]),
         digests=np.concatenate([part.digests for part in parts]),
         contents=np.array([content[name] for name in names.tolist()], dtype=np.uint64),
-        listing_hash=listing_hash(listing),
+        listing_hash=state,
         _starts=tuple(np.cumsum([0, *map(len, parts)])[:-1].tolist()),
         sample=sample,
         in_source=len(listing.names),

@@ -29,6 +29,7 @@ import numpy.typing as npt
 import PIL
 from PIL import Image
 
+from ..cache_files import one_at_a_time, say_damaged
 from ..destinations import explained_disk_errors
 from ..errors import InputError
 from ..files import read_arrays, read_json, write_arrays, write_json
@@ -37,7 +38,6 @@ from ..processes import as_they_end, cores
 from ..seals import check_files, digests_of
 from . import sources
 from .array_file import ArrayFile, ChangedError
-from .cache_files import one_at_a_time, say_damaged
 from .config import Resize
 from .dataset import Pixels, pixel_digests
 from .decode import RESIZE_RULES, BadImageError, read, square

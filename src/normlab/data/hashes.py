@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..bounded import open_regular
+from ..cache_files import keep_arrays, kept_arrays, one_at_a_time
 from ..errors import InputError
-from .cache_files import keep_arrays, kept_arrays, one_at_a_time
 from .sources import Listing
 
 if TYPE_CHECKING:

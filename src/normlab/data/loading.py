@@ -40,6 +40,7 @@ def load(
     progress: Progress | None = None,
     workers: int | None = None,
     levels: Levels | None = None,
+    listing: Listing | None = None,
 ) -> DataSet:
     """The data set that ``config`` asks for; decoded on first use, from the cache afterwards.
 
@@ -49,13 +50,14 @@ def load(
         workers: processes that decode; None uses all cores, or no processes if there are few files.
         levels: black and white of grey values of more than 8 bits, where a model was trained with
             some; None takes what the images show.
+        listing: of the source, where it has been listed already.
 
     Raises:
         InputError: when the source or any of its files cannot be used.
     """
     if workers is not None and (isinstance(workers, bool) or workers < 1):
         raise InputError(f"workers must be a whole number of at least 1, not {workers!r}.")
-    listing = sources.find(config.source)
+    listing = listing or sources.find(config.source)
     ids = np.array([key(name) for name in listing.names], dtype=np.uint64)
     wanted = cache.Wanted(
         config.image_size or _own_size(listing, config.resize), config.resize, levels

@@ -47,8 +47,8 @@ class ReportFiles:
 def write_report(results: Results, *, all_pairs: bool = False) -> ReportFiles:
     """Write tables, figures and the page of a study into its folder.
 
-    Only the study's own files are read, and no network is used. With ``all_pairs`` every two arms
-    are compared too.
+    Of the study only its own files are read, and no network is used. With ``all_pairs`` every two
+    arms are compared too.
 
     Raises:
         InputError: the runs are trials, a file of the study is damaged, or one cannot be written.

@@ -5,15 +5,22 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__, pages
+from ..cache_files import keep_record, kept_record
+from ..keyed import key
 from .context import Report
 from .header import endings, facts
 from .sections import SECTIONS
 
 if TYPE_CHECKING:
     from markupsafe import Markup
+
+
+_EXPOSED = "window.vegaEmbed = vegaEmbed;"
+"""What the script of the page calls."""
 
 
 @dataclass(frozen=True)
@@ -71,10 +78,19 @@ def _joined(sources: Any) -> Markup:
 
 @cache
 def _bundle() -> str:
-    """Vega-Embed with Vega in it. It ends no script element."""
-    import vl_convert
+    """Vega-Embed with Vega in it. It ends no script element.
 
-    bundle: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+    Bundling takes as long as drawing all charts, and a version always makes the same.
+    """
+    name = f"vega-{version('vl-convert-python')}-{key(_EXPOSED):016x}"
+    kept = kept_record("pages", name)
+    if kept is not None and isinstance(kept.get("script"), str):
+        bundle: str = kept["script"]
+    else:
+        import vl_convert
+
+        bundle = vl_convert.javascript_bundle(_EXPOSED)
+        keep_record("pages", name, {"script": bundle})
     return bundle.replace("</script", r"<\/script")
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import InputError
-from ..runs import SplitPredictions
+from ..runs import SplitPredictions, f1
 from ..seals import DamagedError
 from .reading import Results, Spread, check_split
 
@@ -144,13 +144,11 @@ def confusion(results: Results, arm: str, split: str = "test") -> npt.NDArray[np
     Raises:
         InputError: there is no such arm or split.
     """
-    from sklearn.metrics import confusion_matrix
-
     found, seeds = _of_arm(results, arm, split)
-    every = range(len(found.classes))
-    total = np.zeros((len(every), len(every)), dtype=np.int64)
+    classes = len(found.classes)
+    total = np.zeros((classes, classes), dtype=np.int64)
     for own in seeds.values():
-        total += confusion_matrix(own.labels, own.predicted, labels=every)
+        total += f1.confusion(own.labels, own.predicted, classes)
     return total
 
 
@@ -163,15 +161,10 @@ def class_f1(results: Results, arm: str, split: str = "test") -> list[Spread | N
     Raises:
         InputError: there is no such arm or split.
     """
-    from sklearn.metrics import f1_score
-
     found, seeds = _of_arm(results, arm, split)
-    every = range(len(found.classes))
-    values = [
-        f1_score(own.labels, own.predicted, labels=every, average=None, zero_division=0)
-        for own in seeds.values()
-    ]
-    return [Spread.of([float(of_run[index]) for of_run in values]) for index in every]
+    classes = len(found.classes)
+    values = [f1.class_f1(own.labels, own.predicted, classes) for own in seeds.values()]
+    return [Spread.of([float(of_run[index]) for of_run in values]) for index in range(classes)]
 
 
 def hardest(results: Results, split: str = "test", count: int = 24) -> list[HardImage]:

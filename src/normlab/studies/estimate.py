@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import statistics
 import time
+from collections import Counter
 
 import torch
 
@@ -12,13 +14,17 @@ from ..runs import RunConfig
 from ..training import build, train_step
 from ..training.control import computed_as_asked
 from ..training.optimizer import LayerAwareOptimizer
+from .allocator import keep_memory
 from .same_function import steps_for
 from .study import Study
 
-AROUND = 8.0
+AROUND, OF_A_RUN = 4.0, 0.25
+EVALUATED = 0.3
 CROWDING = 1.25
 CHECKED, CHECK_BEGINS = 0.7, 20.0
 """Measured on two cores: see estimate_seconds."""
+TIMING, LONGEST, MOST = 0.03, 1.0, 6
+"""What timing the steps of an arm takes at most: a share of what they will take, seconds, steps."""
 _TIMED_BY = ("norm", "n", "shortcut", "batch_size", "accumulate", "optimizer", "precision",
              "device", "threads", "kernels")  # fmt: skip
 """The settings on which the time of a step depends."""
@@ -29,20 +35,25 @@ def estimate_seconds(
 ) -> float:
     """Time for the runs that are missing, from a few timed steps of every arm.
 
-    Training steps are timed one arm after the other in this process; evaluation is counted as a
-    third of a training step an image, the check ``same-function`` as ``CHECK_BEGINS`` training
-    steps of each arm and ``CHECKED`` of one for each of its own. Start and report take ``AROUND``
-    seconds, and processes side by side on CPU slow each other by ``CROWDING``; a machine busy with
-    other work takes longer. ``timed`` keeps what was timed, for studies of the same networks.
+    Training steps are timed one arm after the other in this process, which may take ``TIMING`` of
+    the time that they are timed for. An image that is evaluated counts as ``EVALUATED`` of one in a
+    training step, the check ``same-function`` as ``CHECK_BEGINS`` training steps of each arm and
+    ``CHECKED`` of one for each of its own. Start and report take ``AROUND`` seconds, a run besides
+    its training ``OF_A_RUN``, and processes side by side on CPU slow each other by ``CROWDING``; a
+    machine busy with other work takes longer. ``timed`` keeps what was timed, for studies of the
+    same networks.
     """
     pending = study.pending()
     timed = {} if timed is None else timed
     step_seconds = {}
-    for arm in dict.fromkeys(arm for arm, _, _ in pending):
+    updates: Counter[str] = Counter()
+    for arm, config, _ in pending:
+        updates[arm] += steps_of(config, data)
+    for arm in updates:
         config = study.plan.arms[arm]
         kind = str([getattr(config, name) for name in _TIMED_BY])
         if kind not in timed:
-            timed[kind] = _time_step(config, data)
+            timed[kind] = _time_step(config, data, updates[arm])
         step_seconds[arm] = timed[kind]
     checked = sum(
         (CHECK_BEGINS + CHECKED * steps_for(study.plan.arms[arm], data))
@@ -58,7 +69,7 @@ def estimate_seconds(
         if config.budget == "updates":
             trained = steps_of(config, data) * config.images_per_update
         evaluated = config.epochs * sizes["val"] + sum(sizes.values())
-        total += per_image * (trained + evaluated / 3)
+        total += per_image * (trained + EVALUATED * evaluated) + OF_A_RUN
     if not pending:
         return 0.0
     side_by_side = max(1, min(workers, len(pending)))
@@ -70,13 +81,15 @@ def steps_of(config: RunConfig, data: DataSet) -> int:
     return config.epochs * config.updates_per_epoch(len(data.splits["train"]))
 
 
-def _time_step(config: RunConfig, data: DataSet) -> float:
+def _time_step(config: RunConfig, data: DataSet, updates: int) -> float:
+    """Seconds of a training step, for so many of them."""
+    keep_memory()  # as a run does, whose steps are faster for it
     threads = torch.get_num_threads()
     torch.set_num_threads(config.threads)
     state = torch.get_rng_state()
     try:
         with computed_as_asked(config):
-            return _seconds_of_a_step(config, data)
+            return _seconds_of_a_step(config, data, updates)
     except ValueError as error:
         raise InputError(f"Arm {config.norm}: {error}") from error
     finally:
@@ -84,7 +97,7 @@ def _time_step(config: RunConfig, data: DataSet) -> float:
         torch.set_rng_state(state)
 
 
-def _seconds_of_a_step(config: RunConfig, data: DataSet) -> float:
+def _seconds_of_a_step(config: RunConfig, data: DataSet, updates: int) -> float:
     _, model, _ = build(config, data)
     optimizer = LayerAwareOptimizer(model, config)
     split = DeviceSplit(data, "train", config.device)
@@ -92,9 +105,12 @@ def _seconds_of_a_step(config: RunConfig, data: DataSet) -> float:
     batch = split.batch(rows)
     times: list[float] = []
     began = time.perf_counter()
-    while len(times) < 6 and (len(times) < 2 or time.perf_counter() - began < 1.0):
+    while len(times) < 2 or (
+        len(times) < MOST
+        and time.perf_counter() - began < min(LONGEST, TIMING * updates * times[-1])
+    ):
         started = time.perf_counter()
         loss, _ = train_step(model, optimizer, [batch], config)
         float(loss)  # wait for a GPU
         times.append(time.perf_counter() - started)
-    return min(times[1:])
+    return statistics.median(times[1:])  # the first one makes what the others find made

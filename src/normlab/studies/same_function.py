@@ -83,7 +83,7 @@ def compare_functions(
         progress: called with the steps done and their number.
     """
     steps = steps_for(reference[1], data) if steps is None else steps
-    with controlled(reference[1]):
+    with controlled(reference[1], arm[1]):
         return _compare_functions(reference, arm, data, steps, progress)
 
 

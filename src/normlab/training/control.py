@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 import torch
 
+from ..foreign import is_custom
 from ..models import generators_kept
 from ..norms.kernels import computed_by
 from ..runs import RunConfig
@@ -22,10 +23,13 @@ def computed_as_asked(config: RunConfig) -> AbstractContextManager[None]:
     """
     return computed_by(kernels_of(config))
 
+WARN, ERROR = 1, 2
+
 
 @contextmanager
-def controlled(config: RunConfig) -> Iterator[None]:
-    """Threads, determinism and kernels of this run, put back afterwards.
+def controlled(config: RunConfig, *others: RunConfig) -> Iterator[None]:
+    """Threads, determinism and kernels of this run, put back afterwards. ``others`` are
+    configurations whose layers are called meanwhile.
 
     Raises:
         InputError: the kernels that it asks for cannot be used here.
@@ -35,12 +39,24 @@ def controlled(config: RunConfig) -> Iterator[None]:
         # cuBLAS is deterministic with this alone, and reads it when it first starts.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     threads = torch.get_num_threads()
-    strict = torch.are_deterministic_algorithms_enabled()
+    before = torch.get_deterministic_debug_mode()
+    # A layer that is not ours may be compiled. Otherwise the compiler is neither told nor imported.
+    compiled = any(is_custom(one.norm) for one in (config, *others))
     torch.set_num_threads(config.threads)
-    torch.use_deterministic_algorithms(True)
+    _set_determinism(ERROR, compiled=compiled)
     try:
         with generators_kept(), asked:
             yield
     finally:
         torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(strict)
+        _set_determinism(before, compiled=compiled)
+
+
+def _set_determinism(mode: int, *, compiled: bool) -> None:
+    """What becomes of an operation without a deterministic form: with 0 it runs, with 1 it warns
+    as well, with 2 it raises. With ``compiled`` PyTorch's compiler is told too, which takes as long
+    to import as PyTorch itself."""
+    if compiled:
+        torch.use_deterministic_algorithms(mode > 0, warn_only=mode == WARN)
+    else:
+        torch.set_deterministic_debug_mode(mode)

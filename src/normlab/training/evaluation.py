@@ -16,8 +16,10 @@ from ..runs import Metrics
 from ..stopping import Stopped, requested
 from .metrics import measure
 
-EVALUATION_BATCH = 256
-"""Fixed, so that evaluation does not depend on the batch size compared."""
+EVALUATION_BATCH = {"cpu": 64, "cuda": 256}
+"""Images that are evaluated at a time, by device; fixed, so that evaluation does not depend on the
+batch size compared. The maps of many images do not fit into a processor's cache: 256 at a time give
+the same bits there, and take a quarter to a half longer."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,9 @@ def _answers(
     training = model.training
     model.eval()
     labels, logits = [], []
+    size = EVALUATION_BATCH[split.labels.device.type]
     try:
-        for x, y in itertools.islice(split.sequential(EVALUATION_BATCH), batches):
+        for x, y in itertools.islice(split.sequential(size), batches):
             if batches is None and (number := requested()) is not None:
                 raise Stopped(number)
             with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bfloat16"):

@@ -9,6 +9,7 @@ from torch import nn
 
 from ..models import needs_of, sites
 from ..runs import RunConfig
+from .eager import SGD, AdamW
 
 
 class LayerAwareOptimizer:
@@ -44,11 +45,11 @@ class LayerAwareOptimizer:
         ]
         self.inner: torch.optim.Optimizer
         if config.optimizer == "sgd":
-            self.inner = torch.optim.SGD(
+            self.inner = SGD(
                 described, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov
             )
         else:
-            self.inner = torch.optim.AdamW(described, lr=config.lr, betas=(config.momentum, 0.999))
+            self.inner = AdamW(described, lr=config.lr, betas=(config.momentum, 0.999))
 
     def set_lr(self, lr: float) -> None:
         """Set the schedule's learning rate, before each group's own scale."""

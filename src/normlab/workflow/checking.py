@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ..cache_files import keep_record, kept_record
 from ..checks import (
     FORMAT,
     NEAR,
@@ -28,8 +29,8 @@ from ..checks import (
 )
 from ..data import DataConfig, DataSet
 from ..data.cache import Progress as DataProgress
-from ..data.cache_files import keep_record, kept_record
 from ..data.config import Resize
+from ..data.sources import Listing, find
 from ..data.splitfile import SplitFile
 from ..destinations import check_file, check_folder
 from ..errors import InputError
@@ -187,9 +188,14 @@ def check_data(
 
 
 def with_clean_split(
-    config: DataConfig, *, progress: DataProgress | None = None, workers: int | None = None
+    config: DataConfig,
+    *,
+    progress: DataProgress | None = None,
+    workers: int | None = None,
+    listing: Listing | None = None,
 ) -> DataConfig:
-    """The same data with a clean split, whose file is in the cache.
+    """The same data with a clean split, whose file is in the cache. ``listing`` is of the source,
+    where it has been listed already.
 
     Copies are searched for at the source's own image size, whatever size the network sees: small
     images hide copies, and make different images look like copies.
@@ -198,9 +204,12 @@ def with_clean_split(
         InputError: the source cannot be used, or a class would be missing from a split.
     """
     own = replace(config, split=None, image_size=None)
-    image_set = read_image_set(own, progress=progress, workers=workers)
+    listing = listing or find(config.source)
+    image_set = read_image_set(own, progress=progress, workers=workers, listing=listing)
     # Images that differ at their own size may be equal at the size of the network.
-    seen = read_image_set(replace(config, split=None), progress=progress, workers=workers)
+    seen = read_image_set(
+        replace(config, split=None), progress=progress, workers=workers, listing=listing
+    )
     digest = dict(zip(seen.names.tolist(), seen.digests.tolist(), strict=True))
     digests = np.array([digest[name] for name in image_set.names.tolist()], dtype=np.uint64)
     copies = find_copies(image_set, progress=progress)
@@ -218,10 +227,14 @@ def with_clean_split(
 
 
 def known_findings(
-    config: DataConfig, data: DataSet, *, progress: DataProgress | None = None
+    config: DataConfig,
+    data: DataSet,
+    *,
+    progress: DataProgress | None = None,
+    listing: Listing | None = None,
 ) -> list[dict[str, str]]:
     """What can be said within seconds about the images a study uses; kept in the cache."""
-    image_set = read_image_set(config, data=data, progress=progress)
+    image_set = read_image_set(config, data=data, progress=progress, listing=listing)
     name = quick_name(image_set)
     kept = kept_record("checks", name)
     with suppress(KeyError, TypeError, ValueError):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import stopping
-from ..data import DataSet, load
+from ..data import DataSet, load, sources
 from ..destinations import check_folder
 from ..errors import InputError
 from ..locks import alone_in
@@ -138,10 +138,12 @@ def compare(
         search = make_search(request.tune, plan, request.tune_seeds)
     check_folder(STUDIES if out is None else out, "--out")
     reading = watcher.reading if watcher else None
+    listing = sources.find(plan.data.source)
     if request.clean_split:
-        plan = replace(plan, data=with_clean_split(plan.data, progress=reading, workers=workers))
-    dataset = load(plan.data, progress=reading, workers=workers)
-    findings = known_findings(plan.data, dataset, progress=reading)
+        clean = with_clean_split(plan.data, progress=reading, workers=workers, listing=listing)
+        plan = replace(plan, data=clean)
+    dataset = load(plan.data, progress=reading, workers=workers, listing=listing)
+    findings = known_findings(plan.data, dataset, progress=reading, listing=listing)
     notes = [note for config in plan.arms.values() for note in check_network(config, dataset)]
     folder = default_folder(plan, dataset) if out is None else Path(out)
     alone = nullcontext() if dry_run else alone_in(folder, watcher.stage if watcher else None)

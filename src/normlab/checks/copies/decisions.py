@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...bounded import read_file
-from ...data.cache_files import keep_arrays, kept_arrays
+from ...cache_files import keep_arrays, kept_arrays
 from ...errors import InputError
 from ...files import csv_plain
 from ...keyed import key

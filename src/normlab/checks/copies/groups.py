@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ...cache_files import keep_arrays, kept_arrays
 from ...data.cache import Progress
-from ...data.cache_files import keep_arrays, kept_arrays
 from ...pages.findings import Finding, Level
 from ...pages.words import counted, listed, percent
 from ...splits import SPLIT_WORDS

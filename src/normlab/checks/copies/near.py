@@ -23,9 +23,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ...cache_files import keep_arrays, kept_arrays, one_at_a_time
 from ...data.array_file import ArrayFile
 from ...data.cache import Progress
-from ...data.cache_files import keep_arrays, kept_arrays, one_at_a_time
 from ...destinations import explained_disk_errors
 from ...places import cache_folder
 from ..image_set import ImageSet

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy.typing as npt
 
-from ..errors import InputError
-from ..files import read_arrays, read_json, write_arrays, write_json
-from ..places import cache_folder
-from ..seals import NO_SEAL, DamagedError
+from .errors import InputError
+from .files import read_arrays, read_json, write_arrays, write_json
+from .places import cache_folder
+from .seals import NO_SEAL, DamagedError
 
 AGAIN = "It is made again."
 _MOST_BYTES = 1 << 30
