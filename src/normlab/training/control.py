@@ -23,6 +23,7 @@ def computed_as_asked(config: RunConfig) -> AbstractContextManager[None]:
     """
     return computed_by(kernels_of(config))
 
+
 WARN, ERROR = 1, 2
 
 
