@@ -25,7 +25,7 @@ from normlab.checks.copies.thumbnails import FINE, blurred, chunks
 from normlab.checks.image_set import ImageSet
 from normlab.models.resnet import ResNet
 
-from .measuring import Measured
+from .measuring import Measured, number_of
 
 PRECISION = 0.95
 DEFAULT_DISTANCE = 10
@@ -143,8 +143,6 @@ def _neighbours(
     scored: Callable[[Tensor], Tensor],
 ) -> Scored:
     """Each image's nearest others, each pair once."""
-    from .measuring import number_of
-
     products = described @ described.T
     products.fill_diagonal_(-torch.inf)
     best = products.topk(min(_NEIGHBOURS, len(rows) - 1), 1)

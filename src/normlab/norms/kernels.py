@@ -2,8 +2,9 @@
 
 ``kernels.c`` is compiled with the system's C compiler when it is first needed (about a second)
 and kept in the cache. A machine without a compiler has the operations of PyTorch. No operation is
-reordered or contracted, so what the kernels compute depends neither on the compiler, nor on the
-processor, nor on the number of threads.
+reordered or contracted, so what the kernels compute should depend neither on the compiler, nor on
+the processor, nor on the number of threads. Tests hold that for threads and for instructions of the
+processor, with the compiler that is there.
 """
 
 from __future__ import annotations

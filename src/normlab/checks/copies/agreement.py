@@ -106,7 +106,7 @@ def measured(
 
 
 def beside_usual(measures: Tensor, usual: Tensor, repeats: Tensor) -> Tensor:
-    """With how well the two images agree with what is certainly no copy of them.
+    """With how well the two images agree with what is probably no copy of them.
 
     Dark trousers agree with many dark trousers, and a copy has to agree better than that. Stripes
     agree with themselves once they are moved by a stripe. The first steps above that are worth more
@@ -114,7 +114,7 @@ def beside_usual(measures: Tensor, usual: Tensor, repeats: Tensor) -> Tensor:
 
     Args:
         measures: see :func:`measured`.
-        usual: (n, 2) the mean similarity of either image and others that look much like it.
+        usual: (n, 2) the usual similarity of either image and others that look much like it.
         repeats: (n, 2) the similarity of either image and itself, moved.
     """
     columns = [measures]
