@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -26,6 +27,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from . import kernels as _kernels
+from . import recompute as _recompute
 
 _MAP = (2, 3)
 
@@ -245,16 +247,19 @@ class _Lean(torch.autograd.Function):
         ):
             kernels = None
         if kernels is None:
-            y, saved, mean, var = _in_passes(x, weight, bias, gate, fixed, pools, eps)
+            y, factors, saved, mean, var = _in_passes(x, weight, bias, gate, fixed, pools, eps)
             y = followed(y, Then(residual, relu))
+            _recompute.note(y, x, factors, residual, partial(_output_in_passes, relu))
         else:
             added = None if residual is None else _kernels.laid_out_as(x, residual)
-            inside = relu and (residual is None or added is not None)
-            y, saved, mean, var = _by_kernels(
-                kernels, x, weight, bias, gate, fixed, pools, eps, added, inside
+            whole = residual is None or added is not None
+            y, factors, saved, mean, var = _by_kernels(
+                kernels, x, weight, bias, gate, fixed, pools, eps, added, whole and relu
             )
-            if not inside:
-                y = followed(y, Then(residual if added is None else None, relu))
+            if whole:
+                _recompute.note(y, x, factors, residual, partial(_output_by_kernels, kernels, relu))
+            else:
+                y = followed(y, Then(residual, relu))
         ctx.save_for_backward(x, weight, gate, y if relu else None, *saved)
         ctx.residual = None if residual is None else (residual.shape, residual.dtype)
         ctx.bias, ctx.pools, ctx.eps, ctx.kernels = bias, pools, eps, kernels
@@ -278,7 +283,7 @@ class _Lean(torch.autograd.Function):
             by_kernels = _backward_by_kernels(ctx, g, y, x, weight, gate, pairs)
             if by_kernels is not None:
                 return *by_kernels[:4], *nothing, by_kernels[4], None
-        g = g if y is None else behind_relu(g, y)
+        g = g if y is None else torch.ops.aten.threshold_backward(g, y, 0)
         of_residual = _of_residual(ctx, g)
         channels, dtype = x.shape[1], statistics_dtype(x)
         statistics = [
@@ -349,10 +354,10 @@ def _in_passes(
     fixed: tuple[Tensor, Tensor] | None,
     pools: tuple[Pool | None, ...],
     eps: float,
-) -> tuple[Tensor, list[Tensor], Tensor, Tensor]:
-    """Forward by operations of PyTorch: the output, what backward needs of each pool (mean and
-    1 / sqrt(var + eps) of its sets, or the mean and variance that are given), and mean and
-    variance of the first pool."""
+) -> tuple[Tensor, tuple[Tensor, ...], list[Tensor], Tensor, Tensor]:
+    """Forward by operations of PyTorch: the output, what it was made of (see
+    :func:`_output_in_passes`), what backward needs of each pool (mean and 1 / sqrt(var + eps) of
+    its sets, or the mean and variance that are given), and mean and variance of the first pool."""
     channels, dtype = x.shape[1], statistics_dtype(x)
     if all(pool is None for pool in pools):
         pivot, _ = _fixed_as_maps(fixed, dtype)
@@ -390,11 +395,24 @@ def _in_passes(
         scale, shift = scale * w, shift * w
     if bias is not None:
         shift = shift + _per_channel(bias, dtype)
-    # Centred on the map's own mean, so that a large offset does not cancel between
-    # x * scale and shift. In place, because `centred` is ours.
-    y = centred.mul_(scale).add_(shift).to(x.dtype)
     assert first is not None
-    return y, saved, first[0].detach().clone(), first[1].detach().clone()
+    factors = (pivot, torch.as_tensor(scale), torch.as_tensor(shift))
+    y = _scaled(centred, factors).to(x.dtype)
+    return y, factors, saved, first[0].detach().clone(), first[1].detach().clone()
+
+
+def _scaled(centred: Tensor, factors: tuple[Tensor, ...]) -> Tensor:
+    """``centred * scale + shift``: centred on the map's own mean, so that a large offset does not
+    cancel between the two. In place, because ``centred`` is ours."""
+    _, scale, shift = factors
+    return centred.mul_(scale).add_(shift)
+
+
+def _output_in_passes(
+    relu: bool, x: Tensor, factors: tuple[Tensor, ...], residual: Tensor | None
+) -> Tensor:
+    """The output once more, from pivot, scale and shift of its maps."""
+    return followed(_scaled(x - factors[0], factors).to(x.dtype), Then(residual, relu))
 
 
 def _by_kernels(
@@ -408,7 +426,7 @@ def _by_kernels(
     eps: float,
     residual: Tensor | None,
     relu: bool,
-) -> tuple[Tensor, list[Tensor], Tensor, Tensor]:
+) -> tuple[Tensor, tuple[Tensor, ...], list[Tensor], Tensor, Tensor]:
     """Forward by the kernels, with the outcome of :func:`_in_passes`, and what follows."""
     parts: list[_kernels.Part] = []
     var = None
@@ -420,10 +438,25 @@ def _by_kernels(
         if not parts:
             var = x.new_empty(shape)
         parts.append((pool.code, x.new_empty(shape), x.new_empty(shape)))
-    y = kernels.forward(x, _flat(weight), _flat(bias), _flat(gate), parts, var, eps, residual, relu)
+    factors = (kernels.factors(x),) if _recompute.is_on() else ()
+    y = kernels.forward(
+        x, _flat(weight), _flat(bias), _flat(gate), parts, var, eps, residual, relu, *factors
+    )
     _, mean, second = parts[0]
     saved = [t for _, *pair in parts for t in pair]
-    return y, saved, mean.clone(), second.clone() if var is None else var
+    return y, factors, saved, mean.clone(), second.clone() if var is None else var
+
+
+def _output_by_kernels(
+    kernels: _kernels.Kernels,
+    relu: bool,
+    x: Tensor,
+    factors: tuple[Tensor, ...],
+    residual: Tensor | None,
+) -> Tensor:
+    """The output once more, from pivot, scale and shift of its maps."""
+    added = None if residual is None else _kernels.laid_out_as(x, residual)
+    return kernels.output(x, *factors, added, relu)
 
 
 def _backward_by_kernels(

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from . import kernels
+from . import kernels, recompute
 from ._base import Norm2d
 from ._core import behind_relu, needs_plain_operations
 from .batch import BatchNorm2d
@@ -35,7 +35,8 @@ def norm_relu(
     """
     normalizes = type(norm) in _NORMALIZING
     # A ReLU alone is one pass already.
-    worthwhile = kernels.in_use() is not None and (normalizes or residual is not None)
+    compiled = kernels.in_use() is not None
+    worthwhile = normalizes and (compiled or recompute.is_on()) or compiled and residual is not None
     if worthwhile and _can_be_one(norm, relu, x, residual):
         if normalizes:
             assert isinstance(norm, Norm2d)

@@ -309,12 +309,14 @@ INLINE double share_of(int k, const float *gate, int64_t c) {
 /* Forward of one part, or of two where there is a gate. For each: mean and second are read where
    its pool is FIXED (mean and variance of each channel), and otherwise written (mean and
    1 / sqrt(var + eps) of each set); first_var takes the variance of the first part's sets. weight,
-   bias and gate may be NULL. Returns 0, or 1 where there is no memory. */
+   bias and gate may be NULL. kept, unless it is NULL, takes pivot, scale and shift of the maps of
+   each image, for normlab_output. Returns 0, or 1 where there is no memory. */
 int normlab_forward(const float *x, float *y, const float *weight, const float *bias,
                     const float *gate, float *mean_0, float *second_0, float *mean_1,
                     float *second_1, float *first_var, const float *residual, int relu,
                     int64_t images, int64_t channels,
-                    int64_t size, int last, int pool_0, int pool_1, double eps, int threads) {
+                    int64_t size, int last, int pool_0, int pool_1, double eps, int threads,
+                    float *kept) {
     float *mean[] = {mean_0, mean_1}, *second[] = {second_0, second_1};
     int pools[] = {pool_0, pool_1}, parts = gate ? 2 : 1;
     Then then = {residual, relu};
@@ -324,9 +326,10 @@ int normlab_forward(const float *x, float *y, const float *weight, const float *
     /* Of each map mean, variance, factor and shift; of each channel the first three by part. */
     double *memory =
         malloc(((size_t)maps * 4 + (size_t)channels * 3 * MOST_PARTS) * sizeof(double));
-    float *factors = malloc((size_t)maps * 3 * sizeof(float));
+    float *own = kept ? NULL : malloc((size_t)maps * 3 * sizeof(float));
+    float *factors = kept ? kept : own;
     if (!memory || !factors) {
-        free(memory), free(factors);
+        free(memory), free(own);
         return 1;
     }
     double *means = memory, *vars = means + maps, *all_scales = vars + maps;
@@ -398,8 +401,20 @@ int normlab_forward(const float *x, float *y, const float *weight, const float *
         }
         scale_image(x, y, then, at * size, last, channels, size, pivot, scale, shift);
     }
-    free(memory), free(factors);
+    free(memory), free(own);
     return 0;
+}
+
+/* The output of normlab_forward once more, from what it kept. */
+void normlab_output(const float *x, float *y, const float *kept, const float *residual, int relu,
+                    int64_t images, int64_t channels, int64_t size, int last, int threads) {
+    Then then = {residual, relu};
+#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
+    for (int64_t n = 0; n < images; n++) {
+        const float *pivot = kept + n * channels * 3, *scale = pivot + channels;
+        scale_image(x, y, then, n * channels * size, last, channels, size, pivot, scale,
+                    scale + channels);
+    }
 }
 
 /* Mean and 1 / sqrt(var + eps) of each map of an image as a part has them, from what is saved. */

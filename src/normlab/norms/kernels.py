@@ -76,20 +76,36 @@ class Kernels:
         eps: float,
         residual: Tensor | None = None,
         relu: bool = False,
+        factors: Tensor | None = None,
     ) -> Tensor:
         """The output. Each part has its pool's number and the mean and variance that are given, or
         tensors for the mean and 1 / sqrt(var + eps) of its sets; ``var`` takes the variance of the
         first part's sets. There are two parts where there is a gate. ``residual``, laid out as
-        ``x`` is, is added to the output, and ``relu`` comes last."""
+        ``x`` is, is added to the output, and ``relu`` comes last. ``factors`` takes what
+        :meth:`output` needs."""
         y = torch.empty_like(x)
         (pool_0, mean_0, second_0), (pool_1, mean_1, second_1) = parts[0], parts[-1]
         failed = self.library.normlab_forward(
             x.data_ptr(), y.data_ptr(), _at(weight), _at(bias), _at(gate), mean_0.data_ptr(),
             second_0.data_ptr(), mean_1.data_ptr(), second_1.data_ptr(), _at(var),
             _at(residual), relu, *_shape(x), pool_0, pool_1, eps, torch.get_num_threads(),
+            _at(factors),
         )  # fmt: skip
         if failed:
             raise MemoryError("there is no memory for the statistics of a layer")
+        return y
+
+    def factors(self, x: Tensor) -> Tensor:
+        """Room for pivot, scale and shift of every map, of each image one after the other."""
+        return x.new_empty(x.shape[0], 3, x.shape[1])
+
+    def output(self, x: Tensor, factors: Tensor, residual: Tensor | None, relu: bool) -> Tensor:
+        """The output of :meth:`forward` once more, in its bits, from the factors that it found."""
+        y = torch.empty_like(x)
+        self.library.normlab_output(
+            x.data_ptr(), y.data_ptr(), factors.data_ptr(), _at(residual), relu, *_shape(x),
+            torch.get_num_threads(),
+        )  # fmt: skip
         return y
 
     def backward(
@@ -253,7 +269,9 @@ def _declare(library: ctypes.CDLL) -> None:
     """The types of its functions, which ctypes cannot know."""
     pointer, number, choice = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
     shape = (number, number, number, choice, choice, choice, ctypes.c_double, choice)
-    library.normlab_forward.argtypes = (*(pointer,) * 11, choice, *shape)
+    library.normlab_forward.argtypes = (*(pointer,) * 11, choice, *shape, pointer)
+    library.normlab_output.argtypes = (*(pointer,) * 4, choice, *shape[:4], choice)
+    library.normlab_output.restype = None
     library.normlab_backward.argtypes = (*(pointer,) * 14, *shape)
     library.normlab_add_relu.argtypes = (*(pointer,) * 3, number, choice)
     library.normlab_add_relu.restype = None
