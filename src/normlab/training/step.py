@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..norms.recompute import saving_memory
 from ..runs import RunConfig
 from .optimizer import LayerAwareOptimizer
 
@@ -21,6 +23,8 @@ def train_step(
     batches: Sequence[Batch],
     config: RunConfig,
     weights: Tensor | None = None,
+    *,
+    save_memory: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """One update from the images of all ``batches``, each of which goes forward by itself.
 
@@ -28,7 +32,7 @@ def train_step(
     (K,): what an image of each class counts in the loss; None, all alike. What is returned has
     neither weights nor label smoothing, so that it can be compared with validation.
     """
-    loss, guesses = gradients(model, batches, config, weights)
+    loss, guesses = gradients(model, batches, config, weights, save_memory=save_memory)
     optimizer.step()
     return loss, guesses
 
@@ -38,6 +42,8 @@ def gradients(
     batches: Sequence[Batch],
     config: RunConfig,
     weights: Tensor | None = None,
+    *,
+    save_memory: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Add the gradient of the mean loss over the images to the parameters; returns the plain
     cross-entropy (see :func:`train_step`) and the predicted classes. Integer labels; the loss in
@@ -45,8 +51,9 @@ def gradients(
     total = sum(len(y) for _, y in batches)
     losses, guesses = [], []
     for x, y in batches:
-        loss, logits = forward(model, x, y, config, weights)
-        (loss * (len(y) / total)).backward()  # type: ignore[no-untyped-call]
+        with saving_memory() if save_memory else nullcontext():
+            loss, logits = forward(model, x, y, config, weights)
+            (loss * (len(y) / total)).backward()  # type: ignore[no-untyped-call]
         losses.append(_plain(loss.detach(), logits.detach(), y, config) * (len(y) / total))
         guesses.append(logits.detach().argmax(1))
     return torch.stack(losses).sum(), torch.cat(guesses)
