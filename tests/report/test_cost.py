@@ -180,3 +180,33 @@ def test_a_dash_is_explained_by_what_is_missing(timed: Path) -> None:
     assert "No time is relative to bn, because the time of its runs is not known." in said
     assert "did not record" not in said
     assert "relative to" not in " ".join(cost.notes(read_results(timed), "gn"))
+
+
+@pytest.mark.parametrize(
+    ("saved", "said"),
+    [
+        ((), None),
+        (("bn/seed-0", "bn/seed-1", "gn/seed-0", "gn/seed-1"), "All runs were made with"),
+        (("gn/seed-0", "gn/seed-1"), "--save-memory was on for all runs of gn, and off for the"),
+        (("bn/seed-0", "bn/seed-1", "gn/seed-1"), "on for all runs of bn and some runs of gn, and"),
+    ],
+)
+def test_memory_that_was_saved_is_said(
+    timed: Path, saved: tuple[str, ...], said: str | None
+) -> None:
+    for name in saved:
+        path = timed / f"runs/{name}/run.json"
+        record = json.loads(path.read_text())
+        record["memory"]["kept_for_backward"] = 1_048_576
+        write_json(path, {**record, "save_memory": True})
+    results = read_results(timed)
+    notes = " ".join(cost.notes(results))
+    markdown = " ".join(write_report(results).markdown.read_text(encoding="utf-8").split())
+    assert ("save-memory" in notes, "save-memory" in markdown) == (bool(said), bool(said))
+    if said:
+        assert said in notes
+        assert said in markdown
+        assert "Other layers keep the same." in notes
+    mixed = bool(said) and "All" not in str(said)
+    assert ("with and without it do not compare" in notes) == mixed
+    assert ("of gn is that of the run which kept most" in notes) == ("some" in str(said))

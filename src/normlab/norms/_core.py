@@ -137,6 +137,15 @@ def followed(y: Tensor, then: Then) -> Tensor:
     return y.relu() if then.relu else y
 
 
+def _followed_there(y: Tensor, then: Then) -> Tensor:
+    """The same in the memory of ``y``, which nobody else has."""
+    residual = then.residual
+    if residual is not None:
+        alike = residual.dtype == y.dtype and residual.shape == y.shape
+        y = y.add_(residual) if alike else y + residual
+    return y.relu_() if then.relu else y
+
+
 def behind_relu(g: Tensor, y: Tensor) -> Tensor:
     """The gradient before a ReLU whose output is ``y``, as PyTorch has it: NaN lets it pass."""
     return torch.where(y <= 0, 0, g)
@@ -248,7 +257,7 @@ class _Lean(torch.autograd.Function):
             kernels = None
         if kernels is None:
             y, factors, saved, mean, var = _in_passes(x, weight, bias, gate, fixed, pools, eps)
-            y = followed(y, Then(residual, relu))
+            y = _followed_there(y, Then(residual, relu))
             _recompute.note(y, x, factors, residual, partial(_output_in_passes, relu))
         else:
             added = None if residual is None else _kernels.laid_out_as(x, residual)
@@ -412,7 +421,7 @@ def _output_in_passes(
     relu: bool, x: Tensor, factors: tuple[Tensor, ...], residual: Tensor | None
 ) -> Tensor:
     """The output once more, from pivot, scale and shift of its maps."""
-    return followed(_scaled(x - factors[0], factors).to(x.dtype), Then(residual, relu))
+    return _followed_there(_scaled(x - factors[0], factors).to(x.dtype), Then(residual, relu))
 
 
 def _by_kernels(

@@ -26,10 +26,11 @@ def norm_relu(
     """``relu(norm(x) + residual)``, or ``relu(norm(x))``.
 
     Where compiled kernels are in use, the layers of this package take the sum and the ReLU into
-    their own pass, and where memory is saved (:mod:`.recompute`) into what is computed again. After any other layer, PyTorch's and the identity included, the sum and the ReLU
-    are one pass, so that no arm has less than another but for its layer. Where anybody wants to see
-    one of the modules (hooks, a type or a ``forward`` of one's own, whatever records operations)
-    it is called by itself.
+    their own pass. After any other layer, PyTorch's and the identity included, the sum and the ReLU
+    are one pass, so that no arm has less than another but for its layer. Where memory is saved
+    (:mod:`.recompute`), the layers take the sum and the ReLU into what is computed again. Where
+    anybody wants to see one of the modules (hooks, a type or a ``forward`` of one's own, whatever
+    records operations) it is called by itself.
 
     >>> norm_relu(GroupNorm2d(4, groups=2), nn.ReLU(), torch.zeros(1, 4, 2, 2)).shape
     torch.Size([1, 4, 2, 2])
@@ -51,8 +52,13 @@ def norm_relu(
     return out
 
 
+def is_computed_again(norm: nn.Module) -> bool:
+    """Whether such a layer's output is computed again where memory is saved."""
+    return type(norm) in _NORMALIZING
+
+
 def _can_take_more(norm: nn.Module) -> bool:
-    return type(norm) in _NORMALIZING and _is_unwatched(norm)
+    return is_computed_again(norm) and _is_unwatched(norm)
 
 
 def _is_ordinary(x: object, residual: Tensor | None) -> bool:

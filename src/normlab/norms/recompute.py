@@ -33,6 +33,8 @@ class _Saved(Protocol):
 class _Kept:
     """A tensor as it is. Autograd compares versions only of what it keeps itself."""
 
+    __slots__ = ("_alias", "_version")
+
     def __init__(self, tensor: Tensor) -> None:
         self._alias, self._version = tensor.detach(), tensor._version
 

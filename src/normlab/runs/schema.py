@@ -182,6 +182,7 @@ RECORD = fields(
         "chosen_epoch": optional(whole(0, MOST_EPOCHS)),
         "seconds": number(0, 1e10),
         "side_by_side": whole(0, 1_000_000),
+        "save_memory": flag,
         "memory": optional(entries(_count, 100)),
         "metrics": optional(entries(_metrics, key=_of_splits)),
         "written": matching(r"\d{4}-\d{2}-\d{2}T[\d:.+Z-]{5,30}", "a date and time (ISO 8601)"),

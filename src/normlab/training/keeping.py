@@ -1,4 +1,4 @@
-"""How a run is kept while it is made: settings of a call, which change no result."""
+"""How a run is made and kept: settings of a call, which change no result."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ Resume = Literal["same", "changed", "restart"]
 
 @dataclass(frozen=True, kw_only=True)
 class Keeping:
-    """How often a run's state is saved, and when an interrupted run may resume. Like the number of
-    workers, it is no part of a run's identity.
+    """How often a run's state is saved, when an interrupted run may resume, and what it keeps in
+    memory. Like the number of workers, it is no part of a run's identity.
 
     >>> Keeping(checkpoint_minutes=0.5).resume
     'same'
@@ -33,6 +33,12 @@ class Keeping:
         "What happens to a run that was interrupted. same: it resumes if the versions and the "
         "machine are those of its checkpoint; changed: it resumes in any case, and what changed is "
         "recorded; restart: it starts over.",
+    )
+    save_memory: bool = option(
+        False,
+        "Keep about half as much memory for the backward pass, at a little more time: the outputs "
+        "of bn, in, bin, ln and gn are computed again there. Other layers, none among them, keep "
+        "what they keep without it. Does not change results.",
     )
 
     def __post_init__(self) -> None:

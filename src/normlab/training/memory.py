@@ -8,8 +8,12 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from ..norms.recompute import saving_memory
 
-def kept_for_backward(model: nn.Module, loss: Callable[[], Tensor]) -> int:
+
+def kept_for_backward(
+    model: nn.Module, loss: Callable[[], Tensor], *, save_memory: bool = False
+) -> int:
     """Bytes that autograd keeps between the forward and the backward pass of one batch.
 
     Every storage that an operation or an ``autograd.Function`` saves counts once, in whole, however
@@ -23,6 +27,8 @@ def kept_for_backward(model: nn.Module, loss: Callable[[], Tensor]) -> int:
     Args:
         model: in training mode.
         loss: makes the forward pass and returns what ``backward`` would be called on.
+        save_memory: whether what backward can compute again is left out
+            (:func:`normlab.norms.recompute.saving_memory`).
     """
     own = {
         tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())
@@ -39,7 +45,9 @@ def kept_for_backward(model: nn.Module, loss: Callable[[], Tensor]) -> int:
     with (
         torch.random.fork_rng(devices=devices),
         _buffers_put_back(model),
-        torch.autograd.graph.saved_tensors_hooks(pack, lambda alias: alias),
+        saving_memory(pack)
+        if save_memory
+        else torch.autograd.graph.saved_tensors_hooks(pack, lambda alias: alias),
         torch.enable_grad(),
     ):
         loss()

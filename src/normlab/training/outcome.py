@@ -36,6 +36,7 @@ class Described:
         side_by_side: how many runs shared the machine at a time.
         notes: what is to be known of a layer that is not ours.
         kernels_note: why layers are computed as they are, where nobody asked for it.
+        save_memory: whether memory was to be saved.
     """
 
     config: RunConfig
@@ -48,6 +49,7 @@ class Described:
     side_by_side: int
     notes: Sequence[str] = ()
     kernels_note: str = ""
+    save_memory: bool = False
 
     @classmethod
     def of(
@@ -60,6 +62,7 @@ class Described:
         side_by_side: int,
         notes: Sequence[str] = (),
         kernels_note: str = "",
+        save_memory: bool = False,
     ) -> Described:
         """From what :func:`.network.build` made."""
         info, model, sites = built
@@ -75,6 +78,7 @@ class Described:
             side_by_side,
             notes,
             kernels_note,
+            save_memory,
         )
 
     @property
@@ -138,6 +142,7 @@ def write_run(
         "seconds": round(standing.seconds, 3),
         "side_by_side": run.side_by_side,
         **({"resumed": standing.resumed} if standing.resumed else {}),
+        **({"save_memory": True} if run.save_memory else {}),
         "memory": dict(standing.memory) or None,
         "metrics": None if found is None else {n: asdict(one.metrics) for n, one in found.items()},
         "written": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -25,6 +25,7 @@ from ..models import (
     set_generator_states,
     unpacked,
 )
+from ..norms.fused import is_computed_again
 from ..runs import (
     COMPLETE,
     INTERRUPTED,
@@ -97,8 +98,8 @@ def train(
     A run that is complete or has diverged is not run again. An interrupted one resumes from its
     last checkpoint and ends with the same bits as one that was never stopped. ``side_by_side``,
     how many runs share the machine, is recorded with the times that depend on it. ``keeping`` says
-    how often checkpoints are saved, and whether one may be used that was made on another machine or
-    with other versions. ``kernels_note`` is recorded: why layers are computed as they are, where
+    how often checkpoints are saved, whether one may be used that was made on another machine or
+    with other versions, and whether memory is saved. ``kernels_note`` is recorded: why layers are computed as they are, where
     nobody asked for it.
 
     Where an end is asked for (:mod:`normlab.stopping`), a checkpoint is saved at the end of the
@@ -172,6 +173,11 @@ class _Run:
             side_by_side,
             traits.notes,
             kernels_note,
+            keeping.save_memory,
+        )
+        # Hooks on what autograd saves are no help to other layers, and not all can have them.
+        self.saves_memory = keeping.save_memory and all(
+            is_computed_again(self.model.get_submodule(site.name)) for site in built[2]
         )
         self.optimizer = LayerAwareOptimizer(self.model, config)
         self.train_split = DeviceSplit(data, "train", config.device)
@@ -244,7 +250,14 @@ class _Run:
         for batches in self.updates.of(epoch, running.updates):
             index, step = running.updates, self.step
             self.optimizer.set_lr(learning_rate(config, step, self.updates.per_epoch))
-            loss, guess = train_step(self.model, self.optimizer, batches, config, self.weights)
+            loss, guess = train_step(
+                self.model,
+                self.optimizer,
+                batches,
+                config,
+                self.weights,
+                save_memory=self.saves_memory,
+            )
             running.add(loss, guess, torch.cat([y for _, y in batches]))
             if config.device == "cpu" or index % LOSSES_AT_A_TIME == LOSSES_AT_A_TIME - 1:
                 running.check_finite(step)
@@ -358,9 +371,14 @@ class _Run:
         rows = range(min(self.config.batch_size, len(self.train_split)))
         x, y = self.train_split.batch(rows)
         model = build(self.config, self.data)[1].train()
-        self.standing.memory["kept_for_backward"] = kept_for_backward(
-            model, lambda: forward(model, x, y, self.config, self.weights)[0]
+        kept = kept_for_backward(
+            model,
+            lambda: forward(model, x, y, self.config, self.weights)[0],
+            save_memory=self.saves_memory,
         )
+        if self.standing.memory.get("kept_for_backward") != kept:
+            # Also where a run goes on with memory saved, or without: the peak is another one.
+            self.standing.memory = {"kept_for_backward": kept}
 
     def _record(self, epoch: int, split: str, metrics: Metrics, lr: float, seconds: float) -> None:
         self.standing.history.append(

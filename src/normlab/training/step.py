@@ -31,6 +31,7 @@ def train_step(
     Returns the detached mean cross-entropy over the images and the predicted classes. ``weights``
     (K,): what an image of each class counts in the loss; None, all alike. What is returned has
     neither weights nor label smoothing, so that it can be compared with validation.
+    ``save_memory``: what backward can compute again is not kept for it; the bits are the same.
     """
     loss, guesses = gradients(model, batches, config, weights, save_memory=save_memory)
     optimizer.step()

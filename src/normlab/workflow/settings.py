@@ -38,7 +38,7 @@ have {MOST_ARMS:,} arms and {MOST_RUNS:,} runs at most.
 """
 
 _KEEPING = """\
-## Keeping a run
+## Making and keeping a run
 
 Settings of a call, like the number of workers: they change no result and are no part of a study. A
 study file has none of them.

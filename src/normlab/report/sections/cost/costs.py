@@ -106,6 +106,7 @@ def notes(results: Results, reference: str | None = None) -> list[str]:
         "Memory is what autograd keeps between the forward and the backward pass of one batch, "
         "counting each storage once and leaving out parameters and buffers."
     )
+    said += _saving(results)
     found = costs(results, reference)
     peak = any(cost.peak is not None for cost in found)
     said += _dashes(results, found, reference, peak)
@@ -203,6 +204,33 @@ def _of_steps(results: Results, arm: str) -> Spread | None:
 def _largest(values: list[Any]) -> int | None:
     there = [int(value) for value in values if value is not None]
     return max(there, default=None)
+
+
+def _saving(results: Results) -> list[str]:
+    """Where runs saved memory, for more time: what can be compared then."""
+    saved: dict[str, set[bool]] = {}
+    for run in results.runs:
+        if run.complete:
+            saved.setdefault(run.arm, set()).add(bool(run.record.get("save_memory")))
+    on = [arm for arm, ways in saved.items() if ways == {True}]
+    partly = [arm for arm, ways in saved.items() if len(ways) == 2]
+    if not on and not partly:
+        return []
+    meaning = (
+        "The outputs of bn, in, bin, ln and gn are then computed again in the backward pass, which "
+        "takes less memory and more time. Other layers keep the same."
+    )
+    if len(on) == len(saved):
+        return [f"All runs were made with --save-memory. {meaning}"]
+    whose = [f"all runs of {listed(on)}"] if on else []
+    whose += [f"some runs of {listed(partly)}"] if partly else []
+    said = [
+        f"--save-memory was on for {' and '.join(whose)}, and off for the others. {meaning} Memory "
+        "and time of runs with and without it do not compare."
+    ]
+    if partly:
+        said.append(f"The memory of {listed(partly)} is that of the run which kept most.")
+    return said
 
 
 def _side_by_side(results: Results) -> str:
