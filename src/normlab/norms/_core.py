@@ -403,7 +403,7 @@ def _output(
     """The output of :func:`_forward` once more, in its bits."""
     if kernels is not None:
         added = None if residual is None else _kernels.laid_out_as(x, residual)
-        return kernels.output(x, *factors, added, relu)
+        return kernels.output(x, factors[0], added, relu)
     pivot, *rest = factors
     return _followed_there(_scaled(x - pivot, *rest).to(x.dtype), Then(residual, relu))
 

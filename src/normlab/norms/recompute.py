@@ -36,7 +36,9 @@ class _Kept:
     __slots__ = ("_alias", "_version")
 
     def __init__(self, tensor: Tensor) -> None:
-        self._alias, self._version = tensor.detach(), tensor._version
+        # Without its graph, which holds what is kept here.
+        self._alias = tensor.detach() if tensor.requires_grad else tensor
+        self._version = tensor._version
 
     def tensor(self) -> Tensor:
         if self._alias._version != self._version:

@@ -99,8 +99,8 @@ def train(
     last checkpoint and ends with the same bits as one that was never stopped. ``side_by_side``,
     how many runs share the machine, is recorded with the times that depend on it. ``keeping`` says
     how often checkpoints are saved, whether one may be used that was made on another machine or
-    with other versions, and whether memory is saved. ``kernels_note`` is recorded: why layers are computed as they are, where
-    nobody asked for it.
+    with other versions, and whether memory is saved. ``kernels_note`` is recorded: why layers are
+    computed as they are, where nobody asked for it.
 
     Where an end is asked for (:mod:`normlab.stopping`), a checkpoint is saved at the end of the
     step.
