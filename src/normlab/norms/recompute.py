@@ -67,6 +67,15 @@ class _Output:
         self.is_kept = False
         self.computed: Tensor | None = None
 
+    def holds(self) -> Iterator[Tensor]:
+        """The tensors that it is computed from, but for those that another one keeps."""
+        yield self.x.tensor()
+        yield from self.factors
+        if isinstance(self.residual, _Kept):
+            yield self.residual.tensor()
+        elif self.residual is not None and not self.residual.is_kept:
+            yield from self.residual.holds()
+
     def tensor(self) -> Tensor:
         if self.computed is not None:
             return self.computed
@@ -147,11 +156,8 @@ class _Outputs:
             return _Kept(tensor)
         if output.is_kept:
             return output
-        for needed in (output.x, output.residual):
-            if isinstance(needed, _Kept):
-                self._kept(needed.tensor())
-        for factor in output.factors:
-            self._kept(factor)
+        for held in output.holds():
+            self._kept(held)
         output.is_kept = True
         return _Own(output)  # a layer keeps its output before anybody else has it
 

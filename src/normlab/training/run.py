@@ -371,11 +371,16 @@ class _Run:
         rows = range(min(self.config.batch_size, len(self.train_split)))
         x, y = self.train_split.batch(rows)
         model = build(self.config, self.data)[1].train()
-        kept = kept_for_backward(
-            model,
-            lambda: forward(model, x, y, self.config, self.weights)[0],
-            save_memory=self.saves_memory,
-        )
+        try:
+            kept = kept_for_backward(
+                model,
+                lambda: forward(model, x, y, self.config, self.weights)[0],
+                save_memory=self.saves_memory,
+            )
+        except RuntimeError:
+            if is_custom(self.config.norm):
+                return  # torch.func, for one, cannot be watched; what is wrong shows in training
+            raise
         if self.standing.memory.get("kept_for_backward") != kept:
             # Also where a run goes on with memory saved, or without: the peak is another one.
             self.standing.memory = {"kept_for_backward": kept}
