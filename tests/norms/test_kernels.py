@@ -26,30 +26,11 @@ from normlab.norms._core import Pool, Then, definition
 from normlab.norms.kernels import Kernels, KernelsUnavailableError, computed_by, in_use, load
 
 from .checks import normalized, within
+from .conftest import KERNELS, Counted
 from .families import draw, scramble
 
 EPS = 1e-5
-NAMES = ("forward", "backward", "add_relu")
 LAYOUTS = (torch.contiguous_format, torch.channels_last)
-
-
-class Counted:
-    """Kernels that count their calls."""
-
-    def __init__(self, kernels: Kernels) -> None:
-        self.kernels, self.calls = kernels, dict.fromkeys(NAMES, 0)
-
-    def __getattr__(self, name: str) -> Any:
-        if name in self.calls:
-            self.calls[name] += 1
-        return getattr(self.kernels, name)
-
-
-@pytest.fixture
-def counted(kernels: Kernels) -> Iterator[Counted]:
-    found = Counted(kernels)
-    with computed_by(found):  # type: ignore[arg-type]
-        yield found
 
 
 def inputs(
@@ -370,7 +351,7 @@ def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kernels: Kernels) -> 
     """A cache of its own, a source that is quick to compile, and a compiler that writes down what
     it was asked; returns that list."""
     source = tmp_path / "kernels.c"
-    source.write_text("".join(f"void normlab_{name}(void) {{}}\n" for name in NAMES))
+    source.write_text("".join(f"void normlab_{name}(void) {{}}\n" for name in KERNELS))
     monkeypatch.setattr(module, "SOURCE", source)
     asked = tmp_path / "asked"
     compiler = tmp_path / "compiler"
