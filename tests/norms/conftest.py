@@ -11,7 +11,7 @@ import pytest
 
 from normlab.norms.kernels import Kernels, computed_by, load
 
-KERNELS = ("forward", "backward", "add_relu")
+KERNELS = ("forward", "output", "backward", "add_relu")
 
 
 class Counted:

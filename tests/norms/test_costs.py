@@ -15,6 +15,7 @@ from normlab.models import ResNet
 from normlab.norms import CATALOG
 from normlab.norms.fused import norm_relu
 from normlab.norms.kernels import computed_by
+from normlab.norms.recompute import saving_memory
 from normlab.training.memory import kept_for_backward
 
 from .conftest import Counted
@@ -88,7 +89,9 @@ def test_no_more_calls_and_no_more_bytes(counted: Counted, name: str, compiled: 
     assert kept <= inputs + outputs + costs.statistics
     ours = name not in ("none", "torch_bn")
     # Forward was called three times: to count, for backward, and to weigh what is kept.
-    expected = {"forward": 3 * ours, "backward": 1 * ours, "add_relu": 3 * (not ours)}
+    expected = {
+        "forward": 3 * ours, "output": 0, "backward": 1 * ours, "add_relu": 3 * (not ours)
+    }  # fmt: skip
     assert counted.calls == (expected if compiled else dict.fromkeys(counted.calls, 0))
 
 
@@ -100,7 +103,18 @@ def test_one_call_for_each_site_of_a_network(counted: Counted, name: str) -> Non
     sites, sums = 7, 3
     ours = name not in ("none", "torch_bn")
     assert counted.calls == (
-        {"forward": sites, "backward": sites, "add_relu": 0}
+        {"forward": sites, "output": 0, "backward": sites, "add_relu": 0}
         if ours
-        else {"forward": 0, "backward": 0, "add_relu": sums}
+        else {"forward": 0, "output": 0, "backward": 0, "add_relu": sums}
     )
+
+
+@pytest.mark.parametrize("shortcut", ["A", "B"])
+def test_an_output_that_was_not_kept_is_computed_once(counted: Counted, shortcut: Any) -> None:
+    n = 3
+    model = ResNet(n, 5, "bn", shortcut, seed=0)
+    images = draw(4, 3, 16, 16, seed=1).float().contiguous(memory_format=torch.channels_last)
+    with saving_memory():
+        model(images).square().mean().backward()
+    sites = 6 * n + 1 + 2 * (shortcut == "B")
+    assert counted.calls == {"forward": sites, "output": sites, "backward": sites, "add_relu": 0}

@@ -473,7 +473,8 @@ def _in_passes(
         scale, shift = scale * w, shift * w
     if bias is not None:
         shift = shift + _per_channel(bias, dtype)
-    scale, shift = torch.as_tensor(scale), torch.as_tensor(shift)
+    assert isinstance(scale, Tensor)
+    assert isinstance(shift, Tensor)
     if _recompute.is_on():
         job.factors = (pivot, scale, shift)
     y = _scaled(centred, scale, shift).to(x.dtype)
