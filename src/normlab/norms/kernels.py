@@ -173,10 +173,10 @@ def accepts(x: Tensor, *of_channels: Tensor | None) -> bool:
     with these values of its channels, of any floating-point type."""
     if x.dtype is not torch.float32 or not _is_plain(x) or layout_of(x) is None or not x.numel():
         return False
-    channels = x.shape[1:2]
+    channels = x.size(1)
     for t in of_channels:
         if t is not None and not (
-            _is_plain(t) and t.shape == channels and t.dtype.is_floating_point
+            _is_plain(t) and t.dim() == 1 and t.size(0) == channels and t.is_floating_point()
         ):
             return False
     # Something that follows every operation has to see it.
@@ -188,9 +188,9 @@ def can_move(running: Running, x: Tensor) -> bool:
     mean, var, batches = running.mean, running.var, running.batches
     if mean is None or var is None or running.share is None:
         return False
-    channels = x.shape[1:2]
+    channels = x.size(1)
     for t in (mean, var):
-        if t.dtype is not torch.float32 or t.shape != channels or not _is_writable(t):
+        if not (t.dtype is torch.float32 and t.numel() == channels and _is_writable(t)):
             return False
     return batches is None or (
         batches.dtype is torch.int64 and batches.numel() == 1 and _is_writable(batches)
