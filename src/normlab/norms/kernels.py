@@ -29,6 +29,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..cache_files import one_at_a_time
 from ..errors import InputError
 from ..files import write_bytes
 from ..leftovers import temporary_prefix
@@ -280,8 +281,11 @@ def load() -> Kernels:
         folder = _own_folder()
         found = _kept(folder, key)
         if found is None:
-            _compile(command, folder, key)
-            found = _kept(folder, key)
+            with one_at_a_time("kernels", key, _waiting):
+                found = _kept(folder, key)  # another process may have made it meanwhile
+                if found is None:
+                    _compile(command, folder, key)
+                    found = _kept(folder, key)
         if found is None:
             raise KernelsUnavailableError(f"what was compiled into {folder} is not there any more")
         library = ctypes.CDLL(str(found))
@@ -289,6 +293,10 @@ def load() -> Kernels:
         raise KernelsUnavailableError(str(error).rstrip(".")) from error
     _declare(library)
     return Kernels(library, version.splitlines()[0], hashlib.sha256(source).hexdigest())
+
+
+def _waiting() -> None:
+    """Another process compiles them, which takes a second: nothing need be said."""
 
 
 def _declare(library: ctypes.CDLL) -> None:
@@ -304,10 +312,22 @@ def _compiler() -> list[str]:
     chosen = shlex.split(os.environ.get("CC", ""))
     for command in [chosen] if chosen else [["cc"], ["gcc"], ["clang"]]:
         program = shutil.which(command[0])
-        if program:
+        if program and (chosen or not _only_offers_to_install(program)):
             return [program, *command[1:]]
     wanted = f"the compiler {chosen[0]} (CC)" if chosen else "a C compiler (cc, gcc or clang)"
     raise KernelsUnavailableError(f"{wanted} was not found")
+
+
+def _only_offers_to_install(program: str) -> bool:
+    """Whether this is what macOS has in the place of a compiler: a program that asks, in a window,
+    to install one."""
+    if platform.system() != "Darwin" or Path(program).parent != Path("/usr/bin"):
+        return False
+    try:
+        _said_by(["xcode-select", "--print-path"])
+    except KernelsUnavailableError:
+        return True
+    return False
 
 
 def _said_by(command: list[str]) -> str:
@@ -375,10 +395,7 @@ def _name(key: str, content: bytes) -> str:
 
 
 def _compile(command: list[str], folder: Path, key: str) -> None:
-    """Compile into the folder.
-
-    Several processes may do so at once: each writes aside and renames, and any result serves.
-    """
+    """Compile into the folder. What is there is whole: it is written aside and renamed."""
     said = ""
     with tempfile.TemporaryDirectory(prefix=temporary_prefix()) as aside:
         made = Path(aside) / "kernels.so"
