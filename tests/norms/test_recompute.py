@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._subclasses import FakeTensorMode
 from torch.utils.checkpoint import checkpoint
 
 from allocated import bytes_of
@@ -370,6 +371,17 @@ def test_other_hooks_on_what_is_saved_come_first() -> None:
         found.append(state_of(model))
         assert told
     same_bits(*found)
+
+
+def test_tensors_without_a_place_in_memory() -> None:
+    leaf = draw(3, 3, seed=1).requires_grad_()
+    with saving_memory():
+        product = torch.sparse.mm(torch.eye(3, dtype=leaf.dtype).to_sparse(), leaf)
+        assert torch.equal(torch.autograd.grad(product.sum(), leaf)[0], torch.ones_like(leaf))
+        with FakeTensorMode():
+            x = torch.zeros(2, 4, 3, 3, requires_grad=True)
+            norm_relu(GroupNorm2d(4, groups=2), nn.ReLU(), x).sum().backward()
+            assert x.grad is not None
 
 
 def test_torch_func_and_evaluation_within_the_block() -> None:

@@ -24,11 +24,11 @@ ASKED: dict[str, Any] = {
 def _stopping_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, made = run.train_step, [0]
 
-    def counted(*args: Any) -> Any:
+    def counted(*args: Any, **options: Any) -> Any:
         made[0] += 1
         if made[0] == step:
             stopping.request()
-        return whole(*args)
+        return whole(*args, **options)
 
     monkeypatch.setattr(run, "train_step", counted)
 

@@ -122,6 +122,8 @@ class _Outputs:
         residual: Tensor | None,
         compute: Compute,
     ) -> None:
+        if not _has_a_place(y):
+            return
         place = y.data_ptr()
 
         def forget(gone: weakref.ref[Tensor]) -> None:
@@ -135,6 +137,8 @@ class _Outputs:
 
     def _found(self, tensor: Tensor) -> _Output | None:
         """The output whose values these are: all of them, in their order, and unchanged."""
+        if not _has_a_place(tensor):
+            return None
         known = self._at.get(tensor.data_ptr())
         if known is None:
             return None
@@ -164,6 +168,11 @@ class _Outputs:
     def release(self) -> None:
         for output in self._all:
             output.computed = None
+
+
+def _has_a_place(t: Tensor) -> bool:
+    """Whether a tensor is values in memory; no parameter is an output."""
+    return type(t) is Tensor and t.layout is torch.strided
 
 
 _used: _Outputs | None = None

@@ -37,7 +37,7 @@ class Keeping:
     save_memory: bool = option(
         False,
         "Keep about half as much memory for the backward pass, at a little more time: the outputs "
-        "of bn, in, bin, ln and gn are computed again there. Other layers, none among them, keep "
+        "of bn, in, bin, ln and gn are computed again there. Other layers and the arm none keep "
         "what they keep without it. Does not change results.",
     )
 
