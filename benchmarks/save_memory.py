@@ -3,9 +3,10 @@
 python benchmarks/save_memory.py [n] [rounds]
 
 The network of 6n+2 layers (n = 2) at 32 px, batch 32, channels_last, one thread; layers by
-operations of PyTorch and compiled. Bytes are of tensors, as PyTorch's allocator counts them, beyond
-parameters, their gradients and the batch. With and without it alternate in one process, step by
-step; of the ratios of processor times the median and the quartiles.
+operations of PyTorch and compiled. What is kept is counted as in run.json; the peak is what tensors
+take during a step beyond parameters, their gradients and the batch, by PyTorch's allocator. With
+and without the option alternate in one process, step by step: of each way the median of processor
+time, of the ratios the median and the quartiles.
 """
 
 from __future__ import annotations
