@@ -76,7 +76,7 @@ def train_one(
             refusing it.
         reading: is told about reading the data.
         progress: is told about the run.
-        keeping: how often checkpoints are saved, and when one may be used.
+        keeping: how often checkpoints are saved, when one may be used, and whether memory is saved.
 
     Raises:
         InputError: bad input, a folder that contains something else, or a damaged run.
