@@ -65,15 +65,13 @@ def table(ratios: list[Ratio]) -> Table:
         Column("what", "left"), Column("ratio"), Column("spread"), Column("n"), Column("goal"),
         Column("", "left"),
     )  # fmt: skip
-    met = {None: "", True: "met", False: "missed"}
     rows = tuple(
         (
             Cell(one.what, "text"),
             Cell(f"{one.median:.2f}"),
             Cell(f"{one.low:.2f} to {one.high:.2f}" if one.n > 1 else ""),
             Cell(str(one.n)),
-            Cell(one.goal),
-            Cell(met[one.met], "text"),
+            Cell(one.outcome, "text"),
         )
         for one in ratios
     )
@@ -95,7 +93,7 @@ def page(ratios: list[Ratio], machine: str, figure: Path) -> str:
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
         'content="width=device-width, initial-scale=1"><meta name="color-scheme" '
         f'content="light dark"><title>Ratios – normlab</title><style>{css}</style></head><body>'
-        f"<header><h1>Ratios</h1><p>{machine}</p></header><main>{table(ratios).html()}{shown}"
+        f"<header><h1>Ratios</h1><p>{machine}</p></header><main><div class="scroll">{table(ratios).html()}</div>{shown}"
         "</main></body></html>"
     )
 

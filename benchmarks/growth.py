@@ -57,7 +57,7 @@ def slope(values: list[float], seconds: list[float]) -> float:
 def panel(name: str, rows: list[dict[str, Any]], slopes: dict[str, float]) -> dict[str, Any]:
     """A chart on log axes, with both slopes in its title."""
     log = {"type": "log"}
-    said = ", ".join(f"{part} {value:.2f}" for part, value in slopes.items())
+    said = ", ".join(f"{part} {value:.2f}".replace("-", "−") for part, value in slopes.items())
     points = [row["value"] for row in rows]
     return {
         "title": {"text": TITLES[name], "subtitle": f"slope: {said}"},
@@ -72,9 +72,10 @@ def panel(name: str, rows: list[dict[str, Any]], slopes: dict[str, float]) -> di
             "y": {
                 "field": "seconds", "type": "quantitative",
                 "title": "seconds of a processor", "scale": {**log, "nice": True},
-                "axis": {"tickCount": 4},
+                "axis": {"values": [0.1, 1, 10, 100, 1000], "titleFontWeight": "normal"},
             },
             "color": {"field": "part", "type": "nominal", "title": None,
+                      "legend": {"orient": "top"},
                       "scale": {"range": ["#57606a", "#0969da"]}},
         },
         "width": 190,
@@ -117,7 +118,7 @@ def main() -> None:
             "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
             "background": "#ffffff",
             "concat": panels,
-            "columns": 3,
+            "columns": 2,
             "resolve": {"scale": {"y": "shared"}},
             "config": {"font": "Helvetica, Arial, sans-serif", "view": {"stroke": None},
                        "title": {"anchor": "start", "fontWeight": "normal", "fontSize": 13}},

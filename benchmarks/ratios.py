@@ -64,10 +64,14 @@ class Ratio:
             return shown <= self.at_most
         return None if self.at_least is None else shown >= self.at_least
 
+    @property
+    def outcome(self) -> str:
+        """The goal, and whether it is met; "" where there is none."""
+        return f"{self.goal}: {'met' if self.met else 'missed'}" if self.goal else ""
+
     def __str__(self) -> str:
         spread = f" ({self.low:.2f} to {self.high:.2f})" if self.n > 1 else ""
-        met = {None: "", True: ", met", False: ", missed"}[self.met]
-        goal = f"; goal {self.goal}{met}" if self.goal else ""
+        goal = f"; goal {self.outcome}" if self.goal else ""
         return f"{self.what}: {self.median:.2f}{spread}, n = {self.n}{goal}"
 
 
