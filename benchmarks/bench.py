@@ -93,8 +93,8 @@ def page(ratios: list[Ratio], machine: str, figure: Path) -> str:
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
         'content="width=device-width, initial-scale=1"><meta name="color-scheme" '
         f'content="light dark"><title>Ratios – normlab</title><style>{css}</style></head><body>'
-        f"<header><h1>Ratios</h1><p>{machine}</p></header><main><div class="scroll">{table(ratios).html()}</div>{shown}"
-        "</main></body></html>"
+        f"<header><h1>Ratios</h1><p>{machine}</p></header><main>"
+        f'<div class="scroll">{table(ratios).html()}</div>{shown}</main></body></html>'
     )
 
 
