@@ -61,10 +61,8 @@ def carry_out(name: str, command: list[str], out: Path, kept: Path) -> bool:
 
 def table(ratios: list[Ratio]) -> Table:
     """All ratios, in the order in which they were found."""
-    columns = (
-        Column("what", "left"), Column("ratio"), Column("spread"), Column("n"), Column("goal"),
-        Column("", "left"),
-    )  # fmt: skip
+    heads = ("what", "ratio", "spread", "n", "goal")
+    columns = tuple(Column(h, "left" if h in ("what", "goal") else "right") for h in heads)
     rows = tuple(
         (
             Cell(one.what, "text"),
