@@ -3,8 +3,8 @@
 python benchmarks/bench.py [--data FOLDER] [--only NAME] [--out build/bench]
 
 FOLDER has train, val and test with a folder for each class, of photographs. Without it photographs
-are drawn (``reading.py`` says how). What each benchmark prints is shown and kept in NAME.txt; the
-page has every ratio with its spread, and its goal where there is one. About half an hour on two
+are drawn (``photographs.py``). What each benchmark prints is shown and kept in NAME.txt; the
+page has every ratio with its spread, and its goal where there is one. About forty minutes on two
 processors that do nothing else: other work on the machine moves every figure.
 """
 
