@@ -27,6 +27,7 @@ from .runs import FIELDS, RunConfig
 from .studies.request import (
     DATA_FIELDS,
     KEEPING_FIELDS,
+    OF_THE_MACHINE,
     REQUEST_FIELDS,
     SETTINGS,
     Keeping,
@@ -58,7 +59,7 @@ _OF_DATA = {name: f for name, f in DATA_FIELDS.items() if name != "source"}
 _CHECKED = {
     name: DATA_FIELDS[name] for name in ("image_size", "resize", "split", "split_seed", "group_by")
 }
-_OF_RUN = {name: f for name, f in FIELDS.items() if name != "device"}
+_OF_RUN = {name: f for name, f in FIELDS.items() if name not in OF_THE_MACHINE}
 _JUDGED = ("reference", "margin", "until_decided", "tune", "tune_seeds")
 
 if TYPE_CHECKING:
@@ -91,6 +92,10 @@ else:
 
 Data = Annotated[str | None, Parameter(group=DATA, help=_SOURCE_HELP)]
 DeviceName = Annotated[Literal["auto", "cpu", "cuda"], Parameter(help="Where to run.")]
+KernelsName = Annotated[
+    Literal["auto", "torch", "compiled"],
+    Parameter(help=FIELDS["kernels"].metadata["help"], group=RECIPE),
+]
 Repair = Annotated[
     bool,
     Parameter(negative="", help="Move what is damaged to the folder damaged, and make it again."),
@@ -120,6 +125,7 @@ def compare(
         Parameter(help="Processes side by side. Does not change results. [default: all cores]"),
     ] = None,
     device: DeviceName = "auto",
+    kernels: KernelsName = "auto",
     dry_run: Annotated[
         bool, Parameter(negative="", help="Print what would be run and how long it would take.")
     ] = False,
@@ -148,6 +154,7 @@ def compare(
             out=out,
             workers=workers,
             device=device,
+            kernels=kernels,
             dry_run=dry_run,
             repair=repair,
             watcher=watcher,
@@ -176,6 +183,7 @@ def train(
         Path | None, Parameter(help="The run's folder. [default: a dated one under runs/]")
     ] = None,
     device: DeviceName = "auto",
+    kernels: KernelsName = "auto",
     repair: Repair = False,
 ) -> int:
     """Make a single run: one normalization, one seed.
@@ -193,6 +201,7 @@ def train(
             {name: value for name, value in asked.items() if name in FIELDS},
             out,
             device=device,
+            kernels=kernels,
             repair=repair,
             reading=watcher.reading,
             progress=watcher.advanced,

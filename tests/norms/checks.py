@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from normlab.norms import ParameterNeeds
+from normlab.norms._core import normalize
+from normlab.norms.kernels import Running
 
 from . import reference
 from .families import MODES, Factory, Family, as_array, draw, same_state, scramble
@@ -25,6 +27,22 @@ TIGHT = 1e-12  # forward in float64
 GRADIENT = 1e-10  # gradients in float64, against PyTorch's
 LOW = (torch.float32, torch.bfloat16, torch.float16)
 CHANNELS_LAST = torch.channels_last
+
+
+class Moments:
+    """Mean and biased variance that a layer is given of a training pass."""
+
+    running: Running | None = None
+    both: tuple[Tensor, Tensor]
+
+    def move(self, mean: Tensor, var: Tensor) -> None:
+        self.both = mean, var
+
+
+def normalized(*values: Any, **named: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """The output of ``normalize``, and the mean and biased variance of its first pool."""
+    moments = Moments()
+    return normalize(*values, track=moments, **named), *moments.both
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from normlab.norms._core import Pool, definition, normalize, statistics_dtype
+from normlab.norms._core import Pool, definition, statistics_dtype
 
-from .checks import close, within
+from .checks import close, normalized, within
 from .families import draw
 
 pytestmark = pytest.mark.usefixtures("each_way")
@@ -62,7 +62,7 @@ Normalize = Callable[..., tuple[Tensor, Tensor, Tensor]]
 
 
 def lean(x: Tensor, arrangement: Arrangement, **named: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    return normalize(
+    return normalized(
         x,
         named.get("weight"),
         named.get("bias"),
@@ -211,7 +211,7 @@ def test_inputs_that_depend_on_each_other_count_once(
 def test_output_without_gradient_is_none() -> None:
     """Only the statistics used, nothing to differentiate: no error, no gradient."""
     x = draw(2, 4, 3, 3).requires_grad_()
-    y, mean, var = normalize(x, None, None, (BATCH,), EPS)
+    y, mean, var = normalized(x, None, None, (BATCH,), EPS)
     (y * 0 + 1).sum().backward()
     assert bool((x.grad == 0).all())
     assert mean.shape == var.shape == (1, 4, 1, 1)
@@ -294,7 +294,7 @@ def test_any_shape(
         x = x.contiguous(memory_format=torch.channels_last)
     weight, bias = draw(channels, seed=2), draw(channels, seed=3)
     leaves = [t.requires_grad_() for t in (x, weight, bias)]
-    y, mean, var = normalize(x, weight, bias, (pool,), EPS)
+    y, mean, var = normalized(x, weight, bias, (pool,), EPS)
     z, mean_, var_ = definition(x, weight, bias, None, None, (pool,), EPS)
     close(y, z, 1e-11, "output")
     close(mean, mean_, 1e-12, "mean")

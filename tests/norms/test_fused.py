@@ -23,6 +23,13 @@ each_family = pytest.mark.parametrize("family", FAMILIES.values(), ids=lambda f:
 each_residual = pytest.mark.parametrize("residual", ["none", "alike", "other layout", "spread"])
 
 
+class Doubled(nn.Module):
+    """A layer of one's own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * x
+
+
 def inputs(family: Family, layout: torch.memory_format, residual: str) -> list[Tensor]:
     x = draw(3, family.channels, 7, 5, seed=1).float().contiguous(memory_format=layout)
     other = LAYOUTS[layout is LAYOUTS[0]]
@@ -88,9 +95,22 @@ def test_one_pass_is_what_runs(kernels: Kernels, family: Family) -> None:
     values = inputs(family, torch.channels_last, "alike")
     with computed_by(kernels):
         y = norm_relu(family.make(), nn.ReLU(), *values)
-        none = norm_relu(NoNorm2d(family.channels), nn.ReLU(), *values)
     assert type(y.grad_fn).__name__ == "_LeanBackward"
-    assert type(none.grad_fn).__name__ == "_AddReLUBackward"
+
+
+@pytest.mark.parametrize("layer", [NoNorm2d(6), nn.BatchNorm2d(6), Doubled()], ids=str)
+def test_no_arm_has_less_but_for_its_layer(kernels: Kernels, layer: nn.Module) -> None:
+    """PyTorch's layer and one of one's own remain as they are; sum and ReLU are one pass."""
+    values = [draw(3, 6, 7, 5, seed=seed).float().requires_grad_() for seed in (1, 2)]
+    found = []
+    for chosen in (kernels, None):
+        own = copy.deepcopy(layer)
+        with computed_by(chosen):
+            y = norm_relu(own, nn.ReLU(), *values)
+            grads = torch.autograd.grad(y, values, draw(*y.shape, seed=3).float())
+        found.append([y, *grads, *own.state_dict().values()])
+        assert (type(y.grad_fn).__name__ == "_AddReLUBackward") == (chosen is kernels)
+    assert all(torch.equal(*pair) for pair in zip(*found, strict=True))
 
 
 @each_family

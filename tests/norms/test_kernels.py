@@ -22,14 +22,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from normlab.norms import BatchInstanceNorm2d, BatchNorm2d, GroupNorm2d
 from normlab.norms import kernels as module
-from normlab.norms._core import Pool, Then, definition, normalize
+from normlab.norms._core import Pool, Then, definition
 from normlab.norms.kernels import Kernels, KernelsUnavailableError, computed_by, in_use, load
 
-from .checks import within
+from .checks import normalized, within
 from .families import draw, scramble
 
 EPS = 1e-5
-NAMES = ("forward", "backward", "move", "add_relu")
+NAMES = ("forward", "backward", "add_relu")
 LAYOUTS = (torch.contiguous_format, torch.channels_last)
 
 
@@ -74,7 +74,7 @@ def step(
     residual is given."""
     gate, residual = named.get("gate"), named.get("residual")
     then = Then(residual, residual is not None)
-    y, mean, var = normalize(
+    y, mean, var = normalized(
         named["x"], named["weight"], named["bias"], pools, EPS, gate=gate, fixed=fixed, then=then
     )
     grads = torch.autograd.grad(y, list(named.values()), g)
@@ -196,26 +196,51 @@ def test_another_processor_changes_no_bit(kernels: Kernels, tmp_path: Path) -> N
         assert all(torch.equal(found[1][name], t) for name, t in found[0].items())
 
 
-def test_running_statistics_move_as_without_kernels(counted: Counted) -> None:
+@pytest.mark.parametrize("kind", [BatchNorm2d, BatchInstanceNorm2d])
+@pytest.mark.parametrize("tracked", ["all", "no count", "float64", "average", "own way"])
+def test_running_statistics_move_as_without_kernels(
+    counted: Counted, kind: type[BatchNorm2d], tracked: str
+) -> None:
     for momentum in (0.0, 0.1, 0.7, 1.0):
-        layers = [scramble(BatchNorm2d(6, momentum=momentum)) for _ in range(2)]
+        layers = []
+        for _ in range(2):
+            layer = scramble(Slow(6) if tracked == "own way" else kind(6, momentum=momentum))
+            layer.momentum = None if tracked == "average" else momentum
+            if tracked == "no count":
+                layer.num_batches_tracked = None
+            if tracked == "float64":
+                layer.running_mean = layer.running_mean.double()
+                layer.running_var = layer.running_var.double()
+            layers.append(layer)
         x = draw(3, 6, 4, 5).float()
         layers[0](x)
         with computed_by(None):
             layers[1](x)
         for (name, ours), (_, theirs) in zip(*(m.named_buffers() for m in layers), strict=True):
-            within(ours, theirs, 1e-6, name)
-    assert counted.calls["move"] == 8
+            assert ours.dtype == theirs.dtype
+            within(ours.double(), theirs.double(), 1e-6, name)
+    assert counted.calls["forward"] == 4
+
+
+class Slow(BatchNorm2d):
+    """A layer of one's own, which moves half as far."""
+
+    def _track(self, x: Tensor, mean: Tensor, var: Tensor) -> None:
+        assert self.running_mean is not None
+        super()._track(x, (mean.flatten() + self.running_mean) / 2, var)
 
 
 def test_a_buffer_that_a_kernel_moved_has_changed_for_autograd(counted: Counted) -> None:
-    layer = BatchNorm2d(6)
-    weight = torch.ones(6, requires_grad=True)
-    product = (weight * layer.running_mean).sum()
-    layer(draw(3, 6, 4, 5).float())
-    assert counted.calls["move"] == 2
-    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-        product.backward()
+    for name in ("running_mean", "running_var"):
+        layer = BatchNorm2d(6)
+        weight = torch.ones(6, requires_grad=True)
+        product = (weight * getattr(layer, name)).sum()
+        versions = [buffer._version for buffer in layer.buffers()]
+        layer(draw(3, 6, 4, 5).float())
+        assert [buffer._version for buffer in layer.buffers()] == [v + 1 for v in versions]
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            product.backward()
+    assert counted.calls["forward"] == 2
 
 
 # ---------------------------------------------------------------------------------------------

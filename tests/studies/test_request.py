@@ -63,6 +63,7 @@ def test_the_recorded_command_asks_the_same(
     def catch(what: str, data: Any, **given: Any) -> Any:
         for name in ("out", "workers", "device", "dry_run", "repair", "watcher", "call"):
             given.pop(name)
+        assert given.pop("kernels") == asked.settings.get("kernels", "auto")
         seen["request"] = Request.of(what, data, **given)
         raise InputError("caught")
 

@@ -68,7 +68,7 @@ def test_it_is_refused_where_no_kernel_would_be_used(more: dict[str, Any], said:
     "make",
     [
         lambda out: normlab.compare(kernels="compiled", device="cpu", out=out),
-        lambda out: train_one({}, {"kernels": "compiled"}, out=out, device="cpu"),
+        lambda out: train_one({}, {}, kernels="compiled", out=out, device="cpu"),
     ],
     ids=["compare", "train"],
 )
@@ -80,8 +80,12 @@ def test_without_a_compiler_nothing_begins(make: Callable[[Path], Any], tmp_path
 
 
 def test_arms_of_a_study_are_computed_alike(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="kernels cannot be varied"):
+    with pytest.raises(InputError, match="kernels must be auto, torch or compiled, got"):
         normlab.compare(kernels=["torch", "compiled"], device="cpu", out=tmp_path / "out")
+    file = tmp_path / "mine.toml"
+    file.write_text('[grid]\nkernels = ["torch", "compiled"]\n')
+    with pytest.raises(InputError, match="kernels cannot be varied"):
+        normlab.compare(file, device="cpu", out=tmp_path / "out")
 
 
 def test_a_run_leaves_the_choice_as_it_was(digits: DataSet, tmp_path: Path) -> None:

@@ -108,6 +108,7 @@ class ConsoleWatcher(StageWatcher):
                      f"{size}x{size}x{channels}"),
             ("Arms", ", ".join(plan.arms)),
             ("Recipe", recipe(plan.base)),
+            *((("Layers", plan.kernels_note),) if plan.kernels_note else ()),
             ("Network", "varies by arm" if "n" in plan.varied
                         else f"{6 * first.n + 2} layers, shortcut {first.shortcut}"),
             ("Runs", f"{estimate.runs} to run ({counted(len(plan.arms), 'arm')}, "

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -28,6 +28,7 @@ from torch.autograd import forward_ad
 from . import kernels as _kernels
 
 _MAP = (2, 3)
+_Given = TypeVar("_Given", Tensor, Tensor | None)
 
 
 @dataclass(frozen=True)
@@ -97,35 +98,76 @@ def statistics_dtype(x: Tensor) -> torch.dtype:
     return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
+class Tracking(Protocol):
+    """What a training pass does with the batch's statistics."""
+
+    @property
+    def running(self) -> _kernels.Running | None:
+        """What moves towards them, if that is all."""
+
+    def move(self, mean: Tensor, var: Tensor) -> None:
+        """By operations of PyTorch: given mean and biased variance, detached."""
+
+
+class _Job:
+    """What is asked of :class:`_Lean` besides tensors, and what it finds: the mean and variance of
+    the first pool, unless running statistics have ``moved`` already."""
+
+    __slots__ = ("codes", "eps", "fixed", "mean", "moved", "pools", "relu", "track", "var")
+
+    def __init__(
+        self,
+        pools: tuple[Pool | None, ...],
+        eps: float,
+        fixed: tuple[Tensor, Tensor] | None = None,
+        *,
+        relu: bool = False,
+        track: Tracking | None = None,
+    ) -> None:
+        self.pools, self.eps, self.fixed, self.relu = pools, eps, fixed, relu
+        self.codes = tuple([_kernels.FIXED if pool is None else pool.code for pool in pools])
+        self.track = track
+        self.mean: Tensor | None = None
+        self.var: Tensor | None = None
+        self.moved = track is None
+
+
 def normalize(
     x: Tensor,
     weight: Tensor | None,
     bias: Tensor | None,
-    pools: Sequence[Pool | None],
+    pools: tuple[Pool | None, ...],
     eps: float,
     *,
     gate: Tensor | None = None,
     fixed: tuple[Tensor, Tensor] | None = None,
     then: Then = NOTHING,
-) -> tuple[Tensor, Tensor, Tensor]:
+    track: Tracking | None = None,
+) -> Tensor:
     """Normalize ``x`` of shape (N, C, H, W).
 
     With one pool: ``weight * xhat + bias``. With two and a ``gate`` of shape (C,):
     ``weight * (gate * xhat_0 + (1 - gate) * xhat_1) + bias``. A pool that is None uses the
     ``fixed`` mean and variance, of shape (C,), which are constants to the gradient. What
-    comes ``then`` is done to the output.
+    comes ``then`` is done to the output, and ``track`` is given the mean and biased variance of
+    the first pool.
 
-    Returns the output, in the type and memory format of ``x``, and the detached mean and biased
-    variance of the first pool.
+    Returns the output, in the type and memory format of ``x``.
     """
     if needs_plain_operations(x, weight, bias, gate):
         y, mean, var = definition(x, weight, bias, gate, fixed, pools, eps)
-        return followed(y, then), mean.detach(), var.detach()
-    fixed_mean, fixed_var = fixed if fixed is not None else (None, None)
-    outputs: tuple[Tensor, Tensor, Tensor] = _Lean.apply(  # type: ignore[no-untyped-call]
-        x, weight, bias, gate, fixed_mean, fixed_var, tuple(pools), eps, *then
-    )
-    return outputs
+        y = followed(y, then)
+        if track is not None:
+            track.move(mean.detach(), var.detach())
+        return y
+    job = _Job(pools, eps, fixed, relu=then.relu, track=track)
+    given = (x, weight, bias, gate, then.residual, job)
+    out: Tensor = _Lean.apply(*given) if torch.is_grad_enabled() else _forward(*given)[0]  # type: ignore[no-untyped-call]
+    if track is not None and not job.moved:
+        assert job.mean is not None
+        assert job.var is not None
+        track.move(job.mean, job.var)
+    return out
 
 
 def followed(y: Tensor, then: Then) -> Tensor:
@@ -146,13 +188,14 @@ def needs_plain_operations(*inputs: Tensor | None) -> bool:
         torch.compiler.is_compiling()
         or _in_torch_func()
         or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-        or any(t is not None and _has_tangent(t) for t in inputs)
+        # No level, no tangent: forward mode is not in use.
+        or (forward_ad._current_level >= 0 and any(map(_has_tangent, inputs)))
     )
 
 
-def _has_tangent(t: Tensor) -> bool:
+def _has_tangent(t: Tensor | None) -> bool:
     """Whether forward mode carries a derivative along with it."""
-    return forward_ad.unpack_dual(t).tangent is not None  # type: ignore[no-untyped-call]
+    return t is not None and forward_ad.unpack_dual(t).tangent is not None  # type: ignore[no-untyped-call]
 
 
 def _in_torch_func() -> bool:
@@ -225,59 +268,33 @@ class _Lean(torch.autograd.Function):
         weight: Tensor | None,
         bias: Tensor | None,
         gate: Tensor | None,
-        fixed_mean: Tensor | None,
-        fixed_var: Tensor | None,
-        pools: tuple[Pool | None, ...],
-        eps: float,
-        residual: Tensor | None = None,
-        relu: bool = False,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        # Copies, because a training pass before backward moves running statistics in place.
-        fixed = (
-            None
-            if fixed_mean is None or fixed_var is None
-            else (fixed_mean.clone(), fixed_var.clone())
-        )
-        kernels = _kernels.in_use()
-        if kernels is not None and not (
-            _kernels.accepts(x, weight, bias, gate, *(fixed or ()))
-            and all(pool is None or x.shape[1] % pool.groups == 0 for pool in pools)
-        ):
-            kernels = None
-        if kernels is None:
-            y, saved, mean, var = _in_passes(x, weight, bias, gate, fixed, pools, eps)
-            y = followed(y, Then(residual, relu))
-        else:
-            added = None if residual is None else _kernels.laid_out_as(x, residual)
-            inside = relu and (residual is None or added is not None)
-            y, saved, mean, var = _by_kernels(
-                kernels, x, weight, bias, gate, fixed, pools, eps, added, inside
-            )
-            if not inside:
-                y = followed(y, Then(residual if added is None else None, relu))
-        ctx.save_for_backward(x, weight, gate, y if relu else None, *saved)
+        residual: Tensor | None,
+        job: _Job,
+    ) -> Tensor:
+        y, saved, kernels = _forward(x, weight, bias, gate, residual, job)
+        ctx.save_for_backward(x, weight, gate, y if job.relu else None, *saved)
         ctx.residual = None if residual is None else (residual.shape, residual.dtype)
-        ctx.bias, ctx.pools, ctx.eps, ctx.kernels = bias, pools, eps, kernels
+        ctx.bias, ctx.pools, ctx.eps = bias, job.pools, job.eps
+        ctx.kernels, ctx.codes = kernels, job.codes
         ctx.set_materialize_grads(False)
-        ctx.mark_non_differentiable(mean, var)
-        return y, mean, var
+        return y
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, g: Tensor | None) -> tuple[Tensor | None, ...]:
         if g is None:
-            return (None,) * 10
+            return (None,) * 6
         x, weight, gate, y, *saved = ctx.saved_tensors
-        nothing = (None,) * 4
-        pairs = list(zip(ctx.pools, saved[::2], saved[1::2], strict=True))
-        if torch.is_grad_enabled() or _in_torch_func() or _is_batch_of_gradients(g):
+        again = torch.is_grad_enabled() or _in_torch_func() or _is_batch_of_gradients(g)
+        if not again and ctx.kernels is not None and max(ctx.codes) != _kernels.FIXED:
+            by_kernels = _backward_by_kernels(ctx, g, y, x, weight, gate, saved[0])
+            if by_kernels is not None:
+                return by_kernels
+        pairs = _by_pool(ctx, x, saved)
+        if again:
             fixed = next(((m.flatten(), v.flatten()) for pool, m, v in pairs if pool is None), None)
             g = g if y is None else behind_relu(g, y)
             found = _differentiate_definition(ctx, x, weight, gate, fixed, g)
-            return *found, *nothing, _of_residual(ctx, g), None
-        if ctx.kernels is not None and any(pool is not None for pool in ctx.pools):
-            by_kernels = _backward_by_kernels(ctx, g, y, x, weight, gate, pairs)
-            if by_kernels is not None:
-                return *by_kernels[:4], *nothing, by_kernels[4], None
+            return *found, _of_residual(ctx, g), None
         g = g if y is None else behind_relu(g, y)
         of_residual = _of_residual(ctx, g)
         channels, dtype = x.shape[1], statistics_dtype(x)
@@ -330,29 +347,62 @@ class _Lean(torch.autograd.Function):
             dbias = (size * a.sum(0)).flatten().to(ctx.bias.dtype)
         if needs_gate:
             dgate = (size * (w * (b[0] - b[1])).sum(0)).flatten().to(gate.dtype)
-        return dx, dweight, dbias, dgate, *nothing, of_residual, None
+        return dx, dweight, dbias, dgate, of_residual, None
+
+
+def _forward(
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    gate: Tensor | None,
+    residual: Tensor | None,
+    job: _Job,
+) -> tuple[Tensor, list[Tensor], _kernels.Kernels | None]:
+    """The output, what backward needs, and the kernels that computed it, if they did."""
+    kernels = _kernels.in_use()
+    if (
+        kernels is None
+        or not _kernels.accepts(x, weight, bias, gate, *(job.fixed or ()))
+        or any(code > 0 and x.shape[1] % code for code in job.codes)
+    ):
+        y, saved = _in_passes(x, weight, bias, gate, job)
+        return followed(y, Then(residual, job.relu)), saved, None
+    added = None if residual is None else _kernels.laid_out_as(x, residual)
+    inside = job.relu and (residual is None or added is not None)
+    y, kept = _by_kernels(kernels, x, weight, bias, gate, added, inside, job)
+    if not inside:
+        y = followed(y, Then(residual if added is None else None, job.relu))
+    return y, [kept], kernels
+
+
+def _by_pool(ctx: Any, x: Tensor, saved: list[Tensor]) -> list[tuple[Pool | None, Tensor, Tensor]]:
+    """What was saved of each pool: mean and 1 / sqrt(var + eps), or the mean and variance that are
+    given."""
+    if ctx.kernels is not None:  # which keep all in one tensor
+        shapes = [Pool(batch=True) if pool is None else pool for pool in ctx.pools]
+        both = [pool.shape(x) for pool in shapes for _ in range(2)]
+        parts = torch.split(saved[0], [shape[0] * shape[1] for shape in both])
+        saved = [part.view(shape) for part, shape in zip(parts, both, strict=True)]
+    return list(zip(ctx.pools, saved[::2], saved[1::2], strict=True))
 
 
 def _of_residual(ctx: Any, g: Tensor) -> Tensor | None:
     """The gradient of what was added to the output, of whatever shape that had."""
-    if ctx.residual is None or not ctx.needs_input_grad[8]:
+    if ctx.residual is None or not ctx.needs_input_grad[4]:
         return None
     shape, dtype = ctx.residual
     return g.sum_to_size(shape).to(dtype)
 
 
 def _in_passes(
-    x: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    gate: Tensor | None,
-    fixed: tuple[Tensor, Tensor] | None,
-    pools: tuple[Pool | None, ...],
-    eps: float,
-) -> tuple[Tensor, list[Tensor], Tensor, Tensor]:
-    """Forward by operations of PyTorch: the output, what backward needs of each pool (mean and
-    1 / sqrt(var + eps) of its sets, or the mean and variance that are given), and mean and
-    variance of the first pool."""
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, gate: Tensor | None, job: _Job
+) -> tuple[Tensor, list[Tensor]]:
+    """Forward by operations of PyTorch: the output, and what backward needs of each pool (mean and
+    1 / sqrt(var + eps) of its sets, or the mean and variance that are given)."""
+    pools, eps, fixed = job.pools, job.eps, job.fixed
+    if fixed is not None:
+        # Copies, because a training pass before backward moves running statistics in place.
+        fixed = fixed[0].clone(), fixed[1].clone()
     channels, dtype = x.shape[1], statistics_dtype(x)
     if all(pool is None for pool in pools):
         pivot, _ = _fixed_as_maps(fixed, dtype)
@@ -394,7 +444,9 @@ def _in_passes(
     # x * scale and shift. In place, because `centred` is ours.
     y = centred.mul_(scale).add_(shift).to(x.dtype)
     assert first is not None
-    return y, saved, first[0].detach().clone(), first[1].detach().clone()
+    if not job.moved:
+        job.mean, job.var = first[0].detach().clone(), first[1].detach().clone()
+    return y, saved
 
 
 def _by_kernels(
@@ -403,27 +455,27 @@ def _by_kernels(
     weight: Tensor | None,
     bias: Tensor | None,
     gate: Tensor | None,
-    fixed: tuple[Tensor, Tensor] | None,
-    pools: tuple[Pool | None, ...],
-    eps: float,
     residual: Tensor | None,
     relu: bool,
-) -> tuple[Tensor, list[Tensor], Tensor, Tensor]:
-    """Forward by the kernels, with the outcome of :func:`_in_passes`, and what follows."""
-    parts: list[_kernels.Part] = []
-    var = None
-    for pool in pools:
-        if pool is None:
-            parts.append((_kernels.FIXED, *_fixed_as_maps(fixed, x.dtype)))
-            continue
-        shape = pool.shape(x)
-        if not parts:
-            var = x.new_empty(shape)
-        parts.append((pool.code, x.new_empty(shape), x.new_empty(shape)))
-    y = kernels.forward(x, _flat(weight), _flat(bias), _flat(gate), parts, var, eps, residual, relu)
-    _, mean, second = parts[0]
-    saved = [t for _, *pair in parts for t in pair]
-    return y, saved, mean.clone(), second.clone() if var is None else var
+    job: _Job,
+) -> tuple[Tensor, Tensor]:
+    """Forward by the kernels, with what follows: the output, and what backward needs."""
+    images, channels = x.shape[:2]
+    sets = [images * code if code > 0 else channels for code in job.codes]
+    saved = x.new_empty(2 * sum(sets))
+    running = None if job.track is None else job.track.running
+    job.moved = job.track is None or (running is not None and _kernels.can_move(running, x))
+    var = None if job.moved else x.new_empty(sets[0])
+    fixed = None if job.fixed is None else (_flat(job.fixed[0]), _flat(job.fixed[1]))
+    y = kernels.forward(
+        x, _flat(weight), _flat(bias), _flat(gate), job.codes, fixed, job.eps, saved, residual,
+        relu, var, running if job.moved else None,
+    )  # fmt: skip
+    if var is not None:
+        shape = (job.pools[0] or Pool(batch=True)).shape(x)
+        mean, second = saved[: 2 * sets[0]].clone().view(2, *shape)
+        job.mean, job.var = mean, second if job.pools[0] is None else var.view(shape)
+    return y, saved
 
 
 def _backward_by_kernels(
@@ -433,40 +485,40 @@ def _backward_by_kernels(
     x: Tensor,
     weight: Tensor | None,
     gate: Tensor | None,
-    pairs: list[tuple[Pool | None, Tensor, Tensor]],
+    saved: Tensor,
 ) -> tuple[Tensor | None, ...] | None:
     """Backward by the kernels; None where they cannot read what came back to it."""
-    parameters = (weight, ctx.bias, gate)
-    g_as_x = _kernels.laid_out_as(x, g) if _kernels.accepts(x, *parameters) else None
-    y_as_x = None if g_as_x is None or y is None else _kernels.laid_out_as(x, y)
-    if g_as_x is None or (y is not None and y_as_x is None):
+    bias = ctx.bias
+    if ctx.residual not in (None, (x.shape, x.dtype)) or not _kernels.accepts(x, weight, gate):
         return None
-    needed = (*ctx.needs_input_grad[:4], ctx.residual is not None and ctx.needs_input_grad[8])
-    if ctx.residual not in (None, (x.shape, x.dtype)):
+    g_as_x = _kernels.laid_out_as(x, g)
+    y_as_x = None if y is None else _kernels.laid_out_as(x, y)
+    if g_as_x is None or (y is not None and y_as_x is None) or not _kernels.is_row(saved):
         return None
-    dx, *others, of_residual = ctx.kernels.backward(
-        g_as_x,
-        y_as_x,
-        x,
-        _flat(weight),
-        _flat(gate),
-        [(_kernels.FIXED if pool is None else pool.code, m, s) for pool, m, s in pairs],
-        ctx.eps,
-        needed,
+    needs = ctx.needs_input_grad[:5]
+    dx, of_weight, of_bias, of_gate, of_residual = ctx.kernels.backward(
+        g_as_x, y_as_x, x, _flat(weight), _flat(gate), ctx.codes, ctx.eps, saved, needs
     )
     return (
         dx,
-        *(
-            None if d is None or t is None else d.to(t.dtype)
-            for d, t in zip(others, parameters, strict=True)
-        ),
+        of_weight if weight is None else _as(weight, of_weight),
+        of_bias if bias is None else _as(bias, of_bias),
+        of_gate if gate is None else _as(gate, of_gate),
         of_residual,
+        None,
     )
 
 
-def _flat(t: Tensor | None) -> Tensor | None:
+def _as(parameter: Tensor, gradient: Tensor | None) -> Tensor | None:
+    """The gradient in the type of its parameter."""
+    if gradient is None or gradient.dtype is parameter.dtype:
+        return gradient
+    return gradient.to(parameter.dtype)
+
+
+def _flat(t: _Given) -> _Given:
     """A parameter as the kernels read it."""
-    if t is None or (t.dtype == torch.float32 and t.is_contiguous()):
+    if t is None or (t.dtype is torch.float32 and t.is_contiguous()):
         return t
     return t.to(torch.float32).contiguous()
 

@@ -7,9 +7,11 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from ..values import plain
-from . import kernels as _kernels
 from ._base import Norm2d, another_name_for
-from ._core import NOTHING, Pool, Then, needs_plain_operations, normalize
+from ._core import NOTHING, Pool, Then, normalize
+from .kernels import Running
+
+BATCH = Pool(batch=True)
 
 
 class BatchStatistics(Norm2d, _NormBase):  # type: ignore[misc]  # weight may be None
@@ -91,6 +93,13 @@ class BatchStatistics(Norm2d, _NormBase):  # type: ignore[misc]  # weight may be
         values = x.shape[0] * x.shape[2] * x.shape[3]
         self._check_values(x, values, "per channel when training")
 
+    def _tracking(self, x: Tensor) -> _Tracking | None:
+        """What a training pass over ``x`` does with the batch's statistics."""
+        if not self.training:
+            return None
+        own = type(self)._track is not BatchStatistics._track
+        return _Tracking(self, x) if self.track_running_stats or own else None
+
     def _track(self, x: Tensor, mean: Tensor, var: Tensor) -> None:
         """In training, count the batch and move the running statistics towards its own."""
         if not self.training or not self.track_running_stats:
@@ -104,13 +113,6 @@ class BatchStatistics(Norm2d, _NormBase):  # type: ignore[misc]  # weight may be
                 self._move(self.running_var, var, count / (count - 1))  # the UNBIASED variance
 
     def _move(self, running: Tensor, new: Tensor, factor: float | None = None) -> None:
-        kernels = None if needs_plain_operations(running, new) else _kernels.in_use()
-        if (
-            kernels is not None
-            and self.momentum is not None
-            and kernels.move(running, new, self.momentum, 1.0 if factor is None else factor)
-        ):
-            return
         if factor is not None:
             new = new * factor
         # At least float32: the batch's variance may not fit 16 bits where its share does.
@@ -130,6 +132,36 @@ class BatchStatistics(Norm2d, _NormBase):  # type: ignore[misc]  # weight may be
     def extra_repr(self) -> str:
         said = f"{self.channels}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}"
         return said if self.track_running_stats else f"{said}, track_running_stats=False"
+
+
+class _Tracking:
+    """Running statistics of a layer, which move towards those of a batch."""
+
+    def __init__(self, layer: BatchStatistics, x: Tensor) -> None:
+        self.layer, self.x = layer, x
+
+    def move(self, mean: Tensor, var: Tensor) -> None:
+        self.layer._track(self.x, mean, var)
+
+    @property
+    def running(self) -> Running | None:
+        """What the kernels may move by themselves; None where the layer has its own way."""
+        layer, x, kind = self.layer, self.x, type(self.layer)
+        if (
+            not layer.track_running_stats
+            or kind._track is not BatchStatistics._track
+            or kind._move is not BatchStatistics._move
+        ):
+            return None
+        buffers = layer._buffers
+        count = x.shape[0] * x.shape[2] * x.shape[3]
+        return Running(
+            buffers.get("running_mean"),
+            buffers.get("running_var"),
+            buffers.get("num_batches_tracked"),
+            layer.momentum,
+            count / (count - 1),
+        )
 
 
 class BatchNorm2d(BatchStatistics, nn.BatchNorm2d):  # type: ignore[misc]  # weight may be None
@@ -184,14 +216,11 @@ class BatchNorm2d(BatchStatistics, nn.BatchNorm2d):  # type: ignore[misc]  # wei
     def _normalized(self, x: Tensor, then: Then = NOTHING) -> Tensor:
         fixed = self._fixed()
         if fixed is not None:
-            y, *_ = normalize(x, self.weight, self.bias, (None,), self.eps, fixed=fixed, then=then)
-            return y
+            return normalize(x, self.weight, self.bias, (None,), self.eps, fixed=fixed, then=then)
         self._check_batch(x)
-        y, mean, var = normalize(
-            x, self.weight, self.bias, (Pool(batch=True),), self.eps, then=then
+        return normalize(
+            x, self.weight, self.bias, (BATCH,), self.eps, then=then, track=self._tracking(x)
         )
-        self._track(x, mean, var)
-        return y
 
     def _make_twin(self) -> nn.Module:
         track = self.track_running_stats

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ._base import ParameterNeeds
 from ._core import NOTHING, Pool, Then, normalize
-from .batch import BatchStatistics
+from .batch import BATCH, BatchStatistics
 
 
 class BatchInstanceNorm2d(BatchStatistics):
@@ -101,10 +101,10 @@ class BatchInstanceNorm2d(BatchStatistics):
     def _normalized(self, x: Tensor, then: Then = NOTHING) -> Tensor:
         self._check_values(x, x.shape[2] * x.shape[3], "per map")
         fixed = self._fixed()
-        batch = None if fixed is not None else Pool(batch=True)
+        batch = None if fixed is not None else BATCH
         if fixed is None:
             self._check_batch(x)
-        y, mean, var = normalize(
+        return normalize(
             x,
             self.weight,
             self.bias,
@@ -113,6 +113,5 @@ class BatchInstanceNorm2d(BatchStatistics):
             gate=self.gate,
             fixed=fixed,
             then=then,
+            track=self._tracking(x),
         )
-        self._track(x, mean, var)
-        return y

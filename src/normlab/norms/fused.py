@@ -15,7 +15,6 @@ from .batch_instance import BatchInstanceNorm2d
 from .group import GroupNorm2d
 from .instance import InstanceNorm2d
 from .layer import LayerNormCHW
-from .none import NoNorm2d
 
 _NORMALIZING = {BatchNorm2d, InstanceNorm2d, BatchInstanceNorm2d, LayerNormCHW, GroupNorm2d}
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -27,38 +26,41 @@ def norm_relu(
     """``relu(norm(x) + residual)``, or ``relu(norm(x))``.
 
     Where compiled kernels are in use, the layers of this package take the sum and the ReLU into
-    their own pass, the identity included. Where anybody wants to see one of the modules (hooks, a
-    type or a ``forward`` of one's own, whatever records operations) they are called one by one.
+    their own pass. After any other layer, PyTorch's and the identity included, the sum and the ReLU
+    are one pass, so that no arm has less than another but for its layer. Where anybody wants to see
+    one of the modules (hooks, a type or a ``forward`` of one's own, whatever records operations)
+    it is called by itself.
 
     >>> norm_relu(GroupNorm2d(4, groups=2), nn.ReLU(), torch.zeros(1, 4, 2, 2)).shape
     torch.Size([1, 4, 2, 2])
     """
-    normalizes = type(norm) in _NORMALIZING
-    # A ReLU alone is one pass already.
-    worthwhile = kernels.in_use() is not None and (normalizes or residual is not None)
-    if worthwhile and _can_be_one(norm, relu, x, residual):
-        if normalizes:
-            assert isinstance(norm, Norm2d)
-            return norm.with_relu(x, residual)
-        if residual is not None and kernels.accepts(x):
-            norm(x)  # which checks it
-            added = kernels.laid_out_as(x, residual)
-            if added is not None:
-                return _add_relu(x, added)
+    fused = kernels.in_use() is not None and _is_plain_relu(relu)
+    if fused and _can_take_more(norm) and _is_ordinary(x, residual):
+        assert isinstance(norm, Norm2d)
+        return norm.with_relu(x, residual)
     y = norm(x)
     if residual is not None:
+        # A ReLU alone is one pass already.
+        if fused and _is_ordinary(y, residual) and kernels.accepts(y):
+            added = kernels.laid_out_as(y, residual)
+            if added is not None:
+                return _add_relu(y, added)
         y = y + residual
     out: Tensor = relu(y)
     return out
 
 
-def _can_be_one(norm: nn.Module, relu: nn.Module, x: Tensor, residual: Tensor | None) -> bool:
+def _can_take_more(norm: nn.Module) -> bool:
+    return type(norm) in _NORMALIZING and _is_unwatched(norm)
+
+
+def _is_ordinary(x: object, residual: Tensor | None) -> bool:
+    return isinstance(x, Tensor) and not needs_plain_operations(x, residual)
+
+
+def _is_plain_relu(relu: nn.Module) -> bool:
     return (
-        isinstance(x, Tensor)
-        and not needs_plain_operations(x, residual)
-        and (type(norm) in _NORMALIZING or type(norm) is NoNorm2d)
-        and type(relu) is nn.ReLU
-        and _is_unwatched(norm)
+        type(relu) is nn.ReLU
         and _is_unwatched(relu)
         and not any(getattr(nn.modules.module, f"_global{name}") for name in _HOOKS)
     )

@@ -86,7 +86,7 @@ class GroupNorm2d(Norm2d, nn.GroupNorm):  # type: ignore[misc]  # weight may be 
         self._check_values(x, self.channels // self.groups * size, "per group")
         return normalize(
             x, self.weight, self.bias, (Pool(groups=self.groups),), self.eps, then=then
-        )[0]
+        )
 
     def _make_twin(self) -> nn.Module:
         return nn.GroupNorm(self.groups, self.channels, self.eps, self.affine)

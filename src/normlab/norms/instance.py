@@ -73,7 +73,7 @@ class InstanceNorm2d(Norm2d, nn.InstanceNorm2d):  # type: ignore[misc]  # weight
         self._check_values(x, x.shape[2] * x.shape[3], "per map")
         return normalize(
             x, self.weight, self.bias, (Pool(groups=self.channels),), self.eps, then=then
-        )[0]
+        )
 
     def _make_twin(self) -> nn.Module:
         return nn.InstanceNorm2d(self.channels, self.eps, affine=self.affine)

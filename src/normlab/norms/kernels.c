@@ -12,35 +12,85 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LANES = 16, CHUNK = 64, MOST_PARTS = 2 };
+enum { LANES = 16, CHUNK = 64, MOST_PARTS = 2, IN_CACHE = 1 << 18 };
 
-typedef float vf __attribute__((vector_size(LANES * sizeof(float))));
-typedef double vd __attribute__((vector_size(LANES * sizeof(double))));
 #define INLINE static inline __attribute__((always_inline))
-#define WIDE(v) __builtin_convertvector(v, vd)
 #define EACH for (int lane = 0; lane < LANES; lane++)
 
-/* Sum of the lanes, which it overwrites. */
-INLINE double add_up(double *lanes) {
+/* Doubles of each lane: an array, since compilers make the best of loops over it. */
+typedef struct {
+    double of[LANES];
+} Wide;
+
+/* Sum of the lanes: halves onto each other, until one is left. */
+INLINE double add_up(Wide v) {
     for (int half = LANES / 2; half; half /= 2)
-        for (int lane = 0; lane < half; lane++) lanes[lane] += lanes[lane + half];
-    return lanes[0];
+        for (int lane = 0; lane < half; lane++) v.of[lane] += v.of[lane + half];
+    return v.of[0];
 }
 
-/* `lanes` floats; the other lanes are 0. A constant number compiles to one instruction. */
+/* Floats of each lane, in the processor's own vectors: compilers keep wider ones in memory. */
+#if defined(__AVX512F__)
+enum { AT_ONCE = 16 };
+#elif defined(__AVX__)
+enum { AT_ONCE = 8 };
+#else
+enum { AT_ONCE = 4 };
+#endif
+typedef float Vector __attribute__((vector_size(AT_ONCE * sizeof(float))));
+typedef int32_t Mask __attribute__((vector_size(AT_ONCE * sizeof(int32_t))));
+typedef struct {
+    Vector of[LANES / AT_ONCE];
+} vf;
+#define EACH_VECTOR for (int i = 0; i < LANES / AT_ONCE; i++)
+
+INLINE vf plus(vf a, vf b) {
+    EACH_VECTOR a.of[i] += b.of[i];
+    return a;
+}
+
+INLINE vf minus(vf a, vf b) {
+    EACH_VECTOR a.of[i] -= b.of[i];
+    return a;
+}
+
+INLINE vf times(vf a, vf b) {
+    EACH_VECTOR a.of[i] *= b.of[i];
+    return a;
+}
+
+INLINE vf everywhere(float number) {
+    vf v;
+    EACH_VECTOR v.of[i] = number - (Vector){0};
+    return v;
+}
+
+/* `lanes` floats; the other lanes are 0. All of them are one move for each vector. */
 INLINE vf load(const float *from, int lanes) {
-    vf v = {0};
+    vf v;
+    if (lanes == LANES) {
+        EACH_VECTOR memcpy(&v.of[i], from + i * AT_ONCE, sizeof(Vector));
+        return v;
+    }
+    EACH_VECTOR v.of[i] = (Vector){0};
     memcpy(&v, from, (size_t)lanes * sizeof(float));
     return v;
 }
 
-INLINE void store(float *to, vf v, int lanes) { memcpy(to, &v, (size_t)lanes * sizeof(float)); }
+INLINE void store(float *to, vf v, int lanes) {
+    if (lanes == LANES)
+        EACH_VECTOR memcpy(to + i * AT_ONCE, &v.of[i], sizeof(Vector));
+    else
+        memcpy(to, &v, (size_t)lanes * sizeof(float));
+}
 
 /* What a ReLU lets through. NaN passes, as in PyTorch: `lower` tells what is at most 0. */
 INLINE vf kept_by(vf v, vf of) {
-    typedef int32_t vi __attribute__((vector_size(LANES * sizeof(int32_t))));
-    vi lower = of <= 0;
-    return (vf)((vi)v & ~lower);
+    EACH_VECTOR {
+        Mask lower = of.of[i] <= 0;
+        v.of[i] = (Vector)((Mask)v.of[i] & ~lower);
+    }
+    return v;
 }
 
 /* Values at rows of a gradient, after the ReLU whose output is y, if there is one. */
@@ -53,57 +103,80 @@ INLINE float one_gradient(const float *g, const float *y, int64_t at) {
     return y && y[at] <= 0 ? 0 : g[at];
 }
 
-/* Mean, and sum of squared deviations from it, of each lane over `rows` rows. */
-INLINE void lane_moments(const float *x, int64_t rows, int64_t stride, int lanes, double *mean,
-                         double *squares) {
-    vd all_mean = {0}, all_squares = {0};
+/* Of each lane. */
+typedef struct {
+    Wide mean, squares;
+} Moments;
+typedef struct {
+    Wide sum, product;
+} Sums;
+
+static const vf nothing;
+
+/* Mean, and sum of squared deviations from it, over `rows` rows. */
+INLINE Moments lane_moments(const float *x, int64_t rows, int64_t stride, int lanes) {
+    Moments all;
+    EACH all.mean.of[lane] = all.squares.of[lane] = 0;
     for (int64_t first = 0; first < rows; first += CHUNK) {
         int64_t n = rows - first < CHUNK ? rows - first : CHUNK, i;
         const float *p = x + first * stride;
-        vf s0 = {0}, s1 = {0}, s2 = {0}, s3 = {0};
+        vf s0 = nothing, s1 = nothing, s2 = nothing, s3 = nothing;
         for (i = 0; i + 4 <= n; i += 4) {
-            s0 += load(p + i * stride, lanes), s1 += load(p + (i + 1) * stride, lanes);
-            s2 += load(p + (i + 2) * stride, lanes), s3 += load(p + (i + 3) * stride, lanes);
+            s0 = plus(s0, load(p + i * stride, lanes));
+            s1 = plus(s1, load(p + (i + 1) * stride, lanes));
+            s2 = plus(s2, load(p + (i + 2) * stride, lanes));
+            s3 = plus(s3, load(p + (i + 3) * stride, lanes));
         }
-        for (; i < n; i++) s0 += load(p + i * stride, lanes);
+        for (; i < n; i++) s0 = plus(s0, load(p + i * stride, lanes));
         /* Near the mean, which is all that is asked of it: the rest is measured below. */
-        vf near = ((s0 + s1) + (s2 + s3)) * (float)(1.0 / n);
-        vf d0 = {0}, d1 = {0}, q0 = {0}, q1 = {0};
+        vf near = times(plus(plus(s0, s1), plus(s2, s3)), everywhere((float)(1.0 / n)));
+        vf d0 = nothing, d1 = nothing, q0 = nothing, q1 = nothing;
         for (i = 0; i + 2 <= n; i += 2) {
-            vf a = load(p + i * stride, lanes) - near, b = load(p + (i + 1) * stride, lanes) - near;
-            d0 += a, q0 += a * a, d1 += b, q1 += b * b;
+            vf a = minus(load(p + i * stride, lanes), near);
+            vf b = minus(load(p + (i + 1) * stride, lanes), near);
+            d0 = plus(d0, a), q0 = plus(q0, times(a, a));
+            d1 = plus(d1, b), q1 = plus(q1, times(b, b));
         }
         for (; i < n; i++) {
-            vf a = load(p + i * stride, lanes) - near;
-            d0 += a, q0 += a * a;
+            vf a = minus(load(p + i * stride, lanes), near);
+            d0 = plus(d0, a), q0 = plus(q0, times(a, a));
         }
-        vd apart = WIDE(d0 + d1);
-        vd its_mean = WIDE(near) + apart * (1.0 / n);
-        vd its_squares = WIDE(q0 + q1) - apart * apart * (1.0 / n);
+        float nears[LANES], aparts[LANES], squares[LANES];
+        store(nears, near, LANES), store(aparts, plus(d0, d1), LANES);
+        store(squares, plus(q0, q1), LANES);
+        double each = 1.0 / n, total = (double)(first + n);
+        double share = n / total, weight = first * (n / total);
         if (first == 0) {
-            all_mean = its_mean, all_squares = its_squares;
+            EACH {
+                double apart = aparts[lane];
+                all.mean.of[lane] = nears[lane] + apart * each;
+                all.squares.of[lane] = squares[lane] - apart * apart * each;
+            }
         } else {
-            double total = (double)(first + n);
-            vd between = its_mean - all_mean;
-            all_mean += between * (n / total);
-            all_squares += its_squares + between * between * (first * (n / total));
+            EACH {
+                double apart = aparts[lane];
+                double between = nears[lane] + apart * each - all.mean.of[lane];
+                all.mean.of[lane] += between * share;
+                all.squares.of[lane] +=
+                    (squares[lane] - apart * apart * each) + between * between * weight;
+            }
         }
     }
-    memcpy(mean, &all_mean, (size_t)lanes * sizeof(double));
-    memcpy(squares, &all_squares, (size_t)lanes * sizeof(double));
+    return all;
 }
 
 /* Mean and biased variance of a map of `size` values next to each other. */
 INLINE void map_moments(const float *x, int64_t size, double *mean, double *var) {
     int64_t rows = size / LANES, seen = rows * LANES;
-    double means[LANES], squares[LANES], m = 0, q = 0;
+    double m = 0, q = 0;
     if (rows) {
-        double kept[LANES];
-        lane_moments(x, rows, LANES, LANES, means, squares);
-        memcpy(kept, means, sizeof means);
-        m = add_up(means) / LANES;
-        EACH squares[lane] += rows * (kept[lane] - m) * (kept[lane] - m);
-        q = add_up(squares);
+        Moments found = lane_moments(x, rows, LANES, LANES);
+        m = add_up(found.mean) / LANES;
+        EACH {
+            double apart = found.mean.of[lane] - m;
+            found.squares.of[lane] += rows * apart * apart;
+        }
+        q = add_up(found.squares);
     }
     for (; seen < size; seen++) { /* Welford's update */
         double apart = x[seen] - m;
@@ -115,19 +188,28 @@ INLINE void map_moments(const float *x, int64_t size, double *mean, double *var)
 
 INLINE double not_negative(double v) { return v < 0 ? 0 : v; /* NaN stays */ }
 
-/* Mean and biased variance of each map of one image. */
-static void image_moments(const float *x, int last, int64_t channels, int64_t size, double *mean,
-                          double *var) {
-    if (last) {
-        int64_t c = 0;
-        for (; c + LANES <= channels; c += LANES)
-            lane_moments(x + c, size, channels, LANES, mean + c, var + c);
-        if (c < channels)
-            lane_moments(x + c, size, channels, (int)(channels - c), mean + c, var + c);
-        for (c = 0; c < channels; c++) var[c] = not_negative(var[c] / size);
+/* A stretch of the channels of one image, whose first value is at `at`. */
+typedef struct {
+    int64_t at, channels, all, size;
+    int last;
+} Maps;
+
+/* Mean and biased variance of each map of a stretch. */
+static void moments(const float *x, Maps of, double *mean, double *var) {
+    int64_t c = 0;
+    x += of.at;
+    if (of.last) {
+        for (; c < of.channels; c += LANES) {
+            int lanes = of.channels - c < LANES ? (int)(of.channels - c) : LANES;
+            Moments found = lanes == LANES ? lane_moments(x + c, of.size, of.all, LANES)
+                                           : lane_moments(x + c, of.size, of.all, lanes);
+            memcpy(mean + c, found.mean.of, (size_t)lanes * sizeof(double));
+            memcpy(var + c, found.squares.of, (size_t)lanes * sizeof(double));
+        }
+        for (c = 0; c < of.channels; c++) var[c] = not_negative(var[c] / of.size);
     } else {
-        for (int64_t c = 0; c < channels; c++) {
-            map_moments(x + c * size, size, mean + c, var + c);
+        for (; c < of.channels; c++) {
+            map_moments(x + c * of.size, of.size, mean + c, var + c);
             var[c] = not_negative(var[c]);
         }
     }
@@ -139,37 +221,35 @@ typedef struct {
     int relu;
 } Then;
 
-/* y = (x - pivot) * scale + shift, and what follows; `first` is where x begins in the tensor. */
+/* y = (x - pivot) * scale + shift, and what follows; `first` is where the rows begin. */
 INLINE void scale_lanes(const float *x, float *y, Then then, int64_t first, int64_t rows,
                         int64_t stride, vf pivot, vf scale, vf shift, int lanes) {
     for (int64_t i = first; i < first + rows * stride; i += stride) {
-        vf v = (load(x + i, lanes) - pivot) * scale + shift;
-        if (then.residual) v += load(then.residual + i, lanes);
+        vf v = plus(times(minus(load(x + i, lanes), pivot), scale), shift);
+        if (then.residual) v = plus(v, load(then.residual + i, lanes));
         store(y + i, then.relu ? kept_by(v, v) : v, lanes);
     }
 }
 
-static void scale_image(const float *x, float *y, Then then, int64_t first, int last,
-                        int64_t channels, int64_t size, const float *pivot, const float *scale,
-                        const float *shift) {
-    if (last) {
+static void scale_maps(const float *x, float *y, Then then, Maps of, const float *pivot,
+                       const float *scale, const float *shift) {
+    if (of.last) {
         int64_t c = 0;
-        for (; c + LANES <= channels; c += LANES)
-            scale_lanes(x, y, then, first + c, size, channels, load(pivot + c, LANES),
+        for (; c + LANES <= of.channels; c += LANES)
+            scale_lanes(x, y, then, of.at + c, of.size, of.all, load(pivot + c, LANES),
                         load(scale + c, LANES), load(shift + c, LANES), LANES);
-        if (c < channels) {
-            int left = (int)(channels - c);
-            scale_lanes(x, y, then, first + c, size, channels, load(pivot + c, left),
+        if (c < of.channels) {
+            int left = (int)(of.channels - c);
+            scale_lanes(x, y, then, of.at + c, of.size, of.all, load(pivot + c, left),
                         load(scale + c, left), load(shift + c, left), left);
         }
         return;
     }
-    for (int64_t c = 0; c < channels; c++) {
-        int64_t from = first + c * size;
-        vf zero = {0};
-        scale_lanes(x, y, then, from, size / LANES, LANES, zero + pivot[c], zero + scale[c],
-                    zero + shift[c], LANES);
-        for (int64_t i = from + size - size % LANES; i < from + size; i++) {
+    for (int64_t c = 0; c < of.channels; c++) {
+        int64_t from = of.at + c * of.size, end = from + of.size;
+        scale_lanes(x, y, then, from, of.size / LANES, LANES, everywhere(pivot[c]),
+                    everywhere(scale[c]), everywhere(shift[c]), LANES);
+        for (int64_t i = end - of.size % LANES; i < end; i++) {
             float v = (x[i] - pivot[c]) * scale[c] + shift[c];
             if (then.residual) v += then.residual[i];
             y[i] = then.relu && v <= 0 ? 0 : v;
@@ -178,55 +258,58 @@ static void scale_image(const float *x, float *y, Then then, int64_t first, int 
 }
 
 /* Sums of g and of g * (x - pivot) of each lane over `rows` rows. */
-INLINE void lane_sums(const float *g, const float *y, const float *x, int64_t start, int64_t rows,
-                      int64_t stride, vf pivot, int lanes, double *sum, double *product) {
-    vd all = {0}, all_products = {0};
+INLINE Sums lane_sums(const float *g, const float *y, const float *x, int64_t start, int64_t rows,
+                      int64_t stride, vf pivot, int lanes) {
+    Sums all;
+    EACH all.sum.of[lane] = all.product.of[lane] = 0;
     for (int64_t first = 0; first < rows; first += CHUNK) {
         int64_t end = rows - first < CHUNK ? rows : first + CHUNK, i;
-        vf s0 = {0}, s1 = {0}, p0 = {0}, p1 = {0};
+        vf s0 = nothing, s1 = nothing, p0 = nothing, p1 = nothing;
         for (i = first; i + 2 <= end; i += 2) {
             int64_t at = start + i * stride;
             vf a = load_gradient(g, y, at, lanes), b = load_gradient(g, y, at + stride, lanes);
-            s0 += a, p0 += a * (load(x + at, lanes) - pivot);
-            s1 += b, p1 += b * (load(x + at + stride, lanes) - pivot);
+            s0 = plus(s0, a), p0 = plus(p0, times(a, minus(load(x + at, lanes), pivot)));
+            s1 = plus(s1, b), p1 = plus(p1, times(b, minus(load(x + at + stride, lanes), pivot)));
         }
         for (; i < end; i++) {
-            vf a = load_gradient(g, y, start + i * stride, lanes);
-            s0 += a, p0 += a * (load(x + start + i * stride, lanes) - pivot);
+            int64_t at = start + i * stride;
+            vf a = load_gradient(g, y, at, lanes);
+            s0 = plus(s0, a), p0 = plus(p0, times(a, minus(load(x + at, lanes), pivot)));
         }
-        all += WIDE(s0 + s1), all_products += WIDE(p0 + p1);
+        float sums[LANES], products[LANES];
+        store(sums, plus(s0, s1), LANES), store(products, plus(p0, p1), LANES);
+        EACH all.sum.of[lane] += sums[lane], all.product.of[lane] += products[lane];
     }
-    memcpy(sum, &all, (size_t)lanes * sizeof(double));
-    memcpy(product, &all_products, (size_t)lanes * sizeof(double));
+    return all;
 }
 
-/* Means of g and of g * (x - pivot) over each map of one image, which begins at `first`. */
-static void image_sums(const float *g, const float *y, const float *x, int64_t first, int last,
-                       int64_t channels, int64_t size, const float *pivot, double *a, double *gc) {
+/* Means of g and of g * (x - pivot) over each map of a stretch. */
+static void gradient_means(const float *g, const float *y, const float *x, Maps of,
+                           const float *pivot, double *a, double *gc) {
     int64_t c = 0;
-    if (last) {
-        for (; c + LANES <= channels; c += LANES)
-            lane_sums(g, y, x, first + c, size, channels, load(pivot + c, LANES), LANES, a + c,
-                      gc + c);
-        if (c < channels) {
-            int left = (int)(channels - c);
-            lane_sums(g, y, x, first + c, size, channels, load(pivot + c, left), left, a + c,
-                      gc + c);
+    if (of.last) {
+        for (; c < of.channels; c += LANES) {
+            int64_t at = of.at + c;
+            int lanes = of.channels - c < LANES ? (int)(of.channels - c) : LANES;
+            vf near = load(pivot + c, lanes);
+            Sums found = lanes == LANES ? lane_sums(g, y, x, at, of.size, of.all, near, LANES)
+                                        : lane_sums(g, y, x, at, of.size, of.all, near, lanes);
+            memcpy(a + c, found.sum.of, (size_t)lanes * sizeof(double));
+            memcpy(gc + c, found.product.of, (size_t)lanes * sizeof(double));
         }
     } else {
-        for (; c < channels; c++) {
-            int64_t from = first + c * size;
-            double sums[LANES], products[LANES];
-            vf zero = {0};
-            lane_sums(g, y, x, from, size / LANES, LANES, zero + pivot[c], LANES, sums, products);
-            a[c] = add_up(sums), gc[c] = add_up(products);
-            for (int64_t i = from + size - size % LANES; i < from + size; i++) {
+        for (; c < of.channels; c++) {
+            int64_t from = of.at + c * of.size, end = from + of.size;
+            vf near = everywhere(pivot[c]);
+            Sums found = lane_sums(g, y, x, from, of.size / LANES, LANES, near, LANES);
+            a[c] = add_up(found.sum), gc[c] = add_up(found.product);
+            for (int64_t i = end - of.size % LANES; i < end; i++) {
                 double one = one_gradient(g, y, i);
                 a[c] += one, gc[c] += one * (double)(x[i] - pivot[c]);
             }
         }
     }
-    for (c = 0; c < channels; c++) a[c] /= size, gc[c] /= size;
+    for (c = 0; c < of.channels; c++) a[c] /= of.size, gc[c] /= of.size;
 }
 
 /* dx = (x - pivot) * x_scale + g * g_scale + shift. The gradient of a residual, if one is asked
@@ -236,36 +319,34 @@ INLINE void gradient_lanes(const float *g, const float *y, const float *x, float
                            vf pivot, vf g_scale, vf x_scale, vf shift, int lanes) {
     for (int64_t i = first; i < first + rows * stride; i += stride) {
         vf one = load_gradient(g, y, i, lanes);
-        vf back = (load(x + i, lanes) - pivot) * x_scale;
+        vf back = times(minus(load(x + i, lanes), pivot), x_scale);
         if (dresidual) store(dresidual + i, one, lanes);
-        store(dx + i, (back + one * g_scale) + shift, lanes);
+        store(dx + i, plus(plus(back, times(one, g_scale)), shift), lanes);
     }
 }
 
-static void image_gradient(const float *g, const float *y, const float *x, float *dx,
-                           float *dresidual, int64_t first, int last, int64_t channels,
-                           int64_t size, const float *pivot, const float *g_scale,
-                           const float *x_scale, const float *shift) {
-    if (last) {
+static void gradient_maps(const float *g, const float *y, const float *x, float *dx,
+                          float *dresidual, Maps of, const float *pivot, const float *g_scale,
+                          const float *x_scale, const float *shift) {
+    if (of.last) {
         int64_t c = 0;
-        for (; c + LANES <= channels; c += LANES)
-            gradient_lanes(g, y, x, dx, dresidual, first + c, size, channels,
+        for (; c + LANES <= of.channels; c += LANES)
+            gradient_lanes(g, y, x, dx, dresidual, of.at + c, of.size, of.all,
                            load(pivot + c, LANES), load(g_scale + c, LANES),
                            load(x_scale + c, LANES), load(shift + c, LANES), LANES);
-        if (c < channels) {
-            int left = (int)(channels - c);
-            gradient_lanes(g, y, x, dx, dresidual, first + c, size, channels,
+        if (c < of.channels) {
+            int left = (int)(of.channels - c);
+            gradient_lanes(g, y, x, dx, dresidual, of.at + c, of.size, of.all,
                            load(pivot + c, left), load(g_scale + c, left),
                            load(x_scale + c, left), load(shift + c, left), left);
         }
         return;
     }
-    for (int64_t c = 0; c < channels; c++) {
-        int64_t from = first + c * size;
-        vf zero = {0};
-        gradient_lanes(g, y, x, dx, dresidual, from, size / LANES, LANES, zero + pivot[c],
-                       zero + g_scale[c], zero + x_scale[c], zero + shift[c], LANES);
-        for (int64_t i = from + size - size % LANES; i < from + size; i++) {
+    for (int64_t c = 0; c < of.channels; c++) {
+        int64_t from = of.at + c * of.size, end = from + of.size;
+        gradient_lanes(g, y, x, dx, dresidual, from, of.size / LANES, LANES, everywhere(pivot[c]),
+                       everywhere(g_scale[c]), everywhere(x_scale[c]), everywhere(shift[c]), LANES);
+        for (int64_t i = end - of.size % LANES; i < end; i++) {
             float one = one_gradient(g, y, i);
             if (dresidual) dresidual[i] = one;
             dx[i] = ((x[i] - pivot[c]) * x_scale[c] + one * g_scale[c]) + shift[c];
@@ -277,21 +358,65 @@ static void image_gradient(const float *g, const float *y, const float *x, float
    groups of channels of each image. FIXED: given values of each channel take their place. */
 enum { FIXED = -1, BATCH = 0 };
 
-/* Mean and variance of the sets of a pool, from those of maps (law of total variance). */
-static void pool_batch(int64_t images, int64_t channels, const double *mean, const double *var,
-                       double *to_mean, double *to_var) {
-    for (int64_t c = 0; c < channels; c++) to_mean[c] = to_var[c] = 0;
-    for (int64_t n = 0; n < images; n++)
-        for (int64_t c = 0; c < channels; c++) to_mean[c] += mean[n * channels + c];
-    for (int64_t c = 0; c < channels; c++) to_mean[c] /= images;
-    for (int64_t n = 0; n < images; n++)
-        for (int64_t c = 0; c < channels; c++) {
-            double apart = mean[n * channels + c] - to_mean[c];
-            to_var[c] += var[n * channels + c] + apart * apart;
-        }
-    for (int64_t c = 0; c < channels; c++) to_var[c] /= images;
+/* What is asked, of a dense tensor of images * channels maps of `size` values. */
+typedef struct {
+    int64_t images, channels, size, last, pools[MOST_PARTS], relu, threads;
+    double eps;
+} Shape;
+
+/* The channels that are worked on at a time, all images of them: where maps lie one after the other
+   and channels have nothing to do with each other, as many as stay in the processor's cache between
+   two passes over them. */
+static int64_t stretch_of(const Shape *s, int parts, int of_batch) {
+    int64_t bytes = s->images * s->size * (int64_t)sizeof(float), fit;
+    if (!of_batch || s->last) return s->channels;
+    for (int k = 0; k < parts; k++)
+        if (s->pools[k] > 0 && s->pools[k] != s->channels) return s->channels;
+    fit = IN_CACHE / (bytes ? bytes : 1);
+    return fit < 1 ? 1 : fit < s->channels ? fit : s->channels;
 }
 
+/* The first image of a thread's share. A second pass over a share goes backwards, since what was
+   read last is still in the cache. */
+static int64_t share_from(const Shape *s, int64_t share, int64_t shares) {
+    return s->images * share / shares;
+}
+
+static Maps maps_of(const Shape *s, int64_t image, int64_t c, int64_t channels) {
+    int64_t at = image * s->channels * s->size + (s->last ? c : c * s->size);
+    return (Maps){at, channels, s->channels, s->size, (int)s->last};
+}
+
+/* What part k, or the only one, counts in the mixture. */
+INLINE double share_of(int k, const float *gate, int64_t c) {
+    return !gate ? 1 : k == 0 ? (double)gate[c] : 1 - (double)gate[c];
+}
+
+/* Where the saved mean and 1 / sqrt(var + eps) of the sets of each part are. */
+static void saved_at(const Shape *s, int parts, float *saved, float **mean, float **second) {
+    for (int k = 0; k < parts; k++) {
+        int64_t sets = s->pools[k] > 0 ? s->images * s->pools[k] : s->channels;
+        mean[k] = saved, second[k] = saved + sets, saved += 2 * sets;
+    }
+}
+
+/* Mean and variance of channels c to `end` over the batch, from those of maps (law of total
+   variance). */
+static void pool_batch(int64_t images, int64_t channels, int64_t c, int64_t end, const double *mean,
+                       const double *var, double *to_mean, double *to_var) {
+    for (int64_t i = c; i < end; i++) to_mean[i] = to_var[i] = 0;
+    for (int64_t n = 0; n < images; n++)
+        for (int64_t i = c; i < end; i++) to_mean[i] += mean[n * channels + i];
+    for (int64_t i = c; i < end; i++) to_mean[i] /= images;
+    for (int64_t n = 0; n < images; n++)
+        for (int64_t i = c; i < end; i++) {
+            double apart = mean[n * channels + i] - to_mean[i];
+            to_var[i] += var[n * channels + i] + apart * apart;
+        }
+    for (int64_t i = c; i < end; i++) to_var[i] /= images;
+}
+
+/* The same of `each` maps. */
 INLINE void pool_group(int64_t each, const double *mean, const double *var, double *to_mean,
                        double *to_var) {
     double m = 0, v = 0;
@@ -301,230 +426,337 @@ INLINE void pool_group(int64_t each, const double *mean, const double *var, doub
     *to_mean = m, *to_var = v / each;
 }
 
-/* What part k, or the only one, counts in the mixture. */
-INLINE double share_of(int k, const float *gate, int64_t c) {
-    return !gate ? 1 : k == 0 ? (double)gate[c] : 1 - (double)gate[c];
+/* A running value on its way towards a new one, as BatchStatistics._move in batch.py has it: an
+   average that holds an infinity is infinite. */
+INLINE float moved(float old, float new, float share) {
+    float apart = new - old;
+    return isinf(old) ? old : share < 0.5f ? old + share * apart : new - apart * (1 - share);
 }
 
-/* Forward of one part, or of two where there is a gate. For each: mean and second are read where
-   its pool is FIXED (mean and variance of each channel), and otherwise written (mean and
-   1 / sqrt(var + eps) of each set); first_var takes the variance of the first part's sets. weight,
-   bias and gate may be NULL. Returns 0, or 1 where there is no memory. */
-int normlab_forward(const float *x, float *y, const float *weight, const float *bias,
-                    const float *gate, float *mean_0, float *second_0, float *mean_1,
-                    float *second_1, float *first_var, const float *residual, int relu,
-                    int64_t images, int64_t channels,
-                    int64_t size, int last, int pool_0, int pool_1, double eps, int threads) {
-    float *mean[] = {mean_0, mean_1}, *second[] = {second_0, second_1};
-    int pools[] = {pool_0, pool_1}, parts = gate ? 2 : 1;
-    Then then = {residual, relu};
-    int64_t maps = images * channels;
-    int of_batch = 0, of_maps = 0;
-    for (int k = 0; k < parts; k++) of_batch |= pools[k] == BATCH, of_maps |= pools[k] != FIXED;
-    /* Of each map mean, variance, factor and shift; of each channel the first three by part. */
+/* Forward of one part, or of two where there is a gate. What a FIXED pool has is read from `fixed`,
+   mean and variance of each channel. `saved` takes mean and 1 / sqrt(var + eps) of the sets of each
+   part, or what is fixed. NULL may be: weight, bias, gate, residual; var, which takes the variance
+   of the first part's sets; and running values of the first part's statistics, which move by
+   `share`, the variance times `factor`, and their count. */
+typedef struct {
+    const float *x, *weight, *bias, *gate, *residual, *fixed_mean, *fixed_var;
+    float *y, *saved, *var, *running_mean, *running_var;
+    int64_t *count;
+    double share, factor;
+    Shape of;
+} Forward;
+
+/* Of each map mean, variance, factor and shift; of each channel, by part, the first three; and as
+   they are applied to each map pivot, scale and shift. */
+typedef struct {
+    double *means, *vars, *scales, *shifts, *shared;
+    float *pivot, *scale, *shift, *mean[MOST_PARTS], *second[MOST_PARTS];
+    int parts, of_maps;
+} Found;
+
+static void statistics_of_channels(const Forward *f, Found *to, int64_t from, int64_t end) {
+    const Shape *s = &f->of;
+    for (int k = 0; k < to->parts; k++) {
+        double *mean = to->shared + 3 * k * s->channels, *var = mean + s->channels;
+        double *factor = var + s->channels;
+        if (s->pools[k] == BATCH) {
+            pool_batch(s->images, s->channels, from, end, to->means, to->vars, mean, var);
+        } else if (s->pools[k] == FIXED) {
+            for (int64_t c = from; c < end; c++) mean[c] = f->fixed_mean[c], var[c] = f->fixed_var[c];
+        } else {
+            continue;
+        }
+        for (int64_t c = from; c < end; c++) {
+            double rstd = 1 / sqrt(var[c] + s->eps);
+            factor[c] = share_of(k, f->gate, c) * rstd;
+            if (s->pools[k] == FIXED) {
+                to->mean[k][c] = f->fixed_mean[c], to->second[k][c] = f->fixed_var[c];
+                continue;
+            }
+            float m = (float)mean[c], v = (float)var[c];
+            to->mean[k][c] = m, to->second[k][c] = (float)rstd;
+            if (k) continue;
+            if (f->var) f->var[c] = v;
+            if (f->running_mean) {
+                float share = (float)f->share;
+                f->running_mean[c] = moved(f->running_mean[c], m, share);
+                f->running_var[c] = moved(f->running_var[c], v * (float)f->factor, share);
+            }
+        }
+    }
+}
+
+static void moments_of_image(const Forward *f, Found *to, int64_t n, int64_t from, int64_t end) {
+    int64_t at = n * f->of.channels + from;
+    moments(f->x, maps_of(&f->of, n, from, end - from), to->means + at, to->vars + at);
+}
+
+static void apply_to_image(const Forward *f, Found *to, int64_t n, int64_t from, int64_t end) {
+    const Shape *s = &f->of;
+    int64_t at = n * s->channels;
+    const double *means = to->means + at, *vars = to->vars + at;
+    double *scales = to->scales + at, *shifts = to->shifts + at;
+    float *pivot = to->pivot + at, *scale = to->scale + at, *shift = to->shift + at;
+    Then then = {f->residual, (int)s->relu};
+    for (int64_t c = from; c < end; c++) {
+        /* Centred on the map's own mean, so that a large offset does not cancel. */
+        pivot[c] = to->of_maps ? (float)means[c] : f->fixed_mean[c];
+        scales[c] = shifts[c] = 0;
+    }
+    for (int k = 0; k < to->parts; k++) {
+        int64_t pool = s->pools[k];
+        if (pool <= 0) {
+            const double *mean = to->shared + 3 * k * s->channels;
+            const double *factor = mean + 2 * s->channels;
+            for (int64_t c = from; c < end; c++) {
+                scales[c] += factor[c];
+                shifts[c] += factor[c] * (pivot[c] - mean[c]);
+            }
+            continue;
+        }
+        int64_t each = s->channels / pool;
+        for (int64_t set = from / each; set < end / each; set++) {
+            double m, v;
+            pool_group(each, means + set * each, vars + set * each, &m, &v);
+            double rstd = 1 / sqrt(v + s->eps);
+            to->mean[k][n * pool + set] = (float)m, to->second[k][n * pool + set] = (float)rstd;
+            if (k == 0 && f->var) f->var[n * pool + set] = (float)v;
+            for (int64_t c = set * each; c < (set + 1) * each; c++) {
+                double factor = share_of(k, f->gate, c) * rstd;
+                scales[c] += factor, shifts[c] += factor * (pivot[c] - m);
+            }
+        }
+    }
+    for (int64_t c = from; c < end; c++) {
+        double w = f->weight ? f->weight[c] : 1;
+        scale[c] = (float)(scales[c] * w);
+        shift[c] = (float)(shifts[c] * w + (f->bias ? f->bias[c] : 0));
+    }
+    scale_maps(f->x, f->y, then, maps_of(s, n, from, end - from), pivot + from, scale + from,
+               shift + from);
+}
+
+/* Returns 0, or 1 where there is no memory. */
+int normlab_forward(const Forward *f) {
+    const Shape *s = &f->of;
+    int64_t maps = s->images * s->channels, threads = s->threads;
+    Found to = {.parts = f->gate ? 2 : 1};
+    int of_batch = 0;
+    for (int k = 0; k < to.parts; k++)
+        of_batch |= s->pools[k] == BATCH, to.of_maps |= s->pools[k] != FIXED;
     double *memory =
-        malloc(((size_t)maps * 4 + (size_t)channels * 3 * MOST_PARTS) * sizeof(double));
+        malloc(((size_t)maps * 4 + (size_t)s->channels * 3 * MOST_PARTS) * sizeof(double));
     float *factors = malloc((size_t)maps * 3 * sizeof(float));
     if (!memory || !factors) {
         free(memory), free(factors);
         return 1;
     }
-    double *means = memory, *vars = means + maps, *all_scales = vars + maps;
-    double *all_shifts = all_scales + maps, *shared = all_shifts + maps;
-    if (of_batch) {
-#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
-        for (int64_t n = 0; n < images; n++)
-            image_moments(x + n * channels * size, last, channels, size, means + n * channels,
-                          vars + n * channels);
-    }
-    for (int k = 0; k < parts; k++) {
-        double *its_mean = shared + 3 * k * channels, *its_var = its_mean + channels;
-        double *its_factor = its_var + channels;
-        if (pools[k] == BATCH) {
-            pool_batch(images, channels, means, vars, its_mean, its_var);
-        } else if (pools[k] == FIXED) {
-            for (int64_t c = 0; c < channels; c++)
-                its_mean[c] = mean[k][c], its_var[c] = second[k][c];
-        } else {
-            continue;
+    to.means = memory, to.vars = to.means + maps, to.scales = to.vars + maps;
+    to.shifts = to.scales + maps, to.shared = to.shifts + maps;
+    to.pivot = factors, to.scale = to.pivot + maps, to.shift = to.scale + maps;
+    saved_at(s, to.parts, f->saved, to.mean, to.second);
+    int64_t stretch = stretch_of(s, to.parts, of_batch);
+    int64_t shares = stretch < s->channels ? 1 : threads; /* of the images of a stretch */
+#pragma omp parallel for num_threads(threads) if (threads > shares) schedule(static)
+    for (int64_t from = 0; from < s->channels; from += stretch) {
+        int64_t end = from + stretch < s->channels ? from + stretch : s->channels;
+        if (of_batch) {
+#pragma omp parallel for num_threads(shares) if (shares > 1) schedule(static)
+            for (int64_t share = 0; share < shares; share++)
+                for (int64_t n = share_from(s, share, shares);
+                     n < share_from(s, share + 1, shares); n++)
+                    moments_of_image(f, &to, n, from, end);
         }
-        for (int64_t c = 0; c < channels; c++) {
-            double rstd = 1 / sqrt(its_var[c] + eps);
-            its_factor[c] = share_of(k, gate, c) * rstd;
-            if (pools[k] == FIXED) continue;
-            mean[k][c] = (float)its_mean[c], second[k][c] = (float)rstd;
-            if (k == 0) first_var[c] = (float)its_var[c];
-        }
-    }
-#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
-    for (int64_t n = 0; n < images; n++) {
-        int64_t at = n * channels;
-        float *pivot = factors + at * 3, *scale = pivot + channels, *shift = scale + channels;
-        double *scales = all_scales + at, *shifts = all_shifts + at;
-        if (of_maps && !of_batch)
-            image_moments(x + at * size, last, channels, size, means + at, vars + at);
-        for (int64_t c = 0; c < channels; c++) {
-            /* Centred on the map's own mean, so that a large offset does not cancel. */
-            pivot[c] = of_maps ? (float)means[at + c] : mean[0][c];
-            scales[c] = shifts[c] = 0;
-        }
-        for (int k = 0; k < parts; k++) {
-            if (pools[k] <= 0) {
-                const double *its_mean = shared + 3 * k * channels;
-                const double *its_factor = its_mean + 2 * channels;
-                for (int64_t c = 0; c < channels; c++) {
-                    scales[c] += its_factor[c];
-                    shifts[c] += its_factor[c] * (pivot[c] - its_mean[c]);
-                }
-                continue;
+        statistics_of_channels(f, &to, from, end);
+#pragma omp parallel for num_threads(shares) if (shares > 1) schedule(static)
+        for (int64_t share = 0; share < shares; share++)
+            for (int64_t n = share_from(s, share + 1, shares) - 1;
+                 n >= share_from(s, share, shares); n--) {
+                if (to.of_maps && !of_batch) moments_of_image(f, &to, n, from, end);
+                apply_to_image(f, &to, n, from, end);
             }
-            int64_t each = channels / pools[k];
-            for (int64_t s = 0; s < pools[k]; s++) {
-                double m, v;
-                pool_group(each, means + at + s * each, vars + at + s * each, &m, &v);
-                double rstd = 1 / sqrt(v + eps);
-                mean[k][n * pools[k] + s] = (float)m, second[k][n * pools[k] + s] = (float)rstd;
-                if (k == 0) first_var[n * pools[k] + s] = (float)v;
-                for (int64_t c = s * each; c < (s + 1) * each; c++) {
-                    double factor = share_of(k, gate, c) * rstd;
-                    scales[c] += factor, shifts[c] += factor * (pivot[c] - m);
-                }
-            }
-        }
-        for (int64_t c = 0; c < channels; c++) {
-            double w = weight ? weight[c] : 1;
-            scale[c] = (float)(scales[c] * w);
-            shift[c] = (float)(shifts[c] * w + (bias ? bias[c] : 0));
-        }
-        scale_image(x, y, then, at * size, last, channels, size, pivot, scale, shift);
     }
+    if (f->count) ++*f->count;
     free(memory), free(factors);
     return 0;
 }
 
+/* Backward, from what forward saved, for pools of which at least one is not FIXED. NULL may be:
+   weight, gate; y, the output, unless a ReLU follows; and gradients that are not needed. That of
+   the residual, which was added before the ReLU, needs dx.
+
+   With a = mean of g and b_k = mean of g * xhat_k over a map, see _Lean in _core.py. */
+typedef struct {
+    const float *g, *y, *x, *weight, *gate;
+    float *saved, *dx, *dresidual, *dweight, *dbias, *dgate;
+    Shape of;
+} Backward;
+
+/* Of each map a, its mean of g * (x - pivot), and by part b, mean and 1 / sqrt(var + eps); of each
+   channel by part the pooled a and b; and as they are applied to each map four factors. */
+typedef struct {
+    double *a, *centred, *b, *means, *rstds, *pooled;
+    float *pivot, *g_scale, *x_scale, *shift, *mean[MOST_PARTS], *second[MOST_PARTS];
+    int parts;
+} Returned;
+
 /* Mean and 1 / sqrt(var + eps) of each map of an image as a part has them, from what is saved. */
-INLINE void spread(int pool, const float *mean, const float *second, int64_t n, int64_t channels,
-                   double eps, double *to_mean, double *to_rstd) {
+INLINE void spread(int64_t pool, const float *mean, const float *second, int64_t n,
+                   int64_t channels, int64_t from, int64_t end, double eps, double *to_mean,
+                   double *to_rstd) {
     if (pool <= 0) {
-        for (int64_t c = 0; c < channels; c++) {
+        for (int64_t c = from; c < end; c++) {
             to_mean[c] = mean[c];
             to_rstd[c] = pool == FIXED ? 1 / sqrt(second[c] + eps) : second[c];
         }
         return;
     }
     int64_t each = channels / pool;
-    for (int64_t s = 0; s < pool; s++)
-        for (int64_t c = s * each; c < (s + 1) * each; c++)
-            to_mean[c] = mean[n * pool + s], to_rstd[c] = second[n * pool + s];
+    for (int64_t set = from / each; set < end / each; set++)
+        for (int64_t c = set * each; c < (set + 1) * each; c++)
+            to_mean[c] = mean[n * pool + set], to_rstd[c] = second[n * pool + set];
 }
 
-/* Backward, from what forward saved, for pools of which at least one is not FIXED. dx and the
-   gradients of weight, bias and gate may be NULL. y is the output where a ReLU follows, else NULL;
-   dresidual, which needs dx, the gradient of what was added before it.
+static void means_of_image(const Backward *back, Returned *to, int64_t n, int64_t from,
+                           int64_t end) {
+    const Shape *s = &back->of;
+    int64_t maps = s->images * s->channels, at = n * s->channels;
+    float *pivot = to->pivot + at;
+    for (int k = 0; k < to->parts; k++)
+        spread(s->pools[k], to->mean[k], to->second[k], n, s->channels, from, end, s->eps,
+               to->means + k * maps + at, to->rstds + k * maps + at);
+    /* The last part has the smallest sets: their means are nearest to the values. */
+    for (int64_t c = from; c < end; c++)
+        pivot[c] = (float)to->means[(to->parts - 1) * maps + at + c];
+    gradient_means(back->g, back->y, back->x, maps_of(s, n, from, end - from), pivot + from,
+                   to->a + at + from, to->centred + at + from);
+    for (int k = 0; k < to->parts; k++)
+        for (int64_t c = from; c < end; c++) {
+            int64_t i = k * maps + at + c;
+            to->b[i] =
+                to->rstds[i] * (to->centred[at + c] + (pivot[c] - to->means[i]) * to->a[at + c]);
+        }
+}
 
-   With a = mean of g and b_k = mean of g * xhat_k over a map, see _Lean in _core.py. Returns 0, or
-   1 where there is no memory. */
-int normlab_backward(const float *g, const float *y, const float *x, float *dx,
-                     float *dresidual, const float *weight,
-                     const float *gate, const float *mean_0, const float *second_0,
-                     const float *mean_1, const float *second_1, float *dweight, float *dbias,
-                     float *dgate, int64_t images, int64_t channels, int64_t size, int last,
-                     int pool_0, int pool_1, double eps, int threads) {
-    const float *mean[] = {mean_0, mean_1}, *second[] = {second_0, second_1};
-    int pools[] = {pool_0, pool_1}, parts = gate ? 2 : 1;
-    int64_t maps = images * channels;
-    /* Of each map a, its mean of g * (x - pivot), and by part b, mean and 1 / sqrt(var + eps); of
-       each channel by part the pooled a and b. */
+/* What the gradients of a channel's values have in common over the batch. */
+static void pool_gradients(const Backward *back, Returned *to, int64_t from, int64_t end) {
+    const Shape *s = &back->of;
+    int64_t channels = s->channels, maps = s->images * channels;
+    for (int k = 0; k < to->parts; k++) {
+        if (s->pools[k] != BATCH) continue;
+        double *a = to->pooled + 2 * k * channels, *b = a + channels;
+        for (int64_t c = from; c < end; c++) a[c] = b[c] = 0;
+        for (int64_t n = 0; n < s->images; n++)
+            for (int64_t c = from; c < end; c++) {
+                a[c] += to->a[n * channels + c];
+                b[c] += to->b[k * maps + n * channels + c];
+            }
+        for (int64_t c = from; c < end; c++) {
+            double part =
+                (back->weight ? back->weight[c] : 1) * share_of(k, back->gate, c) / s->images;
+            a[c] *= part, b[c] *= part;
+        }
+    }
+}
+
+static void gradient_of_image(const Backward *back, Returned *to, int64_t n, int64_t from,
+                              int64_t end) {
+    const Shape *s = &back->of;
+    int64_t channels = s->channels, maps = s->images * channels, at = n * channels;
+    const float *weight = back->weight, *gate = back->gate;
+    float *pivot = to->pivot + at, *g_scale = to->g_scale + at;
+    float *x_scale = to->x_scale + at, *shift = to->shift + at;
+    for (int64_t c = from; c < end; c++) g_scale[c] = x_scale[c] = shift[c] = 0;
+    for (int k = 0; k < to->parts; k++) {
+        const double *mean = to->means + k * maps + at, *rstd = to->rstds + k * maps + at;
+        const double *b = to->b + k * maps + at;
+        const double *of_a = to->pooled + 2 * k * channels, *of_b = of_a + channels;
+        int64_t pool = s->pools[k], each = pool > 0 ? channels / pool : end - from;
+        for (int64_t first = from; first < end; first += each) {
+            double group_a = 0, group_b = 0;
+            if (pool > 0) {
+                for (int64_t c = first; c < first + each; c++) {
+                    double part = (weight ? weight[c] : 1) * share_of(k, gate, c);
+                    group_a += part * to->a[at + c], group_b += part * b[c];
+                }
+                group_a /= each, group_b /= each;
+            }
+            for (int64_t c = first; c < first + each; c++) {
+                double part = (weight ? weight[c] : 1) * share_of(k, gate, c);
+                g_scale[c] += (float)(part * rstd[c]);
+                if (pool == FIXED) continue;
+                double mean_a = pool == BATCH ? of_a[c] : group_a;
+                double mean_b = rstd[c] * (pool == BATCH ? of_b[c] : group_b);
+                x_scale[c] -= (float)(rstd[c] * mean_b);
+                shift[c] -= (float)(rstd[c] * (mean_a + (pivot[c] - mean[c]) * mean_b));
+            }
+        }
+    }
+    gradient_maps(back->g, back->y, back->x, back->dx, back->dresidual,
+                  maps_of(s, n, from, end - from), pivot + from, g_scale + from, x_scale + from,
+                  shift + from);
+}
+
+static void gradients_of_parameters(const Backward *back, const Returned *to) {
+    const Shape *s = &back->of;
+    int64_t channels = s->channels, maps = s->images * channels;
+    if (!back->dweight && !back->dbias && !back->dgate) return;
+    for (int64_t c = 0; c < channels; c++) {
+        double w = back->weight ? back->weight[c] : 1, of_weight = 0, of_bias = 0, of_gate = 0;
+        for (int64_t i = c; i < maps; i += channels) {
+            of_bias += to->a[i];
+            for (int k = 0; k < to->parts; k++)
+                of_weight += share_of(k, back->gate, c) * to->b[k * maps + i];
+            if (back->dgate) of_gate += w * (to->b[i] - to->b[maps + i]);
+        }
+        if (back->dweight) back->dweight[c] = (float)(s->size * of_weight);
+        if (back->dbias) back->dbias[c] = (float)(s->size * of_bias);
+        if (back->dgate) back->dgate[c] = (float)(s->size * of_gate);
+    }
+}
+
+/* Returns 0, or 1 where there is no memory. */
+int normlab_backward(const Backward *back) {
+    const Shape *s = &back->of;
+    int64_t maps = s->images * s->channels, threads = s->threads;
+    Returned to = {.parts = back->gate ? 2 : 1};
+    int of_batch = 0;
+    for (int k = 0; k < to.parts; k++) of_batch |= s->pools[k] == BATCH;
     double *memory = malloc(((size_t)maps * (2 + 3 * MOST_PARTS) +
-                             (size_t)channels * 2 * MOST_PARTS) * sizeof(double));
+                             (size_t)s->channels * 2 * MOST_PARTS) * sizeof(double));
     float *factors = malloc((size_t)maps * 4 * sizeof(float));
     if (!memory || !factors) {
         free(memory), free(factors);
         return 1;
     }
-    double *a = memory, *centred = a + maps, *b = centred + maps, *means = b + MOST_PARTS * maps;
-    double *rstds = means + MOST_PARTS * maps, *pooled = rstds + MOST_PARTS * maps;
-#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
-    for (int64_t n = 0; n < images; n++) {
-        int64_t at = n * channels;
-        float *pivot = factors + at * 4;
-        for (int k = 0; k < parts; k++)
-            spread(pools[k], mean[k], second[k], n, channels, eps, means + k * maps + at,
-                   rstds + k * maps + at);
-        /* The last part has the smallest sets: their means are nearest to the values. */
-        for (int64_t c = 0; c < channels; c++)
-            pivot[c] = (float)means[(parts - 1) * maps + at + c];
-        image_sums(g, y, x, at * size, last, channels, size, pivot, a + at, centred + at);
-        for (int k = 0; k < parts; k++)
-            for (int64_t c = 0; c < channels; c++) {
-                int64_t i = k * maps + at + c;
-                b[i] = rstds[i] * (centred[at + c] + (pivot[c] - means[i]) * a[at + c]);
-            }
-    }
-    for (int k = 0; k < parts; k++) {
-        if (pools[k] != BATCH) continue;
-        double *of_a = pooled + 2 * k * channels, *of_b = of_a + channels;
-        for (int64_t c = 0; c < 2 * channels; c++) of_a[c] = 0;
-        for (int64_t n = 0; n < images; n++)
-            for (int64_t c = 0; c < channels; c++) {
-                of_a[c] += a[n * channels + c];
-                of_b[c] += b[k * maps + n * channels + c];
-            }
-        for (int64_t c = 0; c < channels; c++) {
-            double part = (weight ? weight[c] : 1) * share_of(k, gate, c) / images;
-            of_a[c] *= part, of_b[c] *= part;
+    to.a = memory, to.centred = to.a + maps, to.b = to.centred + maps;
+    to.means = to.b + MOST_PARTS * maps, to.rstds = to.means + MOST_PARTS * maps;
+    to.pooled = to.rstds + MOST_PARTS * maps;
+    to.pivot = factors, to.g_scale = to.pivot + maps, to.x_scale = to.g_scale + maps;
+    to.shift = to.x_scale + maps;
+    saved_at(s, to.parts, back->saved, to.mean, to.second);
+    int64_t stretch = stretch_of(s, to.parts, of_batch);
+    int64_t shares = stretch < s->channels ? 1 : threads; /* of the images of a stretch */
+#pragma omp parallel for num_threads(threads) if (threads > shares) schedule(static)
+    for (int64_t from = 0; from < s->channels; from += stretch) {
+        int64_t end = from + stretch < s->channels ? from + stretch : s->channels;
+        if (of_batch) {
+#pragma omp parallel for num_threads(shares) if (shares > 1) schedule(static)
+            for (int64_t share = 0; share < shares; share++)
+                for (int64_t n = share_from(s, share, shares);
+                     n < share_from(s, share + 1, shares); n++)
+                    means_of_image(back, &to, n, from, end);
+            pool_gradients(back, &to, from, end);
         }
-    }
-    if (dweight || dbias || dgate)
-        for (int64_t c = 0; c < channels; c++) {
-            double w = weight ? weight[c] : 1, of_weight = 0, of_bias = 0, of_gate = 0;
-            for (int64_t i = c; i < maps; i += channels) {
-                of_bias += a[i];
-                for (int k = 0; k < parts; k++) of_weight += share_of(k, gate, c) * b[k * maps + i];
-                if (dgate) of_gate += w * (b[i] - b[maps + i]);
+#pragma omp parallel for num_threads(shares) if (shares > 1) schedule(static)
+        for (int64_t share = 0; share < shares; share++)
+            for (int64_t n = share_from(s, share + 1, shares) - 1;
+                 n >= share_from(s, share, shares); n--) {
+                if (!of_batch) means_of_image(back, &to, n, from, end);
+                if (back->dx) gradient_of_image(back, &to, n, from, end);
             }
-            if (dweight) dweight[c] = (float)(size * of_weight);
-            if (dbias) dbias[c] = (float)(size * of_bias);
-            if (dgate) dgate[c] = (float)(size * of_gate);
-        }
-    if (!dx) {
-        free(memory), free(factors);
-        return 0;
     }
-#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
-    for (int64_t n = 0; n < images; n++) {
-        int64_t at = n * channels;
-        float *pivot = factors + at * 4, *g_scale = pivot + channels;
-        float *x_scale = g_scale + channels, *shift = x_scale + channels;
-        for (int64_t c = 0; c < channels; c++) g_scale[c] = x_scale[c] = shift[c] = 0;
-        for (int k = 0; k < parts; k++) {
-            const double *its_mean = means + k * maps + at, *rstd = rstds + k * maps + at;
-            const double *its_b = b + k * maps + at;
-            const double *of_a = pooled + 2 * k * channels, *of_b = of_a + channels;
-            int64_t each = pools[k] > 0 ? channels / pools[k] : channels;
-            for (int64_t from = 0; from < channels; from += each) {
-                double group_a = 0, group_b = 0;
-                if (pools[k] > 0) {
-                    for (int64_t c = from; c < from + each; c++) {
-                        double part = (weight ? weight[c] : 1) * share_of(k, gate, c);
-                        group_a += part * a[at + c], group_b += part * its_b[c];
-                    }
-                    group_a /= each, group_b /= each;
-                }
-                for (int64_t c = from; c < from + each; c++) {
-                    double part = (weight ? weight[c] : 1) * share_of(k, gate, c);
-                    g_scale[c] += (float)(part * rstd[c]);
-                    if (pools[k] == FIXED) continue;
-                    double mean_a = pools[k] == BATCH ? of_a[c] : group_a;
-                    double mean_b = rstd[c] * (pools[k] == BATCH ? of_b[c] : group_b);
-                    x_scale[c] -= (float)(rstd[c] * mean_b);
-                    shift[c] -= (float)(rstd[c] * (mean_a + (pivot[c] - its_mean[c]) * mean_b));
-                }
-            }
-        }
-        image_gradient(g, y, x, dx, dresidual, at * size, last, channels, size, pivot, g_scale,
-                       x_scale, shift);
-    }
+    gradients_of_parameters(back, &to);
     free(memory), free(factors);
     return 0;
 }
@@ -535,22 +767,11 @@ void normlab_add_relu(const float *x, const float *residual, float *y, int64_t c
     int64_t whole = count - count % LANES;
 #pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
     for (int64_t i = 0; i < whole; i += LANES) {
-        vf v = load(x + i, LANES) + load(residual + i, LANES);
+        vf v = plus(load(x + i, LANES), load(residual + i, LANES));
         store(y + i, kept_by(v, v), LANES);
     }
     for (int64_t i = whole; i < count; i++) {
         float v = x[i] + residual[i];
         y[i] = v <= 0 ? 0 : v;
-    }
-}
-
-/* Move the running values of each channel towards new ones, times `factor`, as
-   BatchStatistics._move in batch.py does: an average that holds an infinity is infinite. */
-void normlab_move(float *running, const float *new, float share, float factor, int64_t channels) {
-    for (int64_t c = 0; c < channels; c++) {
-        float old = running[c], apart = new[c] * factor - old;
-        running[c] = isinf(old) ? old
-                     : share < 0.5f ? old + share * apart
-                                    : new[c] * factor - apart * (1 - share);
     }
 }

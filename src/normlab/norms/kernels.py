@@ -16,6 +16,7 @@ import platform
 import shlex
 import shutil
 import stat
+import struct
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -45,11 +47,26 @@ FIXED, BATCH = -1, 0
 """As in the source."""
 
 
-Part = tuple[int, Tensor, Tensor]
+_FORWARD, _BACKWARD = struct.Struct("=13Q2d8qd"), struct.Struct("=11Q8qd")
+"""As the source declares them: addresses, numbers, and the shape with what is asked of it."""
 
 
 class KernelsUnavailableError(Exception):
     """Why the kernels cannot be used here, as a clause."""
+
+
+class Running(NamedTuple):
+    """Running statistics that move by ``share`` towards those of a batch, the variance times
+    ``factor``, and the number of batches; ``share`` is None for a plain average."""
+
+    mean: Tensor | None
+    var: Tensor | None
+    batches: Tensor | None
+    share: float | None
+    factor: float
+
+
+_NOT_MOVED = Running(None, None, None, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -71,25 +88,35 @@ class Kernels:
         weight: Tensor | None,
         bias: Tensor | None,
         gate: Tensor | None,
-        parts: Sequence[Part],
-        var: Tensor | None,
+        pools: tuple[int, ...],
+        fixed: tuple[Tensor, Tensor] | None,
         eps: float,
+        saved: Tensor,
         residual: Tensor | None = None,
         relu: bool = False,
+        var: Tensor | None = None,
+        running: Running | None = None,
     ) -> Tensor:
-        """The output. Each part has its pool's number and the mean and variance that are given, or
-        tensors for the mean and 1 / sqrt(var + eps) of its sets; ``var`` takes the variance of the
-        first part's sets. There are two parts where there is a gate. ``residual``, laid out as
-        ``x`` is, is added to the output, and ``relu`` comes last."""
+        """The output. There are two pools where there is a gate. ``saved`` takes what backward
+        needs, one part after the other: mean and 1 / sqrt(var + eps) of the sets, or the mean and
+        variance that are ``fixed``. ``var`` takes the variance of the first part's sets, and
+        ``running`` (see :func:`can_move`) moves towards its mean and variance. ``residual``, laid
+        out as ``x`` is, is added to the output, and ``relu`` comes last."""
         y = torch.empty_like(x)
-        (pool_0, mean_0, second_0), (pool_1, mean_1, second_1) = parts[0], parts[-1]
+        given = fixed or (None, None)
+        mean, variance, batches, share, factor = running or _NOT_MOVED
         failed = self.library.normlab_forward(
-            x.data_ptr(), y.data_ptr(), _at(weight), _at(bias), _at(gate), mean_0.data_ptr(),
-            second_0.data_ptr(), mean_1.data_ptr(), second_1.data_ptr(), _at(var),
-            _at(residual), relu, *_shape(x), pool_0, pool_1, eps, torch.get_num_threads(),
+            _FORWARD.pack(
+                x.data_ptr(), _at(weight), _at(bias), _at(gate), _at(residual), _at(given[0]),
+                _at(given[1]), y.data_ptr(), saved.data_ptr(), _at(var), _at(mean), _at(variance),
+                _at(batches), share, factor, *_shape(x), pools[0], pools[-1], relu,
+                torch.get_num_threads(), eps,
+            )
         )  # fmt: skip
         if failed:
             raise MemoryError("there is no memory for the statistics of a layer")
+        if running is not None:
+            torch.autograd.graph.increment_version([t for t in running[:3] if t is not None])
         return y
 
     def backward(
@@ -99,26 +126,31 @@ class Kernels:
         x: Tensor,
         weight: Tensor | None,
         gate: Tensor | None,
-        parts: Sequence[Part],
+        pools: tuple[int, ...],
         eps: float,
+        saved: Tensor,
         needed: Sequence[bool],
     ) -> tuple[Tensor | None, ...]:
         """The gradients of x, weight, bias, gate and residual, those that are needed. ``g`` and
         ``y``, the output where a ReLU came last, are laid out as ``x`` is."""
-        of_residual = torch.empty_like(x) if needed[4] else None
+        needs_x, needs_weight, needs_bias, needs_gate, needs_residual = needed
+        of_residual = torch.empty_like(x) if needs_residual else None
         # Whoever needs the gradient of the residual writes that of x as well.
-        dx = torch.empty_like(x) if needed[0] or needed[4] else None
-        of_weight, of_bias, of_gate = (x.new_empty(x.shape[1]) if n else None for n in needed[1:4])
-        (pool_0, mean_0, second_0), (pool_1, mean_1, second_1) = parts[0], parts[-1]
+        dx = torch.empty_like(x) if needs_x or needs_residual else None
+        channels = x.shape[1]
+        of_weight = x.new_empty(channels) if needs_weight else None
+        of_bias = x.new_empty(channels) if needs_bias else None
+        of_gate = x.new_empty(channels) if needs_gate else None
         failed = self.library.normlab_backward(
-            g.data_ptr(), _at(y), x.data_ptr(), _at(dx), _at(of_residual), _at(weight),
-            _at(gate), mean_0.data_ptr(), second_0.data_ptr(), mean_1.data_ptr(),
-            second_1.data_ptr(), _at(of_weight), _at(of_bias), _at(of_gate), *_shape(x), pool_0,
-            pool_1, eps, torch.get_num_threads(),
+            _BACKWARD.pack(
+                g.data_ptr(), _at(y), x.data_ptr(), _at(weight), _at(gate), saved.data_ptr(),
+                _at(dx), _at(of_residual), _at(of_weight), _at(of_bias), _at(of_gate), *_shape(x),
+                pools[0], pools[-1], 0, torch.get_num_threads(), eps,
+            )
         )  # fmt: skip
         if failed:
             raise MemoryError("there is no memory for the gradients of a layer")
-        return dx if needed[0] else None, of_weight, of_bias, of_gate, of_residual
+        return dx if needs_x else None, of_weight, of_bias, of_gate, of_residual
 
     def add_relu(self, x: Tensor, residual: Tensor) -> Tensor:
         """ReLU(x + residual), for a residual that is laid out as ``x`` is."""
@@ -127,20 +159,6 @@ class Kernels:
             x.data_ptr(), residual.data_ptr(), y.data_ptr(), x.numel(), torch.get_num_threads()
         )
         return y
-
-    def move(self, running: Tensor, new: Tensor, share: float, factor: float) -> bool:
-        """Move running statistics (C,) towards ``new * factor``, as batch norm does; False, and
-        nothing done, where the kernels do not know these tensors."""
-        for t in (running, new):
-            if not _is_plain(t) or t.dtype != torch.float32 or not t.is_contiguous():
-                return False
-        if running.numel() != new.numel() or torch._C._len_torch_dispatch_stack():
-            return False
-        self.library.normlab_move(
-            running.data_ptr(), new.data_ptr(), share, factor, running.numel()
-        )
-        torch.autograd.graph.increment_version(running)
-        return True
 
 
 def layout_of(x: Tensor) -> torch.memory_format | None:
@@ -153,14 +171,29 @@ def layout_of(x: Tensor) -> torch.memory_format | None:
 def accepts(x: Tensor, *of_channels: Tensor | None) -> bool:
     """Whether the kernels know what to do with an input (plain memory of a CPU, in float32) and
     with these values of its channels, of any floating-point type."""
-    return (
-        _is_plain(x)
-        and x.dtype == torch.float32
-        and x.numel() > 0
-        and layout_of(x) is not None
-        and all(t is None or (_is_plain(t) and t.shape == x.shape[1:2]) for t in of_channels)
-        # Something that follows every operation has to see it.
-        and not torch._C._len_torch_dispatch_stack()
+    if x.dtype is not torch.float32 or not _is_plain(x) or layout_of(x) is None or not x.numel():
+        return False
+    channels = x.shape[1:2]
+    for t in of_channels:
+        if t is not None and not (
+            _is_plain(t) and t.shape == channels and t.dtype.is_floating_point
+        ):
+            return False
+    # Something that follows every operation has to see it.
+    return not torch._C._len_torch_dispatch_stack()
+
+
+def can_move(running: Running, x: Tensor) -> bool:
+    """Whether the kernels can move running statistics towards those of ``x``, which they accept."""
+    mean, var, batches = running.mean, running.var, running.batches
+    if mean is None or var is None or running.share is None:
+        return False
+    channels = x.shape[1:2]
+    for t in (mean, var):
+        if t.dtype is not torch.float32 or t.shape != channels or not _is_writable(t):
+            return False
+    return batches is None or (
+        batches.dtype is torch.int64 and batches.numel() == 1 and _is_writable(batches)
     )
 
 
@@ -168,7 +201,7 @@ def laid_out_as(x: Tensor, g: Tensor) -> Tensor | None:
     """Another tensor of the shape of ``x`` (a gradient, say) in the layout of ``x``, which is
     accepted; None where the kernels cannot read it."""
     layout = layout_of(x)
-    if layout is None or not _is_plain(g) or g.dtype != x.dtype or g.shape != x.shape:
+    if layout is None or g.dtype is not x.dtype or g.shape != x.shape or not _is_plain(g):
         return None
     return g.contiguous(memory_format=layout)
 
@@ -176,23 +209,32 @@ def laid_out_as(x: Tensor, g: Tensor) -> Tensor | None:
 def _is_plain(t: Tensor) -> bool:
     """Whether a tensor is values in memory, and nothing more."""
     return (
-        type(t) in (Tensor, torch.nn.Parameter)
-        and t.device.type == "cpu"
-        and t.layout == torch.strided
-        and t.is_floating_point()
+        (type(t) is Tensor or type(t) is torch.nn.Parameter)
+        and t.is_cpu
+        and t.layout is torch.strided
         and not t.is_neg()
     )
+
+
+def is_row(t: Tensor) -> bool:
+    """Whether a tensor is numbers one after the other, as the kernels keep for backward."""
+    return t.dtype is torch.float32 and t.is_contiguous() and _is_plain(t)
+
+
+def _is_writable(t: Tensor) -> bool:
+    """Whether a kernel may change a tensor, and tell autograd."""
+    return _is_plain(t) and t.is_contiguous() and not t.is_inference() and not t.requires_grad
 
 
 def _shape(x: Tensor) -> tuple[int, int, int, bool]:
     images, channels, height, width = x.shape
     # Maps of one pixel lie alike in both ways, and are faster by rows of channels.
-    last = height * width == 1 or layout_of(x) == torch.channels_last
+    last = height * width == 1 or not x.is_contiguous()
     return images, channels, height * width, last
 
 
-def _at(t: Tensor | None) -> int | None:
-    return None if t is None else t.data_ptr()
+def _at(t: Tensor | None) -> int:
+    return 0 if t is None else t.data_ptr()
 
 
 # ---------------------------------------------------------------------------------------------
@@ -251,15 +293,10 @@ def load() -> Kernels:
 
 def _declare(library: ctypes.CDLL) -> None:
     """The types of its functions, which ctypes cannot know."""
-    pointer, number, choice = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
-    shape = (number, number, number, choice, choice, choice, ctypes.c_double, choice)
-    library.normlab_forward.argtypes = (*(pointer,) * 11, choice, *shape)
-    library.normlab_backward.argtypes = (*(pointer,) * 14, *shape)
-    library.normlab_add_relu.argtypes = (*(pointer,) * 3, number, choice)
+    for asked in (library.normlab_forward, library.normlab_backward):
+        asked.argtypes = (ctypes.c_char_p,)  # what is asked, packed
+    library.normlab_add_relu.argtypes = (*(ctypes.c_void_p,) * 3, ctypes.c_int64, ctypes.c_int)
     library.normlab_add_relu.restype = None
-    single = ctypes.c_float
-    library.normlab_move.argtypes = (pointer, pointer, single, single, number)
-    library.normlab_move.restype = None
 
 
 def _compiler() -> list[str]:

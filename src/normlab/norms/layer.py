@@ -54,7 +54,7 @@ class LayerNormCHW(Norm2d, nn.GroupNorm):  # type: ignore[misc]  # weight may be
 
     def _normalized(self, x: Tensor, then: Then = NOTHING) -> Tensor:
         self._check_values(x, self.channels * x.shape[2] * x.shape[3], "per image")
-        return normalize(x, self.weight, self.bias, (Pool(groups=1),), self.eps, then=then)[0]
+        return normalize(x, self.weight, self.bias, (Pool(groups=1),), self.eps, then=then)
 
     def _make_twin(self) -> nn.Module:
         return nn.GroupNorm(1, self.channels, self.eps, self.affine)

@@ -111,7 +111,8 @@ class RunConfig:
     kernels: KernelChoice = option(
         "torch",
         "How layers of normlab are computed. torch: operations of PyTorch. compiled: C, which the "
-        "system's compiler builds at first use; faster, for float32 on the CPU.",
+        "system's compiler builds at first use; faster, for float32 on the CPU. auto, for a call: "
+        "as the study has it that the call continues, else compiled where that can be used.",
     )
     threads: int = option(
         1, "CPU threads of the run; another number gives other bits.", ">= 1 and <= 1024"
@@ -122,11 +123,16 @@ class RunConfig:
             object.__setattr__(self, name, value)
         if self.nesterov and (self.momentum == 0 or self.optimizer != "sgd"):
             raise InputError("nesterov needs the optimizer sgd and a momentum above 0.")
-        if self.kernels == "compiled" and (self.device != "cpu" or self.precision != "float32"):
+        if self.kernels == "compiled" and not self.can_be_compiled:
             raise InputError(
                 "kernels compiled needs the device cpu and the precision float32, got "
                 f"{self.device} and {self.precision}. Use kernels torch."
             )
+
+    @property
+    def can_be_compiled(self) -> bool:
+        """Whether the kernels know the device and the precision."""
+        return self.device == "cpu" and self.precision == "float32"
 
     @property
     def images_per_update(self) -> int:

@@ -173,6 +173,7 @@ RECORD = fields(
         "parameters": _count,
         "sites": items(fields({"name": text(), "layer": text()}), 10_000),
         "notes": items(text(), 1000),
+        "kernels_note": text(),
         "batch": entries(_count),
         "highest_lr": number(),
         "epochs_done": whole(0, MOST_EPOCHS),

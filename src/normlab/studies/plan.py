@@ -19,6 +19,7 @@ from ..options import takes_several, text_of, whole
 from ..pages.words import listed
 from ..runs import FIELDS, RunConfig, check_fields
 from ..runs.arms import MOST_ARMS, MOST_RUNS, MOST_SEEDS, check_arms
+from ..runs.config import KernelChoice
 from ..runs.rule import Rule, checked_margin, default_reference, looks_up_to, pairs
 from .request import Request, presets
 
@@ -53,8 +54,9 @@ class Plan:
         rule: how the study is judged.
         until_decided: whether seeds are to be added, look by look, until all is decided.
         stated: which of ``reference``, ``margin`` and ``looks`` the rule has from whoever asked,
-            and not by default.
+            and not by default; and whether ``kernels`` were.
         trust: whether layers that a file names may be imported.
+        kernels_note: why layers are computed as they are, where nobody asked for it.
     """
 
     what: str
@@ -68,6 +70,12 @@ class Plan:
     stated: frozenset[str] = frozenset()
     twins: tuple[tuple[str, str], ...] = ()
     trust: bool = False
+    kernels_note: str = ""
+
+    @property
+    def kernels(self) -> KernelChoice:
+        """How the layers of all arms are computed."""
+        return next(iter(self.arms.values())).kernels
 
     @property
     def points(self) -> dict[str, dict[str, Any]]:
@@ -86,6 +94,11 @@ class Plan:
     def config(self, arm: str, seed: int) -> RunConfig:
         """The configuration of one run."""
         return replace(self.arms[arm], seed=seed)
+
+    def computed_by(self, kernels: KernelChoice, note: str = "") -> Plan:
+        """The same with layers that are computed in this way, and why they are."""
+        arms = {arm: replace(config, kernels=kernels) for arm, config in self.arms.items()}
+        return replace(self, arms=arms, kernels_note=note)
 
 
 def make_plan(request: Request) -> Plan:
@@ -115,6 +128,8 @@ def make_plan(request: Request) -> Plan:
         if name in grid:
             raise InputError(f"{name} cannot be varied by the grid of {what}.")
     shared = {**stated.get("run", {}), **settings}
+    if shared.get("kernels") == "auto":
+        del shared["kernels"]
     if request.arms is None:
         _check_trusted(grid.get("norm", shared.get("norm")), request.trust, what)
     named = _arms(grid, shared, what)
@@ -131,6 +146,8 @@ def make_plan(request: Request) -> Plan:
     rule, given = _rule(stated, request.reference, request.margin, looks)
     if looks and request.seeds is not None:
         given |= {"looks"}
+    if "kernels" in shared:
+        given |= {"kernels"}
     plan = Plan(
         what=Path(what).stem,
         title=title,
@@ -147,6 +164,12 @@ def make_plan(request: Request) -> Plan:
     if "reference" not in given:
         rule = replace(rule, reference=default_reference(plan.points))
     return replace(plan, rule=rule)
+
+
+def torch_because(why: str) -> str:
+    """How layers are computed that cannot be compiled (``why``), or were not before."""
+    said = "by operations of PyTorch"
+    return f"{said}: {why}" if why else f"{said}, as in what is continued"
 
 
 def check_size(arms: int, seeds: int) -> None:

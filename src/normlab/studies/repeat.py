@@ -13,7 +13,7 @@ from ..options import fields_of
 from ..runs import FIELDS, SPLIT
 from ..runs.rule import Rule, default_reference
 from .plan import read_stated
-from .request import SETTINGS, Request, presets
+from .request import OF_THE_MACHINE, SETTINGS, Request, presets
 
 OUT = "repeated"
 """The fresh folder."""
@@ -164,7 +164,7 @@ def _request(
         for name, value in run.items()
         if value != stated.get("run", {}).get(name, _default(name))
     }
-    settings["device"] = question["run"].get("device", _default("device"))
+    settings |= {name: question["run"].get(name, _default(name)) for name in OF_THE_MACHINE}
     asked: dict[str, Any] = {
         "arms": tuple(block["norms"]),
         "seeds": rule.looks[-1] if rule.looks else len(question["seeds"]),

@@ -40,8 +40,10 @@ def presets() -> list[str]:
 DATA_FIELDS = fields_of(DataConfig)
 _OF_THE_CALL = ("out", "workers", "dry_run", "repair", *KEEPING_FIELDS)
 """What a call of compare takes besides; a request has none of it."""
-SETTINGS: Fields = {k: f for k, f in FIELDS.items() if k not in ("norm", "seed", "device")}
-"""Settings of a run that a comparison takes as options."""
+OF_THE_MACHINE = ("device", "kernels")
+"""Settings of a run that may be ``auto``: what they are then depends on the machine."""
+SETTINGS: Fields = {k: f for k, f in FIELDS.items() if k not in ("norm", "seed", *OF_THE_MACHINE)}
+"""The other settings of a run that a comparison takes as options."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +124,8 @@ class Request:
         what, data = _meant(_place("what", what), None if data is None else _place("data", data))
         if data is not None:
             given["source"] = data
-        known = {**REQUEST_FIELDS, **DATA_FIELDS, **SETTINGS, "device": FIELDS["device"]}
+        machine = {name: FIELDS[name] for name in OF_THE_MACHINE}
+        known = {**REQUEST_FIELDS, **DATA_FIELDS, **SETTINGS, **machine}
         listed = ("what", "data", *(name for name in known if name not in ("what", "source")))
         check_names(given, known, "an option of compare", (*listed, *_OF_THE_CALL))
         for name, value in given.items():

@@ -35,6 +35,7 @@ class _Run:
     side_by_side: int
     trial: bool
     keeping: Keeping
+    kernels_note: str
 
     @property
     def title(self) -> str:
@@ -57,6 +58,7 @@ class _Run:
             side_by_side=self.side_by_side,
             trial=self.trial,
             keeping=self.keeping,
+            kernels_note=self.kernels_note,
         )
         with suppress(OSError):
             (self.folder / ERRORS).unlink(missing_ok=True)
@@ -190,13 +192,13 @@ def _missing(
     study: Study, data: DataSet, workers: int, trials: bool, keeping: Keeping
 ) -> list[_Task]:
     """Checks first: one takes longer than a short run, and would be waited for at the end."""
-    here = Path.cwd()
+    here, note = Path.cwd(), study.plan.kernels_note
     checks, pending = _missing_checks(study, data, here), study.pending()
     side_by_side = max(1, min(workers, len(pending) + len(checks)))
     return [
         *checks,
         *(
-            _Run(arm, config, data, here / folder, side_by_side, trials, keeping)
+            _Run(arm, config, data, here / folder, side_by_side, trials, keeping, note)
             for arm, config, folder in pending
         ),
     ]

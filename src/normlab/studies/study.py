@@ -52,7 +52,7 @@ from ..runs.study_file import (
 from ..runs.tuning import Search
 from ..seals import DamagedError, digest_of
 from ..values import read_value, write_value
-from .plan import Plan, check_reference
+from .plan import Plan, check_reference, torch_because
 from .repair import (
     check_repairable,
     check_undamaged,
@@ -278,6 +278,7 @@ def prepare_study(
     searches = [] if search is None else [search]
     put_right: list[str] = []
     _check_question_there(folder, repair=repair)
+    plan = _computed_as_there(folder, plan)
     if is_study(folder):
         put_right = _put_right(folder, plan, data, search, repair=repair)
         there = read_question(folder)
@@ -300,6 +301,31 @@ def prepare_study(
         rule = replace(plan.rule, edited=(*plan.rule.edited, *seen))
         study.plan = replace(plan, rule=rule)
     return study
+
+
+def _computed_as_there(folder: Path, plan: Plan) -> Plan:
+    """The plan with layers that are computed as in the study that is there, unless it is stated
+    how they are: no run is made anew because a machine could have made it otherwise."""
+    if "kernels" in plan.stated or not is_study(folder):
+        return plan
+    try:
+        questions = [read_question(folder)]
+    except InputError:
+        questions = recorded_questions(folder, plan)
+    for there in questions[:1]:
+        kernels = there["run"].get("kernels", _default("kernels"))
+        return next((one for one in (plan, *_otherwise(plan)) if one.kernels == kernels), plan)
+    return plan
+
+
+def _otherwise(plan: Plan) -> list[Plan]:
+    """The same question with layers that are computed in the other way, if they can be."""
+    if "kernels" in plan.stated:
+        return []
+    if plan.kernels == "compiled":
+        return [plan.computed_by("torch", torch_because(""))]
+    can = all(config.can_be_compiled for config in plan.arms.values())
+    return [plan.computed_by("compiled")] if can else []
 
 
 def _check_question_there(folder: Path, *, repair: bool) -> None:
@@ -387,13 +413,23 @@ def recorded_data(run: Path, config: Mapping[str, Any]) -> DataConfig:
 
 
 def default_folder(plan: Plan, data: DataSet) -> Path:
-    """The newest folder under ``studies/`` that holds this question, or a dated one."""
-    asked = _question(plan, data)
+    """The newest folder under ``studies/`` that holds this question, or a dated one. Where it is
+    not stated how layers are computed, a study that computes them in the other way is the next
+    best."""
+    found = [_folder_there(one, data) for one in (plan, *_otherwise(plan))]
+    return next(filter(None, found), _dated_folder(plan, data))
+
+
+def _dated_folder(plan: Plan, data: DataSet) -> Path:
     settings = {k: v for k, v in plan.base.items() if v != _default(k)}
     question = {"what": plan.what, "settings": settings, "data": data.fingerprint}
     digest = hashlib.sha256(json.dumps(question, sort_keys=True).encode()).hexdigest()[:6]
-    new = dated(STUDIES, plan.what, data.name, digest)
-    undated = new.name[len(date.today().isoformat()) :]
+    return dated(STUDIES, plan.what, data.name, digest)
+
+
+def _folder_there(plan: Plan, data: DataSet) -> Path | None:
+    asked = _question(plan, data)
+    undated = _dated_folder(plan, data).name[len(date.today().isoformat()) :]
     for path in sorted(STUDIES.glob(f"*/{STUDY}"), reverse=True):
         try:
             there = read_question(path.parent)
@@ -405,7 +441,7 @@ def default_folder(plan: Plan, data: DataSet) -> Path:
         else:
             if there.get("what") == plan.what and not _differences(there, asked, data):
                 return path.parent
-    return new
+    return None
 
 
 def _other_searches(there: Mapping[str, Any], search: Search | None) -> list[Search]:

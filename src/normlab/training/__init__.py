@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ..lazy import names_of
 
 if TYPE_CHECKING:
-    from .environment import kernels_of, resolve_device
+    from .environment import check_kernels, kernels_of, resolve_device, why_not_compiled
     from .evaluation import evaluate
     from .failed import write_failed
     from .keeping import KEEPING_FIELDS, Keeping
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .step import train_step
 
 _HOME = {
-    "environment": ("kernels_of", "resolve_device"),
+    "environment": ("check_kernels", "kernels_of", "resolve_device", "why_not_compiled"),
     "evaluation": ("evaluate",),
     "failed": ("write_failed",),
     "keeping": ("KEEPING_FIELDS", "Keeping"),
@@ -36,6 +36,7 @@ __all__ = [
     "LayerTraits",
     "Progress",
     "build",
+    "check_kernels",
     "check_layer",
     "evaluate",
     "kernels_of",
@@ -44,6 +45,7 @@ __all__ = [
     "resolve_device",
     "train",
     "train_step",
+    "why_not_compiled",
     "write_failed",
 ]
 

@@ -11,7 +11,8 @@ from ..runs import FIELDS, RunConfig
 
 
 def train_command(config: RunConfig, data: DataConfig, source: str) -> str:
-    """The command line that makes this one run again: everything that differs from the defaults.
+    """The command line that makes this one run again: everything that differs from the defaults,
+    and what another machine would choose otherwise.
 
     Args:
         config: of the run.
@@ -21,7 +22,7 @@ def train_command(config: RunConfig, data: DataConfig, source: str) -> str:
     settings = {
         name: value
         for name, value in asdict(config).items()
-        if value != FIELDS[name].default or name in ("norm", "seed")
+        if value != FIELDS[name].default or name in ("norm", "seed", "device", "kernels")
     }
     asked = {
         name: getattr(data, name)

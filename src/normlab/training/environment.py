@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,29 @@ def fingerprint(device: str) -> dict[str, str]:
     if device == "cuda":
         found["cudnn"] = str(torch.backends.cudnn.version())  # type: ignore[no-untyped-call]
     return found
+
+
+def why_not_compiled(configs: Iterable[RunConfig]) -> str:
+    """Why the layers of these runs cannot be compiled, as a clause; nothing where they can. They
+    are compiled to find out, if they have not been yet."""
+    if not all(config.can_be_compiled for config in configs):
+        return "compiled layers need the device cpu and the precision float32"
+    try:
+        load()
+    except KernelsUnavailableError as error:
+        return str(error)
+    return ""
+
+
+def check_kernels(wanted: object) -> str:
+    """The choice, if it is one.
+
+    Raises:
+        InputError: it is not.
+    """
+    if wanted not in ("auto", "torch", "compiled"):
+        raise InputError(f"kernels must be auto, torch or compiled, got {wanted!r}.")
+    return str(wanted)
 
 
 def kernels_of(config: RunConfig) -> Kernels | None:

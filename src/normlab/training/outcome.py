@@ -35,6 +35,7 @@ class Described:
         parameters: how many it has.
         side_by_side: how many runs shared the machine at a time.
         notes: what is to be known of a layer that is not ours.
+        kernels_note: why layers are computed as they are, where nobody asked for it.
     """
 
     config: RunConfig
@@ -46,6 +47,7 @@ class Described:
     parameters: int
     side_by_side: int
     notes: Sequence[str] = ()
+    kernels_note: str = ""
 
     @classmethod
     def of(
@@ -57,11 +59,23 @@ class Described:
         built: tuple[ModelInfo, nn.Module, Sequence[Site]],
         side_by_side: int,
         notes: Sequence[str] = (),
+        kernels_note: str = "",
     ) -> Described:
         """From what :func:`.network.build` made."""
         info, model, sites = built
         parameters = sum(p.numel() for p in model.parameters())
-        return cls(config, data, identity, code, info, sites, parameters, side_by_side, notes)
+        return cls(
+            config,
+            data,
+            identity,
+            code,
+            info,
+            sites,
+            parameters,
+            side_by_side,
+            notes,
+            kernels_note,
+        )
 
     @property
     def site_records(self) -> list[dict[str, str]]:
@@ -114,6 +128,7 @@ def write_run(
         "parameters": run.parameters,
         "sites": run.site_records,
         **({"notes": list(run.notes)} if run.notes else {}),
+        **({"kernels_note": run.kernels_note} if run.kernels_note else {}),
         "batch": {"statistics": config.batch_size, "gradient": config.images_per_update},
         "highest_lr": highest_rate(config),
         "epochs_done": standing.epoch,

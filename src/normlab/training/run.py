@@ -90,6 +90,7 @@ def train(
     side_by_side: int = 1,
     trial: bool = False,
     keeping: Keeping = Keeping(),  # noqa: B008 - frozen
+    kernels_note: str = "",
 ) -> dict[str, Any]:
     """Carry out a run in ``folder``, or resume it, and return what run.json says.
 
@@ -97,7 +98,8 @@ def train(
     last checkpoint and ends with the same bits as one that was never stopped. ``side_by_side``,
     how many runs share the machine, is recorded with the times that depend on it. ``keeping`` says
     how often checkpoints are saved, and whether one may be used that was made on another machine or
-    with other versions.
+    with other versions. ``kernels_note`` is recorded: why layers are computed as they are, where
+    nobody asked for it.
 
     Where an end is asked for (:mod:`normlab.stopping`), a checkpoint is saved at the end of the
     step.
@@ -118,7 +120,9 @@ def train(
         return done
     traits = check_layer(config, data)
     with deferred(), controlled(config), _explained(config):
-        run = _Run(config, data, folder, code, on_progress, side_by_side, traits, keeping)
+        run = _Run(
+            config, data, folder, code, on_progress, side_by_side, traits, keeping, kernels_note
+        )
         try:
             run.fit()
             found = run.evaluate_chosen(("val",) if trial else SPLITS)
@@ -153,6 +157,7 @@ class _Run:
         side_by_side: int = 1,
         traits: LayerTraits = LayerTraits(),  # noqa: B008 - frozen
         keeping: Keeping = Keeping(),  # noqa: B008 - frozen
+        kernels_note: str = "",
     ) -> None:
         self.config, self.data, self.folder = config, data, folder
         self.on_progress, self.resumable = on_progress, traits.resumable
@@ -166,6 +171,7 @@ class _Run:
             built,
             side_by_side,
             traits.notes,
+            kernels_note,
         )
         self.optimizer = LayerAwareOptimizer(self.model, config)
         self.train_split = DeviceSplit(data, "train", config.device)

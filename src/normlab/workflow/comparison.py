@@ -35,10 +35,18 @@ from ..studies import (
     make_plan,
     prepare_study,
 )
+from ..studies.plan import torch_because
 from ..studies.request import DATA_FIELDS, REQUEST_FIELDS, SETTINGS
 from ..studies.room import PAGE
 from ..studies.tuning import check_same_search, make_search, trials_study
-from ..training import KEEPING_FIELDS, Keeping, kernels_of, resolve_device
+from ..training import (
+    KEEPING_FIELDS,
+    Keeping,
+    check_kernels,
+    kernels_of,
+    resolve_device,
+    why_not_compiled,
+)
 from .checking import known_findings, with_clean_split
 from .running import check_network
 from .tuning import tune
@@ -90,6 +98,7 @@ def compare(
     out: str | Path | None = None,
     workers: int | None = None,
     device: str = "auto",
+    kernels: str = "auto",
     dry_run: bool = False,
     repair: bool = False,
     watcher: Watcher | None = None,
@@ -105,6 +114,9 @@ def compare(
         out: the study's folder; by default a dated one under ``studies/``.
         workers: processes side by side; all cores by default. It does not change results.
         device: ``"cpu"``, ``"cuda"`` or ``"auto"``.
+        kernels: how layers of normlab are computed: ``"torch"``, by operations of PyTorch;
+            ``"compiled"``, by C, which the system's compiler builds at first use; or ``"auto"``, as
+            the study has it that is continued, else compiled where that can be used.
         dry_run: only say what would be run.
         repair: move what is damaged in the study to its folder ``damaged`` and make it again,
             instead of refusing it.
@@ -126,12 +138,11 @@ def compare(
         raise InputError("Give --repair or --dry-run, not both: --repair moves files.")
     kept = {name: options.pop(name) for name in KEEPING_FIELDS if name in options}
     keeping = Keeping(**{name: value for name, value in kept.items() if value is not None})
-    asked = Request.of(what, data, **options)
+    chosen = None if check_kernels(kernels) == "auto" else kernels
+    asked = Request.of(what, data, **options, kernels=chosen)
     call = call or asked.command(None if out is None else str(out))
     request = replace(asked, settings={**asked.settings, "device": resolve_device(device)})
-    plan = make_plan(request)
-    for config in plan.arms.values():
-        kernels_of(config)  # whether they can be used, before anything else is done
+    plan = _computed(make_plan(request))
     named = {config.norm for config in plan.arms.values()}
     search = None
     if request.tune is not None:
@@ -150,6 +161,7 @@ def compare(
     # What the folder has is read only once nobody else adds to it.
     with alone:
         study = prepare_study(folder, plan, dataset, call, findings, search, repair=repair)
+        _check_computable(study)
         study.check_trust(named, tuned=search is not None)
         if search is not None:
             make_search(str(request.tune), study.plan, request.tune_seeds)  # with the seeds there
@@ -166,6 +178,33 @@ def compare(
             tuned = [] if search is None else [config for _, config, _ in study.runs()]
             check_room(study.folder, [*missing, *tuned], dataset, estimate.workers, PAGE)
         return _run(study, dataset, search, wanted, watcher, keeping)
+
+
+def _computed(plan: Plan) -> Plan:
+    """The plan with a choice of how layers are computed, before anything else is done.
+
+    Raises:
+        InputError: it is stated, and cannot be had on this machine.
+    """
+    if "kernels" in plan.stated:
+        for config in plan.arms.values():
+            kernels_of(config)
+        return plan
+    why = why_not_compiled(plan.arms.values())
+    return plan.computed_by("torch", torch_because(why)) if why else plan.computed_by("compiled")
+
+
+def _check_computable(study: Study) -> None:
+    """Refuse a study that was begun where its layers could be compiled."""
+    if study.plan.kernels != "compiled":
+        return
+    why = why_not_compiled(study.plan.arms.values())
+    if why:
+        raise InputError(
+            f"The study in {study.folder} has compiled layers, which this machine cannot make: "
+            f"{why}. Continue it where they can be compiled, or make another study with --kernels "
+            "torch and another --out."
+        )
 
 
 def _run(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,24 @@ from ..foreign import code_of
 from ..leftovers import holds_nothing
 from ..locks import alone_in
 from ..places import RUNS, dated
-from ..runs import RunConfig, ended_record, identity, is_run, is_study, study_of
+from ..runs import RunConfig, ended_record, identity, is_run, is_study, read_record, study_of
 from ..runs.damage import damage_of_run
 from ..runs.layout import RECORD, damaged_place, file_name
+from ..runs.study_file import read_question
 from ..seals import DamagedError
 from ..studies import check_room, keep_memory
-from ..training import Keeping, Progress, build, check_layer, kernels_of, resolve_device, train
+from ..studies.plan import torch_because
+from ..training import (
+    Keeping,
+    Progress,
+    build,
+    check_kernels,
+    check_layer,
+    kernels_of,
+    resolve_device,
+    train,
+    why_not_compiled,
+)
 
 
 @dataclass(frozen=True)
@@ -44,6 +57,7 @@ def train_one(
     out: str | Path | None = None,
     *,
     device: str = "auto",
+    kernels: str = "auto",
     repair: bool = False,
     reading: DataProgress | None = None,
     progress: Callable[[Progress], None] | None = None,
@@ -56,6 +70,8 @@ def train_one(
         settings: fields of ``RunConfig``.
         out: the run's folder; by default a dated one under ``runs/``.
         device: ``"cpu"``, ``"cuda"`` or ``"auto"``.
+        kernels: ``"torch"``, ``"compiled"`` or ``"auto"``: as in the run or the study that is
+            there, else compiled where that can be used.
         repair: move a damaged run to ``damaged`` in its folder and make it again, instead of
             refusing it.
         reading: is told about reading the data.
@@ -65,10 +81,11 @@ def train_one(
     Raises:
         InputError: bad input, a folder that contains something else, or a damaged run.
     """
-    config = RunConfig.from_dict({**settings, "device": resolve_device(device)})
-    kernels_of(config)  # whether they can be used, before anything else is done
+    wanted = check_kernels(settings.get("kernels", kernels))
+    plain = {**settings, "device": resolve_device(device), "kernels": "torch"}
     asked = DataConfig(**data)
-    folder = Path(out) if out is not None else _default_folder(asked, config)
+    config, folder, note = _computed(wanted, RunConfig.from_dict(plain), asked, out)
+    kernels_of(config)  # whether they can be used, before anything else is done
     check_folder(folder, "--out")
     _check_target(folder)
     with stopping.handled():
@@ -82,7 +99,42 @@ def train_one(
             put_right(folder, repair=repair)
             if ended_record(folder) is None:
                 check_room(folder, [config], dataset)
-            return TrainedRun(folder, train(config, dataset, folder, progress, keeping=keeping))
+            made = train(config, dataset, folder, progress, keeping=keeping, kernels_note=note)
+            return TrainedRun(folder, made)
+
+
+def _computed(
+    wanted: str, config: RunConfig, data: DataConfig, out: str | Path | None
+) -> tuple[RunConfig, Path, str]:
+    """The configuration with a choice of how its layers are computed; the run's folder; and why
+    this was chosen, where nobody asked for it."""
+
+    def place(config: RunConfig) -> Path:
+        return Path(out) if out is not None else _default_folder(data, config)
+
+    if wanted == "torch":
+        return config, place(config), ""
+    if wanted == "compiled":
+        asked = replace(config, kernels="compiled")
+        return asked, place(asked), ""
+    why = why_not_compiled([config])
+    ways = [config]
+    if config.can_be_compiled:  # the better one for this machine comes first
+        ways.insert(1 if why else 0, replace(config, kernels="compiled"))
+    chosen = next((one for one in ways if _computes(place(one), one.kernels)), ways[0])
+    note = "" if chosen.kernels == "compiled" else torch_because(why)
+    return chosen, place(chosen), note
+
+
+def _computes(folder: Path, kernels: str) -> bool:
+    """Whether the run that is there, or the study, has its layers computed in this way."""
+    if is_run(folder):
+        with suppress(InputError):  # whatever is wrong with it is said later
+            return bool(read_record(folder).get("config", {}).get("kernels", "torch") == kernels)
+    if is_study(study_of(folder)):
+        with suppress(InputError):
+            return bool(read_question(study_of(folder))["run"].get("kernels", "torch") == kernels)
+    return False
 
 
 def _check_target(folder: Path) -> None:

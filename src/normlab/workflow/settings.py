@@ -74,6 +74,7 @@ _OPTIONS = {
     "norm": "`--norm` (train only)",
     "seed": "`--seed` (train only)",
     "device": "`--device`, where the default is `auto`",
+    "kernels": "`--kernels`, where the default is `auto`",
 }
 """Of settings whose option has another name or another place."""
 _DEFAULT = re.compile(r"\s*\[default: (.*)\]$")
