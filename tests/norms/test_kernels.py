@@ -9,7 +9,9 @@ import ctypes
 import os
 import stat
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -26,30 +28,11 @@ from normlab.norms._core import Pool, Then, definition
 from normlab.norms.kernels import Kernels, KernelsUnavailableError, computed_by, in_use, load
 
 from .checks import normalized, within
+from .conftest import KERNELS, Counted
 from .families import draw, scramble
 
 EPS = 1e-5
-NAMES = ("forward", "backward", "add_relu")
 LAYOUTS = (torch.contiguous_format, torch.channels_last)
-
-
-class Counted:
-    """Kernels that count their calls."""
-
-    def __init__(self, kernels: Kernels) -> None:
-        self.kernels, self.calls = kernels, dict.fromkeys(NAMES, 0)
-
-    def __getattr__(self, name: str) -> Any:
-        if name in self.calls:
-            self.calls[name] += 1
-        return getattr(self.kernels, name)
-
-
-@pytest.fixture
-def counted(kernels: Kernels) -> Iterator[Counted]:
-    found = Counted(kernels)
-    with computed_by(found):  # type: ignore[arg-type]
-        yield found
 
 
 def inputs(
@@ -370,7 +353,7 @@ def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kernels: Kernels) -> 
     """A cache of its own, a source that is quick to compile, and a compiler that writes down what
     it was asked; returns that list."""
     source = tmp_path / "kernels.c"
-    source.write_text("".join(f"void normlab_{name}(void) {{}}\n" for name in NAMES))
+    source.write_text("".join(f"void normlab_{name}(void) {{}}\n" for name in KERNELS))
     monkeypatch.setattr(module, "SOURCE", source)
     asked = tmp_path / "asked"
     compiler = tmp_path / "compiler"
@@ -399,6 +382,44 @@ def test_compiled_once(fresh: Path) -> None:
     (library,) = libraries(fresh)
     assert stat.S_IMODE(library.parent.stat().st_mode) == 0o700
     assert stat.S_IMODE(library.stat().st_mode) == 0o600
+
+
+def test_two_at_the_same_time_compile_once(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, second = fresh.parent / "gate", threading.Event()
+    os.mkfifo(gate)
+    compiler = fresh.parent / "compiler"
+    script = compiler.read_text().replace("exec cc", f'[ "$1" = --version ] || cat {gate}\nexec cc')
+    compiler.write_text(script)
+    monkeypatch.setattr(module, "_waiting", second.set)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(load.__wrapped__)
+        with gate.open("w"):  # which waits until the compiler has begun
+            other = pool.submit(load.__wrapped__)
+            assert second.wait(60)
+        assert first.result().source == other.result().source
+    assert compilations(fresh) == 1
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_no_window_opens_where_macos_has_no_compiler(
+    fresh: Path, monkeypatch: pytest.MonkeyPatch, installed: bool
+) -> None:
+    monkeypatch.delenv("CC")
+    monkeypatch.setattr(module.platform, "system", lambda: "Darwin")
+    monkeypatch.setattr(module.shutil, "which", lambda name: f"/usr/bin/{name}")
+    asked: list[str] = []
+
+    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        asked.append(command[0])
+        return subprocess.CompletedProcess(command, 0 if installed else 2, "/Library", "")
+
+    monkeypatch.setattr(module.subprocess, "run", run)
+    if installed:
+        assert module._compiler() == ["/usr/bin/cc"]
+    else:
+        with pytest.raises(KernelsUnavailableError, match=r"a C compiler .* was not found"):
+            load()
+    assert set(asked) == {"xcode-select"}
 
 
 def test_a_damaged_library_is_made_again(fresh: Path) -> None:

@@ -26,7 +26,7 @@ from normlab.results import read_results
 from normlab.studies import Reporter, Request, RunProgress, carry_out, make_plan, prepare_study
 
 POSIX = pytest.mark.skipif(not hasattr(os, "killpg"), reason="signals as POSIX has them")
-TINY_SETTINGS = {"limit_per_class": 8, "n": 1, "image_size": 8, "epochs": 3}
+TINY_SETTINGS = {"limit_per_class": 8, "n": 1, "image_size": 8, "epochs": 3, "kernels": "torch"}
 TINY = {"data": "digits", **TINY_SETTINGS}
 
 

@@ -17,7 +17,6 @@ from .instance import InstanceNorm2d
 from .layer import LayerNormCHW
 
 _NORMALIZING = {BatchNorm2d, InstanceNorm2d, BatchInstanceNorm2d, LayerNormCHW, GroupNorm2d}
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 def norm_relu(
@@ -59,17 +58,28 @@ def _is_ordinary(x: object, residual: Tensor | None) -> bool:
 
 
 def _is_plain_relu(relu: nn.Module) -> bool:
+    watched = nn.modules.module
     return (
         type(relu) is nn.ReLU
         and _is_unwatched(relu)
-        and not any(getattr(nn.modules.module, f"_global{name}") for name in _HOOKS)
+        and not (
+            watched._global_forward_hooks
+            or watched._global_forward_pre_hooks
+            or watched._global_backward_hooks
+            or watched._global_backward_pre_hooks
+        )
     )
 
 
 def _is_unwatched(module: nn.Module) -> bool:
     """Whether calling its ``forward`` is all that calling a module would do."""
-    own = vars(module)
-    return "forward" not in own and not any(own[name] for name in _HOOKS)
+    own = module.__dict__
+    return "forward" not in own and not (
+        own["_forward_hooks"]
+        or own["_forward_pre_hooks"]
+        or own["_backward_hooks"]
+        or own["_backward_pre_hooks"]
+    )
 
 
 def _add_relu(x: Tensor, residual: Tensor) -> Tensor:

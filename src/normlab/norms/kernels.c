@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LANES = 16, CHUNK = 64, MOST_PARTS = 2, IN_CACHE = 1 << 18 };
+enum { LANES = 16, CHUNK = 64, MOST_PARTS = 2, ABREAST = 4, IN_CACHE = 1 << 18 };
 
 #define INLINE static inline __attribute__((always_inline))
 #define EACH for (int lane = 0; lane < LANES; lane++)
@@ -113,64 +113,68 @@ typedef struct {
 
 static const vf nothing;
 
-/* Mean, and sum of squared deviations from it, over `rows` rows. */
-INLINE Moments lane_moments(const float *x, int64_t rows, int64_t stride, int lanes) {
-    Moments all;
-    EACH all.mean.of[lane] = all.squares.of[lane] = 0;
-    for (int64_t first = 0; first < rows; first += CHUNK) {
-        int64_t n = rows - first < CHUNK ? rows - first : CHUNK, i;
-        const float *p = x + first * stride;
-        vf s0 = nothing, s1 = nothing, s2 = nothing, s3 = nothing;
-        for (i = 0; i + 4 <= n; i += 4) {
-            s0 = plus(s0, load(p + i * stride, lanes));
-            s1 = plus(s1, load(p + (i + 1) * stride, lanes));
-            s2 = plus(s2, load(p + (i + 2) * stride, lanes));
-            s3 = plus(s3, load(p + (i + 3) * stride, lanes));
+static int64_t chunk_of(int64_t rows, int64_t first) {
+    return rows - first < CHUNK ? rows - first : CHUNK;
+}
+
+/* Joins a chunk of n rows to `first` rows before it: mean, and sum of squared deviations from it. */
+INLINE void join_moments(Moments *all, const float *p, int64_t first, int64_t n, int64_t stride,
+                         int lanes) {
+    int64_t i;
+    vf s0 = nothing, s1 = nothing, s2 = nothing, s3 = nothing;
+    for (i = 0; i + 4 <= n; i += 4) {
+        s0 = plus(s0, load(p + i * stride, lanes));
+        s1 = plus(s1, load(p + (i + 1) * stride, lanes));
+        s2 = plus(s2, load(p + (i + 2) * stride, lanes));
+        s3 = plus(s3, load(p + (i + 3) * stride, lanes));
+    }
+    for (; i < n; i++) s0 = plus(s0, load(p + i * stride, lanes));
+    /* Near the mean, which is all that is asked of it: the rest is measured below. */
+    vf near = times(plus(plus(s0, s1), plus(s2, s3)), everywhere((float)(1.0 / n)));
+    vf d0 = nothing, d1 = nothing, q0 = nothing, q1 = nothing;
+    for (i = 0; i + 2 <= n; i += 2) {
+        vf a = minus(load(p + i * stride, lanes), near);
+        vf b = minus(load(p + (i + 1) * stride, lanes), near);
+        d0 = plus(d0, a), q0 = plus(q0, times(a, a));
+        d1 = plus(d1, b), q1 = plus(q1, times(b, b));
+    }
+    for (; i < n; i++) {
+        vf a = minus(load(p + i * stride, lanes), near);
+        d0 = plus(d0, a), q0 = plus(q0, times(a, a));
+    }
+    float nears[LANES], aparts[LANES], squares[LANES];
+    store(nears, near, LANES), store(aparts, plus(d0, d1), LANES);
+    store(squares, plus(q0, q1), LANES);
+    double each = 1.0 / n, total = (double)(first + n);
+    double share = n / total, weight = first * (n / total);
+    if (first == 0) {
+        EACH {
+            double apart = aparts[lane];
+            all->mean.of[lane] = nears[lane] + apart * each;
+            all->squares.of[lane] = squares[lane] - apart * apart * each;
         }
-        for (; i < n; i++) s0 = plus(s0, load(p + i * stride, lanes));
-        /* Near the mean, which is all that is asked of it: the rest is measured below. */
-        vf near = times(plus(plus(s0, s1), plus(s2, s3)), everywhere((float)(1.0 / n)));
-        vf d0 = nothing, d1 = nothing, q0 = nothing, q1 = nothing;
-        for (i = 0; i + 2 <= n; i += 2) {
-            vf a = minus(load(p + i * stride, lanes), near);
-            vf b = minus(load(p + (i + 1) * stride, lanes), near);
-            d0 = plus(d0, a), q0 = plus(q0, times(a, a));
-            d1 = plus(d1, b), q1 = plus(q1, times(b, b));
-        }
-        for (; i < n; i++) {
-            vf a = minus(load(p + i * stride, lanes), near);
-            d0 = plus(d0, a), q0 = plus(q0, times(a, a));
-        }
-        float nears[LANES], aparts[LANES], squares[LANES];
-        store(nears, near, LANES), store(aparts, plus(d0, d1), LANES);
-        store(squares, plus(q0, q1), LANES);
-        double each = 1.0 / n, total = (double)(first + n);
-        double share = n / total, weight = first * (n / total);
-        if (first == 0) {
-            EACH {
-                double apart = aparts[lane];
-                all.mean.of[lane] = nears[lane] + apart * each;
-                all.squares.of[lane] = squares[lane] - apart * apart * each;
-            }
-        } else {
-            EACH {
-                double apart = aparts[lane];
-                double between = nears[lane] + apart * each - all.mean.of[lane];
-                all.mean.of[lane] += between * share;
-                all.squares.of[lane] +=
-                    (squares[lane] - apart * apart * each) + between * between * weight;
-            }
+    } else {
+        EACH {
+            double apart = aparts[lane];
+            double between = nears[lane] + apart * each - all->mean.of[lane];
+            all->mean.of[lane] += between * share;
+            all->squares.of[lane] +=
+                (squares[lane] - apart * apart * each) + between * between * weight;
         }
     }
-    return all;
 }
+
+INLINE void clear(double *one, double *two) { EACH one[lane] = two[lane] = 0; }
 
 /* Mean and biased variance of a map of `size` values next to each other. */
 INLINE void map_moments(const float *x, int64_t size, double *mean, double *var) {
     int64_t rows = size / LANES, seen = rows * LANES;
     double m = 0, q = 0;
     if (rows) {
-        Moments found = lane_moments(x, rows, LANES, LANES);
+        Moments found;
+        clear(found.mean.of, found.squares.of);
+        for (int64_t first = 0; first < rows; first += CHUNK)
+            join_moments(&found, x + first * LANES, first, chunk_of(rows, first), LANES, LANES);
         m = add_up(found.mean) / LANES;
         EACH {
             double apart = found.mean.of[lane] - m;
@@ -194,17 +198,34 @@ typedef struct {
     int last;
 } Maps;
 
-/* Mean and biased variance of each map of a stretch. */
+static int lanes_at(Maps of, int64_t c) {
+    return of.channels - c < LANES ? (int)(of.channels - c) : LANES;
+}
+
+/* Mean and biased variance of each map of a stretch. In the layout `last`, ABREAST vectors of
+   channels go through memory side by side, chunk by chunk. */
 static void moments(const float *x, Maps of, double *mean, double *var) {
     int64_t c = 0;
     x += of.at;
     if (of.last) {
-        for (; c < of.channels; c += LANES) {
-            int lanes = of.channels - c < LANES ? (int)(of.channels - c) : LANES;
-            Moments found = lanes == LANES ? lane_moments(x + c, of.size, of.all, LANES)
-                                           : lane_moments(x + c, of.size, of.all, lanes);
-            memcpy(mean + c, found.mean.of, (size_t)lanes * sizeof(double));
-            memcpy(var + c, found.squares.of, (size_t)lanes * sizeof(double));
+        for (int64_t from = 0; from < of.channels; from += LANES * ABREAST) {
+            Moments found[ABREAST];
+            for (int k = 0; k < ABREAST; k++) clear(found[k].mean.of, found[k].squares.of);
+            for (int64_t first = 0; first < of.size; first += CHUNK) {
+                int64_t n = chunk_of(of.size, first);
+                const float *p = x + first * of.all;
+                for (int k = 0; k < ABREAST && (c = from + k * LANES) < of.channels; k++) {
+                    int lanes = lanes_at(of, c);
+                    if (lanes == LANES)
+                        join_moments(found + k, p + c, first, n, of.all, LANES);
+                    else
+                        join_moments(found + k, p + c, first, n, of.all, lanes);
+                }
+            }
+            for (int k = 0; k < ABREAST && (c = from + k * LANES) < of.channels; k++) {
+                memcpy(mean + c, found[k].mean.of, lanes_at(of, c) * sizeof(double));
+                memcpy(var + c, found[k].squares.of, lanes_at(of, c) * sizeof(double));
+            }
         }
         for (c = 0; c < of.channels; c++) var[c] = not_negative(var[c] / of.size);
     } else {
@@ -234,14 +255,16 @@ INLINE void scale_lanes(const float *x, float *y, Then then, int64_t first, int6
 static void scale_maps(const float *x, float *y, Then then, Maps of, const float *pivot,
                        const float *scale, const float *shift) {
     if (of.last) {
-        int64_t c = 0;
-        for (; c + LANES <= of.channels; c += LANES)
-            scale_lanes(x, y, then, of.at + c, of.size, of.all, load(pivot + c, LANES),
-                        load(scale + c, LANES), load(shift + c, LANES), LANES);
-        if (c < of.channels) {
-            int left = (int)(of.channels - c);
-            scale_lanes(x, y, then, of.at + c, of.size, of.all, load(pivot + c, left),
-                        load(scale + c, left), load(shift + c, left), left);
+        for (int64_t first = 0; first < of.size; first += CHUNK) {
+            int64_t c = 0, n = chunk_of(of.size, first), start = of.at + first * of.all;
+            for (; c + LANES <= of.channels; c += LANES)
+                scale_lanes(x, y, then, start + c, n, of.all, load(pivot + c, LANES),
+                            load(scale + c, LANES), load(shift + c, LANES), LANES);
+            if (c < of.channels) {
+                int left = (int)(of.channels - c);
+                scale_lanes(x, y, then, start + c, n, of.all, load(pivot + c, left),
+                            load(scale + c, left), load(shift + c, left), left);
+            }
         }
         return;
     }
@@ -257,30 +280,25 @@ static void scale_maps(const float *x, float *y, Then then, Maps of, const float
     }
 }
 
-/* Sums of g and of g * (x - pivot) of each lane over `rows` rows. */
-INLINE Sums lane_sums(const float *g, const float *y, const float *x, int64_t start, int64_t rows,
-                      int64_t stride, vf pivot, int lanes) {
-    Sums all;
-    EACH all.sum.of[lane] = all.product.of[lane] = 0;
-    for (int64_t first = 0; first < rows; first += CHUNK) {
-        int64_t end = rows - first < CHUNK ? rows : first + CHUNK, i;
-        vf s0 = nothing, s1 = nothing, p0 = nothing, p1 = nothing;
-        for (i = first; i + 2 <= end; i += 2) {
-            int64_t at = start + i * stride;
-            vf a = load_gradient(g, y, at, lanes), b = load_gradient(g, y, at + stride, lanes);
-            s0 = plus(s0, a), p0 = plus(p0, times(a, minus(load(x + at, lanes), pivot)));
-            s1 = plus(s1, b), p1 = plus(p1, times(b, minus(load(x + at + stride, lanes), pivot)));
-        }
-        for (; i < end; i++) {
-            int64_t at = start + i * stride;
-            vf a = load_gradient(g, y, at, lanes);
-            s0 = plus(s0, a), p0 = plus(p0, times(a, minus(load(x + at, lanes), pivot)));
-        }
-        float sums[LANES], products[LANES];
-        store(sums, plus(s0, s1), LANES), store(products, plus(p0, p1), LANES);
-        EACH all.sum.of[lane] += sums[lane], all.product.of[lane] += products[lane];
+/* Adds a chunk of n rows, the first of which is at `start`: g, and g * (x - pivot). */
+INLINE void join_sums(Sums *all, const float *g, const float *y, const float *x, int64_t start,
+                      int64_t n, int64_t stride, vf pivot, int lanes) {
+    int64_t i;
+    vf s0 = nothing, s1 = nothing, p0 = nothing, p1 = nothing;
+    for (i = 0; i + 2 <= n; i += 2) {
+        int64_t at = start + i * stride;
+        vf a = load_gradient(g, y, at, lanes), b = load_gradient(g, y, at + stride, lanes);
+        s0 = plus(s0, a), p0 = plus(p0, times(a, minus(load(x + at, lanes), pivot)));
+        s1 = plus(s1, b), p1 = plus(p1, times(b, minus(load(x + at + stride, lanes), pivot)));
     }
-    return all;
+    for (; i < n; i++) {
+        int64_t at = start + i * stride;
+        vf a = load_gradient(g, y, at, lanes);
+        s0 = plus(s0, a), p0 = plus(p0, times(a, minus(load(x + at, lanes), pivot)));
+    }
+    float sums[LANES], products[LANES];
+    store(sums, plus(s0, s1), LANES), store(products, plus(p0, p1), LANES);
+    EACH all->sum.of[lane] += sums[lane], all->product.of[lane] += products[lane];
 }
 
 /* Means of g and of g * (x - pivot) over each map of a stretch. */
@@ -288,20 +306,36 @@ static void gradient_means(const float *g, const float *y, const float *x, Maps 
                            const float *pivot, double *a, double *gc) {
     int64_t c = 0;
     if (of.last) {
-        for (; c < of.channels; c += LANES) {
-            int64_t at = of.at + c;
-            int lanes = of.channels - c < LANES ? (int)(of.channels - c) : LANES;
-            vf near = load(pivot + c, lanes);
-            Sums found = lanes == LANES ? lane_sums(g, y, x, at, of.size, of.all, near, LANES)
-                                        : lane_sums(g, y, x, at, of.size, of.all, near, lanes);
-            memcpy(a + c, found.sum.of, (size_t)lanes * sizeof(double));
-            memcpy(gc + c, found.product.of, (size_t)lanes * sizeof(double));
+        for (int64_t from = 0; from < of.channels; from += LANES * ABREAST) {
+            Sums found[ABREAST];
+            for (int k = 0; k < ABREAST; k++) clear(found[k].sum.of, found[k].product.of);
+            for (int64_t first = 0; first < of.size; first += CHUNK) {
+                int64_t n = chunk_of(of.size, first), start = of.at + first * of.all;
+                for (int k = 0; k < ABREAST && (c = from + k * LANES) < of.channels; k++) {
+                    int lanes = lanes_at(of, c);
+                    if (lanes == LANES)
+                        join_sums(found + k, g, y, x, start + c, n, of.all, load(pivot + c, LANES),
+                                  LANES);
+                    else
+                        join_sums(found + k, g, y, x, start + c, n, of.all, load(pivot + c, lanes),
+                                  lanes);
+                }
+            }
+            for (int k = 0; k < ABREAST && (c = from + k * LANES) < of.channels; k++) {
+                memcpy(a + c, found[k].sum.of, lanes_at(of, c) * sizeof(double));
+                memcpy(gc + c, found[k].product.of, lanes_at(of, c) * sizeof(double));
+            }
         }
     } else {
         for (; c < of.channels; c++) {
             int64_t from = of.at + c * of.size, end = from + of.size;
             vf near = everywhere(pivot[c]);
-            Sums found = lane_sums(g, y, x, from, of.size / LANES, LANES, near, LANES);
+            int64_t rows = of.size / LANES;
+            Sums found;
+            clear(found.sum.of, found.product.of);
+            for (int64_t first = 0; first < rows; first += CHUNK)
+                join_sums(&found, g, y, x, from + first * LANES, chunk_of(rows, first), LANES, near,
+                          LANES);
             a[c] = add_up(found.sum), gc[c] = add_up(found.product);
             for (int64_t i = end - of.size % LANES; i < end; i++) {
                 double one = one_gradient(g, y, i);
@@ -329,16 +363,18 @@ static void gradient_maps(const float *g, const float *y, const float *x, float 
                           float *dresidual, Maps of, const float *pivot, const float *g_scale,
                           const float *x_scale, const float *shift) {
     if (of.last) {
-        int64_t c = 0;
-        for (; c + LANES <= of.channels; c += LANES)
-            gradient_lanes(g, y, x, dx, dresidual, of.at + c, of.size, of.all,
-                           load(pivot + c, LANES), load(g_scale + c, LANES),
-                           load(x_scale + c, LANES), load(shift + c, LANES), LANES);
-        if (c < of.channels) {
-            int left = (int)(of.channels - c);
-            gradient_lanes(g, y, x, dx, dresidual, of.at + c, of.size, of.all,
-                           load(pivot + c, left), load(g_scale + c, left),
-                           load(x_scale + c, left), load(shift + c, left), left);
+        for (int64_t first = 0; first < of.size; first += CHUNK) {
+            int64_t c = 0, n = chunk_of(of.size, first), start = of.at + first * of.all;
+            for (; c + LANES <= of.channels; c += LANES)
+                gradient_lanes(g, y, x, dx, dresidual, start + c, n, of.all,
+                               load(pivot + c, LANES), load(g_scale + c, LANES),
+                               load(x_scale + c, LANES), load(shift + c, LANES), LANES);
+            if (c < of.channels) {
+                int left = (int)(of.channels - c);
+                gradient_lanes(g, y, x, dx, dresidual, start + c, n, of.all,
+                               load(pivot + c, left), load(g_scale + c, left),
+                               load(x_scale + c, left), load(shift + c, left), left);
+            }
         }
         return;
     }

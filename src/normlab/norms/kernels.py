@@ -29,6 +29,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..cache_files import one_at_a_time
 from ..errors import InputError
 from ..files import write_bytes
 from ..leftovers import temporary_prefix
@@ -173,10 +174,10 @@ def accepts(x: Tensor, *of_channels: Tensor | None) -> bool:
     with these values of its channels, of any floating-point type."""
     if x.dtype is not torch.float32 or not _is_plain(x) or layout_of(x) is None or not x.numel():
         return False
-    channels = x.shape[1:2]
+    channels = x.size(1)
     for t in of_channels:
         if t is not None and not (
-            _is_plain(t) and t.shape == channels and t.dtype.is_floating_point
+            _is_plain(t) and t.dim() == 1 and t.size(0) == channels and t.is_floating_point()
         ):
             return False
     # Something that follows every operation has to see it.
@@ -188,9 +189,9 @@ def can_move(running: Running, x: Tensor) -> bool:
     mean, var, batches = running.mean, running.var, running.batches
     if mean is None or var is None or running.share is None:
         return False
-    channels = x.shape[1:2]
+    channels = x.size(1)
     for t in (mean, var):
-        if t.dtype is not torch.float32 or t.shape != channels or not _is_writable(t):
+        if not (t.dtype is torch.float32 and t.numel() == channels and _is_writable(t)):
             return False
     return batches is None or (
         batches.dtype is torch.int64 and batches.numel() == 1 and _is_writable(batches)
@@ -280,8 +281,11 @@ def load() -> Kernels:
         folder = _own_folder()
         found = _kept(folder, key)
         if found is None:
-            _compile(command, folder, key)
-            found = _kept(folder, key)
+            with one_at_a_time("kernels", key, _waiting):
+                found = _kept(folder, key)  # another process may have made it meanwhile
+                if found is None:
+                    _compile(command, folder, key)
+                    found = _kept(folder, key)
         if found is None:
             raise KernelsUnavailableError(f"what was compiled into {folder} is not there any more")
         library = ctypes.CDLL(str(found))
@@ -289,6 +293,10 @@ def load() -> Kernels:
         raise KernelsUnavailableError(str(error).rstrip(".")) from error
     _declare(library)
     return Kernels(library, version.splitlines()[0], hashlib.sha256(source).hexdigest())
+
+
+def _waiting() -> None:
+    """Another process compiles them, which takes a second: nothing need be said."""
 
 
 def _declare(library: ctypes.CDLL) -> None:
@@ -304,10 +312,22 @@ def _compiler() -> list[str]:
     chosen = shlex.split(os.environ.get("CC", ""))
     for command in [chosen] if chosen else [["cc"], ["gcc"], ["clang"]]:
         program = shutil.which(command[0])
-        if program:
+        if program and (chosen or not _only_offers_to_install(program)):
             return [program, *command[1:]]
     wanted = f"the compiler {chosen[0]} (CC)" if chosen else "a C compiler (cc, gcc or clang)"
     raise KernelsUnavailableError(f"{wanted} was not found")
+
+
+def _only_offers_to_install(program: str) -> bool:
+    """Whether this is what macOS has in the place of a compiler: a program that asks, in a window,
+    to install one."""
+    if platform.system() != "Darwin" or Path(program).parent != Path("/usr/bin"):
+        return False
+    try:
+        _said_by(["xcode-select", "--print-path"])
+    except KernelsUnavailableError:
+        return True
+    return False
 
 
 def _said_by(command: list[str]) -> str:
@@ -375,10 +395,7 @@ def _name(key: str, content: bytes) -> str:
 
 
 def _compile(command: list[str], folder: Path, key: str) -> None:
-    """Compile into the folder.
-
-    Several processes may do so at once: each writes aside and renames, and any result serves.
-    """
+    """Compile into the folder. What is there is whole: it is written aside and renamed."""
     said = ""
     with tempfile.TemporaryDirectory(prefix=temporary_prefix()) as aside:
         made = Path(aside) / "kernels.so"
