@@ -78,7 +78,8 @@ def estimate_seconds(
 
 
 def steps_of(config: RunConfig, data: DataSet) -> int:
-    return config.epochs * config.updates_per_epoch(len(data.splits["train"]))
+    """Updates of a run on the images that it trains on."""
+    return config.epochs * config.updates_per_epoch(len(data.of_seed(config.seed).splits["train"]))
 
 
 def _time_step(config: RunConfig, data: DataSet, updates: int) -> float:
