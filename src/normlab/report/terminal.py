@@ -86,10 +86,9 @@ def _needed(found: PairedComparison) -> str:
     assert found.difference is not None
     seeds, (low, high) = len(found.difference.seeds), needed(found)
     if found.general and high is None:
-        more = (
-            "" if low is None else f"{'a few' if low <= seeds else f'at least {low:,}'} seeds or "
-        )
-        return f"needs {more}more images"
+        if low is None:
+            return "needs more images"
+        return f"needs at least {f'{low:,}' if low > seeds else 'a few more'} seeds"
     if low is None:
         return f"needs {seeds_range((low, high))} seeds"
     if low > seeds:

@@ -166,7 +166,8 @@ def _by_repetition(results: Results, folds: Folds) -> Iterator[_Part]:
             if lacking == len(seeds):
                 continue
             if lacking:
-                yield arm, number, f"{lacking} of its {len(seeds)} runs without a model"
+                are = "is" if lacking == 1 else "are"
+                yield arm, number, f"{lacking} of its {len(seeds)} runs {are} without a model"
                 continue
             read = [_read(complete[seed], "test") for seed in seeds]
             failed = [one for one in read if isinstance(one, str)]

@@ -287,8 +287,11 @@ def _needed(found: PairedComparison, seeds: int) -> str:
     if found.general and high is None:
         if low is None:
             return f"More seeds would not be enough {purpose}: that takes more images"
-        least = "A few more" if low <= seeds else f"At least {low:,}"
-        return f"{least} seeds may be enough {purpose}; if not, it takes more images"
+        least = "A few more seeds" if low <= seeds else f"{low:,} seeds"
+        return (
+            f"At best {least[0].lower()}{least[1:]} would be enough {purpose}; if the spread is "
+            "larger than it looks, no number is, and it takes more images"
+        )
     if low is not None and low <= seeds:
         if high is not None and high <= seeds:
             return f"About {seeds} seeds are needed {purpose}"

@@ -81,6 +81,11 @@ OF_FOLDS = {
     f"{LEAST_SEEDS} seeds",
     "spread": "sample standard deviation of the differences over the seeds, in points; each seed "
     "is tested on another fold",
+    "seeds to see the margin": "how many seeds would find a difference as large as the margin in "
+    "four out of five studies; a range, because few seeds tell the spread only roughly; where no "
+    "number of seeds would do, it takes more images",
+    "seeds for equivalence": "how many seeds would find two arms without any difference equivalent "
+    "in four out of five studies; a range for the same reason, and with the same end",
     "images": "",
     "seeds and images": "",
 }

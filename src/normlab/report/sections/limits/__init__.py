@@ -104,7 +104,7 @@ def _rate(results: Results) -> list[str]:
         f"One learning rate{named}{', scaled with the batch,' if _scaled(question) else ''} is "
         "shared by all arms. An arm that would learn better at another rate is at a disadvantage "
         "in the first table; the rate often matters more than the normalization."
-        + ("" if "lr" in tuned else " --tune lr gives each arm its own.")
+        + ("" if "lr" in tuned or results.folds else " --tune lr gives each arm its own.")
     ]
 
 
