@@ -16,7 +16,7 @@ from ..values import plain
 
 MIN_SIZE = 8
 MAX_SIZE = 1024
-MOST_FOLDS = 20
+MAX_FOLDS = 20
 Resize = Literal["crop", "letterbox"]
 """How an image becomes a square."""
 
@@ -113,7 +113,7 @@ class DataConfig:
                 "limit_all_splits needs limit_per_class, the number of training images per class."
             )
         if self.folds is not None:
-            _whole("folds", self.folds, 2, MOST_FOLDS)
+            _whole("folds", self.folds, 2, MAX_FOLDS)
             self._check_folds(self.folds)
         if self.group_by is not None:
             if not isinstance(self.group_by, str) or not self.group_by:

@@ -47,10 +47,10 @@ class Folds:
         >>> Folds(2, 4, {}, {}).repetitions([0, 1, 2])
         {0: (0, 1)}
         """
-        known = set(seeds)
-        found = {seed // self.number for seed in seeds}
-        runs = {k: tuple(range(k * self.number, (k + 1) * self.number)) for k in sorted(found)}
-        return {k: of_k for k, of_k in runs.items() if known.issuperset(of_k)}
+        found: dict[int, list[int]] = {}
+        for seed in sorted(set(seeds)):
+            found.setdefault(seed // self.number, []).append(seed)
+        return {k: tuple(of_k) for k, of_k in found.items() if len(of_k) == self.number}
 
 
 _NAMES = ("number", "images", "counts", "sizes")
