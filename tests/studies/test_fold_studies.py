@@ -64,6 +64,17 @@ def _run(study: Path, arm: str, seed: int) -> Path:
     return study / "runs" / arm / f"seed-{seed}"
 
 
+def _other(birds: Path, where: Path) -> Path:
+    """Other data with splits of its own, too few images for folds: two of each class to test."""
+    other = where / "other"
+    for split in ("train", "val", "test"):
+        for name in ("Robin", "Wren"):
+            (other / split / name).mkdir(parents=True)
+            for index in range(1 + (split == "test")):
+                shutil.copy(birds / "train" / name / f"0{index}.png", other / split / name)
+    return other
+
+
 def test_all_images_are_tested_and_all_arms_see_the_same(birds: Path, study: Path) -> None:
     names = {str(path.relative_to(birds)) for path in birds.rglob("*.png")}
     seen: list[str] = []
@@ -182,15 +193,42 @@ def test_other_images_are_explained_with_their_own_splits(
     moved = Path(shutil.copytree(birds, tmp_path / "moved"))
     made = explain(run, split="test", right=30, wrong=30, data=moved, out=tmp_path / "one")
     assert not any("not from the run's data" in note for note in made.notes)
-    other = tmp_path / "other"
-    for folder in ("train/Robin", "train/Wren", "val/Robin", "val/Wren", "test/Robin", "test/Wren"):
-        (other / folder).mkdir(parents=True)
-        for index in range(1 + folder.startswith("test")):
-            shutil.copy(birds / "train" / Path(folder).name / f"0{index}.png", other / folder)
+    other = _other(birds, tmp_path)
     made = explain(run, split="test", right=9, wrong=9, data=other, out=tmp_path / "two")
     chosen = json.loads(made.chosen.read_text())
     assert len(chosen["images"]) == 4
     assert all(image["name"].startswith("test/") for image in chosen["images"])
+
+
+def test_a_clean_split_of_folds_lasts_with_the_study(
+    birds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = Path(shutil.copytree(birds, tmp_path / "birds"))
+    pixels = np.asarray(Image.open(root / "train/Robin/00.png")).copy()
+    pixels[0, 0] += 1  # of which nothing is left at 8 pixels
+    Image.fromarray(pixels).save(root / "test/Robin/again.png")
+    monkeypatch.setenv("NORMLAB_CACHE", str(tmp_path / "cache"))
+    options = {"arms": "bn", "clean_split": True}
+    out = tmp_path / "study"
+    assert _compare(root, out, **options).runs_made == 3
+    assert _compare(root, out, **options).runs_made == 0
+    pair = {"train/Robin/00.png", "test/Robin/again.png"}
+    for seed in range(3):
+        tested = read_predictions(_run(out, "bn", seed), "test").images.tolist()
+        assert len(pair & set(tested)) in (0, 2)
+    assert "several images. All images of a photograph are in one fold" in (
+        (out / "report.html").read_text()
+    )
+    # Without the cache, the copy in the study says what stays together.
+    shutil.rmtree(tmp_path / "cache")
+    run = _run(out, "bn", 1)
+    made = explain(run, split="test", right=30, wrong=30)
+    own = read_predictions(run, "test").images.tolist()
+    assert len(json.loads(made.chosen.read_text())["images"]) == len(own)
+    # Other images have splits of their own, and no file says where they belong.
+    made = explain(run, split="test", right=1, wrong=1, data=_other(birds, tmp_path),
+                   out=tmp_path / "gallery")  # fmt: skip
+    assert any("not from the run's data" in note for note in made.notes)
 
 
 def test_what_is_asked_before_any_run(birds: Path, tmp_path: Path) -> None:

@@ -306,7 +306,12 @@ def _load(
         group_by=None,  # of the paths of the run's own data
     )
     levels = Levels(info.grey_range, info.float_range)
-    dataset = _other(asked, _fingerprint(first), seed, progress, levels)
+    moved = None
+    if config.folds is not None:
+        moved = _moved(replace(asked, group_by=config.group_by), first, progress, levels)
+        # Other images have splits of their own.
+        asked = replace(asked, folds=None, split=None)
+    dataset = moved or load(asked, progress=progress, levels=levels)
     if dataset.classes != info.classes:
         raise InputError(
             f"The classes of {other} are not the model's: {_differences(info, dataset)}."
@@ -320,18 +325,15 @@ def _load(
     return replace(dataset, mean=info.mean, std=info.std)
 
 
-def _other(
-    asked: DataConfig, fingerprint: str, seed: int, progress: Progress | None, levels: Levels
-) -> DataSet:
-    """Other data than the run's own. Its images are dealt into folds only where they are the run's
-    own, in another place."""
-    if asked.folds is not None:
-        with suppress(InputError):
-            dataset = load(asked, progress=progress, levels=levels)
-            if dataset.fingerprint == fingerprint:
-                return dataset.of_seed(seed)
-        asked = replace(asked, folds=None)
-    return load(asked, progress=progress, levels=levels)
+def _moved(
+    asked: DataConfig, source: _Source, progress: Progress | None, levels: Levels
+) -> DataSet | None:
+    """What a run with folds saw, if its images are in another place now; None for other images."""
+    with suppress(InputError):
+        found = load(asked, progress=progress, levels=levels)
+        if found.fingerprint == _fingerprint(source):
+            return found.of_seed(int(source.record["config"]["seed"]))
+    return None
 
 
 def _read_otherwise(source: _Source, data: DataSet) -> str:
