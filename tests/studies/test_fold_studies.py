@@ -231,11 +231,19 @@ def test_a_clean_split_of_folds_lasts_with_the_study(
     assert any("not from the run's data" in note for note in made.notes)
 
 
-def test_what_is_asked_before_any_run(birds: Path, tmp_path: Path) -> None:
-    done = normlab.compare(data=birds, out=tmp_path / "none", dry_run=True, **SMALL)
-    assert isinstance(done, Estimate)
-    assert done.runs == 6
+def test_what_is_asked_before_any_run(
+    birds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--folds", "3", "--arms", "bn,none", "--image-size", "8", "--n", "1", "--epochs", "1"]
+    where = ["--data", str(birds), "--out", str(tmp_path / "none")]
+    assert main(["compare", *where, *given, "--dry-run"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "2 classes, 33 images in 3 folds, of seed 0 " in said
+    assert "6 to run (2 arms, 3 seeds)" in said
+    assert "own splits (training and test) are not used" in said
     assert not (tmp_path / "none").exists()
+    assert main(["compare", *where, *given, "--seeds", "4"]) == 2
+    assert "Give --seeds 3 or 6." in " ".join(capsys.readouterr().err.split())
     looks = normlab.compare(
         data=birds, out=tmp_path / "none", dry_run=True, until_decided=True, **SMALL
     )
