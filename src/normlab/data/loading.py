@@ -255,9 +255,10 @@ def _dealt(listing: Listing, folds: Folds) -> list[str]:
     said = [
         f"The {images:,} images are dealt into {number} folds of {size}. Each run is tested on one "
         f"fold; {_percent(folds.val_fraction)} of the others are its validation and the rest its "
-        f"training. Seeds 0 to {number - 1} test every image once, and so does each further "
-        f"{number}, for which the images are dealt anew. With the same seed, all arms see the same "
-        "images. Pixel statistics, and findings about train, val and test, are of seed 0."
+        f"training. Seeds 0 to {number - 1} test every image once, seeds {number} to "
+        f"{2 * number - 1} again with the images dealt anew, and so on. With the same seed, all "
+        "arms see the same images. Pixel statistics, and findings about train, val and test, are "
+        "of seed 0."
     ]
     if own := [name for name in SPLITS if name in listing.found and listing.has_splits]:
         words = [SPLIT_WORDS[name] for name in own]

@@ -332,7 +332,7 @@ def groups_file(
 
 
 def _groups(copies: Copies, also: Sequence[npt.NDArray[np.generic]]) -> Rows:
-    """(n,) images that one split is to have have the same number."""
+    """(n,) images that are to be in one split have the same number."""
     image_set = copies.image_set
     named = image_set.group_names
     return joined(
