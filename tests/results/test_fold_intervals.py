@@ -167,6 +167,13 @@ def test_the_answer_says_what_the_interval_is_for() -> None:
     assert comparisons_csv(report).splitlines()[1].startswith("gn,bn,6,")
 
 
+def test_the_tally_of_several_arms_is_for_images_of_the_kind() -> None:
+    report = Report(folded({"bn": BN, "gn": GN, "ln": [value - 0.2 for value in BN]}))
+    assert sentences.answer(report).headline == (
+        "Both arms compared with bn on images of this kind are worse."
+    )
+
+
 def test_what_would_decide_it_may_be_images() -> None:
     near = {"bn": BN, "gn": [a + d for a, d in zip(BN, (0.02, -0.02, 0.01) * 2, strict=True)]}
     headline = sentences.answer(Report(folded(near))).headline
