@@ -98,6 +98,8 @@ class ConsoleWatcher(StageWatcher):
     def planned(self, plan: Plan, data: dict[str, Any], folder: Path, estimate: Estimate) -> None:
         self._close()
         images = ", ".join(f"{count:,} {name}" for name, count in data["images"].items())
+        if folds := data.get("folds"):
+            images = f"{folds['images']:,} images in {folds['number']} folds, of seed 0 {images}"
         size, channels = data["image_size"], data["channels"]
         first = next(iter(plan.arms.values()))
         made = f", {estimate.already} complete" if estimate.already else ""

@@ -59,7 +59,7 @@ def _sites(value: Any) -> bool:
 def _data(value: Any) -> bool:
     return (
         isinstance(value, Mapping)
-        and all(_text(value.get(key, "")) for key in ("name", "fingerprint", "resize_rule"))
+        and all(_text(value.get(key, "")) for key in ("name", "fingerprint", "resize_rule", "fold"))
         and _map_of(_count)(value.get("images", {}))
     )
 

@@ -46,7 +46,12 @@ def facts(report: Report) -> list[tuple[str, str]]:
 def _size(report: Report) -> list[tuple[str, str]]:
     arms = len(report.arms)
     named = [("Arms", ", ".join(report.arms))] if arms <= MOST_ARMS else []
-    return [*named, ("Runs", f"{counted(arms, 'arm')} × {counted(len(report.seeds), 'seed')}")]
+    runs = f"{counted(arms, 'arm')} × {counted(len(report.seeds), 'seed')}"
+    folds = report.results.folds
+    if folds is not None:
+        repeated = len(folds.repetitions(report.seeds))
+        runs += f" ({counted(repeated, 'repetition')} of {folds.number} folds)"
+    return [*named, ("Runs", runs)]
 
 
 def _images(report: Report) -> list[tuple[str, str]]:
@@ -55,7 +60,12 @@ def _images(report: Report) -> list[tuple[str, str]]:
     found = [("Data", str(data.get("name") or data.get("source") or ""))]
     if data.get("classes"):
         found.append(("Classes", f"{len(data['classes']):,}"))
-    if images:
+    folds = report.results.folds
+    if folds is not None:
+        per_split = " / ".join(folds.size(split) for split in SPLITS)
+        found.append(("Images", f"{folds.images:,} in {folds.number} folds"))
+        found.append(("Images of a run: train / val / test", per_split))
+    elif images:
         per_split = " / ".join(f"{images.get(s, 0):,}" for s in SPLITS)
         found.append(("Images: train / val / test", per_split))
     if "image_size" in data:

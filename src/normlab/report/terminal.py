@@ -85,6 +85,10 @@ def _needed(found: PairedComparison) -> str:
         return ""
     assert found.difference is not None
     seeds, (low, high) = len(found.difference.seeds), needed(found)
+    if found.general and high is None:
+        if low is None:
+            return "needs more images"
+        return f"needs at least {f'{low:,}' if low > seeds else 'a few more'} seeds"
     if low is None:
         return f"needs {seeds_range((low, high))} seeds"
     if low > seeds:

@@ -32,6 +32,7 @@ from ..runs.layout import RESULTS
 from ..runs.same_function import SameFunction, read_same_function
 from ..runs.study_file import read_data, read_question
 from ..splits import SPLITS
+from .folds import Folds
 
 COLUMNS = ("arm", "seed", "split", "loss", *METRICS, "status")
 
@@ -137,6 +138,11 @@ class Results(Once):
     arms: tuple[str, ...]
     runs: tuple[Run, ...]
     checks: tuple[SameFunction, ...] = ()
+
+    @cached_property
+    def folds(self) -> Folds | None:
+        """The folds, where every run has splits of its own; None where all have the same."""
+        return Folds.of(self.data)
 
     def only(self, arms: Sequence[str], seeds: Sequence[int] | None = None) -> Results:
         """The results of these arms, and of these seeds if any are named."""

@@ -142,23 +142,27 @@ def checked_margin(points: Any) -> float:
     return float(points) / 100
 
 
-def looks_up_to(most: int | None) -> tuple[int, ...]:
+def looks_up_to(most: int | None, folds: int = 1) -> tuple[int, ...]:
     """The looks of a study that adds seeds until decided: :data:`LOOKS`, or those up to ``most``,
-    with ``most`` itself the last.
+    with ``most`` itself the last. With folds, each look is at the next multiple of their number, so
+    that every image has been tested equally often.
 
     Raises:
         InputError: fewer seeds than have a spread.
 
     >>> looks_up_to(None), looks_up_to(10)
     ((3, 5, 8, 12, 20), (3, 5, 8, 10))
+    >>> looks_up_to(None, folds=5)
+    (5, 10, 15, 20)
     """
+    looks = tuple(dict.fromkeys(-(-look // folds) * folds for look in LOOKS))
     if most is None:
-        return LOOKS
+        return looks
     if most < LEAST_SEEDS:
         raise InputError(
             f"--until-decided needs at least {LEAST_SEEDS} seeds for a verdict, got --seeds {most}."
         )
-    return (*(look for look in LOOKS if look < most), most)
+    return (*(look for look in looks if look < most), most)
 
 
 def _others(fields: Mapping[str, Any]) -> Sequence[tuple[str, str]]:

@@ -145,6 +145,14 @@ DATA = fields(
         "channels": whole(1, 4096),
         "resize_rule": text(),
         "split_policy": entries(text(), key=_of_splits),
+        "folds": fields(
+            {
+                "number": whole(2, MOST_SEEDS),
+                "images": _count,
+                "counts": entries(_count, key=_name),
+                "sizes": fields({name: items(whole(1), MOST_SEEDS, 2) for name in SPLITS}),
+            }
+        ),
         "split_seed": optional(whole(-(2**63), 2**64)),
         "limit_per_class": optional(_count),
         "mean": items(any_number, 4096),
@@ -293,6 +301,7 @@ def check_data(data: dict[str, Any], path: Path) -> None:
             images = data.get("images", {}).get(split)
             if images is not None and images != sum(counts.values()):
                 raise MismatchError(within("images", split), images, f"the sum of {place}")
+        _check_folds(data.get("folds"), classes)
         for name in ("mean", "std"):
             if name in data and len(data[name]) != data.get("channels", len(data[name])):
                 raise MismatchError(
@@ -300,6 +309,24 @@ def check_data(data: dict[str, Any], path: Path) -> None:
                 )
     except MismatchError as error:
         raise unfit(path, error) from None
+
+
+def _check_folds(folds: Mapping[str, Any] | None, classes: set[str]) -> None:
+    """Check that folds have an entry for each run, and make up the images of the classes."""
+    if folds is None:
+        return
+    for name, sizes in folds["sizes"].items():
+        if len(sizes) != folds["number"]:
+            place = f"the number of entries in {within('folds', 'sizes')}.{name}"
+            raise MismatchError(place, len(sizes), "that of the folds")
+    strange = next((name for name in folds["counts"] if classes and name not in classes), None)
+    if strange is not None:
+        raise MismatchError("a name in folds.counts", strange, "one of the classes")
+    for total in (sum(folds["sizes"]["test"]), sum(folds["counts"].values())):
+        if total != folds["images"]:
+            raise MismatchError(
+                "images of folds", folds["images"], f"the sum of its parts, {total}"
+            )
 
 
 def check_record(record: dict[str, Any], path: Path) -> None:

@@ -20,7 +20,7 @@ from ..pages.words import listed
 from ..runs import FIELDS, RunConfig, check_fields
 from ..runs.arms import MOST_ARMS, MOST_RUNS, MOST_SEEDS, check_arms
 from ..runs.config import KernelChoice
-from ..runs.rule import Rule, checked_margin, default_reference, looks_up_to, pairs
+from ..runs.rule import LEAST_SEEDS, Rule, checked_margin, default_reference, looks_up_to, pairs
 from .request import Request, presets
 
 CHECKS = ("same-function",)
@@ -134,15 +134,15 @@ def make_plan(request: Request) -> Plan:
         _check_trusted(grid.get("norm", shared.get("norm")), request.trust, what)
     named = _arms(grid, shared, what)
     asked = _data_config({**stated.get("data", {}), **request.data}, what)
-    # Runs on the digits are short, so more of them fit into the time of a demo.
-    count = stated.get("seeds", 3)
-    if asked.source == "digits":
-        count = stated.get("seeds_on_digits", count)
-    count = count if request.seeds is None else request.seeds
-    count = whole("seeds", count, most=MOST_SEEDS)
+    if asked.folds is not None and request.tune is not None:
+        raise InputError(
+            "Give --tune or --folds, not both: values would be chosen on images that other runs "
+            "are tested on. Choose the values on other data, or give --tune without --folds."
+        )
+    count = _seeds(request, stated, asked)
     check_size(len(named), count)
     title = text_of("title", request.title or stated.get("title", Path(what).stem))
-    looks = looks_up_to(request.seeds) if request.until_decided else ()
+    looks = looks_up_to(request.seeds, asked.folds or 1) if request.until_decided else ()
     rule, given = _rule(stated, request.reference, request.margin, looks)
     if looks and request.seeds is not None:
         given |= {"looks"}
@@ -170,6 +170,32 @@ def torch_because(why: str) -> str:
     """How layers are computed that cannot be compiled (``why``), or were not before."""
     said = "by operations of PyTorch"
     return f"{said}: {why}" if why else f"{said}, as in what is continued"
+
+
+def _seeds(request: Request, stated: Mapping[str, Any], data: DataConfig) -> int:
+    """How many seeds every arm has, where no looks decide.
+
+    Raises:
+        InputError: no possible number, or one that does not test every image equally often.
+    """
+    folds, named = data.folds, request.seeds
+    if named is None and (folds is None or request.what.endswith(".toml")):
+        named = stated.get("seeds")
+        # Runs on the digits are short, so more of them fit into the time of a demo.
+        if data.source == "digits":
+            named = stated.get("seeds_on_digits", named)
+    if named is None:
+        # With folds, the smallest number of whole repetitions that has an interval.
+        return LEAST_SEEDS if folds is None else -(-LEAST_SEEDS // folds) * folds
+    count = whole("seeds", named, most=MOST_SEEDS)
+    if folds is not None and count % folds:
+        below = count // folds * folds
+        nearest = [str(one) for one in (below, below + folds) if one]
+        raise InputError(
+            f"{count} seeds cannot test every image equally often with {folds} folds: they must be "
+            f"a multiple of {folds}. Give --seeds {' or '.join(nearest)}."
+        )
+    return count
 
 
 def check_size(arms: int, seeds: int) -> None:

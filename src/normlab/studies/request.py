@@ -67,7 +67,9 @@ class Request:
         "[default: the preset's]",
     )
     seeds: int | None = option(
-        None, "Runs of every arm, each with its own seed. [default: the preset's]"
+        None,
+        "Runs of every arm, each with its own seed; with folds a multiple of them. [default: the "
+        "preset's; with folds as many as folds, or 4 with 2 folds]",
     )
     clean_split: bool = option(
         False, "Search for copies first, and keep all images of one photograph in one split."
@@ -80,8 +82,8 @@ class Request:
     )
     until_decided: bool = option(
         False,
-        "Add seeds at 3, 5, 8, 12 and 20 until every comparison is decided; --seeds is then the "
-        "last look.",
+        "Add seeds at 3, 5, 8, 12 and 20 (with folds, at their next multiples) until every "
+        "comparison is decided; --seeds is then the last look.",
     )
     tune: str | None = option(
         None,

@@ -160,6 +160,7 @@ def _card(run: Described, found: Mapping[str, Evaluation], chosen_epoch: int) ->
             "fingerprint": data.fingerprint,
             "images": {name: len(split) for name, split in data.splits.items()},
             "resize_rule": data.resize_rule,
+            **({"fold": data.fold} if data.fold else {}),
         },
         "metrics": json_numbers({name: asdict(one.metrics) for name, one in found.items()}),
         "metrics_note": "evaluation mode, no augmentation, weights that validation chose; "

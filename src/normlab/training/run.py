@@ -94,6 +94,8 @@ def train(
 ) -> dict[str, Any]:
     """Carry out a run in ``folder``, or resume it, and return what run.json says.
 
+    Of data with folds, the run's seed decides which images it trains, validates and tests on.
+
     A run that is complete or has diverged is not run again. An interrupted one resumes from its
     last checkpoint and ends with the same bits as one that was never stopped. ``side_by_side``,
     how many runs share the machine, is recorded with the times that depend on it. ``keeping`` says
@@ -114,6 +116,7 @@ def train(
         Stopped: an end was asked for.
         ValueError: a normalization site does not carry the arm's layer.
     """
+    data = data.of_seed(config.seed)
     code = code_of(config.norm)
     done = _finished(folder, config, data, code)
     if done is not None:

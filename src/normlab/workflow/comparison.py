@@ -154,6 +154,10 @@ def compare(
         clean = with_clean_split(plan.data, progress=reading, workers=workers, listing=listing)
         plan = replace(plan, data=clean)
     dataset = load(plan.data, progress=reading, workers=workers, listing=listing)
+    if dataset.folds is not None:
+        # Before any run, since every repetition deals its own folds.
+        for seed in range(max([len(plan.seeds), *plan.rule.looks])):
+            dataset.folds.rows(seed)
     findings = known_findings(plan.data, dataset, progress=reading, listing=listing)
     notes = [note for config in plan.arms.values() for note in check_network(config, dataset)]
     folder = default_folder(plan, dataset) if out is None else Path(out)
@@ -245,7 +249,7 @@ def _run(
 
 def _keep_hardest(results: Results, dataset: DataSet) -> None:
     """Keep the images that most arms get wrong with the runs, for the report to show."""
-    split = dataset.splits["test"]
+    split = dataset.tested
     row_of = {name: row for row, name in enumerate(split.names.tolist())}
     names = [image.name for image in hardest(results)]
     write_pictures(results.folder, names, split.images([row_of[name] for name in names]))

@@ -11,7 +11,7 @@ from dataclasses import Field, dataclass
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from ..data.config import MAX_SIZE, MIN_SIZE, DataConfig
+from ..data.config import MAX_FOLDS, MAX_SIZE, MIN_SIZE, DataConfig
 from ..options import Fields
 from ..pages.words import setting
 from ..runs import FIELDS, RunConfig
@@ -64,6 +64,7 @@ _BOUNDS = {
     "margin": "> 0",
     "image_size": f"from {MIN_SIZE} to {MAX_SIZE}",
     "limit_per_class": ">= 1",
+    "folds": f"from 2 to {MAX_FOLDS}",
     "val_fraction": "in (0, 1)",
     "test_fraction": "in (0, 1)",
 }

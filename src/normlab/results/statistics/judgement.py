@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -69,8 +70,8 @@ class PairedComparison:
 
     @property
     def verdict(self) -> Verdict:
-        """By the rule, for these test images; withheld where runs without a model could reverse
-        it.
+        """By the rule, for these test images, or with folds for images of their kind; withheld
+        where runs without a model could reverse it.
 
         An arm that lost runs is not called better than or equivalent to a reference, and no arm is
         called worse than or equivalent to a reference that lost runs: the seeds that are left
@@ -90,9 +91,18 @@ class PairedComparison:
         return self._by_interval if self.verdict is Verdict.WITHHELD else None
 
     @property
+    def general(self) -> bool:
+        """Whether the interval of the verdict is for other images of the same kind, as with folds,
+        and not for the test images alone."""
+        return self.difference is not None and self.difference.folds > 1
+
+    @property
     def elsewhere(self) -> Verdict:
-        """The verdict for other test images of the same kind: that of the interval ``both``. No
-        verdict where there is none for these images or where no predictions were kept."""
+        """The verdict for other test images of the same kind: that of the interval ``both``, or
+        with folds that of the interval itself. No verdict where there is none for these images or
+        where no predictions were kept."""
+        if self.general and self.verdict.decided:
+            return self.verdict
         if not self.verdict.decided or self.both is None:
             return Verdict.NONE
         return verdict(self.both, self.margin)
@@ -150,7 +160,7 @@ class PairedComparison:
         found = self._enough
         if found is None or found.sd is None:
             return None
-        size = visible_difference(len(found.values), found.sd, self.level)
+        size = visible_difference(len(found.values), found.sd, self.level, shared=found.shared)
         return size if size <= found.largest else math.inf
 
     @cached_property
@@ -160,21 +170,24 @@ class PairedComparison:
 
     def seeds_to_see(self, difference: float) -> tuple[int | None, int | None] | None:
         """The range of the number of seeds that would find ``difference``, as far as these seeds
-        tell the spread (95 %). None means more than anybody runs."""
-        bounds = self._spreads
-        if bounds is None:
+        tell the spread (95 %). None means more than anybody runs; with folds, that it takes more
+        images."""
+        found, bounds = self._enough, self._spreads
+        if found is None or bounds is None:
             return None
-        low, high = (seeds_to_see(difference, sd, self.level) for sd in bounds)
+        more: dict[str, Any] = {"shared": found.shared, "folds": found.folds}
+        low, high = (seeds_to_see(difference, sd, self.level, **more) for sd in bounds)
         return low, high
 
     @cached_property
     def seeds_for_equivalence(self) -> tuple[int | None, int | None] | None:
         """The range of the number of seeds that would find two arms without a difference
-        equivalent. None means more than anybody runs."""
-        bounds = self._spreads
-        if bounds is None:
+        equivalent. None as for :meth:`seeds_to_see`."""
+        found, bounds = self._enough, self._spreads
+        if found is None or bounds is None:
             return None
-        low, high = (seeds_for_equivalence(self.margin, sd, self.level) for sd in bounds)
+        more: dict[str, Any] = {"shared": found.shared, "folds": found.folds}
+        low, high = (seeds_for_equivalence(self.margin, sd, self.level, **more) for sd in bounds)
         return low, high
 
     @property

@@ -255,7 +255,7 @@ def _images(found: PairedComparison) -> str:
     """For which images a verdict holds."""
     if found.local and found.both is not None:
         return f"{HERE} (but {OTHERS}: {bracket(found.both)})"
-    return HERE if found.both is None else KIND
+    return KIND if found.general or found.both is not None else HERE
 
 
 def _size_bracket(interval: Interval, digits: int) -> str:
@@ -284,6 +284,14 @@ def _needed(found: PairedComparison, seeds: int) -> str:
         purpose = f"to show a difference as large as this one ({size})"
     bounds = needed(found)
     low, high = bounds
+    if found.general and high is None:
+        if low is None:
+            return f"More seeds would not be enough {purpose}: that takes more images"
+        least = "A few more seeds" if low <= seeds else f"{low:,} seeds"
+        return (
+            f"At best {least[0].lower()}{least[1:]} would be enough {purpose}; if the spread is "
+            "larger than it looks, no number is, and it takes more images"
+        )
     if low is not None and low <= seeds:
         if high is not None and high <= seeds:
             return f"About {seeds} seeds are needed {purpose}"
@@ -328,11 +336,24 @@ def _sure(report: Report) -> list[str]:
         said = []  # the level is not that of a study which was judged before; the warning says so
     return (
         said
+        + _shared(report)
         + _visible(comparisons)
         + _beyond(report, comparisons)
         + _looks(judgement)
         + (_calls(report))
     )
+
+
+def _shared(report: Report) -> list[str]:
+    """What intervals are for where runs train on parts of the same images."""
+    folds = report.results.folds
+    if folds is None:
+        return []
+    return [
+        f"Each run was tested on one of {folds.number} folds of the images, so an interval is for "
+        "networks trained on as many images of this kind, whichever these are. Runs share training "
+        "images; intervals are wider for that, by an approximation (Nadeau and Bengio 2003)."
+    ]
 
 
 def _visible(comparisons: Sequence[PairedComparison]) -> list[str]:

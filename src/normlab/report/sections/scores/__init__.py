@@ -109,7 +109,13 @@ def meaning(results: Results) -> list[str]:
         )
     elif "torch_bn" in norms:
         said.append("torch_bn is PyTorch's own batch normalization.")
-    share = _most_frequent(results.data)
+    folds = results.folds
+    if folds is not None:
+        said.append(
+            f"Each run was tested on one of {folds.number} folds, so that the runs of "
+            f"{folds.number} seeds were tested on all {folds.images:,} images."
+        )
+    share = _most_frequent(results)
     if share is not None:
         said.append(
             "For scale: always answering the most frequent class would be right for "
@@ -140,6 +146,8 @@ def _runs(results: Results, arm: str) -> str:
     return f"{complete} ({', '.join(f'{k} of {asked} {what}' for what, k in others.items())})"
 
 
-def _most_frequent(data: Mapping[str, Any]) -> float | None:
-    counts = list(data.get("counts", {}).get("test", {}).values())
+def _most_frequent(results: Results) -> float | None:
+    folds = results.folds
+    of_test = results.data.get("counts", {}).get("test", {}) if folds is None else folds.counts
+    counts = list(of_test.values())
     return max(counts) / sum(counts) if counts and sum(counts) else None
