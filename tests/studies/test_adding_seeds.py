@@ -104,7 +104,7 @@ def test_a_plain_call_adds_no_seeds_of_its_own(tmp_path: Path) -> None:
     assert _compare(out, seeds=3).runs_made == 0
     assert _compare(out, seeds=4).runs_made == 2
     found = judge(read_results(out))
-    assert (found.seeds, found.later) == ((0, 1, 2), (3,))
+    assert (found.seeds, found.comparisons[0].later) == ((0, 1, 2), (3,))
     assert _compare(out, until_decided=True).runs_made == 2  # the flag does
     assert judge(read_results(out)).seeds == (0, 1, 2, 3, 4)
 

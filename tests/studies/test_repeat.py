@@ -38,9 +38,9 @@ CALLS: dict[str, list[list[str]]] = {
     ],
     "a preset": [["depth", "--n", "1,2", "--seeds", "1"]],
     "looks": [["--arms", "bn,none", "--until-decided", "--seeds", "3", "--margin", "99"]],
-    "looks and then more seeds": [
-        ["--arms", "bn,none", "--until-decided", "--seeds", "3", "--margin", "99"],
-        ["--arms", "bn,none", "--seeds", "4"],
+    "looks, where an arm is decided before another, and then an arm": [
+        ["--arms", "bn,torch_bn,in", "--until-decided", "--seeds", "4", "--margin", "4"],
+        ["--arms", "ln", "--seeds", "3"],
     ],
     "tuned afterwards": [
         ["--arms", "bn,none", "--seeds", "1"],

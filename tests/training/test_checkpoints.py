@@ -74,7 +74,8 @@ def _content(folder: Path) -> dict[str, Any]:
     with (folder / "history.csv").open() as opened:
         found["history.csv"] = [{**row, "seconds": ""} for row in csv.DictReader(opened)]
     record = json.loads((folder / "run.json").read_text())
-    timed = ("seconds", "written", "sha256", "resumed")
+    timed = ("seconds", "processor_seconds", "processor_seconds_by_epoch", "written", "sha256",
+             "resumed")  # fmt: skip
     found["run.json"] = {name: value for name, value in record.items() if name not in timed}
     found["run.json"].get("files", {}).pop("history.csv", None)
     return found

@@ -6,7 +6,7 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ class Plan:
         title: a line for people.
         arms: name to configuration (of seed 0), in the order asked.
         varied: the fields of the grid.
-        seeds: the seeds, the same for every arm.
+        seeds: the seeds. Every arm has them, but for those in ``fewer``.
         data: the data asked for.
         twins: pairs (reference, arm) of which the check ``same-function`` asks whether their
             layers are the same function: every arm, and the first one with the same other fields.
@@ -55,6 +55,8 @@ class Plan:
         stated: which of ``reference``, ``margin`` and ``looks`` the rule has from whoever asked,
             and not by default.
         trust: whether layers that a file names may be imported.
+        fewer: arms that have only the first of the seeds, with their number: those that were
+            decided, or that look by look have not come as far as others.
     """
 
     what: str
@@ -68,6 +70,31 @@ class Plan:
     stated: frozenset[str] = frozenset()
     twins: tuple[tuple[str, str], ...] = ()
     trust: bool = False
+    fewer: Mapping[str, int] = field(default_factory=dict)
+
+    def seeds_of(self, arm: str) -> tuple[int, ...]:
+        """The seeds of an arm."""
+        return self.seeds[: self.fewer.get(arm, len(self.seeds))]
+
+    @property
+    def seed_counts(self) -> tuple[int, int]:
+        """The smallest and the largest number of seeds of an arm."""
+        counts = [len(self.seeds_of(arm)) for arm in self.arms]
+        return min(counts), max(counts)
+
+    def with_seeds(self, needed: Mapping[str, int]) -> Plan:
+        """The plan in which these arms have at least so many seeds, and the others stay.
+
+        >>> plan = make_plan(Request.of("norms", arms="bn,gn,none", seeds=3))
+        >>> more = plan.with_seeds({"bn": 5, "gn": 5})
+        >>> more.seeds_of("gn"), more.seeds_of("none")
+        ((0, 1, 2, 3, 4), (0, 1, 2))
+        """
+        counts = {arm: max(len(self.seeds_of(arm)), needed.get(arm, 0)) for arm in self.arms}
+        most = max(counts.values())
+        seeds = self.seeds if most <= len(self.seeds) else tuple(range(most))
+        fewer = {arm: count for arm, count in counts.items() if count < len(seeds)}
+        return replace(self, seeds=seeds, fewer=fewer)
 
     @property
     def points(self) -> dict[str, dict[str, Any]]:
@@ -125,9 +152,9 @@ def make_plan(request: Request) -> Plan:
         count = stated.get("seeds_on_digits", count)
     count = count if request.seeds is None else request.seeds
     count = whole("seeds", count, most=MOST_SEEDS)
-    check_size(len(named), count)
-    title = text_of("title", request.title or stated.get("title", Path(what).stem))
     looks = looks_up_to(request.seeds) if request.until_decided else ()
+    check_size(len(named), looks[-1] if looks else count)
+    title = text_of("title", request.title or stated.get("title", Path(what).stem))
     rule, given = _rule(stated, request.reference, request.margin, looks)
     if looks and request.seeds is not None:
         given |= {"looks"}
@@ -147,6 +174,33 @@ def make_plan(request: Request) -> Plan:
     if "reference" not in given:
         rule = replace(rule, reference=default_reference(plan.points))
     return replace(plan, rule=rule)
+
+
+def joined_seeds(there: Mapping[str, Any], plan: Plan) -> tuple[tuple[int, ...], dict[str, int]]:
+    """The seeds of a study that is there with what is asked now, and which arms have fewer.
+
+    Every arm that is there gets the seeds that are asked, if it has not more already. An arm that
+    joins gets those of the study; where seeds are added until all is decided, it begins with those
+    of the first look.
+
+    Args:
+        there: what study.toml says.
+        plan: what is asked now.
+    """
+    seeds = tuple(sorted({*there["seeds"], *plan.seeds}))
+    before: Mapping[str, int] = there.get("fewer_seeds", {})
+    fewer = {}
+    for arm in {**there["arms"], **plan.arms}:
+        if arm not in there["arms"]:
+            asked = plan.fewer.get(arm, len(plan.seeds if plan.until_decided else seeds))
+        elif arm in before or arm in plan.fewer:
+            had = before.get(arm, len(there["seeds"]))
+            asked = max(had, plan.fewer.get(arm, len(plan.seeds)))
+        else:
+            continue
+        if asked < len(seeds):
+            fewer[arm] = asked
+    return seeds, fewer
 
 
 def check_size(arms: int, seeds: int) -> None:
