@@ -30,12 +30,11 @@ class Spared:
     kind: str
 
 
-def kind_of_time(runs: Sequence[Run]) -> str:
+def kind_of_time(runs: Sequence[Run], field: str = "processor_seconds") -> str:
     """Processor time where all of these runs recorded it and none computed on a GPU; else the time
     that training and validation took."""
     told = all(
-        "processor_seconds" in run.record
-        and (run.record.get("config") or {}).get("device", "cpu") == "cpu"
+        field in run.record and (run.record.get("config") or {}).get("device", "cpu") == "cpu"
         for run in runs
     )
     return PROCESSOR if told and runs else PASSED

@@ -96,6 +96,8 @@ QUESTION = fields(
                 "looked": items(_count, 1000),
                 "grown": items(_count, 1000),
                 "edited": items(_name, 1000),
+                "target": number(0, 100),
+                "retargeted": items(fields({"runs": _count}, {"target": number(0, 100)}), 1000),
             },
         ),
         "tuning": items(

@@ -19,7 +19,14 @@ from ..options import takes_several, text_of, whole
 from ..pages.words import listed
 from ..runs import FIELDS, RunConfig, check_fields
 from ..runs.arms import MOST_ARMS, MOST_RUNS, MOST_SEEDS, check_arms
-from ..runs.rule import Rule, checked_margin, default_reference, looks_up_to, pairs
+from ..runs.rule import (
+    Rule,
+    checked_margin,
+    checked_target,
+    default_reference,
+    looks_up_to,
+    pairs,
+)
 from .request import Request, presets
 
 CHECKS = ("same-function",)
@@ -31,6 +38,7 @@ _TABLES = (
     "checks",
     "reference",
     "margin",
+    "target",
     "run",
     "grid",
     "data",
@@ -52,8 +60,8 @@ class Plan:
             layers are the same function: every arm, and the first one with the same other fields.
         rule: how the study is judged.
         until_decided: whether seeds are to be added, look by look, until all is decided.
-        stated: which of ``reference``, ``margin`` and ``looks`` the rule has from whoever asked,
-            and not by default.
+        stated: which of ``reference``, ``margin``, ``target`` and ``looks`` the rule has from
+            whoever asked, and not by default.
         trust: whether layers that a file names may be imported.
         fewer: arms that have only the first of the seeds, with their number: those that were
             decided, or that look by look have not come as far as others.
@@ -155,7 +163,7 @@ def make_plan(request: Request) -> Plan:
     looks = looks_up_to(request.seeds) if request.until_decided else ()
     check_size(len(named), looks[-1] if looks else count)
     title = text_of("title", request.title or stated.get("title", Path(what).stem))
-    rule, given = _rule(stated, request.reference, request.margin, looks)
+    rule, given = _rule(stated, request, looks)
     if looks and request.seeds is not None:
         given |= {"looks"}
     plan = Plan(
@@ -226,15 +234,12 @@ def check_reference(plan: Plan) -> None:
 
 
 def _rule(
-    stated: Mapping[str, Any],
-    reference: str | None,
-    margin: float | None,
-    looks: tuple[int, ...],
+    stated: Mapping[str, Any], request: Request, looks: tuple[int, ...]
 ) -> tuple[Rule, frozenset[str]]:
     """The rule as far as it was asked for, and which of its parts were."""
     asked = {
-        "reference": reference if reference is not None else stated.get("reference"),
-        "margin": margin if margin is not None else stated.get("margin"),
+        name: stated.get(name) if (own := getattr(request, name)) is None else own
+        for name in ("reference", "margin", "target")
     }
     given = {name: value for name, value in asked.items() if value is not None}
     named = given.get("reference", "")
@@ -243,6 +248,8 @@ def _rule(
     rule = Rule(named, looks=looks)
     if "margin" in given:
         rule = replace(rule, margin=checked_margin(given["margin"]))
+    if "target" in given:
+        rule = replace(rule, target=checked_target(given["target"]))
     return rule, frozenset(given)
 
 

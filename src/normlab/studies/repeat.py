@@ -198,6 +198,8 @@ def _request(
         asked["reference"] = rule.reference
     if rule.margin != Rule("").margin:
         asked["margin"] = round(100 * rule.margin, 10)
+    if rule.target is not None:
+        asked["target"] = round(100 * rule.target, 10)
     return Request(what=what, **asked, data=dict(data), settings={**settings, **block["axes"]})
 
 

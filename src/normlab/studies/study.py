@@ -554,9 +554,13 @@ def _joined_rule(there: dict[str, Any], plan: Plan, folder: Path, seeds: tuple[i
         old,
         reference=asked.reference if "reference" in plan.stated else old.reference,
         margin=asked.margin if "margin" in plan.stated else old.margin,
+        target=asked.target if "target" in plan.stated else old.target,
         looks=old.looks or asked.looks,
     )
     ended = _ended(there, folder)
+    if new.target != old.target and ended:
+        earlier = {} if old.target is None else {"target": round(100 * old.target, 10)}
+        new = replace(new, retargeted=(*old.retargeted, {**earlier, "runs": ended}))
     if (new.reference, new.margin) != (old.reference, old.margin) and ended:
         stated = {"reference": old.reference, "margin": round(100 * old.margin, 10)}
         new = replace(new, before=(*old.before, {**stated, "runs": ended}))

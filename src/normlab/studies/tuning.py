@@ -178,7 +178,9 @@ def _below(
         varied=(*plan.varied, search.field),
         seeds=seeds,
         fewer={},
-        rule=replace(plan.rule, reference=reference, before=(), looked=(), grown=(), edited=()),
+        rule=replace(
+            plan.rule, reference=reference, before=(), looked=(), grown=(), edited=(), retargeted=()
+        ),
         twins=(),
     )
     folder = tuning_folder(study.folder, search.field) / name
