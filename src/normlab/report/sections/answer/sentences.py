@@ -387,10 +387,13 @@ def _looks(report: Report) -> list[str]:
         said.append("Everything is decided, so no seeds are added.")
     elif more:
         said.append(
-            f"The next is at {listed([str(look) for look in more], 'or')} seeds (--until-decided)."
+            f"The next look is at {listed([str(look) for look in more], 'or')} seeds "
+            "(--until-decided)."
         )
     else:
-        said.append("It was the last: what is undecided stays undecided.")
+        said.append(
+            f"The look at {looks[-1]} seeds was the last: what is undecided stays undecided."
+        )
     return [*said, *([saved] if (saved := not_run(report)) else [])]
 
 
@@ -455,8 +458,11 @@ def _beyond(report: Report, comparisons: Sequence[PairedComparison]) -> list[str
     seeds = [found for found in local if found.seeds_to_hold is not None]
     if seeds:
         each = [f"{found.arm} (about {found.seeds_to_hold:,} seeds)" for found in seeds]
+        # A comparison that is decided at a look stays as it is, whatever seeds are added.
+        more_seeds = "Another study with more" if report.judgement.rule.looks else "More"
+        a_verdict = "find verdicts that" if report.judgement.rule.looks else "make a verdict"
         said.append(
-            f"More seeds could make a verdict hold for other images of the same kind too: "
+            f"{more_seeds} seeds could {a_verdict} hold for other images of the same kind too: "
             f"{listed(each)}, if difference and spread stay as they are."
         )
     return said

@@ -62,9 +62,9 @@ class TimeToTarget:
             (
                 Column("arm", "left"),
                 Column("runs that reach it"),
-                Column("epochs", group="median until then"),
-                Column("updates", group="median until then"),
-                Column(self.kind, group="median until then"),
+                Column("epochs", group="median until then", alone="epochs, median"),
+                Column("updates", group="median until then", alone="updates, median"),
+                Column(self.kind, group="median until then", alone=f"{self.kind}, median"),
                 Column("epochs", group="relative to the reference", alone="epochs, relative"),
                 Column("updates", group="relative to the reference", alone="updates, relative"),
                 Column(
@@ -81,7 +81,7 @@ class TimeToTarget:
 
     def notes(self) -> list[str]:
         """What a reader of the table has to know."""
-        said = []
+        said = ["Medians are over all runs of an arm that have ended."]
         never = {arm: sum(not one.there for one in of_arm) for arm, of_arm in self.of_arm.items()}
         if any(never.values()):
             which = listed(
