@@ -161,6 +161,7 @@ def test_seeds_that_were_added_to_a_decided_arm_are_no_caution() -> None:
     )
     decided = Report(first(WORSE_THEN_EQUAL.only(["bn", "gn"]), {"bn": 4, "gn": 4}))
     assert sentences.warnings(decided) == []
+    assert "Seeds that gn was given after that change no verdict." in sentences.answer(decided).sure
 
 
 @pytest.mark.parametrize("shift", [0.0, -0.0075])

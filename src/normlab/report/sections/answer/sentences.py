@@ -382,6 +382,12 @@ def _looks(report: Report) -> list[str]:
         f"Looks were fixed {when}, at {listed([str(look) for look in looks])} seeds, with the "
         f"error divided over looks and comparisons. {_stopping(judgement)}"
     ]
+    added = [found.arm for found in judgement.comparisons if found.settled and found.later]
+    if added:
+        said.append(
+            f"Seeds that {listed(added)} {'was' if len(added) == 1 else 'were'} given after that "
+            "change no verdict."
+        )
     more = sorted(set(judgement.wanted.values()))
     if judgement.settled:
         said.append("Everything is decided, so no seeds are added.")
