@@ -17,6 +17,10 @@ from .statistics import Interval, Judgement, PairedComparison, t_interval
 MEASURES = ("epochs", "updates", "seconds")
 _ROUNDING = 1e-9
 """A share that is stated as a percentage is reached also where it is not exact in binary."""
+_LARGEST_LOG = 700.0
+"""Of a ratio that is still a number."""
+_MOST_SECONDS = 1e10
+"""As in run.json."""
 
 
 @dataclass(frozen=True)
@@ -154,14 +158,15 @@ def ratio_of(
     values = [(getattr(one, measure), getattr(two, measure)) for one, two in pairs]
     if len(pairs) < LEAST_SEEDS or not all(one and two for one, two in values):
         return None
-    logs = [math.log(one / two) for one, two in values]
+    logs = [math.log(one) - math.log(two) for one, two in values]
     epochs = [[one.epochs for one in side] for side in zip(*pairs, strict=True)]
     least = math.hypot(*(1 / statistics.fmean(side) for side in epochs)) / math.sqrt(12)
     found = t_interval(logs, compared.level, least_sd=least)
     if found is None:
         return None
-    low, high = math.exp(min(found.low, 700)), math.exp(min(found.high, 700))
-    mean = math.exp(statistics.fmean(logs))
+    mean, low, high = (
+        math.exp(min(log, _LARGEST_LOG)) for log in (statistics.fmean(logs), found.low, found.high)
+    )
     return Ratio(mean, Interval(low, high, found.level), len(pairs))
 
 
@@ -195,10 +200,12 @@ def _accuracies(run: Run) -> list[float]:
 
 
 def _seconds_until(run: Run, epochs: int, kind: str) -> float | None:
+    """None where the run does not tell, or says what no time can be."""
     if kind == PROCESSOR:
         known = run.record.get("processor_seconds_by_epoch", ())
-        return math.fsum(known[:epochs]) if len(known) >= epochs else None
-    rows = [row for row in run.history if row["epoch"] <= epochs]
-    if not any(row["split"] == RUNNING for row in rows):
-        return None
-    return math.fsum(float(row["seconds"]) for row in rows)
+        spent = list(known[:epochs]) if len(known) >= epochs else []
+    else:
+        rows = [row for row in run.history if row["epoch"] <= epochs]
+        told = any(row["split"] == RUNNING for row in rows)
+        spent = [float(row["seconds"]) for row in rows] if told else []
+    return sum(spent) if spent and 0 <= sum(spent) <= _MOST_SECONDS else None

@@ -177,7 +177,9 @@ class TimeToTarget:
 def time_to_target(report: Report) -> TimeToTarget | None:
     """None where no target is stated and none can be chosen, or nothing has been validated."""
     results, judgement = report.results, report.judgement
-    target = report.target or judgement.rule.target or default_target(results, judgement)
+    target = report.target if report.target is not None else judgement.rule.target
+    if target is None:
+        target = default_target(results, judgement)
     if target is None or not any(run.history for run in results.runs):
         return None
     kind = kind_of(results)
