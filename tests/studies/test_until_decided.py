@@ -11,6 +11,7 @@ import pytest
 
 import normlab
 from normlab.errors import InputError
+from normlab.report.sections.tuned import shared_and_tuned
 from normlab.results import read_results, read_tunings
 from normlab.results.statistics import Verdict, judge
 from normlab.workflow import Comparison, Estimate, comparison, looks
@@ -141,6 +142,9 @@ def test_a_tuned_setting_is_raced_for_itself(study: Path) -> None:
     assert tuning.later_seeds == ()
     assert [len(one.seeds) for one in tuning.judgement.comparisons] == [3, 4]
     assert [len(one.seeds) for one in tuning.shared_judgement.comparisons] == [3, 4]
+    assert "there are 3 to 4 seeds at the shared value and 3 to 4 seeds at the chosen ones" in (
+        " ".join(shared_and_tuned.sentences(tuning))
+    )
     # Seeds that a plain call adds are named as later, in whichever half.
     later = _compare(study, until_decided=None, margin=None, seeds=5)
     (tuning,) = read_tunings(later.results)

@@ -95,6 +95,13 @@ def rests_on(tuning: Tuning) -> list[str]:
             f"from the table of results. "
             f"Call --tune {tuning.search.field} again to include {'them' if many else 'it'}."
         )
+    shared, tuned = tuning.shared.seed_counts, tuning.tuned.seed_counts
+    if shared[0] < shared[1] or shared != tuned:
+        said.append(
+            "In each half an arm gets seeds until its comparison is decided: there are "
+            f"{seeds_between(*shared)} at the shared value and {seeds_between(*tuned)} at the "
+            "chosen ones."
+        )
     asked = sum(len(tuning.tuned.seeds_of(arm)) for arm in tuning.tuned.arms)
     missing = asked - sum(run.ended for run in tuning.tuned.runs)
     if missing:
