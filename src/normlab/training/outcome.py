@@ -134,7 +134,7 @@ def write_run(
 def _processor_time(standing: Standing, status: str) -> dict[str, Any]:
     """Of a run that ended by itself, in all and by epoch; nothing where it is not known."""
     known = status == COMPLETE or status.startswith(DIVERGED)
-    if not known or len(standing.processor) != standing.epoch:
+    if not known or standing.processor is None:
         return {}
     whole = sum(standing.processor) + standing.processor_since
     return {

@@ -226,8 +226,9 @@ class _Run:
             self.standing.features.append(feature_row(epoch, features))
         self._choose(epoch, val)
         self._count_processor()
-        self.standing.processor.append(self.standing.processor_since)
-        self.standing.processor_since = 0.0
+        if self.standing.processor is not None:
+            self.standing.processor.append(self.standing.processor_since)
+            self.standing.processor_since = 0.0
         self.standing.epoch, self.running = epoch, Running()
         self._report(epoch, last, running.loss, seen / trained)
 
