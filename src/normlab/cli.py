@@ -60,7 +60,7 @@ _CHECKED = {
     name: DATA_FIELDS[name] for name in ("image_size", "resize", "split", "split_seed", "group_by")
 }
 _OF_RUN = {name: f for name, f in FIELDS.items() if name not in OF_THE_MACHINE}
-_JUDGED = ("reference", "margin", "until_decided", "tune", "tune_seeds")
+_JUDGED = ("reference", "margin", "target", "until_decided", "tune", "tune_seeds")
 
 if TYPE_CHECKING:
     CompareOptions: TypeAlias = Any
@@ -220,12 +220,19 @@ def report(
             negative="", help="Compare every two arms too, not only each with the reference."
         ),
     ] = False,
+    target: Annotated[
+        float | None,
+        Parameter(
+            help="A validation accuracy in percent: say after how long runs reach it. [default: "
+            "the study's, or chosen from the runs of the reference]"
+        ),
+    ] = None,
 ) -> int:
     """Write the tables, charts and page of studies again from their runs."""
     from .console import print_reports
     from .workflow import report as write_reports
 
-    print_reports(Console(), write_reports(studies, all_pairs=all_pairs))
+    print_reports(Console(), write_reports(studies, all_pairs=all_pairs, target=target))
     return OK
 
 

@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .. import stopping
-from ..pages.words import counted, duration, listed, visible
+from ..pages.words import counted, duration, listed, seeds_between, visible
 from ..runs.title import shown_title
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class ConsoleWatcher(StageWatcher):
             ("Network", "varies by arm" if "n" in plan.varied
                         else f"{6 * first.n + 2} layers, shortcut {first.shortcut}"),
             ("Runs", f"{estimate.runs} to run ({counted(len(plan.arms), 'arm')}, "
-                     f"{counted(len(plan.seeds), 'seed')}{made}){more}, "
+                     f"{seeds_between(*plan.seed_counts)}{made}){more}, "
                      f"{estimate.workers} side by side on {first.device}"),
             *(_rule_facts(plan, estimate)),
             *((("Checks", f"is {two} the same function as {one}?") for one, two in plan.twins)),

@@ -35,6 +35,10 @@ class Rule:
         grown: numbers of arms with which it could have been judged before arms were added.
         edited: arms that could have been judged before the code of their layer was edited, once for
             each time.
+        target: validation accuracy of which the report says when it was reached, as a share of 1;
+            None leaves it to the report. No verdict depends on it.
+        retargeted: targets stated earlier (none where there was none), each with the number of runs
+            that had ended when it was replaced.
         lost: the day on which study.toml was damaged and was written anew from the runs; "" for a
             study whose history is known. What was stated, asked or looked at before is not.
     """
@@ -47,10 +51,17 @@ class Rule:
     looked: tuple[int, ...] = ()
     grown: tuple[int, ...] = ()
     edited: tuple[str, ...] = ()
+    target: float | None = None
+    retargeted: tuple[Mapping[str, Any], ...] = ()
     lost: str = ""
 
     def describe(self) -> dict[str, Any]:
-        """For study.toml; the margin in points."""
+        """For study.toml; the margin in points, the target in percent."""
+        stated: dict[str, Any] = (
+            {} if self.target is None else {"target": round(100 * self.target, 10)}
+        )
+        if self.retargeted:
+            stated["retargeted"] = [dict(earlier) for earlier in self.retargeted]
         return {
             "reference": self.reference,
             "margin": round(100 * self.margin, 10),
@@ -60,6 +71,7 @@ class Rule:
             "looked": list(self.looked),
             "grown": list(self.grown),
             "edited": list(self.edited),
+            **stated,
             **({"lost": self.lost} if self.lost else {}),
         }
 
@@ -76,6 +88,8 @@ class Rule:
             looked=tuple(stated.get("looked", ())),
             grown=tuple(stated.get("grown", ())),
             edited=tuple(stated.get("edited", ())),
+            target=stated["target"] / 100 if "target" in stated else None,
+            retargeted=tuple(stated.get("retargeted", ())),
             lost=str(stated.get("lost", "")),
         )
 
@@ -140,6 +154,24 @@ def checked_margin(points: Any) -> float:
             f"margin must be a number of points above 0 and below 100, got {points!r}."
         )
     return float(points) / 100
+
+
+def checked_target(percent: Any) -> float:
+    """A target in percent as a share of 1.
+
+    Raises:
+        InputError: it is not a number above 0 and at most 100.
+
+    >>> checked_target(80)
+    0.8
+    """
+    wrong = isinstance(percent, bool) or not isinstance(percent, (int, float))
+    if wrong or not 0 < percent <= 100:
+        raise InputError(
+            "target must be a validation accuracy in percent, above 0 and at most 100, got "
+            f"{percent!r}."
+        )
+    return float(percent) / 100
 
 
 def looks_up_to(most: int | None, folds: int = 1) -> tuple[int, ...]:

@@ -82,6 +82,7 @@ QUESTION = fields(
         "command": text(LONG),
         "commands": items(text(LONG), 10_000),
         "same_function": items(items(_name, 2, 2), MOST_ARMS),
+        "fewer_seeds": entries(whole(1, MOST_SEEDS), MOST_ARMS),
         "verdict": fields(
             {},
             {
@@ -95,6 +96,8 @@ QUESTION = fields(
                 "looked": items(_count, 1000),
                 "grown": items(_count, 1000),
                 "edited": items(_name, 1000),
+                "target": number(0, 100),
+                "retargeted": items(fields({"runs": _count}, {"target": number(0, 100)}), 1000),
             },
         ),
         "tuning": items(
@@ -105,7 +108,12 @@ QUESTION = fields(
                     "values": items(_short, 1000, 1),
                     "seeds": _seeds,
                 },
-                {"arms": items(_name, MOST_ARMS), "study_seeds": _count, "until_decided": flag},
+                {
+                    "arms": items(_name, MOST_ARMS),
+                    "study_seeds": _count,
+                    "fewest_seeds": _count,
+                    "until_decided": flag,
+                },
             ),
             len(FIELDS),
         ),
@@ -116,6 +124,7 @@ QUESTION = fields(
                     "until_decided": flag,
                     "arms": _count,
                     "seeds": _count,
+                    "fewest_seeds": _count,
                     "runs_before": _count,
                     "date": _name,
                     "normlab": _name,
@@ -189,6 +198,8 @@ RECORD = fields(
         "stopped_early": flag,
         "chosen_epoch": optional(whole(0, MOST_EPOCHS)),
         "seconds": number(0, 1e10),
+        "processor_seconds": number(0, 1e10),
+        "processor_seconds_by_epoch": items(number(0, 1e10), MOST_EPOCHS),
         "side_by_side": whole(0, 1_000_000),
         "memory": optional(entries(_count, 100)),
         "metrics": optional(entries(_metrics, key=_of_splits)),
@@ -262,7 +273,11 @@ def check_question(question: dict[str, Any], path: Path) -> None:
         if not arms:
             raise MismatchError("arms", arms, "a table with an arm at least")
         check_arms(list(arms))
-        if len(arms) * len(question["seeds"]) > MOST_RUNS:
+        runs = sum(
+            min(len(question["seeds"]), question.get("fewer_seeds", {}).get(arm, MOST_SEEDS))
+            for arm in arms
+        )
+        if runs > MOST_RUNS:
             raise ValueError(
                 f"it has {len(arms):,} arms and {len(question['seeds']):,} seeds, and {MOST_RUNS:,}"
                 " runs are the most that a study can have"
@@ -275,9 +290,13 @@ def check_question(question: dict[str, Any], path: Path) -> None:
         pairs(arms, Rule.read(question).reference)
         twins = [arm for pair in question.get("same_function", ()) for arm in pair]
         tuned = [search["field"] for search in question.get("tuning", ())]
-        strange = next((arm for arm in twins if arm not in arms), None)
-        if strange is not None:
-            raise MismatchError("same_function", strange, "of arms of the study")
+        for name, named in (
+            ("same_function", twins),
+            ("fewer_seeds", question.get("fewer_seeds", ())),
+        ):
+            strange = next((arm for arm in named if arm not in arms), None)
+            if strange is not None:
+                raise MismatchError(name, strange, "of arms of the study")
         if len(set(tuned)) < len(tuned):
             raise ValueError("a field is tuned twice")
     except ValueError as error:

@@ -6,7 +6,7 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,15 @@ from ..pages.words import listed
 from ..runs import FIELDS, RunConfig, check_fields
 from ..runs.arms import MOST_ARMS, MOST_RUNS, MOST_SEEDS, check_arms
 from ..runs.config import KernelChoice
-from ..runs.rule import LEAST_SEEDS, Rule, checked_margin, default_reference, looks_up_to, pairs
+from ..runs.rule import (
+    LEAST_SEEDS,
+    Rule,
+    checked_margin,
+    checked_target,
+    default_reference,
+    looks_up_to,
+    pairs,
+)
 from .request import Request, presets
 
 CHECKS = ("same-function",)
@@ -32,6 +40,7 @@ _TABLES = (
     "checks",
     "reference",
     "margin",
+    "target",
     "run",
     "grid",
     "data",
@@ -47,16 +56,18 @@ class Plan:
         title: a line for people.
         arms: name to configuration (of seed 0), in the order asked.
         varied: the fields of the grid.
-        seeds: the seeds, the same for every arm.
+        seeds: the seeds. Every arm has them, but for those in ``fewer``.
         data: the data asked for.
         twins: pairs (reference, arm) of which the check ``same-function`` asks whether their
             layers are the same function: every arm, and the first one with the same other fields.
         rule: how the study is judged.
         until_decided: whether seeds are to be added, look by look, until all is decided.
-        stated: which of ``reference``, ``margin`` and ``looks`` the rule has from whoever asked,
-            and not by default; and whether ``kernels`` were.
+        stated: which of ``reference``, ``margin``, ``target`` and ``looks`` the rule has from
+            whoever asked, and not by default; and whether ``kernels`` were.
         trust: whether layers that a file names may be imported.
         kernels_note: why layers are computed as they are, where nobody asked for it.
+        fewer: arms that have only the first of the seeds, with their number: those that were
+            decided, or that look by look have not come as far as others.
     """
 
     what: str
@@ -71,11 +82,36 @@ class Plan:
     twins: tuple[tuple[str, str], ...] = ()
     trust: bool = False
     kernels_note: str = ""
+    fewer: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def kernels(self) -> KernelChoice:
         """How the layers of all arms are computed."""
         return next(iter(self.arms.values())).kernels
+
+    def seeds_of(self, arm: str) -> tuple[int, ...]:
+        """The seeds of an arm."""
+        return self.seeds[: self.fewer.get(arm, len(self.seeds))]
+
+    @property
+    def seed_counts(self) -> tuple[int, int]:
+        """The smallest and the largest number of seeds of an arm."""
+        counts = [len(self.seeds_of(arm)) for arm in self.arms]
+        return min(counts), max(counts)
+
+    def with_seeds(self, needed: Mapping[str, int]) -> Plan:
+        """The plan in which these arms have at least so many seeds, and the others stay.
+
+        >>> plan = make_plan(Request.of("norms", arms="bn,gn,none", seeds=3))
+        >>> more = plan.with_seeds({"bn": 5, "gn": 5})
+        >>> more.seeds_of("gn"), more.seeds_of("none")
+        ((0, 1, 2, 3, 4), (0, 1, 2))
+        """
+        counts = {arm: max(len(self.seeds_of(arm)), needed.get(arm, 0)) for arm in self.arms}
+        most = max(counts.values())
+        seeds = self.seeds if most <= len(self.seeds) else tuple(range(most))
+        fewer = {arm: count for arm, count in counts.items() if count < len(seeds)}
+        return replace(self, seeds=seeds, fewer=fewer)
 
     @property
     def points(self) -> dict[str, dict[str, Any]]:
@@ -140,10 +176,10 @@ def make_plan(request: Request) -> Plan:
             "are tested on. Choose the values on other data, or give --tune without --folds."
         )
     count = _seeds(request, stated, asked)
-    check_size(len(named), count)
-    title = text_of("title", request.title or stated.get("title", Path(what).stem))
     looks = looks_up_to(request.seeds, asked.folds or 1) if request.until_decided else ()
-    rule, given = _rule(stated, request.reference, request.margin, looks)
+    check_size(len(named), looks[-1] if looks else count)
+    title = text_of("title", request.title or stated.get("title", Path(what).stem))
+    rule, given = _rule(stated, request, looks)
     if looks and request.seeds is not None:
         given |= {"looks"}
     if "kernels" in shared:
@@ -198,6 +234,33 @@ def _seeds(request: Request, stated: Mapping[str, Any], data: DataConfig) -> int
     return count
 
 
+def joined_seeds(there: Mapping[str, Any], plan: Plan) -> tuple[tuple[int, ...], dict[str, int]]:
+    """The seeds of a study that is there with what is asked now, and which arms have fewer.
+
+    Every arm that is there gets the seeds that are asked, if it has not more already. An arm that
+    joins gets those of the study; where seeds are added until all is decided, it begins with those
+    of the first look.
+
+    Args:
+        there: what study.toml says.
+        plan: what is asked now.
+    """
+    seeds = tuple(sorted({*there["seeds"], *plan.seeds}))
+    before: Mapping[str, int] = there.get("fewer_seeds", {})
+    fewer = {}
+    for arm in {**there["arms"], **plan.arms}:
+        if arm not in there["arms"]:
+            asked = plan.fewer.get(arm, len(plan.seeds if plan.until_decided else seeds))
+        elif arm in before or arm in plan.fewer:
+            had = before.get(arm, len(there["seeds"]))
+            asked = max(had, plan.fewer.get(arm, len(plan.seeds)))
+        else:
+            continue
+        if asked < len(seeds):
+            fewer[arm] = asked
+    return seeds, fewer
+
+
 def check_size(arms: int, seeds: int) -> None:
     """Refuse a study of more runs than anyone can mean.
 
@@ -221,15 +284,12 @@ def check_reference(plan: Plan) -> None:
 
 
 def _rule(
-    stated: Mapping[str, Any],
-    reference: str | None,
-    margin: float | None,
-    looks: tuple[int, ...],
+    stated: Mapping[str, Any], request: Request, looks: tuple[int, ...]
 ) -> tuple[Rule, frozenset[str]]:
     """The rule as far as it was asked for, and which of its parts were."""
     asked = {
-        "reference": reference if reference is not None else stated.get("reference"),
-        "margin": margin if margin is not None else stated.get("margin"),
+        name: stated.get(name) if (own := getattr(request, name)) is None else own
+        for name in ("reference", "margin", "target")
     }
     given = {name: value for name, value in asked.items() if value is not None}
     named = given.get("reference", "")
@@ -238,6 +298,8 @@ def _rule(
     rule = Rule(named, looks=looks)
     if "margin" in given:
         rule = replace(rule, margin=checked_margin(given["margin"]))
+    if "target" in given:
+        rule = replace(rule, target=checked_target(given["target"]))
     return rule, frozenset(given)
 
 

@@ -80,10 +80,15 @@ class Request:
     margin: float | None = option(
         None, "The largest difference that does not matter, in points. [default: 0.5]"
     )
+    target: float | None = option(
+        None,
+        "A validation accuracy in percent; the report says after how many epochs, updates and "
+        "seconds runs reach it. [default: chosen after the runs, from those of the reference]",
+    )
     until_decided: bool = option(
         False,
-        "Add seeds at 3, 5, 8, 12 and 20 (with folds, at their next multiples) until every "
-        "comparison is decided; --seeds is then the last look.",
+        "Add seeds at 3, 5, 8, 12 and 20 (with folds, at their next multiples) where a comparison "
+        "is not decided yet; --seeds is then the last look.",
     )
     tune: str | None = option(
         None,

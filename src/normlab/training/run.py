@@ -163,6 +163,7 @@ class _Run:
         kernels_note: str = "",
     ) -> None:
         self.config, self.data, self.folder = config, data, folder
+        self.processor = time.process_time()
         self.on_progress, self.resumable = on_progress, traits.resumable
         built = build(config, data)
         self.model = built[1]
@@ -233,6 +234,10 @@ class _Run:
         if self.config.record_features:
             self.standing.features.append(feature_row(epoch, features))
         self._choose(epoch, val)
+        self._count_processor()
+        if self.standing.processor is not None:
+            self.standing.processor.append(self.standing.processor_since)
+            self.standing.processor_since = 0.0
         self.standing.epoch, self.running = epoch, Running()
         self._report(epoch, last, running.loss, seen / trained)
 
@@ -382,7 +387,14 @@ class _Run:
         if self.on_progress:
             self.on_progress(self.told)
 
+    def _count_processor(self) -> None:
+        """Add the processor time since the last call, of all threads of this process."""
+        now = time.process_time()
+        self.standing.processor_since += now - self.processor
+        self.processor = now
+
     def _write(self, status: str, found: dict[str, Evaluation] | None = None) -> dict[str, Any]:
+        self._count_processor()
         return write_run(
             self.folder,
             self.described,
@@ -396,6 +408,7 @@ class _Run:
         if not self.resumable:
             return
         self.running.check_finite(self.step - 1)
+        self._count_processor()
         self.saver.save(
             lambda: checkpoint.Checkpoint(
                 self.step,

@@ -19,7 +19,6 @@ from ..pages.words import counted, listed
 from ..places import STUDIES
 from ..report import ReportFiles, scores_table, write_report
 from ..results import Results, hardest, read_results
-from ..results.statistics import judge
 from ..runs import FAILED
 from ..runs.pictures import write_pictures
 from ..runs.tuning import Search
@@ -27,7 +26,6 @@ from ..studies import (
     Plan,
     Request,
     Study,
-    carry_out,
     check_room,
     default_folder,
     default_workers,
@@ -48,6 +46,7 @@ from ..training import (
     why_not_compiled,
 )
 from .checking import known_findings, with_clean_split
+from .looks import most_added, run_until_decided
 from .running import check_network
 from .tuning import tune
 from .watching import Estimate, Watcher
@@ -222,7 +221,7 @@ def _run(
     """Make the runs that are missing and the report."""
 
     def run(part: Study, compared: Sequence[tuple[str, str]] | None = None) -> int:
-        return _until_decided(part, compared, dataset, workers, watcher, keeping)
+        return run_until_decided(part, compared, dataset, workers, watcher, keeping)
 
     old = study.superseded()
     if watcher and old:
@@ -255,35 +254,6 @@ def _keep_hardest(results: Results, dataset: DataSet) -> None:
     write_pictures(results.folder, names, split.images([row_of[name] for name in names]))
 
 
-def _until_decided(
-    study: Study,
-    compared: Sequence[tuple[str, str]] | None,
-    dataset: DataSet,
-    workers: int,
-    watcher: Watcher | None,
-    keeping: Keeping,
-) -> int:
-    """Make the runs of a study; where looks are fixed, look by look until all is decided."""
-    made = carry_out(study, dataset, workers, watcher, keeping=keeping)
-    looks = study.plan.rule.looks
-    while study.plan.until_decided:
-        found = judge(read_results(study.folder), compared=compared, images=False)
-        further = [look for look in looks if look > len(study.plan.seeds)]
-        if watcher:
-            decided = sum(comparison.settled for comparison in found.comparisons)
-            end = "" if found.settled or further else "; this was the last look"
-            watcher.stage(
-                f"{len(found.seeds)} seeds: {decided} of {len(found.comparisons)} comparisons "
-                f"decided{end}"
-            )
-        if found.settled or not further:
-            break
-        study.plan = replace(study.plan, seeds=tuple(range(further[0])))
-        study.write()
-        made += carry_out(study, dataset, workers, watcher, keeping=keeping)
-    return made
-
-
 def _estimate(study: Study, dataset: DataSet, workers: int, search: Search | None) -> Estimate:
     pending = len(study.pending())
     timed: dict[str, float] = {}
@@ -302,15 +272,8 @@ def _estimate(study: Study, dataset: DataSet, workers: int, search: Search | Non
         workers=min(workers, max(1, pending, trials)),
         trials=trials,
         tuned=tuned,
-        added=_most_added(study.plan),
+        added=most_added(study),
     )
-
-
-def _most_added(plan: Plan) -> int:
-    """How many runs the looks of a call may add."""
-    if not plan.until_decided:
-        return 0
-    return max(0, plan.rule.looks[-1] - len(plan.seeds)) * len(plan.arms)
 
 
 def _document_options() -> None:

@@ -250,7 +250,7 @@ def _of_study(
     if len(missing) == len(wanted) or (arms is not None and missing):
         status = {(run.arm, run.seed): run.status for run in results.runs}
         said = "; ".join(
-            f"{arm} seed {best}: {status.get((arm, best), 'not run yet')}" for arm in missing
+            f"{arm} seed {best}: {status.get((arm, best), 'not run')}" for arm in missing
         )
         raise InputError(f"{results.folder} has no complete run to explain for {said}.")
     shown = [arm for arm in wanted if arm not in missing]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -40,6 +40,9 @@ class PairedComparison:
         unadjusted_level: of the interval for this comparison alone; the error is still divided
             over looks.
         margin: of the verdict.
+        seeds: those that decide: the seeds of the first look at which the comparison was settled,
+            or else of the last one that both arms have reached; all of them without looks.
+        later: seeds that both arms have run besides.
         lost: seeds that ended without a model, of the arm and of the reference.
         ends: what became of them in a word, of the arm and of the reference.
         correlation: of the two arms' values over seeds, None with fewer than three.
@@ -56,6 +59,8 @@ class PairedComparison:
     correlation: float | None
     images: ImageNoise | None
     ends: tuple[str, str] = (DIVERGED, DIVERGED)
+    seeds: tuple[int, ...] = ()
+    later: tuple[int, ...] = ()
 
     @property
     def interval(self) -> Interval | None:
@@ -205,22 +210,35 @@ class Judgement:
     Attributes:
         rule: as stated before the runs.
         comparisons: in the order of the arms.
-        seeds: the seeds that were compared.
-        later: seeds run since the last look, which were not compared.
         split, metric: what was compared.
     """
 
     rule: Rule
     comparisons: tuple[PairedComparison, ...]
-    seeds: tuple[int, ...]
-    later: tuple[int, ...]
     split: str
     metric: str
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds of the comparison that has the most."""
+        return max((found.seeds for found in self.comparisons), key=len, default=())
 
     @property
     def settled(self) -> bool:
         """Whether more seeds would decide nothing."""
         return all(comparison.settled for comparison in self.comparisons)
+
+    @property
+    def wanted(self) -> dict[str, int]:
+        """Arms to the number of seeds that they need for the next look at a comparison of theirs
+        that is not settled; empty where no look is left, or none is needed."""
+        found: dict[str, int] = {}
+        for comparison in self.comparisons:
+            more = next((look for look in self.rule.looks if look > len(comparison.seeds)), None)
+            if not comparison.settled and more is not None:
+                for arm in (comparison.arm, comparison.reference):
+                    found[arm] = max(more, found.get(arm, 0))
+        return found
 
     def of(self, arm: str) -> PairedComparison | None:
         """The comparison of an arm; None for the reference."""
@@ -247,8 +265,10 @@ def judge(
     """Compare every arm of a study with its reference.
 
     The error is divided over all comparisons that were asked, including those that a diverged arm
-    leaves without a number, and over the looks if there are any. If looks were fixed, only the
-    seeds of the last look that was reached are compared.
+    leaves without a number, and over the looks if there are any. If looks were fixed, a comparison
+    is that of the first look at which it was settled, whatever seeds its arms have run since, or
+    else of the last look that both arms have reached. With the error divided over all of them, the
+    intervals of all comparisons hold at all looks simultaneously, so an arm may stop at its own.
 
     Args:
         results: of a study.
@@ -264,23 +284,17 @@ def judge(
     if compared is None:
         compared = pairs({arm: results.question["arms"][arm] for arm in results.arms},
                          rule.reference)  # fmt: skip
-    seeds, later = _looked_at(results, rule)
-    if not compared:
-        return Judgement(rule, (), seeds, later, split, metric)
     looks = max(1, len(rule.looks))
-    level = simultaneous_level(rule.level, len(compared), looks)
+    level = simultaneous_level(rule.level, max(1, len(compared)), looks)
     alone = simultaneous_level(rule.level, 1, looks)
     found = []
     for reference, arm in compared:
-        difference = paired_difference(
-            results, arm, reference, split=split, metric=metric, seeds=seeds
-        )
-        noise = None
-        enough = difference is not None and len(difference.seeds) >= LEAST_SEEDS
-        if images and enough and difference is not None and metric == "accuracy":
-            noise = image_noise(results, difference, split=split, level=level)
-        found.append(
-            PairedComparison(
+        made = None
+        for seeds, later in _looks(results, rule, (arm, reference)):
+            difference = paired_difference(
+                results, arm, reference, split=split, metric=metric, seeds=seeds
+            )
+            made = PairedComparison(
                 arm,
                 reference,
                 difference,
@@ -288,12 +302,17 @@ def judge(
                 alone,
                 rule.margin,
                 (_lost(results, arm, seeds), _lost(results, reference, seeds)),
-                _correlation(results, arm, reference, difference, split, metric),
-                noise,
+                None,
+                None,
                 (how_lost(results.of_arm(arm)), how_lost(results.of_arm(reference))),
+                seeds,
+                later,
             )
-        )
-    return Judgement(rule, tuple(found), seeds, later, split, metric)
+            if made.settled:
+                break
+        assert made is not None
+        found.append(_completed(results, made, split, metric, images=images))
+    return Judgement(rule, tuple(found), split, metric)
 
 
 def every_pair(results: Results) -> list[tuple[str, str]]:
@@ -301,17 +320,35 @@ def every_pair(results: Results) -> list[tuple[str, str]]:
     return list(itertools.combinations(results.arms, 2))
 
 
-def _looked_at(results: Results, rule: Rule) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The seeds to judge, and those run since."""
+def _looks(
+    results: Results, rule: Rule, arms: tuple[str, str]
+) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """The seeds of each look that two arms have reached, and those that they have run besides; all
+    seeds where no looks were fixed."""
     seeds = tuple(sorted(results.question["seeds"]))
     if not rule.looks:
-        return seeds, ()
-    ended = {(run.arm, run.seed) for run in results.runs if run.ended}
+        yield seeds, ()
+        return
+    ended = [{run.seed for run in results.of_arm(arm) if run.ended} for arm in arms]
     whole = 0
-    while whole < len(seeds) and all((arm, seeds[whole]) in ended for arm in results.arms):
+    while whole < len(seeds) and all(seeds[whole] in of_arm for of_arm in ended):
         whole += 1
-    look = max((look for look in rule.looks if look <= whole), default=0)
-    return seeds[:look], seeds[look:whole]
+    reached = [look for look in sorted(rule.looks) if look <= whole]
+    for look in reached or [0]:
+        yield seeds[:look], seeds[look:whole]
+
+
+def _completed(
+    results: Results, found: PairedComparison, split: str, metric: str, *, images: bool
+) -> PairedComparison:
+    """With what takes longer than the verdict."""
+    difference = found.difference
+    noise = None
+    enough = difference is not None and len(difference.seeds) >= LEAST_SEEDS
+    if images and enough and difference is not None and metric == "accuracy":
+        noise = image_noise(results, difference, split=split, level=found.level)
+    correlation = _correlation(results, found.arm, found.reference, difference, split, metric)
+    return replace(found, correlation=correlation, images=noise)
 
 
 def _lost(results: Results, arm: str, seeds: tuple[int, ...]) -> tuple[int, ...]:

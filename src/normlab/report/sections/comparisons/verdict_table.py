@@ -14,11 +14,11 @@ from ...context import Report
 from ...numbers import bracket, margin, places, points, seeds_range, with_interval
 
 COLUMNS = (
-    "difference", "verdict", "alone (95 %)", "images", "seeds and images", "spread",
+    "difference", "verdict", "seeds", "alone (95 %)", "images", "seeds and images", "spread",
     "correlation", "visible", "seeds to see the margin", "seeds for equivalence",
 )  # fmt: skip
-PAPER = ("arm", "reference", "difference", "verdict", "alone (95 %)", "seeds and images", "spread",
-         "visible")  # fmt: skip
+PAPER = ("arm", "reference", "difference", "verdict", "seeds", "alone (95 %)", "seeds and images",
+         "spread", "visible")  # fmt: skip
 """The columns of comparisons.tex."""
 EXPLAINED = (
     (
@@ -30,6 +30,11 @@ EXPLAINED = (
         "verdict",
         "for these test images, other seeds; withheld where runs without a model could reverse it, "
         f"and none with fewer than {LEAST_SEEDS} seeds",
+    ),
+    (
+        "seeds",
+        "how many were completed by both arms and compared; where looks were fixed, those of the "
+        "look that decided",
     ),
     (
         "alone",
@@ -189,6 +194,7 @@ def _cells(found: PairedComparison) -> list[Cell]:
 
     sd = found.difference.sd
     numbers = [
+        str(len(found.difference.seeds)),
         interval(found.unadjusted),
         interval(found.images.interval if found.images else None),
         interval(found.both),

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ....pages.tables import markdown_text
-from ....pages.words import listed
+from ....pages.words import listed, seeds_between
 from ....results import Results, read_curves, read_tunings
 from ....results.folds import Folds
 from ...context import Report
@@ -68,16 +68,17 @@ def _balance(results: Results) -> list[str]:
 
 
 def _seeds(results: Results) -> list[str]:
-    seeds = len(results.question["seeds"])
+    seeds, most = results.seed_counts
     said = []
-    if seeds == 1:
+    if most == 1:
         said.append(
             "One seed per arm. Any difference could be chance: repeat the study with more seeds."
         )
     elif seeds < 10:
         said.append(
-            f"{seeds} seeds per arm. With this few seeds the spread itself is known only roughly, "
-            "so numbers of seeds are given as ranges."
+            f"{seeds_between(seeds, most)} per arm. With {'this few' if seeds == most else 'few'} "
+            "seeds the spread itself is known only roughly, so numbers of seeds are given as "
+            "ranges."
         )
     if len(results.arms) > 1:
         said.append(

@@ -11,7 +11,7 @@ from typing import Any
 
 from ....files import csv_text
 from ....pages.tables import Cell, Column, Table
-from ....pages.words import NO_VALUE
+from ....pages.words import NO_VALUE, seeds_between
 from ....results import Results, Spread
 from ....results.reading import COLUMNS
 from ....runs import METRICS
@@ -95,6 +95,13 @@ def meaning(results: Results) -> list[str]:
             "A value from a single run is given without a standard deviation, which needs at "
             "least two seeds."
         )
+    fewest, most = results.seed_counts
+    if fewest < most:
+        said.append(
+            f"Arms have {seeds_between(fewest, most)}, since seeds are added only "
+            "where a comparison is not decided. Their means are over different seeds; the verdicts "
+            "compare an arm with its reference over the same ones."
+        )
     said += [
         "All numbers of a run come from one evaluation pass (evaluation mode, no augmentation) "
         "with the weights that validation chose. The test split is read once, after that choice.",
@@ -136,7 +143,7 @@ def _row(results: Results, arm: str) -> tuple[Cell, ...]:
 def _runs(results: Results, arm: str) -> str:
     """ "3", or with what became of the others: "1 (2 of 3 diverged)"."""
     found = results.of_arm(arm)
-    asked = len(results.question["seeds"])
+    asked = len(results.seeds_of(arm))
     complete = sum(run.complete for run in found)
     others = Counter(run.status.split()[0].rstrip(":") for run in found if not run.complete)
     if asked > len(found):
