@@ -9,12 +9,15 @@ system closes that pipe.
 from __future__ import annotations
 
 from .causes import Death
-from .pool import DiedError, Outcome, as_they_end, cores, in_processes, in_turn
+from .engine import Engine
+from .own import cores
+from .pool import DiedError, Outcome, as_they_end, in_processes, in_turn
 from .worker import tell
 
 __all__ = [
     "Death",
     "DiedError",
+    "Engine",
     "Outcome",
     "as_they_end",
     "cores",
