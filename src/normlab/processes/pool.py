@@ -74,6 +74,15 @@ class Outcome:
         return self.value
 
 
+def outcome_of(message: Message) -> Outcome:
+    """From the last message of a job that returned or raised."""
+    kind, number, content = message
+    found = pickle.loads(content)
+    if kind == "raised":
+        return Outcome(number, error=found[0], traceback=found[1])
+    return Outcome(number, *found)
+
+
 def in_processes(
     function: Callable[..., Any],
     jobs: Iterable[tuple[Any, ...]],
@@ -249,10 +258,7 @@ class _Work:
             return self._lost(worker, number, kind)
         worker.release()
         del self.arguments[number]
-        found = pickle.loads(rest[1])
-        if kind == "raised":
-            return Outcome(number, error=found[0], traceback=found[1])
-        return Outcome(number, *found)
+        return outcome_of(message)
 
     def _lost(self, worker: Worker, number: int, kind: str) -> Outcome | None:
         """A process died with its job."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ..lazy import names_of
 
 if TYPE_CHECKING:
-    from .environment import kernels_of, resolve_device
+    from .environment import kernels_of, resolve_device, versions
     from .evaluation import evaluate
     from .failed import write_failed
     from .keeping import KEEPING_FIELDS, Keeping
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .step import train_step
 
 _HOME = {
-    "environment": ("kernels_of", "resolve_device"),
+    "environment": ("kernels_of", "resolve_device", "versions"),
     "evaluation": ("evaluate",),
     "failed": ("write_failed",),
     "keeping": ("KEEPING_FIELDS", "Keeping"),
@@ -44,6 +44,7 @@ __all__ = [
     "resolve_device",
     "train",
     "train_step",
+    "versions",
     "write_failed",
 ]
 

@@ -16,6 +16,7 @@ from ..options import Fields
 from ..pages.words import setting
 from ..runs import FIELDS, RunConfig
 from ..runs.arms import MOST_ARMS, MOST_RUNS, MOST_SEEDS
+from ..studies.machines import MACHINES_FIELDS, Machines
 from ..studies.request import DATA_FIELDS, KEEPING_FIELDS, REQUEST_FIELDS, Keeping, Request
 
 _HEAD = """\
@@ -42,6 +43,12 @@ _KEEPING = """\
 
 Settings of a call, like the number of workers: they change no result and are no part of a study. A
 study file has none of them.
+"""
+
+_MACHINES = """\
+## Where runs are made
+
+Settings of a call of `compare` too. [Many machines](many-machines.md) says how.
 """
 
 _RUN = """\
@@ -120,6 +127,7 @@ def as_markdown() -> str:
         (_RUN, RunConfig, FIELDS),
         (_DATA, DataConfig, DATA_FIELDS),
         (_KEEPING, Keeping, KEEPING_FIELDS),
+        (_MACHINES, Machines, MACHINES_FIELDS),
     )
     lines = [_HEAD]
     for words, cls, declared in parts:
