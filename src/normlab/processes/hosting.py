@@ -69,13 +69,14 @@ class Host:
         self._lock = threading.Lock()
 
     def batches(self, job: Job, wanted: Callable[[], bool] = lambda: True) -> Iterator[Batch]:
-        """What is said of the job, until its end.
+        """What is said of the job, until its end. The first batch is empty: the job has a machine.
 
         Args:
             job: to be done.
             wanted: is asked all the time; the job is ended at once when it is no longer wanted, and
                 nothing more is said.
         """
+        yield []
         events: Events = queue.SimpleQueue()
         process = Process.taken(job.surroundings(), events)
         done = False
@@ -100,7 +101,7 @@ class Host:
                     if message[0] == "ended":
                         batch[-1] = ended(job.number, _here(process.death()))
                     break
-                if batch and (not process.began or time.monotonic() - sent >= _BATCH_SECONDS):
+                if batch and time.monotonic() - sent >= _BATCH_SECONDS:
                     yield batch
                     batch, sent = [], time.monotonic()
             else:

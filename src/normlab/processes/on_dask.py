@@ -232,7 +232,7 @@ def do_job(token: str, topic: str, job: Job) -> Batch:
     try:
         with _cores(job.threads, worker.state.nthreads, wanted):
             for batch in host.batches(job, wanted):
-                if batch[-1][0] in LAST:
+                if batch and batch[-1][0] in LAST:
                     return batch
                 worker.log_event(topic, {"token": token, "place": worker.address, "batch": batch})
     finally:
@@ -240,8 +240,8 @@ def do_job(token: str, topic: str, job: Job) -> Batch:
     return []
 
 
-def stop_job(token: str, number: int) -> None:
-    """In a worker: ask a job to save what it has."""
+async def stop_job(token: str, number: int) -> None:
+    """In a worker: ask a job to save what it has. Dask waits for no answer of a coroutine."""
     if token in _hosts:
         _hosts[token].ask_to_stop(number)
 

@@ -23,6 +23,8 @@ from .hosting import Host, Job
 _LOST = Death("lost with its Ray worker")
 _TWO = 2
 """Threads of an actor: one does the job, one hears that it should stop."""
+_END_SECONDS = 10.0
+"""How long threads that listen to actors which were ended may take to notice."""
 
 
 def join(address: str, needs: Needs) -> RayCluster:
@@ -66,6 +68,7 @@ class RayCluster:
     def __init__(self, address: str, needs: Needs, ours: bool) -> None:
         self.needs, self.ours = needs, ours
         self.name = f"the Ray cluster at {address}"
+        self.listening: list[threading.Thread] = []
 
     def check(self) -> None:
         """Whether any machine has what a job needs.
@@ -93,15 +96,17 @@ class RayCluster:
         return at_once(self, self.needs)
 
     def worker(self, events: Events) -> RayWorker:
-        return RayWorker(
-            events, {"num_cpus": self.needs.threads, "num_gpus": int(self.needs.gpu)}, self.needs
-        )
+        asked = {"num_cpus": self.needs.threads, "num_gpus": int(self.needs.gpu)}
+        return RayWorker(self, events, asked)
 
     def worker_on(self, machine: str, events: Events) -> RayWorker:
         there = NodeAffinitySchedulingStrategy(machine, soft=False)
-        return RayWorker(events, {"num_cpus": 0, "scheduling_strategy": there}, self.needs)
+        return RayWorker(self, events, {"num_cpus": 0, "scheduling_strategy": there})
 
     def close(self) -> None:
+        # A call of Ray's after the end would start it anew.
+        for thread in self.listening:
+            thread.join(_END_SECONDS)
         if self.ours:
             with _signals_kept(), suppress(Exception):
                 ray.shutdown()
@@ -119,18 +124,21 @@ class RayCluster:
 class RayWorker(Remote):
     """An actor. It is a :class:`~.engine.Worker`."""
 
-    def __init__(self, events: Events, options: dict[str, Any], needs: Needs) -> None:
+    def __init__(self, cluster: RayCluster, events: Events, options: dict[str, Any]) -> None:
         super().__init__(events, _LOST)
-        self.needs = needs
+        self.cluster = cluster
         kind = ray.remote(max_concurrency=_TWO, max_restarts=0, max_task_retries=0)(Host)
         self.actor = kind.options(**options).remote()
         self.heard = False
 
     def give(self, number: int, function: bytes, arguments: bytes) -> None:
         self.job = number
-        job = Job.of_this_process(number, function, arguments, self.needs.threads)
+        job = Job.of_this_process(number, function, arguments, self.cluster.needs.threads)
         said = self.actor.batches.options(num_returns="streaming").remote(job)
-        threading.Thread(target=self._listen, args=(said,), daemon=True).start()
+        thread = threading.Thread(target=self._listen, args=(said,), daemon=True)
+        self.cluster.listening = [one for one in self.cluster.listening if one.is_alive()]
+        self.cluster.listening.append(thread)
+        thread.start()
 
     def _listen(self, said: Any) -> None:
         """In a thread: what the job says, until it ends in whatever way."""

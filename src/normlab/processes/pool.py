@@ -120,7 +120,7 @@ def in_processes(
         try:
             yield from work.outcomes()
         except KeyboardInterrupt as interrupt:
-            # Where signals are not handled by us, this is the first that we hear of one.
+            # Stopped; or, where signals are not handled by us, the first that we hear of one.
             work.end_well(getattr(interrupt, "signal", signal.SIGINT))
             raise
         finally:
@@ -239,7 +239,6 @@ class _Work:
     def _heed(self) -> None:
         number = stopping.requested()
         if number is not None:
-            self.end_well(number)
             raise stopping.Stopped(number)
 
     def _after(self, worker: Worker, message: Message) -> Outcome | None:
