@@ -7,22 +7,21 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
 import pytest
-from test_processes import is_there, until
 
 import normlab
 from normlab import stopping
-from normlab.data import load
 from normlab.errors import InputError
 from normlab.processes import Cluster, Death, DiedError, Needs, in_processes, joined
-from normlab.studies import Request, carry_out, make_plan, making_runs, prepare_study
+from normlab.studies import RunProgress
+from test_processes import is_there, until
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "killpg"), reason="signals as POSIX has them"),
@@ -212,3 +211,100 @@ def test_jobs_end_with_whoever_gave_them(place: Place, jobs: Path) -> None:
         driver.kill()
         driver.wait()
     assert list(jobs.glob("*.saved")) == []
+
+
+SMALL: dict[str, Any] = {
+    "data": "digits",
+    "arms": "bn,far:Layer",
+    "seeds": 1,
+    "limit_per_class": 8,
+    "n": 1,
+    "image_size": 8,
+    "epochs": 16,
+    "checkpoint_minutes": 0,
+}
+LAYER = "import torch\nclass Layer(torch.nn.BatchNorm2d): ...\n"
+
+
+def _bits(study: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(study)): path.read_bytes()
+        for name in ("weights.safetensors", "predictions.npz")
+        for path in study.glob(f"runs/*/*/{name}")
+    }
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The study's bits as the processes of this machine make them, without a cluster."""
+    here = tmp_path_factory.mktemp("undisturbed")
+    (here / "far.py").write_text(LAYER)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(here)
+        patch.setattr("normlab.workflow.comparison.write_report", lambda results: None)
+        normlab.compare(out="s", workers=1, device="cpu", **SMALL)
+    return _bits(here / "s")
+
+
+class _Watcher:
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+        self.notes: set[str] = set()
+        self.ended: dict[str, str] = {}
+
+    def reading(self, *_: object) -> None: ...
+    def planned(self, *_: object) -> None: ...
+    def stage(self, *_: object) -> None: ...
+    def started(self, *_: object) -> None: ...
+
+    def advanced(self, steps: int, active: list[RunProgress]) -> None:
+        self.notes.update(note for run in active for note in run.progress.notes)
+
+    def finished(self, arm: str, seed: int, record: dict[str, Any]) -> None:
+        self.ended[arm] = record["status"]
+
+    def warned(self, text: str) -> None:
+        self.warnings.append(text)
+
+
+def test_a_run_that_is_killed_on_a_cluster_goes_on_from_its_checkpoint_to_the_same_bits(
+    place: Place,
+    undisturbed: dict[str, bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("normlab.workflow.comparison.write_report", lambda results: None)
+    (tmp_path / "far.py").write_text(LAYER)
+    run = tmp_path / "s/runs/bn/seed-0"
+    where = {"engine": place.kind, "engine_address": place.address, "device": "cpu"}
+    with monkeypatch.context() as patch:
+        patch.setattr("normlab.studies.cluster._versions", lambda: {"torch": "1.0"})
+        with pytest.raises(
+            InputError,
+            match=r"cannot make these runs:\n- The machine .* torch 2.* instead of 1.0\.",
+        ):
+            normlab.compare(out="s", **where, **SMALL)
+    assert not list(tmp_path.glob("s/runs/*/*"))
+
+    def kill() -> None:
+        """The process that makes the run, as soon as there is something to go on from."""
+        until(lambda: list(run.glob("checkpoint/*.safetensors")))
+        holder = json.loads((run / ".normlab.holder.lock").read_text())
+        os.kill(holder["process"], signal.SIGKILL)
+
+    thread = Thread(target=kill)
+    thread.start()
+    watcher = _Watcher()
+    normlab.compare(out="s", watcher=watcher, **where, **SMALL)
+    thread.join()
+    assert _bits(tmp_path / "s") == undisturbed
+    assert watcher.ended == {"bn": "complete", "far:Layer": "complete"}
+    (said,) = watcher.warnings
+    assert said.startswith("The process of bn seed 0 was killed by SIGKILL (on ")
+    assert any(note.startswith("The run resumes at step ") for note in watcher.notes)
+    assert json.loads((run / "run.json").read_text())["side_by_side"] <= 2
+    left = [path.name for path in (tmp_path / "s").rglob(".*")]
+    assert left == []

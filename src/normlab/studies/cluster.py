@@ -49,7 +49,7 @@ class Asked:
         here = f"The machine {socket.gethostname()!r}"
         found = _versions()
         differ = [
-            f"{name} {found.get(name, 'is missing')} (here {wanted})"
+            f"{name} {found.get(name, '(missing)')} instead of {wanted}"
             for name, wanted in self.versions.items()
             if found.get(name) != wanted
         ]
@@ -137,13 +137,12 @@ class StudyCluster:
         wrong = {machine: one.error for machine, one in found.items() if one.error is not None}
         if wrong:
             said = [
-                str(error) if isinstance(error, InputError) else f"{machine}: {told(error)}"
+                f"- {error if isinstance(error, InputError) else f'{machine}: {told(error)}.'}"
                 for machine, error in wrong.items()
             ]
-            listed = said[0] if len(said) == 1 else "\n" + "\n".join(f"- {one}" for one in said)
             raise InputError(
-                f"{counted(len(wrong), 'machine')} of {len(found)} in {self.engine.name} cannot "
-                f"make these runs. {listed}"
+                f"{len(wrong)} of {counted(len(found), 'machine')} in {self.engine.name} cannot "
+                "make these runs:\n" + "\n".join(said)
             )
         self._checked = True
 

@@ -140,6 +140,7 @@ def compare(
     for config in plan.arms.values():
         kernels_of(config)  # whether they can be used, before anything else is done
     named = {config.norm for config in plan.arms.values()}
+    decoders = workers if machines.engine == "processes" else None  # which is done here
     search = None
     if request.tune is not None:
         search = make_search(request.tune, plan, request.tune_seeds)
@@ -147,9 +148,9 @@ def compare(
     reading = watcher.reading if watcher else None
     listing = sources.find(plan.data.source)
     if request.clean_split:
-        clean = with_clean_split(plan.data, progress=reading, workers=workers, listing=listing)
+        clean = with_clean_split(plan.data, progress=reading, workers=decoders, listing=listing)
         plan = replace(plan, data=clean)
-    dataset = load(plan.data, progress=reading, workers=workers, listing=listing)
+    dataset = load(plan.data, progress=reading, workers=decoders, listing=listing)
     findings = known_findings(plan.data, dataset, progress=reading, listing=listing)
     notes = [note for config in plan.arms.values() for note in check_network(config, dataset)]
     folder = default_folder(plan, dataset) if out is None else Path(out)
@@ -167,6 +168,9 @@ def compare(
         estimate = _estimate(study, dataset, wanted, search)
         if watcher:
             watcher.planned(study.plan, study.data_record(), study.folder, estimate)
+            if cluster:
+                there = counted(len(cluster.machines()), "machine")
+                watcher.stage(f"Runs are made on {there} of {cluster.name}")
             for note in dict.fromkeys([*study.put_right, *notes]):
                 watcher.stage(note)
         if dry_run:
