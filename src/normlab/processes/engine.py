@@ -57,3 +57,10 @@ class Engine(Protocol):
         Raises:
             InputError: there is none any more.
         """
+
+    def trouble(self) -> str | None:
+        """A sentence about what keeps jobs from being done, if anything does; asked now and then.
+
+        Raises:
+            InputError: no job will ever be done.
+        """

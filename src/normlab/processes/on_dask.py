@@ -116,6 +116,11 @@ class DaskCluster:
     def at_once(self) -> int:
         return at_once(self, self.needs)
 
+    def trouble(self) -> str | None:
+        if self.slots():
+            return None
+        return f"{self._title()} has no workers at the moment. Runs wait until it has."
+
     def worker(self, events: Events) -> DaskWorker:
         return DaskWorker(self, events)
 
@@ -131,8 +136,8 @@ class DaskCluster:
             found: dict[str, Any] = self.client.scheduler_info(n_workers=-1)["workers"]
         except (OSError, ValueError, KeyError) as error:
             raise InputError(
-                f"{self._title()} does not answer any more ({error}). What was saved is kept: the "
-                "same command goes on from there."
+                f"{self._title()} does not answer any more. What was saved is kept: the same command "
+                "goes on from there."
             ) from error
         return found
 
@@ -224,9 +229,10 @@ def do_job(token: str, topic: str, job: Job) -> Batch:
     started.set()
 
     def wanted() -> bool:
-        """Until whoever gave the job cancels it, or is gone."""
+        """Until whoever gave the job cancels it, or is gone, or the worker ends."""
         task = worker.state.tasks.get(key)
-        return task is not None and task.state in ("executing", "long-running")
+        ends = worker.status.name in ("closing", "closed", "stopping", "failed")
+        return not ends and task is not None and task.state in ("executing", "long-running")
 
     host = _hosts[token] = Host()
     try:

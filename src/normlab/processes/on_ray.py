@@ -95,6 +95,11 @@ class RayCluster:
     def at_once(self) -> int:
         return at_once(self, self.needs)
 
+    def trouble(self) -> str | None:
+        if self.slots():
+            return None
+        return f"No machine of {self.name} can make a run at the moment. Runs wait until one can."
+
     def worker(self, events: Events) -> RayWorker:
         asked = {"num_cpus": self.needs.threads, "num_gpus": int(self.needs.gpu)}
         return RayWorker(self, events, asked)
@@ -116,8 +121,8 @@ class RayCluster:
             return [node for node in ray.nodes() if node["Alive"]]
         except Exception as error:
             raise InputError(
-                f"{self.name[0].upper()}{self.name[1:]} does not answer any more ({_line(error)}). "
-                "What was saved is kept: the same command goes on from there."
+                f"{self.name[0].upper()}{self.name[1:]} does not answer any more. What was saved "
+                "is kept: the same command goes on from there."
             ) from error
 
 

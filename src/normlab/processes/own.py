@@ -162,6 +162,9 @@ class OwnProcesses:
         there = replace(self._surroundings, path=search_path(), here=str(Path.cwd()))
         return Process.taken(there, events)
 
+    def trouble(self) -> None:
+        return None
+
 
 def cores() -> int:
     """Processors that this process may use."""

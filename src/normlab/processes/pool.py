@@ -27,6 +27,8 @@ TRIES = 3
 SAVE_SECONDS = 30.0
 """How long processes that were asked to save what they have may take."""
 _POLL = 0.1
+LOOK_SECONDS = 10.0
+"""An engine from which nothing was heard for so long is asked for trouble."""
 _BOTH_STOPPED = 1.0
 """A signal to the whole group reaches this process within this time."""
 
@@ -91,6 +93,7 @@ def in_processes(
     saves: bool = False,
     noted: Callable[[int, Any], None] | None = None,
     died: Callable[[int, Death, bool], None] | None = None,
+    warned: Callable[[str], None] | None = None,
     engine: Engine | None = None,
 ) -> Iterator[Outcome]:
     """Call a function with each of these arguments in processes of their own, side by side.
@@ -107,15 +110,17 @@ def in_processes(
             and is worth waiting for. Others are ended at once.
         noted: is given a job's number and what it said with :func:`.tell`.
         died: is told of a job whose process died, and whether the job is tried again.
+        warned: is told a sentence if something keeps jobs from being done for a while.
         engine: where the processes are; it then says how many, and ``workers`` does not count.
 
     Raises:
         Stopped: a signal came, and all processes have ended.
+        InputError: the engine is gone.
     """
     if engine is None and workers <= 1:
         yield from _here(function, jobs, noted)
         return
-    work = _Work(function, jobs, engine or OwnProcesses(workers), saves, noted, died)
+    work = _Work(function, jobs, engine or OwnProcesses(workers), saves, noted, died, warned)
     with stopping.at_once(work.kill):
         try:
             yield from work.outcomes()
@@ -189,10 +194,12 @@ class _Work:
         saves: bool,
         noted: Callable[[int, Any], None] | None,
         died: Callable[[int, Death, bool], None] | None,
+        warned: Callable[[str], None] | None,
     ) -> None:
         self.function = pickle.dumps(function)
         self.source = iter(enumerate(jobs))
         self.engine, self.saves, self.noted, self.died = engine, saves, noted, died
+        self.warned, self.trouble = warned, ""
         self.events: Events = queue.SimpleQueue()
         self.busy: list[Worker] = []
         self.again: deque[int] = deque()
@@ -231,10 +238,20 @@ class _Work:
         return number
 
     def _event(self) -> tuple[Worker, Message]:
+        look = time.monotonic() + LOOK_SECONDS
         while True:
             with suppress(queue.Empty):
                 return self.events.get(timeout=_POLL)
             self._heed()
+            if time.monotonic() >= look:
+                self._look()
+                look = time.monotonic() + LOOK_SECONDS
+
+    def _look(self) -> None:
+        trouble = self.engine.trouble() or ""
+        if trouble and trouble != self.trouble and self.warned is not None:
+            self.warned(trouble)
+        self.trouble = trouble
 
     def _heed(self) -> None:
         number = stopping.requested()

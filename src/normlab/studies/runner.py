@@ -189,6 +189,7 @@ def carry_out(
             saves=True,
             noted=noted,
             died=died,
+            warned=reporter.warned if reporter else None,
             engine=None if cluster is None else cluster.engine,
         )
         for outcome in outcomes:
