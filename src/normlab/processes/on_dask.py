@@ -136,8 +136,8 @@ class DaskCluster:
             found: dict[str, Any] = self.client.scheduler_info(n_workers=-1)["workers"]
         except (OSError, ValueError, KeyError) as error:
             raise InputError(
-                f"{self._title()} does not answer any more. What was saved is kept: the same command "
-                "goes on from there."
+                f"{self._title()} does not answer any more. What was saved is kept: the same "
+                "command goes on from there."
             ) from error
         return found
 

@@ -6,6 +6,7 @@ import logging
 import os
 import pickle
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -21,6 +22,7 @@ from .engine import Events
 from .hosting import Host, Job
 
 _LOST = Death("lost with its Ray worker")
+_CONNECT_SECONDS = 10.0
 _TWO = 2
 """Threads of an actor: one does the job, one hears that it should stop."""
 _END_SECONDS = 10.0
@@ -46,6 +48,7 @@ def join(address: str, needs: Needs) -> RayCluster:
     if ours:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         try:
+            _knock(address)
             with _signals_kept():
                 ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         except Exception as error:
@@ -174,6 +177,17 @@ class RayWorker(Remote):
 
     def close(self) -> None:
         self.kill()
+
+
+def _knock(address: str) -> None:
+    """Whether anything listens there; Ray itself would wait for minutes.
+
+    Raises:
+        OSError: nothing does.
+    """
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
 
 
 @contextmanager
