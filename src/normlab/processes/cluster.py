@@ -89,6 +89,18 @@ class Remote:
         assert self.job is not None
         self.hear([("stopped", self.job, pickle.dumps((number,)))])
 
+    def hear_error(self, error: BaseException) -> None:
+        """The job did not even begin on its machine, for this reason."""
+        assert self.job is not None
+        while error.__cause__ is not None:
+            error = error.__cause__
+        try:
+            content = pickle.dumps((error, ""))
+            pickle.loads(content)
+        except Exception:
+            content = pickle.dumps((RuntimeError(f"{type(error).__name__}: {error}"), ""))
+        self.hear([("raised", self.job, content)])
+
     def death(self) -> Death | None:
         return self._death
 

@@ -6,7 +6,6 @@ first one and ends at once, so that deaths are counted and told in one place, by
 
 from __future__ import annotations
 
-import pickle
 import threading
 import uuid
 import warnings
@@ -189,8 +188,7 @@ class DaskWorker(Remote):
         except distributed.scheduler.KilledWorker:
             self.hear_no_more()
         except Exception as error:
-            told = RuntimeError(f"{type(error).__name__}: {error}")
-            self.hear([("raised", self.job, pickle.dumps((told, "")))])
+            self.hear_error(error)
         else:
             self.hear(batch)
 

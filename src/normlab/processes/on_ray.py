@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import pickle
 import signal
 import socket
 import threading
@@ -155,8 +154,7 @@ class RayWorker(Remote):
                 self.heard = True
                 self.hear(ray.get(one))
         except ray.exceptions.RayTaskError as error:
-            told = RuntimeError(_line(error.cause or error))
-            self.hear([("raised", self.job, pickle.dumps((told, str(error))))])
+            self.hear_error(error.cause or error)
         except Exception:  # the actor, its machine or the cluster is gone
             self.hear_no_more()
 

@@ -73,11 +73,13 @@ class Asked:
                 f"{here} cannot write to the study's folder {self.study} ({error.strerror})."
             ) from error
         for norm, code in self.code.items():
-            try:
-                same = code_of(norm) == code
-            except InputError as error:
-                raise InputError(f"{here}: {error}") from error
-            if not same:
+            known = code_of(norm)
+            if code and not known:
+                raise InputError(
+                    f"{here} does not find the module of the layer {norm}. It must be in the same "
+                    "place on every machine, or installed there."
+                )
+            if known != code:
                 raise InputError(f"{here} has other code for the layer {norm}.")
         for config in self.kernels:
             try:
@@ -137,7 +139,7 @@ class StudyCluster:
         wrong = {machine: one.error for machine, one in found.items() if one.error is not None}
         if wrong:
             said = [
-                f"- {error if isinstance(error, InputError) else f'{machine}: {told(error)}.'}"
+                f"- {error if isinstance(error, InputError) else _unforeseen(machine, error)}"
                 for machine, error in wrong.items()
             ]
             raise InputError(
@@ -173,6 +175,12 @@ def making_runs(
 
 def _check_here(asked: Asked, data: DataSet) -> None:
     asked.check_data(data)
+
+
+def _unforeseen(machine: str, error: Exception) -> str:
+    missing = isinstance(error, (ImportError, AttributeError))
+    advice = " Install the same normlab and the same packages there." if missing else ""
+    return f"{machine}: {told(error)}.{advice}"
 
 
 def _versions() -> dict[str, str]:

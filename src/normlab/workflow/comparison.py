@@ -179,6 +179,8 @@ def compare(
             tuned = [] if search is None else [config for _, config, _ in study.runs()]
             check_room(study.folder, [*missing, *tuned], dataset, estimate.workers, PAGE)
         with making_runs(cluster, study, dataset) as makes:
+            if makes and missing:
+                makes.check()  # before anything is written
             return _run(study, dataset, search, wanted, watcher, keeping, makes)
 
 
