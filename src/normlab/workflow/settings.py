@@ -48,7 +48,8 @@ study file has none of them.
 _MACHINES = """\
 ## Where runs are made
 
-Settings of a call of `compare` too. [Many machines](many-machines.md) says how.
+Settings of a call, like the number of workers: they change no result and are no part of a study. A
+study file has none of them. [many-machines.md](many-machines.md) says what a machine needs.
 """
 
 _RUN = """\
@@ -124,10 +125,10 @@ def as_markdown() -> str:
     """docs/settings.md."""
     parts = (
         (_COMPARISON, Request, REQUEST_FIELDS),
+        (_MACHINES, Machines, MACHINES_FIELDS),
         (_RUN, RunConfig, FIELDS),
         (_DATA, DataConfig, DATA_FIELDS),
         (_KEEPING, Keeping, KEEPING_FIELDS),
-        (_MACHINES, Machines, MACHINES_FIELDS),
     )
     lines = [_HEAD]
     for words, cls, declared in parts:
