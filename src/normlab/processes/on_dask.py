@@ -167,16 +167,20 @@ class DaskWorker(Remote):
         where = {} if self.machine is None else {"workers": [self.machine]}
         gpu = needs.gpu and self.machine is None
         self.cluster.under_way[self.token] = self
-        self.future = self.cluster.client.submit(
-            do_job,
-            self.token,
-            self.cluster.topic,
-            Job.of_this_process(number, function, arguments, needs.threads),
-            key=self.token,
-            pure=False,
-            resources={"GPU": 1} if gpu else None,
-            **where,
-        )
+        job = Job.of_this_process(number, function, arguments, needs.threads)
+        with warnings.catch_warnings():
+            # A data set of many files makes a large job, and that is how it is meant.
+            warnings.filterwarnings("ignore", message="Sending large graph")
+            self.future = self.cluster.client.submit(
+                do_job,
+                self.token,
+                self.cluster.topic,
+                job,
+                key=self.token,
+                pure=False,
+                resources={"GPU": 1} if gpu else None,
+                **where,
+            )
         self.future.add_done_callback(self._done)
 
     def _done(self, future: Any) -> None:
@@ -237,6 +241,7 @@ def do_job(token: str, topic: str, job: Job) -> Batch:
         with _cores(job.threads, worker.state.nthreads, wanted):
             for batch in host.batches(job, wanted):
                 if batch and batch[-1][0] in LAST:
+                    started.clear()  # the scheduler need not know it any more
                     return batch
                 worker.log_event(topic, {"token": token, "place": worker.address, "batch": batch})
     finally:

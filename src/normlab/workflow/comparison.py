@@ -170,7 +170,10 @@ def compare(
             watcher.planned(study.plan, study.data_record(), study.folder, estimate)
             if cluster:
                 there = counted(len(cluster.machines()), "machine")
-                watcher.stage(f"Runs are made on {there} of {cluster.name}")
+                watcher.stage(
+                    f"Runs are made on {there} of {cluster.name}, which are asked first whether "
+                    "they have what runs need"
+                )
             for note in dict.fromkeys([*study.put_right, *notes]):
                 watcher.stage(note)
         if dry_run:
