@@ -90,7 +90,7 @@ class Remote:
         self.hear([("stopped", self.job, pickle.dumps((number,)))])
 
     def hear_error(self, error: BaseException) -> None:
-        """The job did not even begin on its machine, for this reason."""
+        """The job was not done, for a reason that has nothing to do with it."""
         assert self.job is not None
         while error.__cause__ is not None:
             error = error.__cause__
@@ -172,7 +172,6 @@ def on_every_machine(
                 continue
             if message[0] in LAST and worker in asked:
                 found[asked.pop(worker)] = _answer(worker, message)
-                worker.close()
     finally:
         for worker in asked:
             worker.close()
@@ -181,5 +180,7 @@ def on_every_machine(
 
 def _answer(worker: Worker, message: Message) -> Outcome:
     if message[0] in ("done", "raised"):
+        worker.release()
         return outcome_of(message)
+    worker.close()
     return Outcome(message[1], error=RuntimeError(f"its process was {worker.death()}"))

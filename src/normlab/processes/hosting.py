@@ -6,7 +6,6 @@ an end that lets it save. Messages are passed on as they are.
 
 from __future__ import annotations
 
-import os
 import pickle
 import queue
 import socket
@@ -55,7 +54,7 @@ class Job:
 
         The environment is this machine's: paths, devices and accounts differ."""
         own = Surroundings.of_this_process(self.threads)
-        here = self.here if os.path.isdir(self.here) else own.here  # noqa: PTH112 - it may be odd
+        here = self.here if Path(self.here).is_dir() else own.here
         more = [entry for entry in self.path if entry not in own.path]
         return Surroundings([*own.path, *more], here, own.environment)
 
