@@ -44,8 +44,8 @@ def join(address: str, needs: Needs) -> DaskCluster:
     Raises:
         InputError: no scheduler answers, or no worker has what a job needs.
     """
-    there = {"scheduler_file": address} if Path(address).is_file() else {"address": address}
     try:
+        there = {"scheduler_file" if Path(address).is_file() else "address": address}
         with warnings.catch_warnings():
             # Versions are compared by whoever gives jobs, and they are refused.
             warnings.simplefilter("ignore")

@@ -126,6 +126,11 @@ class StudyCluster:
         )
         self._checked = False
 
+    @property
+    def said(self) -> str:
+        """Such as "2 machines of the Dask cluster at tcp://10.0.0.5:8786"."""
+        return f"{counted(len(self.engine.machines()), 'machine')} of {self.engine.name}"
+
     def check(self) -> None:
         """Whether all machines that are there have what runs need; asked once.
 

@@ -168,12 +168,6 @@ def compare(
         estimate = _estimate(study, dataset, wanted, search)
         if watcher:
             watcher.planned(study.plan, study.data_record(), study.folder, estimate)
-            if cluster:
-                there = counted(len(cluster.machines()), "machine")
-                watcher.stage(
-                    f"Runs are made on {there} of {cluster.name}, which are asked first whether "
-                    "they have what runs need"
-                )
             for note in dict.fromkeys([*study.put_right, *notes]):
                 watcher.stage(note)
         if dry_run:
@@ -182,8 +176,12 @@ def compare(
             tuned = [] if search is None else [config for _, config, _ in study.runs()]
             check_room(study.folder, [*missing, *tuned], dataset, estimate.workers, PAGE)
         with making_runs(cluster, study, dataset) as makes:
-            if makes and missing:
-                makes.check()  # before anything is written
+            if makes and missing:  # before anything is written
+                if watcher:
+                    watcher.stage(
+                        f"Asking {makes.said} for what runs need: folder, data, versions, layers"
+                    )
+                makes.check()
             return _run(study, dataset, search, wanted, watcher, keeping, makes)
 
 
