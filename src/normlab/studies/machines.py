@@ -17,8 +17,8 @@ from ..runs import RunConfig
 class Machines:
     """Where runs are made: a setting of a call, which changes no result.
 
-    >>> Machines(engine="dask", engine_address="tcp://10.0.0.5:8786").engine
-    'dask'
+    >>> Machines().engine
+    'processes'
 
     Raises:
         InputError: an impossible value, a cluster without its address, or a missing package.
