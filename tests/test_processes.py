@@ -215,6 +215,25 @@ def test_jobs_that_do_not_end_are_asked_and_waited_for_once(
     assert not any(is_there(int(path.stem)) for path in jobs.glob("*.pid"))
 
 
+@POSIX
+def test_a_job_that_is_lost_with_its_machine_is_tried_more_often(
+    jobs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import some_jobs
+
+    monkeypatch.setattr(own.Process, "death", lambda self: Death("lost", blameless=True))
+    (_, found) = in_processes(
+        some_jobs.dies, [(n, str(jobs), 4) for n in range(2)], 1, engine=own.OwnProcesses(1)
+    )
+    assert found.get() == 1
+    monkeypatch.setattr(pool, "LOSSES", 2)
+    (jobs / "1").unlink()
+    (_, found) = in_processes(
+        some_jobs.dies, [(n, str(jobs), 99) for n in range(2)], 1, engine=own.OwnProcesses(1)
+    )
+    assert str(found.error) == "lost twice"
+
+
 def test_an_engine_that_can_do_nothing_says_so_once(
     jobs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,7 +24,7 @@ from .engine import LAST, Events
 from .hosting import Batch, Host, Job, ended
 
 _CONNECT_SECONDS = 10
-_LOST = Death("lost with its Dask worker")
+_LOST = Death("lost with its Dask worker", blameless=True)
 _POLL = 0.1
 
 _hosts: dict[str, Host] = {}

@@ -20,7 +20,7 @@ from .cluster import Needs, Remote, at_once
 from .engine import Events
 from .hosting import Host, Job
 
-_LOST = Death("lost with its Ray worker")
+_LOST = Death("lost with its Ray worker", blameless=True)
 _CONNECT_SECONDS = 10.0
 _TWO = 2
 """Threads of an actor: one does the job, one hears that it should stop."""

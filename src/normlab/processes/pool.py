@@ -24,6 +24,8 @@ from .worker import telling
 
 TRIES = 3
 """How often a job is tried whose process dies."""
+LOSSES = 10
+"""How often one is tried that is lost with its machine, as at a batch system's time limit."""
 SAVE_SECONDS = 30.0
 """How long processes that were asked to save what they have may take."""
 _POLL = 0.1
@@ -204,7 +206,7 @@ class _Work:
         self.busy: list[Worker] = []
         self.again: deque[int] = deque()
         self.arguments: dict[int, bytes] = {}
-        self.deaths: dict[int, int] = {}
+        self.deaths: dict[int, list[Death]] = {}
 
     def outcomes(self) -> Iterator[Outcome]:
         while True:
@@ -292,15 +294,17 @@ class _Work:
         if found is None:
             self.again.append(number)
             return None
-        self.deaths[number] = self.deaths.get(number, 0) + 1
-        again = self.deaths[number] < TRIES
+        deaths = self.deaths.setdefault(number, [])
+        deaths.append(found)
+        losses = sum(one.blameless for one in deaths)
+        again = len(deaths) - losses < TRIES and losses < LOSSES
         if self.died is not None:
             self.died(number, found, again)
         if again:
             self.again.append(number)
             return None
         del self.arguments[number]
-        return Outcome(number, error=DiedError(found, self.deaths[number]))
+        return Outcome(number, error=DiedError(found, len(deaths)))
 
     def end_well(self, number: int) -> None:
         """Let every job save what it has, then end; one that takes too long is ended."""
