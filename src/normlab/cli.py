@@ -24,6 +24,7 @@ from .errors import InputError
 from .pages.words import listed
 from .places import cache_folder
 from .runs import FIELDS, RunConfig
+from .studies.machines import MACHINES_FIELDS, Machines
 from .studies.request import (
     DATA_FIELDS,
     KEEPING_FIELDS,
@@ -78,6 +79,7 @@ else:
             *options_of(Request, {k: REQUEST_FIELDS[k] for k in _JUDGED}, VERDICT),
             *options_of(RunConfig, SETTINGS, RECIPE, several=True),
             *options_of(Keeping, KEEPING_FIELDS),
+            *options_of(Machines, MACHINES_FIELDS),
         ],
     )
     TrainOptions = options_class(
@@ -122,7 +124,10 @@ def compare(
     ] = None,
     workers: Annotated[
         int | None,
-        Parameter(help="Processes side by side. Does not change results. [default: all cores]"),
+        Parameter(
+            help="Runs side by side. Does not change results. [default: all cores, of this machine "
+            "or of the cluster]"
+        ),
     ] = None,
     device: DeviceName = "auto",
     kernels: KernelsName = "auto",

@@ -21,6 +21,7 @@ from ..runs.arms import MOST_SEEDS, check_arms
 from ..training.keeping import KEEPING_FIELDS as KEEPING_FIELDS
 from ..training.keeping import Keeping as Keeping
 from ..values import plain
+from .machines import MACHINES_FIELDS
 
 
 def presets() -> list[str]:
@@ -38,7 +39,7 @@ def presets() -> list[str]:
 
 
 DATA_FIELDS = fields_of(DataConfig)
-_OF_THE_CALL = ("out", "workers", "dry_run", "repair", *KEEPING_FIELDS)
+_OF_THE_CALL = ("out", "workers", "dry_run", "repair", *KEEPING_FIELDS, *MACHINES_FIELDS)
 """What a call of compare takes besides; a request has none of it."""
 OF_THE_MACHINE = ("device", "kernels")
 """Settings of a run that may be ``auto``: what they are then depends on the machine."""

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING
 from ..lazy import names_of
 
 if TYPE_CHECKING:
-    from .environment import check_kernels, kernels_of, resolve_device, why_not_compiled
+    from .environment import (
+        check_kernels,
+        kernels_of,
+        resolve_device,
+        versions,
+        why_not_compiled,
+    )
     from .evaluation import evaluate
     from .failed import write_failed
     from .keeping import KEEPING_FIELDS, Keeping
@@ -20,7 +26,13 @@ if TYPE_CHECKING:
     from .step import train_step
 
 _HOME = {
-    "environment": ("check_kernels", "kernels_of", "resolve_device", "why_not_compiled"),
+    "environment": (
+        "check_kernels",
+        "kernels_of",
+        "resolve_device",
+        "versions",
+        "why_not_compiled",
+    ),
     "evaluation": ("evaluate",),
     "failed": ("write_failed",),
     "keeping": ("KEEPING_FIELDS", "Keeping"),
@@ -45,6 +57,7 @@ __all__ = [
     "resolve_device",
     "train",
     "train_step",
+    "versions",
     "why_not_compiled",
     "write_failed",
 ]

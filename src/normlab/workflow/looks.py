@@ -15,7 +15,7 @@ from ..results import read_results
 from ..results.statistics import Judgement, judge
 from ..runs import is_study
 from ..runs.rule import pairs
-from ..studies import Plan, Study, carry_out, check_room
+from ..studies import Plan, Study, StudyCluster, carry_out, check_room
 from ..training import Keeping
 from .watching import Watcher
 
@@ -27,6 +27,7 @@ def run_until_decided(
     workers: int,
     watcher: Watcher | None,
     keeping: Keeping,
+    cluster: StudyCluster | None,
 ) -> int:
     """Make the runs that are missing; where looks are fixed, go on with the arms of which a
     comparison is not settled. Which they are follows from the runs alone, so a study that was
@@ -35,7 +36,7 @@ def run_until_decided(
     Raises:
         InputError: runs could not be made, or the disk has no room for those of the next look.
     """
-    made = carry_out(study, dataset, workers, watcher, keeping=keeping)
+    made = carry_out(study, dataset, workers, watcher, keeping=keeping, cluster=cluster)
     while study.plan.until_decided:
         found = judge(read_results(study.folder), compared=compared, images=False)
         further = study.plan.with_seeds(found.wanted)
@@ -48,7 +49,7 @@ def run_until_decided(
         missing = [config for _, config, _ in study.pending()]
         check_room(study.folder, missing, dataset, min(workers, len(missing)))
         study.write()
-        made += carry_out(study, dataset, workers, watcher, keeping=keeping)
+        made += carry_out(study, dataset, workers, watcher, keeping=keeping, cluster=cluster)
     return made
 
 

@@ -16,6 +16,7 @@ from ..options import Fields
 from ..pages.words import setting
 from ..runs import FIELDS, RunConfig
 from ..runs.arms import MOST_ARMS, MOST_RUNS, MOST_SEEDS
+from ..studies.machines import MACHINES_FIELDS, Machines
 from ..studies.request import DATA_FIELDS, KEEPING_FIELDS, REQUEST_FIELDS, Keeping, Request
 
 _HEAD = """\
@@ -42,6 +43,13 @@ _KEEPING = """\
 
 Settings of a call, like the number of workers: they change no result and are no part of a study. A
 study file has none of them.
+"""
+
+_MACHINES = """\
+## Where runs are made
+
+Settings of a call, like the number of workers: they change no result and are no part of a study. A
+study file has none of them. [many-machines.md](many-machines.md) says what a machine needs.
 """
 
 _RUN = """\
@@ -119,6 +127,7 @@ def as_markdown() -> str:
     """docs/settings.md."""
     parts = (
         (_COMPARISON, Request, REQUEST_FIELDS),
+        (_MACHINES, Machines, MACHINES_FIELDS),
         (_RUN, RunConfig, FIELDS),
         (_DATA, DataConfig, DATA_FIELDS),
         (_KEEPING, Keeping, KEEPING_FIELDS),
