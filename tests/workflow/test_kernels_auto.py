@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 import normlab
-from normlab.console import ConsoleWatcher
+from normlab.console import ConsoleWatcher, print_run
 from normlab.errors import InputError
 from normlab.norms import kernels
 from normlab.runs import read_record
@@ -150,5 +150,8 @@ def test_a_single_run_is_continued_as_it_is(monkeypatch: pytest.MonkeyPatch) -> 
     lose_compiler(monkeypatch)
     alone = train_one(DATA, {**settings, "seed": 2}, device="cpu")
     assert alone.record["kernels_note"] == NO_COMPILER
+    page = io.StringIO()
+    print_run(Console(file=page, width=200), alone)
+    assert f"Layers computed {NO_COMPILER}" in page.getvalue()
     with pytest.raises(InputError, match="cannot be compiled on this machine"):
         train_one(DATA, {**settings, "seed": 1}, fresh.folder, device="cpu")

@@ -67,6 +67,8 @@ def print_run(console: Console, made: TrainedRun) -> None:
     """How a single run ended."""
     record = made.record
     print_line(console, f"{record['status']}, {duration(record['seconds'])}")
+    if record.get("kernels_note"):
+        print_line(console, f"Layers computed {record['kernels_note']}")
     for note in record.get("notes", ()):
         print_line(console, note)
     for split, metrics in (record["metrics"] or {}).items():

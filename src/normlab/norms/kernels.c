@@ -2,8 +2,8 @@
 
    The formulas are those of `definition` and `_Lean` in _core.py, for one or two parts. Sums are
    taken in float32 over CHUNK values at most, and merged in float64 (Chan, Golub & LeVeque 1983).
-   An image belongs to one thread, the images are pooled in their order, and no operation is
-   reordered or contracted, so the bits depend neither on the threads nor on the processor.
+   A map belongs to one thread, the images are pooled in their order, and no operation is reordered
+   or contracted, so the bits depend neither on the threads nor on the processor.
 
    A tensor is dense and in one of two layouts: `last` (N, H, W, C in memory) or (N, C, H, W). */
 
