@@ -10,6 +10,7 @@ from ..values import plain
 from . import kernels as _kernels
 from ._base import Norm2d, another_name_for
 from ._core import NOTHING, Pool, Then, needs_plain_operations, normalize
+from .synchronized import division, images_of
 
 
 class BatchStatistics(Norm2d, _NormBase):  # type: ignore[misc]  # weight may be None
@@ -83,12 +84,13 @@ class BatchStatistics(Norm2d, _NormBase):  # type: ignore[misc]  # weight may be
         return None if self.training or mean is None or var is None else (mean, var)
 
     def _check_batch(self, x: Tensor) -> None:
-        if x.shape[0] == 0:
+        images = images_of(x)
+        if images == 0:
             raise ValueError(
                 f"{type(self).__name__} cannot train on an empty batch, "
                 f"got input of shape {tuple(x.shape)}; evaluation accepts it"
             )
-        values = x.shape[0] * x.shape[2] * x.shape[3]
+        values = images * x.shape[2] * x.shape[3]
         self._check_values(x, values, "per channel when training")
 
     def _track(self, x: Tensor, mean: Tensor, var: Tensor) -> None:
@@ -99,7 +101,7 @@ class BatchStatistics(Norm2d, _NormBase):  # type: ignore[misc]  # weight may be
             if self.num_batches_tracked is not None:
                 self.num_batches_tracked.add_(1)
             if self.running_mean is not None and self.running_var is not None:
-                count = x.shape[0] * x.shape[2] * x.shape[3]
+                count = images_of(x) * x.shape[2] * x.shape[3]
                 self._move(self.running_mean, mean)
                 self._move(self.running_var, var, count / (count - 1))  # the UNBIASED variance
 
@@ -187,9 +189,8 @@ class BatchNorm2d(BatchStatistics, nn.BatchNorm2d):  # type: ignore[misc]  # wei
             y, *_ = normalize(x, self.weight, self.bias, (None,), self.eps, fixed=fixed, then=then)
             return y
         self._check_batch(x)
-        y, mean, var = normalize(
-            x, self.weight, self.bias, (Pool(batch=True),), self.eps, then=then
-        )
+        batch = Pool(batch=True, divided=division())
+        y, mean, var = normalize(x, self.weight, self.bias, (batch,), self.eps, then=then)
         self._track(x, mean, var)
         return y
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ._base import ParameterNeeds
 from ._core import NOTHING, Pool, Then, normalize
 from .batch import BatchStatistics
+from .synchronized import division
 
 
 class BatchInstanceNorm2d(BatchStatistics):
@@ -101,7 +102,7 @@ class BatchInstanceNorm2d(BatchStatistics):
     def _normalized(self, x: Tensor, then: Then = NOTHING) -> Tensor:
         self._check_values(x, x.shape[2] * x.shape[3], "per map")
         fixed = self._fixed()
-        batch = None if fixed is not None else Pool(batch=True)
+        batch = None if fixed is not None else Pool(batch=True, divided=division())
         if fixed is None:
             self._check_batch(x)
         y, mean, var = normalize(

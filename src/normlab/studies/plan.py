@@ -15,12 +15,13 @@ from ..bounded import TOML_BYTES, parse_toml, read_file
 from ..data import DataConfig
 from ..errors import InputError, did_you_mean
 from ..foreign import check_trusted
+from ..launch import HOW
 from ..options import takes_several, text_of, whole
 from ..pages.words import listed
 from ..runs import FIELDS, RunConfig, check_fields
 from ..runs.arms import MOST_ARMS, MOST_RUNS, MOST_SEEDS, check_arms
 from ..runs.rule import Rule, checked_margin, default_reference, looks_up_to, pairs
-from .request import Request, presets
+from .request import OF_SEVERAL_PROCESSES, Request, presets
 
 CHECKS = ("same-function",)
 """What a study file may ask of its arms in addition to training."""
@@ -115,6 +116,12 @@ def make_plan(request: Request) -> Plan:
         if name in grid:
             raise InputError(f"{name} cannot be varied by the grid of {what}.")
     shared = {**stated.get("run", {}), **settings}
+    for name in OF_SEVERAL_PROCESSES:
+        if name in grid or name in shared:
+            raise InputError(
+                f"{name} is no setting of a comparison, which makes each run in one process. "
+                f"Remove it from {what}. For a run over several processes: {HOW}"
+            )
     if request.arms is None:
         _check_trusted(grid.get("norm", shared.get("norm")), request.trust, what)
     named = _arms(grid, shared, what)

@@ -40,7 +40,11 @@ def presets() -> list[str]:
 DATA_FIELDS = fields_of(DataConfig)
 _OF_THE_CALL = ("out", "workers", "dry_run", "repair", *KEEPING_FIELDS)
 """What a call of compare takes besides; a request has none of it."""
-SETTINGS: Fields = {k: f for k, f in FIELDS.items() if k not in ("norm", "seed", "device")}
+OF_SEVERAL_PROCESSES = ("processes", "statistics")
+"""Settings of a run that torchrun starts. A comparison makes each run in one process."""
+SETTINGS: Fields = {
+    k: f for k, f in FIELDS.items() if k not in ("norm", "seed", "device", *OF_SEVERAL_PROCESSES)
+}
 """Settings of a run that a comparison takes as options."""
 
 

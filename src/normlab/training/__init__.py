@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .environment import kernels_of, resolve_device
     from .evaluation import evaluate
     from .failed import write_failed
+    from .group import Group, joined
     from .keeping import KEEPING_FIELDS, Keeping
     from .layer_check import LayerTraits, check_layer
     from .network import build, layers_of, name_of_layer
@@ -23,6 +24,7 @@ _HOME = {
     "environment": ("kernels_of", "resolve_device"),
     "evaluation": ("evaluate",),
     "failed": ("write_failed",),
+    "group": ("Group", "joined"),
     "keeping": ("KEEPING_FIELDS", "Keeping"),
     "layer_check": ("LayerTraits", "check_layer"),
     "network": ("build", "layers_of", "name_of_layer"),
@@ -32,12 +34,14 @@ _HOME = {
 
 __all__ = [
     "KEEPING_FIELDS",
+    "Group",
     "Keeping",
     "LayerTraits",
     "Progress",
     "build",
     "check_layer",
     "evaluate",
+    "joined",
     "kernels_of",
     "layers_of",
     "name_of_layer",

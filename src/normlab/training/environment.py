@@ -13,6 +13,7 @@ import torch
 from ..errors import InputError
 from ..norms.kernels import Kernels, KernelsUnavailableError, in_use, load
 from ..runs import RunConfig
+from .group import Group
 
 
 def versions() -> dict[str, str]:
@@ -52,6 +53,15 @@ def fingerprint(device: str) -> dict[str, str]:
     if device == "cuda":
         found["cudnn"] = str(torch.backends.cudnn.version())  # type: ignore[no-untyped-call]
     return found
+
+
+def fingerprints(device: str, group: Group) -> dict[str, str]:
+    """That of process 0, with what is otherwise on another."""
+    first, *others = group.collected(fingerprint(device))
+    for rank, other in enumerate(others, 1):
+        differing = {name: text for name, text in other.items() if first.get(name) != text}
+        first |= {f"{name} of process {rank}": text for name, text in differing.items()}
+    return first
 
 
 def kernels_of(config: RunConfig) -> Kernels | None:

@@ -13,6 +13,7 @@ from .. import stopping
 from ..data import DataSet, load, sources
 from ..destinations import check_folder
 from ..errors import InputError
+from ..launch import refuse_several
 from ..locks import alone_in
 from ..options import whole
 from ..pages.words import counted, listed
@@ -126,6 +127,7 @@ def compare(
         raise InputError("Give --repair or --dry-run, not both: --repair moves files.")
     kept = {name: options.pop(name) for name in KEEPING_FIELDS if name in options}
     keeping = Keeping(**{name: value for name, value in kept.items() if value is not None})
+    refuse_several("compare")
     asked = Request.of(what, data, **options)
     call = call or asked.command(None if out is None else str(out))
     request = replace(asked, settings={**asked.settings, "device": resolve_device(device)})

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -14,6 +15,7 @@ from ..data.cache import Progress as DataProgress
 from ..destinations import check_folder
 from ..errors import InputError
 from ..foreign import code_of
+from ..launch import launched
 from ..leftovers import holds_nothing
 from ..locks import alone_in
 from ..places import RUNS, dated
@@ -22,7 +24,17 @@ from ..runs.damage import damage_of_run
 from ..runs.layout import RECORD, damaged_place, file_name
 from ..seals import DamagedError
 from ..studies import check_room, keep_memory
-from ..training import Keeping, Progress, build, check_layer, kernels_of, resolve_device, train
+from ..training import (
+    Group,
+    Keeping,
+    Progress,
+    build,
+    check_layer,
+    joined,
+    kernels_of,
+    resolve_device,
+    train,
+)
 
 
 @dataclass(frozen=True)
@@ -51,6 +63,8 @@ def train_one(
 ) -> TrainedRun:
     """Make a single run: one normalization, one seed.
 
+    Where torchrun has started several processes, each calls this and they make the run together.
+
     Args:
         data: fields of ``DataConfig``.
         settings: fields of ``RunConfig``.
@@ -63,26 +77,69 @@ def train_one(
         keeping: how often checkpoints are saved, and when one may be used.
 
     Raises:
-        InputError: bad input, a folder that contains something else, or a damaged run.
+        InputError: bad input, a folder that contains something else, or a damaged run; processes
+            that do not find each other.
     """
-    config = RunConfig.from_dict({**settings, "device": resolve_device(device)})
-    kernels_of(config)  # whether they can be used, before anything else is done
+    here = launched()
+    together = {"processes": here.size} if here.size > 1 else {}
+    config = RunConfig.from_dict({**settings, **together, "device": resolve_device(device)})
     asked = DataConfig(**data)
     folder = Path(out) if out is not None else _default_folder(asked, config)
-    check_folder(folder, "--out")
-    _check_target(folder)
-    with stopping.handled():
-        dataset = load(asked, progress=reading)
-        check_network(config, dataset)
+    if here.first:
+        check_folder(folder, "--out")
+        _check_target(folder)
+    with stopping.handled(), joined(here, config.device) as group:
+        with group.together():
+            kernels_of(config)  # whether they can be used, before anything else is done
+        dataset = _loaded(asked, reading, group)
+        with group.together():
+            check_network(config, dataset)
+        _check_same(config, dataset, group)
         keep_memory()
-        # A run of a study is not made while the study makes it.
-        study = study_of(folder)
-        with alone_in(study if is_study(study) else folder), stopping.deferred():
-            _check_target(folder)
-            put_right(folder, repair=repair)
-            if ended_record(folder) is None:
-                check_room(folder, [config], dataset)
-            return TrainedRun(folder, train(config, dataset, folder, progress, keeping=keeping))
+        with _alone_in(folder, group), stopping.deferred():
+            with group.together():
+                if group.first:
+                    _check_target(folder)
+                    put_right(folder, repair=repair)
+                    if ended_record(folder) is None:
+                        check_room(folder, [config], dataset)
+            made = train(config, dataset, folder, progress, keeping=keeping, group=group)
+            return TrainedRun(folder, made)
+
+
+def _loaded(asked: DataConfig, reading: DataProgress | None, group: Group) -> DataSet:
+    """The data on every process; process 0 reads first, and the others find what it has cached."""
+    dataset = None
+    for turn in (True, False):
+        with group.together():
+            if group.first is turn:
+                dataset = load(asked, progress=reading if group.first else None)
+    assert dataset is not None
+    return dataset
+
+
+def _check_same(config: RunConfig, dataset: DataSet, group: Group) -> None:
+    """Refuse processes that would make different runs, as on machines with different files."""
+    own = identity(config, dataset.fingerprint, code_of(config.norm))
+    named = group.collected(own)
+    other = next((rank for rank, one in enumerate(named) if one != named[0]), None)
+    if other is not None:
+        raise InputError(
+            f"Process {other} has other data, other settings or other code of the layer than "
+            "process 0. Start all of them with the same command, on the same files."
+        )
+
+
+@contextmanager
+def _alone_in(folder: Path, group: Group) -> Iterator[None]:
+    """Process 0 holds the lock for all."""
+    if not group.first:
+        yield
+        return
+    # A run of a study is not made while the study makes it.
+    study = study_of(folder)
+    with alone_in(study if is_study(study) else folder):
+        yield
 
 
 def _check_target(folder: Path) -> None:
