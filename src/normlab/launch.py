@@ -89,7 +89,7 @@ def launched() -> Launch:
     """This process among those that were started together; alone where there is but one.
 
     Raises:
-        InputError: there are several, and it is not said where they meet.
+        InputError: there are several, and it is not said where they meet, or which this is.
     """
     size = _number("WORLD_SIZE", 1)
     if size < 2:
@@ -103,7 +103,7 @@ def launched() -> Launch:
         )
     rank = _number("RANK", 0)
     if rank >= size:
-        raise InputError(f"RANK is {rank}, but WORLD_SIZE is {size}. Ranks count from 0.")
+        raise UnheardError(f"RANK is {rank}, but WORLD_SIZE is {size}. Ranks count from 0.")
     return Launch(rank, size, _number("LOCAL_RANK", rank))
 
 

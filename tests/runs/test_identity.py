@@ -33,7 +33,7 @@ DEFAULTS = {
         "step_at": (0.5, 0.75), "step_factor": 0.1, "patience": None, "label_smoothing": 0.0,
         "clip_norm": None, "precision": "float32", "crop_pad": 0, "flip": False,
         "record_features": False, "device": "cpu", "threads": 1, "balance": "none",
-        "kernels": "torch",
+        "kernels": "torch", "processes": 1, "statistics": "synchronized",
     },
 }  # fmt: skip
 """The defaults of every recipe. A new setting joins the recipe that it appears in; a changed

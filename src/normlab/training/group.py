@@ -10,6 +10,7 @@ parts of unequal size weigh by their images, which the averages of DistributedDa
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -162,7 +163,7 @@ class Group:
             if p.grad is None:
                 p.grad = torch.empty_like(p)
             p.grad.copy_(summed.view(p.shape))
-        return loss_of_all.to(loss.dtype).view(()), guesses_of_all.to(guesses.dtype)
+        return loss_of_all.view(()), guesses_of_all.to(guesses.dtype)
 
     def take_buffers(self, model: nn.Module) -> None:
         """Give every process the buffers of process 0, as DistributedDataParallel does."""
@@ -248,13 +249,12 @@ def _met(launch: Launch) -> Store:
     """The store that the processes share, once all have come."""
     until = time.monotonic() + JOIN_SECONDS
     try:
-        meeting = dist.rendezvous("env://", timeout=timedelta(seconds=JOIN_SECONDS))  # type: ignore[attr-defined]
-        store: Store = next(iter(meeting))[0]
+        store = _store(launch)
         store.set(f"here/{launch.rank}", "")
     except (RuntimeError, ValueError) as error:
         raise UnheardError(
-            f"Process {launch.rank} of {launch.size} found no meeting place at the address in "
-            f"MASTER_ADDR and MASTER_PORT: {told(error)}. Start all processes with torchrun."
+            f"Process {launch.rank} of {launch.size} does not reach the place where they meet "
+            f"(MASTER_ADDR and MASTER_PORT): {told(error)}. Start all of them with torchrun."
         ) from error
     while missing := [r for r in range(launch.size) if not store.check([f"here/{r}"])]:
         if time.monotonic() > until:
@@ -264,6 +264,20 @@ def _met(launch: Launch) -> Store:
             )
         time.sleep(_POLL_SECONDS)
     return store
+
+
+def _store(launch: Launch) -> Store:
+    """Where the processes leave word for each other: torchrun's, or else one that process 0 has."""
+    most = timedelta(seconds=JOIN_SECONDS)
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        found: Store = next(iter(dist.rendezvous("env://", timeout=most)))[0]  # type: ignore[attr-defined]
+        return found
+    place = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    # Whoever is missing is waited for where Ctrl-C is heard.
+    own: Store = dist.TCPStore(  # type: ignore[attr-defined]
+        *place, launch.size, launch.first, timeout=most, wait_for_workers=False
+    )
+    return own
 
 
 def _as_text(error: BaseException) -> str:
