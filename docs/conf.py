@@ -45,7 +45,14 @@ html_show_sphinx = False
 PAGES = (
     (
         "Guide",
-        ["docs/experiment", "docs/data", "docs/own-layer", "docs/statistics", "docs/data-checks"],
+        [
+            "docs/experiment",
+            "docs/data",
+            "docs/own-layer",
+            "docs/statistics",
+            "docs/data-checks",
+            "docs/several-processes",
+        ],
     ),
     ("Reference", ["docs/norms", "docs/settings", "docs/reliability", "docs/threats", "docs/api"]),
     ("Measured", ["docs/results", "docs/results/birds", "docs/performance"]),
