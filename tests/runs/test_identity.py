@@ -98,7 +98,7 @@ def test_every_setting_that_trains_has_a_meaning_written_down() -> None:
     varied = {name for fields, *_ in MEANINGS[RECIPE].values() for name in fields}
     same_numbers = {
         "epochs", "warmup", "patience", "precision", "record_features", "device", "threads",
-        "kernels",
+        "kernels", "processes", "statistics",  # tests/training/test_several_processes.py
     }  # fmt: skip
     assert varied | same_numbers >= set(FIELDS)
 

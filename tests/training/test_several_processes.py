@@ -41,6 +41,7 @@ from normlab.training.updates import Updates
 from normlab.workflow import train_one
 from several import in_processes, results, variables
 
+pytestmark = pytest.mark.xdist_group("several processes")  # they share what they compare with
 HERE = "test_several_processes"
 EVERY_STEP = Keeping(checkpoint_minutes=0)
 ARMS = ("bn", "torch_bn", "bin", "in", "ln", "gn", "none")
@@ -218,8 +219,8 @@ def _same_run(one: Path, two: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of two processes that nobody disturbs."""
+def whole(digits: DataSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two processes that nobody disturbs. The data are cached before."""
     folder = tmp_path_factory.mktemp("runs") / "whole"
     (record, told), (same, silent) = results(in_processes(2, _run, folder))
     assert record == same
@@ -255,6 +256,9 @@ def _dying(rank: int, at: int, how: str) -> None:
         if launched().rank == rank and next(made) == at:
             if how == "fails":
                 raise InputError("the mains tripped.")
+            if how == "orphaned":
+                os.getppid = lambda: 1
+                return original(*args)
             os.kill(os.getpid(), getattr(signal, how))
         return original(*args)
 
@@ -262,6 +266,7 @@ def _dying(rank: int, at: int, how: str) -> None:
 
 
 def _disturbed(folder: Path, how: str, rank: int) -> Any:
+    os.environ["TORCHELASTIC_RUN_ID"] = "here"  # as torchrun sets it
     _dying(rank, 3, how)
     return _run(folder)
 
@@ -270,7 +275,7 @@ def _disturbed(folder: Path, how: str, rank: int) -> Any:
     ("how", "rank", "said", "at"),
     [
         ("SIGTERM", 1, None, 3),
-        ("SIGINT", 0, None, 3),
+        ("orphaned", 1, None, 3),
         ("SIGKILL", 1, "Another process of this run ended without a word", 2),
         ("fails", 1, "Process 1: the mains tripped.", 2),
     ],
@@ -278,13 +283,14 @@ def _disturbed(folder: Path, how: str, rank: int) -> Any:
 def test_processes_end_together_and_resume_to_the_same_bits(
     how: str, rank: int, said: str | None, at: int, whole: Path, tmp_path: Path
 ) -> None:
-    """A signal that one gets stops all after the same update, with a checkpoint; where one is gone
-    or fails the others end, process 0 says why, and the last checkpoint is there."""
+    """A signal that one gets, or the end of torchrun, stops all after the same update, with a
+    checkpoint. Where one is gone or fails the others end, process 0 says why, and the last
+    checkpoint is there."""
     folder = tmp_path / "cut"
     ended = in_processes(2, _disturbed, folder, how, rank)
     if said is None:
         assert [type(one) for one in ended] == [stopping.Stopped] * 2
-        assert {one.signal for one in ended} == {getattr(signal, how)}
+        assert {one.signal for one in ended} == {getattr(signal, how, signal.SIGTERM)}
     else:
         assert isinstance(ended[0], InputError)
         assert str(ended[0]).startswith(said)
@@ -297,11 +303,15 @@ def test_processes_end_together_and_resume_to_the_same_bits(
 
 
 SCRIPT = """
-import sys
-sys.path[:0] = {paths!r}
-import test_several_processes
-test_several_processes._dying(1, 3, "SIGKILL")
+import itertools, os, signal, sys
 from normlab.__main__ import main
+from normlab.training import run
+step, made = run.train_step, itertools.count(1)
+def dying(*args):
+    if os.environ["RANK"] == "1" and next(made) == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(*args)
+run.train_step = dying
 sys.exit(main())
 """
 
@@ -309,8 +319,7 @@ sys.exit(main())
 def test_torchrun_ends_all_when_one_is_killed(whole: Path, tmp_path: Path) -> None:
     """Started as people start it; the run is then taken up again, and has the same bits."""
     script = tmp_path / "dying.py"
-    here = Path(__file__).parent
-    script.write_text(SCRIPT.format(paths=[str(here), str(here.parent)]))
+    script.write_text(SCRIPT)
     words = ["--data", "digits", "--limit-per-class", "4", "--n", "1", "--epochs", "2"]
     words += ["--batch-size", "19", "--crop-pad", "1", "--checkpoint-minutes", "0"]
     done = subprocess.run(

@@ -11,6 +11,7 @@ parts of unequal size weigh by their images, which the averages of DistributedDa
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -24,7 +25,7 @@ from torch import Tensor, nn
 from ..errors import InputError, told
 from ..launch import Launch, UnheardError
 from ..norms.synchronized import Division
-from ..stopping import Stopped, deferred
+from ..stopping import Stopped, deferred, requested
 
 if TYPE_CHECKING:
     from torch.distributed.distributed_c10d import Store
@@ -54,6 +55,8 @@ class Group:
 
     def __init__(self, launch: Launch = Launch()) -> None:  # noqa: B008 - frozen
         self.launch = launch
+        # A process that a shell has started may outlive that shell; torchrun's end is the run's.
+        self._torchrun = os.getppid() if os.environ.get("TORCHELASTIC_RUN_ID") else None
 
     @property
     def first(self) -> bool:
@@ -63,6 +66,12 @@ class Group:
     @property
     def several(self) -> bool:
         return self.launch.size > 1
+
+    def asked(self) -> int:
+        """The signal that asked this process for an end, or 0. That torchrun is gone counts too."""
+        if self.several and self._torchrun not in (None, os.getppid()):
+            return int(signal.SIGTERM)
+        return requested() or 0
 
     def total(self, own: Tensor) -> Tensor:
         """The sum of a tensor over the processes: the same bits on each."""

@@ -42,7 +42,7 @@ from ..runs import (
 )
 from ..seals import digest
 from ..splits import SPLITS
-from ..stopping import Stopped, deferred, requested
+from ..stopping import Stopped, deferred
 from . import checkpoint
 from .balance import class_weights
 from .control import controlled
@@ -284,7 +284,8 @@ class _Run:
         Raises:
             Stopped: an end was asked for.
         """
-        number, due = self.group.largest(requested() or 0, self.group.first and self.saver.due())
+        due_here = self.group.first and self.saver.due()
+        number, due = self.group.largest(self.group.asked(), due_here)
         if number or due:
             self._save()
         if number:
