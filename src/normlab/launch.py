@@ -117,7 +117,8 @@ def is_one_of_several() -> bool:
 
 def is_follower() -> bool:
     """Whether this is one of several processes and not the first: the first one speaks."""
-    return is_one_of_several() and os.environ["RANK"].strip() != "0"
+    rank = os.environ.get("RANK", "").strip()
+    return is_one_of_several() and rank.isdigit() and int(rank) > 0
 
 
 def refuse_several(verb: str) -> None:

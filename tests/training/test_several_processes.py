@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,10 +29,21 @@ from normlab.launch import Launch, launched
 from normlab.models import load_model
 from normlab.models.card import checked_card
 from normlab.norms import BatchInstanceNorm2d, BatchNorm2d
-from normlab.norms.synchronized import pooled_over
+from normlab.norms.kernels import computed_by
+from normlab.norms.kernels import load as load_kernels
+from normlab.norms.synchronized import Division, pooled_over
 from normlab.runs import CHECKPOINTS, RunConfig, identity
 from normlab.studies import Request, make_plan
-from normlab.training import Keeping, LayerTraits, Progress, build, joined, run, train
+from normlab.training import (
+    Keeping,
+    LayerTraits,
+    Progress,
+    build,
+    check_layer,
+    joined,
+    run,
+    train,
+)
 from normlab.training import group as group_of_processes
 from normlab.training.balance import class_weights
 from normlab.training.division import check_division, divisible
@@ -46,7 +59,8 @@ HERE = "test_several_processes"
 EVERY_STEP = Keeping(checkpoint_minutes=0)
 ARMS = ("bn", "torch_bn", "bin", "in", "ln", "gn", "none")
 SET: dict[str, Any] = {"limit_per_class": 4}
-SMALL: dict[str, Any] = {"n": 1, "epochs": 2, "batch_size": 19, "crop_pad": 1}
+SMALL: dict[str, Any] = {"n": 1, "epochs": 2, "batch_size": 19, "crop_pad": 1,
+                         "kernels": "torch"}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -189,6 +203,31 @@ def test_a_layer_makes_of_a_part_what_it_makes_of_it_within_the_batch() -> None:
         np.testing.assert_allclose(part[-1], whole[-1], rtol=1e-5)
 
 
+@pytest.mark.skipif(
+    not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="there is no C compiler"
+)
+def test_compiled_layers_take_the_statistics_of_the_whole_batch_too() -> None:
+    """By operations of PyTorch, since kernels do not sum over processes."""
+    x = torch.randn(4, 3, 2, 2, generator=torch.Generator().manual_seed(0))
+    asked: list[Tensor] = []
+
+    def with_the_same(own: Tensor) -> Tensor:
+        """As if another process had the same images: it fills in the other row of the table."""
+        asked.append(own)
+        return own + own.flip(0) if len(asked) == 1 else 2 * own
+
+    twice, part = (x.clone().requires_grad_() for _ in range(2))
+    whole = BatchNorm2d(3)(torch.cat([twice, twice]))
+    whole.pow(3).sum().backward()
+    with computed_by(load_kernels()), pooled_over(Division(with_the_same, 0, (4, 4))):
+        y = BatchNorm2d(3)(part)
+        y.pow(3).sum().backward()
+    assert len(asked) == 2, "one sum forward and one backward"
+    torch.testing.assert_close(y, whole[:4])
+    assert twice.grad is not None
+    torch.testing.assert_close(part.grad, twice.grad / 2)
+
+
 def test_a_tensor_that_is_not_the_part_of_this_process_is_refused() -> None:
     with pooled_over(Group(Launch(0, 2)).divided(4)), pytest.raises(ValueError, match="2 images"):
         BatchNorm2d(3)(torch.zeros(4, 3, 2, 2))
@@ -265,10 +304,10 @@ def _dying(rank: int, at: int, how: str) -> None:
     run.train_step = step  # type: ignore[assignment]
 
 
-def _disturbed(folder: Path, how: str, rank: int) -> Any:
+def _disturbed(folder: Path, how: str, rank: int, **settings: Any) -> Any:
     os.environ["TORCHELASTIC_RUN_ID"] = "here"  # as torchrun sets it
     _dying(rank, 3, how)
-    return _run(folder)
+    return _run(folder, **settings)
 
 
 @pytest.mark.parametrize(
@@ -302,6 +341,30 @@ def test_processes_end_together_and_resume_to_the_same_bits(
     _same_run(whole, folder)
 
 
+class Noisy(nn.BatchNorm2d):
+    """Draws other numbers in each process, and has buffers of its own part."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = super().forward(x)
+        return y * (1 + 0.1 * torch.randn(x.shape[1], 1, 1)) if self.training else y
+
+
+def _noisy(folder: Path, *, disturbed: bool) -> Any:
+    settings = {"norm": f"{HERE}:Noisy", "statistics": "per-process", "record_features": True}
+    return _disturbed(folder, "SIGTERM", 1, **settings) if disturbed else _run(folder, **settings)
+
+
+def test_what_each_process_draws_and_keeps_resumes_too(digits: DataSet, tmp_path: Path) -> None:
+    check_layer(RunConfig(**SMALL, norm=f"{HERE}:Noisy"), digits)  # once, not in each process
+    results(in_processes(2, functools.partial(_noisy, disturbed=False), tmp_path / "whole"))
+    ended = in_processes(2, functools.partial(_noisy, disturbed=True), tmp_path / "cut")
+    assert [type(one) for one in ended] == [stopping.Stopped] * 2
+    results(in_processes(2, functools.partial(_noisy, disturbed=False), tmp_path / "cut"))
+    _same_run(tmp_path / "whole", tmp_path / "cut")
+    features = [(tmp_path / name / "features.csv").read_bytes() for name in ("whole", "cut")]
+    assert features[0] == features[1]
+
+
 SCRIPT = """
 import itertools, os, signal, sys
 from normlab.__main__ import main
@@ -321,7 +384,16 @@ def test_torchrun_ends_all_when_one_is_killed(whole: Path, tmp_path: Path) -> No
     script = tmp_path / "dying.py"
     script.write_text(SCRIPT)
     words = ["--data", "digits", "--limit-per-class", "4", "--n", "1", "--epochs", "2"]
-    words += ["--batch-size", "19", "--crop-pad", "1", "--checkpoint-minutes", "0"]
+    words += [
+        "--kernels",
+        "torch",
+        "--batch-size",
+        "19",
+        "--crop-pad",
+        "1",
+        "--checkpoint-minutes",
+        "0",
+    ]
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone",
          "--", str(script), "train", *words, "--device", "cpu", "--out", str(tmp_path / "cut")],

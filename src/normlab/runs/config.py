@@ -140,7 +140,6 @@ class RunConfig:
                 "kernels compiled needs the device cpu and the precision float32, got "
                 f"{self.device} and {self.precision}. Use kernels torch."
             )
-
         if self.processes > self.batch_size:
             raise InputError(
                 f"batch_size is {self.batch_size}, too few images for {self.processes} processes: "

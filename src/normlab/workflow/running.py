@@ -81,8 +81,9 @@ def train_one(
             that do not find each other.
     """
     here = launched()
-    together = {"processes": here.size} if here.size > 1 else {}
-    config = RunConfig.from_dict({**settings, **together, "device": resolve_device(device)})
+    config = RunConfig.from_dict(
+        {"processes": here.size, **settings, "device": resolve_device(device)}
+    )
     asked = DataConfig(**data)
     folder = Path(out) if out is not None else _default_folder(asked, config)
     if here.first:
