@@ -134,7 +134,7 @@ def test_a_raised_recipe_names_other_runs(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_runs_named_before_recipes_were_counted_are_still_known() -> None:
     config = RunConfig(norm="gn", lr=0.1)
-    later = {"balance", "kernels"}
+    later = {"balance", "kernels", "processes", "statistics"}
     first = {name: value for name, value in config.to_dict().items() if name not in later}
     text = json.dumps({"config": first, "data": "d"}, sort_keys=True)
     record = {"identity": hashlib.sha256(text.encode()).hexdigest()}
