@@ -55,9 +55,9 @@ def fingerprint(device: str) -> dict[str, str]:
     return found
 
 
-def fingerprints(device: str, group: Group) -> dict[str, str]:
-    """That of process 0, with what is otherwise on another."""
-    first, *others = group.collected(fingerprint(device))
+def of_all(own: dict[str, str], group: Group) -> dict[str, str]:
+    """The fingerprint of process 0, with what is otherwise on another."""
+    first, *others = group.collected(own)
     for rank, other in enumerate(others, 1):
         differing = {name: text for name, text in other.items() if first.get(name) != text}
         first |= {f"{name} of process {rank}": text for name, text in differing.items()}

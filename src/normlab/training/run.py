@@ -47,7 +47,7 @@ from . import checkpoint
 from .balance import class_weights
 from .control import controlled
 from .division import check_division, divisible
-from .environment import fingerprints
+from .environment import fingerprint, of_all
 from .evaluation import Evaluation, evaluate, probabilities
 from .features import feature_row, inputs_of
 from .group import ALONE, Group, names_of, states_of
@@ -198,7 +198,7 @@ class _Run:
         self.generators: Mapping[str, Tensor] = {}
         self.best: dict[str, Tensor] = {}
         self.told = Progress(1, config.epochs, 0, self.updates.in_all, 0.0, 0.0)
-        self.made_on = fingerprints(config.device, group)
+        self.made_on = of_all(fingerprint(config.device), group)
         self.saver = Saver(folder, self.described.identity, keeping.checkpoint_minutes, self._tell)
         self._resume(keeping)
         # Until it ends well a run reads as interrupted, however it is stopped.
