@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from ..data import DeviceSplit
 from ..runs import Metrics
-from ..stopping import Stopped, requested
+from ..stopping import requested
 from .group import ALONE, Group
 from .metrics import measure
 
@@ -48,7 +48,7 @@ def evaluate(
     parts, number = _logits(model, split, precision, group.launch.share(batches))
     (asked,) = group.largest(number or 0)
     if asked:
-        raise Stopped(asked)
+        group.stop(asked)
     ends = np.minimum(np.cumsum((0, *group.launch.shares(batches))) * size, len(split))
     own = torch.cat(parts) if parts else split.labels.new_zeros((0, classes)).float()
     logits, labels = group.gathered(own, np.diff(ends).tolist()), split.labels

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -51,10 +51,12 @@ class Group:
 
     Attributes:
         launch: which process this is.
+        ends_on_all: whether all end for the same reason, so that none need tell the others.
     """
 
     def __init__(self, launch: Launch = Launch()) -> None:  # noqa: B008 - frozen
         self.launch = launch
+        self.ends_on_all = False
         # A process that a shell has started may outlive that shell; torchrun's end is the run's.
         self._torchrun = os.getppid() if os.environ.get("TORCHELASTIC_RUN_ID") else None
 
@@ -72,6 +74,11 @@ class Group:
         if self.several and self._torchrun not in (None, os.getppid()):
             return int(signal.SIGTERM)
         return requested() or 0
+
+    def stop(self, number: int) -> NoReturn:
+        """Raise on every process, at the same place, that an end was asked for."""
+        self.ends_on_all = True
+        raise Stopped(number)
 
     def total(self, own: Tensor) -> Tensor:
         """The sum of a tensor over the processes: the same bits on each."""
@@ -144,6 +151,7 @@ class Group:
         if rank is None:
             return
         where = "" if rank == 0 or said[rank] in said[:rank] else f"Process {rank}: "
+        self.ends_on_all = True
         raise InputError(f"{where}{said[rank]}") from failed
 
     def divided(self, images: int) -> Division | None:
@@ -228,14 +236,16 @@ def joined(launch: Launch, device: str) -> Iterator[Group]:
             f"Process {launch.rank} could not connect to the others: {told(error)}."
         ) from error
     why = dist.PrefixStore("normlab", store)  # type: ignore[attr-defined]
+    group = Group(launch)
     try:
-        yield Group(launch)
+        yield group
     except LostError as lost:
         with deferred():  # torchrun asks all for an end when one has died
             raise _reason(why, launch, lost) from lost
     except BaseException as error:
-        with suppress(RuntimeError):
-            why.compare_set(_REASON, "", f"{launch.rank} {_as_text(error)}")
+        if not group.ends_on_all:
+            with suppress(RuntimeError):
+                why.compare_set(_REASON, "", f"{launch.rank} {_as_text(error)}")
         raise
     finally:
         with suppress(RuntimeError):

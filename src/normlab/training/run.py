@@ -289,7 +289,7 @@ class _Run:
         if number or due:
             self._save()
         if number:
-            raise Stopped(number)
+            self.group.stop(number)
 
     @contextmanager
     def _saved_if_stopped(self) -> Iterator[None]:
