@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import socket
 import traceback
+import warnings
 from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from typing import Any
@@ -31,7 +32,10 @@ def in_processes(count: int, work: Callable[..., Any], *args: Any) -> list[Any]:
     for rank in range(count):
         ours, theirs = context.Pipe(duplex=False)
         process = context.Process(target=_carry_out, args=(theirs, rank, known, work, args))
-        process.start()
+        with warnings.catch_warnings():
+            # Later versions of Python warn where a process with threads is forked.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            process.start()
         theirs.close()
         started.append((process, ours))
     for process, ours in started:
