@@ -52,6 +52,7 @@ PAGES = (
             "docs/statistics",
             "docs/data-checks",
             "docs/many-machines",
+            "docs/several-processes",
         ],
     ),
     ("Reference", ["docs/norms", "docs/settings", "docs/reliability", "docs/threats", "docs/api"]),

@@ -21,6 +21,7 @@ GROUND = {
     "files",
     "foreign",
     "keyed",
+    "launch",
     "lazy",
     "leftovers",
     "locks",

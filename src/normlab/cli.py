@@ -21,6 +21,7 @@ from .arguments import DATA, RECIPE, VERDICT, given, options_class, options_of
 from .data.config import DataConfig
 from .destinations import is_standard_output
 from .errors import InputError
+from .launch import UnheardError, is_follower, is_one_of_several, refuse_several
 from .pages.words import listed
 from .places import cache_folder
 from .runs import FIELDS, RunConfig
@@ -60,7 +61,7 @@ _OF_DATA = {name: f for name, f in DATA_FIELDS.items() if name != "source"}
 _CHECKED = {
     name: DATA_FIELDS[name] for name in ("image_size", "resize", "split", "split_seed", "group_by")
 }
-_OF_RUN = {name: f for name, f in FIELDS.items() if name not in OF_THE_MACHINE}
+_OF_RUN = {name: f for name, f in FIELDS.items() if name not in (*OF_THE_MACHINE, "processes")}
 _JUDGED = ("reference", "margin", "target", "until_decided", "tune", "tune_seeds")
 
 if TYPE_CHECKING:
@@ -199,7 +200,7 @@ def train(
     from .workflow import train_one
 
     asked = {**given(options), **({} if data is None else {"source": data})}
-    console = Console()
+    console = Console(quiet=is_follower())
     with RunWatcher(console) as watcher:
         made = train_one(
             {name: value for name, value in asked.items() if name in DATA_FIELDS},
@@ -514,19 +515,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit status."""
     from .console import lasting_output
 
-    errors = Console(stderr=True)
+    errors = Console(stderr=True, quiet=is_follower())
     words = sys.argv[1:] if arguments is None else list(arguments)
+
+    def run() -> Any:
+        if words and words[0] != "train" and not words[0].startswith("-"):
+            refuse_several(words[0])
+        return app(words, exit_on_error=False, print_error=False, result_action="return_value")
+
     with stopping.handled(), lasting_output() as lost, _torch_in_our_cache():
-        status = _guarded(
-            lambda: app(
-                words,
-                exit_on_error=False,
-                print_error=False,
-                result_action="return_value",
-            ),
-            errors,
-            words,
-        )
+        status = _guarded(run, errors, words)
     if lost and status == OK:
         _say(errors, f"The work is done, but not all of its output was shown: {lost[0].strerror}.")
         return PARTLY
@@ -555,6 +553,9 @@ def _guarded(call: Callable[[], Any], errors: Console, words: Sequence[str]) -> 
     except cyclopts.UnusedCliTokensError as error:
         _say(errors, _too_many(error))
         return BAD_INPUT
+    except UnheardError as error:
+        _say(Console(stderr=True), str(error))
+        return BAD_INPUT
     except (InputError, cyclopts.CycloptsError) as error:
         _say(errors, str(error) + _hint(str(error)))
         return BAD_INPUT
@@ -567,7 +568,10 @@ def _guarded(call: Callable[[], Any], errors: Console, words: Sequence[str]) -> 
         return BAD_INPUT
     except KeyboardInterrupt as stopped:
         what = "To resume" if words and words[0] in RESUMED else "To start again"
-        _say(errors, f"Stopped. {what}, run: {shlex.join(['normlab', *words])}")
+        how = f"run: {shlex.join(['normlab', *words])}"
+        if is_one_of_several():
+            how = "give the same torchrun command."
+        _say(errors, f"Stopped. {what}, {how}")
         return getattr(stopped, "status", 128 + signal.SIGINT)
     return status if isinstance(status, int) else OK
 

@@ -183,6 +183,7 @@ def test_the_recipe_names_every_setting_that_is_not_the_default() -> None:
     # Of what depends on another setting with that setting; the rest is not of the training.
     depend = {"step_at": [0.25], "step_factor": 0.4, "reference_batch": 16}
     others = {"norm", "seed", "n", "shortcut", "record_features", "device", "threads"}
+    others |= {"processes", "statistics"}  # of a run that is no part of a comparison
     assert {*changed, *depend, *others} == set(usual)
     for name, value in changed.items():
         assert recipe({**usual, name: value}) != recipe(usual), name

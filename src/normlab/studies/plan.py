@@ -15,6 +15,7 @@ from ..bounded import TOML_BYTES, parse_toml, read_file
 from ..data import DataConfig
 from ..errors import InputError, did_you_mean
 from ..foreign import check_trusted
+from ..launch import HOW
 from ..options import takes_several, text_of, whole
 from ..pages.words import listed
 from ..runs import FIELDS, RunConfig, check_fields
@@ -29,7 +30,7 @@ from ..runs.rule import (
     looks_up_to,
     pairs,
 )
-from .request import Request, presets
+from .request import OF_SEVERAL_PROCESSES, Request, presets
 
 CHECKS = ("same-function",)
 """What a study file may ask of its arms in addition to training."""
@@ -166,6 +167,12 @@ def make_plan(request: Request) -> Plan:
     shared = {**stated.get("run", {}), **settings}
     if shared.get("kernels") == "auto":
         del shared["kernels"]
+    for name in OF_SEVERAL_PROCESSES:
+        if name in grid or name in shared:
+            raise InputError(
+                f"{name} is no setting of a comparison, which makes each run in one process. "
+                f"Remove it from {what}. For a run over several processes: {HOW}"
+            )
     if request.arms is None:
         _check_trusted(grid.get("norm", shared.get("norm")), request.trust, what)
     named = _arms(grid, shared, what)

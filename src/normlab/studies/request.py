@@ -43,7 +43,13 @@ _OF_THE_CALL = ("out", "workers", "dry_run", "repair", *KEEPING_FIELDS, *MACHINE
 """What a call of compare takes besides; a request has none of it."""
 OF_THE_MACHINE = ("device", "kernels")
 """Settings of a run that may be ``auto``: what they are then depends on the machine."""
-SETTINGS: Fields = {k: f for k, f in FIELDS.items() if k not in ("norm", "seed", *OF_THE_MACHINE)}
+OF_SEVERAL_PROCESSES = ("processes", "statistics")
+"""Settings of a run that torchrun starts. A comparison makes each run in one process."""
+SETTINGS: Fields = {
+    name: field
+    for name, field in FIELDS.items()
+    if name not in ("norm", "seed", *OF_THE_MACHINE, *OF_SEVERAL_PROCESSES)
+}
 """The other settings of a run that a comparison takes as options."""
 
 

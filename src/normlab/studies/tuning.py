@@ -25,6 +25,7 @@ from ..runs.study_file import read_question
 from ..runs.tuning import ChosenValue, Search, is_number, read_tuning
 from ..values import read_values
 from .plan import Plan, check_size, joined_seeds
+from .request import OF_SEVERAL_PROCESSES
 from .study import Study
 
 FIRST_SEED = 1000
@@ -35,7 +36,7 @@ FACTOR, WHOLE_FACTOR, EACH_WAY = math.sqrt(10), 2, 2
 """A grid has the shared value and two steps of this factor each way (whole numbers double)."""
 GROWTH = 3
 """How many values a grid may grow at each end."""
-UNTUNABLE = ("norm", "seed", "device", "threads", "kernels")
+UNTUNABLE = ("norm", "seed", "device", "threads", "kernels", *OF_SEVERAL_PROCESSES)
 
 
 def make_search(text: str, plan: Plan, seeds: int = SEEDS) -> Search:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     )
     from .evaluation import evaluate
     from .failed import write_failed
+    from .group import Group, joined
     from .keeping import KEEPING_FIELDS, Keeping
     from .layer_check import LayerTraits, check_layer
     from .network import build, layers_of, name_of_layer
@@ -35,6 +36,7 @@ _HOME = {
     ),
     "evaluation": ("evaluate",),
     "failed": ("write_failed",),
+    "group": ("Group", "joined"),
     "keeping": ("KEEPING_FIELDS", "Keeping"),
     "layer_check": ("LayerTraits", "check_layer"),
     "network": ("build", "layers_of", "name_of_layer"),
@@ -44,6 +46,7 @@ _HOME = {
 
 __all__ = [
     "KEEPING_FIELDS",
+    "Group",
     "Keeping",
     "LayerTraits",
     "Progress",
@@ -51,6 +54,7 @@ __all__ = [
     "check_kernels",
     "check_layer",
     "evaluate",
+    "joined",
     "kernels_of",
     "layers_of",
     "name_of_layer",

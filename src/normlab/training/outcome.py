@@ -129,7 +129,10 @@ def write_run(
         "sites": run.site_records,
         **({"notes": list(run.notes)} if run.notes else {}),
         **({"kernels_note": run.kernels_note} if run.kernels_note else {}),
-        "batch": {"statistics": config.batch_size, "gradient": config.images_per_update},
+        "batch": {
+            "statistics": config.images_per_statistics,
+            "gradient": config.images_per_update,
+        },
         "highest_lr": highest_rate(config),
         "epochs_done": standing.epoch,
         "steps_done": steps,

@@ -13,6 +13,7 @@ from .. import stopping
 from ..data import DataSet, load, sources
 from ..destinations import check_folder
 from ..errors import InputError
+from ..launch import refuse_several
 from ..locks import alone_in
 from ..options import whole
 from ..pages.words import counted, listed
@@ -142,6 +143,7 @@ def compare(
         raise InputError("Give --repair or --dry-run, not both: --repair moves files.")
     kept = {name: options.pop(name) for name in KEEPING_FIELDS if name in options}
     keeping = Keeping(**{name: value for name, value in kept.items() if value is not None})
+    refuse_several("compare")
     where = {name: options.pop(name) for name in MACHINES_FIELDS if name in options}
     machines = Machines(**{name: value for name, value in where.items() if value is not None})
     chosen = None if check_kernels(kernels) == "auto" else kernels

@@ -84,6 +84,8 @@ _OPTIONS = {
     "seed": "`--seed` (train only)",
     "device": "`--device`, where the default is `auto`",
     "kernels": "`--kernels`, where the default is `auto`",
+    "processes": "as many as torchrun starts (train only)",
+    "statistics": "`--statistics` (train only)",
 }
 """Of settings whose option has another name or another place."""
 _DEFAULT = re.compile(r"\s*\[default: (.*)\]$")
