@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check format docs notebook mutants torture clean
+.PHONY: demo test check format docs notebook mutants torture bench clean
 
 demo: $(VENV)/.installed
 	$(BIN)/normlab compare
@@ -13,7 +13,7 @@ demo: $(VENV)/.installed
 	@echo 'To type normlab alone, first run:  . $(BIN)/activate'
 
 test: $(VENV)/.installed-dev check
-	$(BIN)/python -m pytest --quiet --doctest-modules src/normlab
+	$(BIN)/python -m pytest --quiet --doctest-modules --doctest-ignore-import-errors src/normlab
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 check: $(VENV)/.installed-dev
@@ -44,6 +44,11 @@ mutants: $(VENV)/.installed-dev
 torture: $(VENV)/.installed-dev
 	$(PIP) 'atheris >= 3; sys_platform == "linux"'
 	PYTHONPATH=benchmarks:tests $(BIN)/python -m torture
+
+# Speed: layers, memory, reading, overhead, growth, the whole study; build/bench/ratios.html. Forty
+# minutes on a machine that does nothing else. BENCH='--data FOLDER' measures on your photographs.
+bench: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/bench.py $(BENCH)
 
 $(VENV)/.made:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "normlab needs Python 3.11 or newer")'

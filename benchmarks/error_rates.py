@@ -87,6 +87,62 @@ def planted() -> None:
             print(f"| {seeds} | {arm} | {shares} |")
 
 
+def _raced(whole: Results) -> tuple[Results, int]:
+    """A study in which arms stop when no open comparison needs them, and how many runs it made."""
+    seeds = dict.fromkeys(whole.arms, LOOKS[0])
+    while True:
+        most = max(seeds.values())
+        question = {
+            **whole.question,
+            "seeds": list(range(most)),
+            "fewer_seeds": {arm: count for arm, count in seeds.items() if count < most},
+        }
+        runs = tuple(run for run in whole.runs if run.seed < seeds[run.arm])
+        results = Results(Path(), question, {}, whole.arms, runs)
+        wanted = judge(results, images=False).wanted
+        if not wanted:
+            return results, len(runs)
+        seeds |= wanted
+
+
+def racing() -> None:
+    """Studies that give no more seeds to arms that are decided."""
+    print("\n| arms | margin | a false verdict somewhere | runs made | without racing |")
+    print("| --- | ---: | ---: | ---: | ---: |")
+    equal = dict.fromkeys(ARMS, 0.0)
+    mixed = {**equal, "in": -0.02, "bin": -0.01, "ln": -0.0075, "none": -0.05}
+    for name, shift, margin in (
+        ("seven equal", equal, 0.0005),
+        ("seven equal", equal, 0.005),
+        ("three equal, four worse by 0.75 to 5 points", mixed, 0.005),
+    ):
+        generator = np.random.default_rng(23)
+        rule = Rule("bn", margin=margin, looks=LOOKS)
+        wrong = made = together = 0
+        for _ in range(STUDIES):
+            whole = _study(generator, shift, LOOKS[-1], rule)
+            results, runs = _raced(whole)
+            found = judge(results, images=False)
+            wrong += any(
+                _is_false(one.verdict, shift[one.arm], margin) for one in found.comparisons
+            )
+            made += runs
+            together += len(ARMS) * len(found.seeds)
+        print(
+            f"| {name} | {100 * margin:g} | {100 * wrong / STUDIES:.1f} % | "
+            f"{made / STUDIES:.1f} | {together / STUDIES:.1f} |"
+        )
+
+
+def _is_false(verdict: Verdict, shift: float, margin: float) -> bool:
+    """Whether a verdict says something untrue of an arm that differs by ``shift``."""
+    return (
+        (verdict is Verdict.BETTER and shift <= 0)
+        or (verdict is Verdict.WORSE and shift >= 0)
+        or (verdict is Verdict.EQUIVALENT and abs(shift) > margin)
+    )
+
+
 def looking() -> None:
     generator = np.random.default_rng(11)
     rule = Rule("bn", margin=0.0005, looks=LOOKS)
@@ -116,3 +172,4 @@ if __name__ == "__main__":
     family()
     planted()
     looking()
+    racing()

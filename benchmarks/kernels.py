@@ -14,6 +14,7 @@ import sys
 import time
 
 import torch
+from ratios import Ratio, tell
 from torch import nn
 
 from normlab.models import ResNet
@@ -75,9 +76,13 @@ def layers(kernels: Kernels) -> None:
                     f"| {ratio(times[0], times[1])} | {beside} |",
                     flush=True,
                 )
-    print("\nGeometric mean over shapes and layouts, of torch.nn:")
     for name, found in medians.items():
-        print(f"{name}: {statistics.geometric_mean(found):.2f}, at most {max(found):.2f}")
+        middle, cases = statistics.geometric_mean(found), len(found)
+        tell(
+            Ratio(f"{name} beside torch.nn's, geometric mean of shapes and layouts",
+                  middle, min(found), max(found), cases, at_most=1.0),
+            Ratio.of(f"{name} beside torch.nn's, worst case", [max(found)], at_most=1.15),
+        )  # fmt: skip
 
 
 def network(kernels: Kernels) -> None:
@@ -106,6 +111,18 @@ def network(kernels: Kernels) -> None:
     for label, found in times.items():
         none, theirs = ratio(found, times["none"]), ratio(found, times["torch_bn"])
         print(f"| {label} | {1e3 * statistics.median(found):.1f} | {none} | {theirs} |")
+    tell(
+        *(
+            Ratio.of(
+                f"a step of {label} beside one of {other}",
+                [a / b for a, b in zip(found, times[other], strict=True)],
+                at_most=goal if label.endswith("compiled") else None,
+            )
+            for label, found in times.items()
+            for other, goal in (("none", 1.10), ("torch_bn", 0.90))
+            if label.split(",")[0] not in ("none", "torch_bn")
+        )
+    )
 
 
 def main() -> None:

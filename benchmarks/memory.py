@@ -13,6 +13,8 @@ import statistics
 import subprocess
 import sys
 
+from ratios import Ratio, tell
+
 PROCESSES, STEPS = 5, 20
 
 
@@ -56,6 +58,10 @@ def main() -> None:
             f"| {side} | {statistics.median(faults):,.0f} "
             f"| {statistics.median(times):.0f} ({min(times):.0f} to {max(times):.0f}) |"
         )
+    theirs, ours = ([spent for _, spent in results] for results in found.values())
+    pairs = zip(ours, theirs, strict=True)
+    tell(Ratio.of("a step that keeps freed memory, beside one that does not",
+                  [a / b for a, b in pairs]))  # fmt: skip
 
 
 if __name__ == "__main__":

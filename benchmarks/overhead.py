@@ -29,6 +29,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ratios import Ratio, tell
+
 FUNCTIONS = {
     "workflow.comparison.load": "data",
     "workflow.comparison.known_findings": "data",
@@ -146,21 +148,8 @@ def main() -> None:
         *(["--arms", given.arms] if given.arms else []),
     ]  # fmt: skip
     repeat([*words, "--dry-run"])  # fills the cache with what is read,
-    repeat(
-        [
-            "compare",
-            "--limit-per-class",
-            "2",
-            "--arms",
-            "none",
-            "--epochs",
-            "1",
-            "--seeds",
-            "1",
-            "--workers",
-            "1",
-        ]
-    )  # and with what reports share
+    small = "compare --limit-per-class 2 --arms none --epochs 1 --seeds 1 --workers 1"
+    repeat(small.split())  # and with what reports share
     found = [repeat(words) for _ in range(given.repeats)]
     every = [one["parts"] for one in found]
     whole = [sum(parts.values()) for parts in every]
@@ -177,8 +166,14 @@ def main() -> None:
         middle, low, high = statistics.median(values), min(values), max(values)
         print(f"{name:<24} {middle:9.2f} {low:7.2f} {high:7.2f} {100 * share:5.0f} %")
     for one in found:
-        print(f"estimated {one['estimated']:.0f} s, took {one['took']:.0f} s "
-              f"({100 * (one['estimated'] / one['took'] - 1):+.0f} %)")  # fmt: skip
+        print(f"estimated {one['estimated']:.0f} s, took {one['took']:.0f} s")
+    rest = next(values for name, values in rows if name == "all but training")
+    tell(
+        Ratio.of("all but training, of a study", [a / b for a, b in zip(rest, whole, strict=True)]),
+        Ratio.of(
+            "estimated time, of what it took", [one["estimated"] / one["took"] for one in found]
+        ),
+    )
 
 
 if __name__ == "__main__":

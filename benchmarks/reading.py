@@ -3,8 +3,8 @@
 python benchmarks/reading.py [images] [threads]
 
 Both sides alternate in one run, each warm before the first round; ratios are taken within a round,
-and the tables give medians and ranges over the rounds. Files of 256 px are made on the spot, noise
-with a 1/f spectrum and shapes, whose sizes are those of photos.
+and the tables give medians and ranges over the rounds. Files of 256 px are made on the spot
+(``photographs.py``).
 
 Decoding is done by two processes, which send uint8 batches of 64 px; their start does not count. It
 is done twice over: by the package's own ``decode``, and by ``Image.open(...).convert("RGB")
@@ -30,14 +30,16 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import photographs
 import PIL
-from PIL import Image, ImageDraw
+from PIL import Image
+from ratios import Ratio, tell
 
 from normlab.data.decode import decode
 
 # The processes that decode import this file too: what they do not need is imported further down.
 
-ROUNDS, SIDE, PHOTO, PROCESSES = 5, 64, 256, 2
+ROUNDS, SIDE, PROCESSES = 5, 64, 2
 BATCHES = (32, 128)
 DECODED = 700
 """Images of an epoch that are decoded for a rate; the cache walks all of it."""
@@ -51,44 +53,6 @@ Pixels = npt.NDArray[np.uint8]
 
 
 # -------------------------------------------------------------------------- files
-
-
-def _fields(rng: np.random.Generator, count: int, side: int) -> npt.NDArray[np.float32]:
-    """Noise whose amplitude falls with the frequency, as that of photos does."""
-    frequency = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side))
-    frequency[0, 0] = 1 / side
-    shape = (count, *frequency.shape)
-    spectrum = rng.standard_normal(shape) + 1j * rng.standard_normal(shape)
-    fields = np.fft.irfft2(spectrum / frequency**1.4, s=(side, side))
-    fields -= fields.mean((1, 2), keepdims=True)
-    return (fields / fields.std((1, 2), keepdims=True)).astype(np.float32)
-
-
-def _photo(rng: np.random.Generator, fields: npt.NDArray[np.float32]) -> Image.Image:
-    def cut() -> npt.NDArray[np.float32]:
-        y, x = rng.integers(0, fields.shape[1] - PHOTO, 2)
-        return fields[rng.integers(len(fields)), y : y + PHOTO, x : x + PHOTO]
-
-    planes = np.stack([118 + 46 * cut(), 128 + 16 * cut(), 128 + 16 * cut()], axis=-1)
-    image = Image.fromarray(planes.clip(0, 255).astype(np.uint8), "YCbCr").convert("RGB")
-    draw = ImageDraw.Draw(image)
-    for _ in range(rng.integers(2, 6)):
-        x, y, width, height = rng.integers([0, 0, 20, 20], [220, 220, 110, 110]).tolist()
-        shape = draw.ellipse if rng.random() < 0.5 else draw.rectangle
-        shape((x, y, x + width, y + height), fill=tuple(rng.integers(0, 256, 3).tolist()))
-    return image
-
-
-def _write_photos(root: Path, count: int) -> list[Path]:
-    rng = np.random.default_rng(0)
-    fields = _fields(rng, 16, 2 * PHOTO)
-    paths = []
-    for index in range(count):
-        path = root / f"class-{index % 2}" / f"{index:05d}.jpg"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _photo(rng, fields).save(path, quality=int(rng.integers(85, 91)))
-        paths.append(path)
-    return paths
 
 
 def _write_arrays(root: Path, count: int) -> None:
@@ -163,10 +127,6 @@ def _spread(values: Sequence[float], form: str) -> str:
     return f"{middle:{form}} ({low:{form}} to {high:{form}})"
 
 
-def _holds(values: Sequence[float], bound: float) -> str:
-    return f"{'yes' if statistics.median(values) >= bound else 'no'} (at least {bound:g})"
-
-
 def _batches(root: Path) -> None:
     """Batches from the cache beside batches decoded by two processes."""
     import multiprocessing
@@ -215,15 +175,18 @@ def _batches(root: Path) -> None:
     print("| side | batch | images/s: median (range) |\n| --- | ---: | --- |")
     for (name, size), values in rates.items():
         print(f"| {name} | {size} | {_spread(values, ',.0f')} |")
-    print("\n| from the cache | beside | batch | ratio: median (range) | holds |")
-    print("| --- | --- | ---: | --- | --- |")
-    for name, bound in BOUNDS.items():
-        for size in BATCHES:
-            for other in slow:
-                pairs = zip(rates[name, size], rates[other, size], strict=True)
-                ratios = [ours / theirs for ours, theirs in pairs]
-                told = f"{_spread(ratios, '.1f')} | {_holds(ratios, bound)}"
-                print(f"| {name} | {other} | {size} | {told} |")
+    tell(
+        *(
+            Ratio.of(
+                f"batches of {size} from the cache, {name}, beside {other}, images per second",
+                [a / b for a, b in zip(rates[name, size], rates[other, size], strict=True)],
+                at_least=bound,
+            )
+            for name, bound in BOUNDS.items()
+            for size in BATCHES
+            for other in slow
+        )
+    )
 
 
 def _building(root: Path, paths: Sequence[Path]) -> None:
@@ -271,7 +234,13 @@ def _building(root: Path, paths: Sequence[Path]) -> None:
     ends = [statistics.median(side) for side in zip(*starts, strict=True)]
     print(f"| load, cache empty | {_spread(built, ',.0f')} | {ends[1]:.2f} |")
     print(f"| bare Pillow | {_spread(around, ',.0f')} | {ends[0]:.2f} |")
-    print(f"\nshare {_spread(shares, '.2f')}; holds: {_holds(shares, BUILD_BOUND)}")
+    tell(
+        Ratio.of(
+            "building the cache beside Pillow alone, images per second",
+            shares,
+            at_least=BUILD_BOUND,
+        )
+    )
 
 
 def _resident() -> dict[str, float]:
@@ -343,14 +312,15 @@ def main() -> None:
         folder = Path(made)
         os.environ["NORMLAB_CACHE"] = str(folder / "cache")
         (folder / "cache").mkdir()
-        paths = _write_photos(folder / "photos", count)
+        paths = photographs.write(folder / "photos", 2, count)
         low, middle, high = np.percentile(
             [path.stat().st_size / 1000 for path in paths], [5, 50, 95]
         )
         print(
             f"Python {sys.version.split()[0]}, Pillow {PIL.__version__}, NumPy {np.__version__}, "
             f"torch {torch.__version__}; {os.cpu_count()} cores, {threads} thread(s); "
-            f"n = {ROUNDS} rounds\n{count:,} JPEG files of {PHOTO} px, quality 85 to 90: "
+            f"n = {ROUNDS} rounds\n"
+            f"{count:,} JPEG files of {photographs.SIDE} px, quality 85 to 90: "
             f"{middle:.1f} kB (5 to 95 %: {low:.1f} to {high:.1f} kB)\n"
         )
         _batches(folder / "photos")

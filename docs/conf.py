@@ -45,7 +45,15 @@ html_show_sphinx = False
 PAGES = (
     (
         "Guide",
-        ["docs/experiment", "docs/data", "docs/own-layer", "docs/statistics", "docs/data-checks"],
+        [
+            "docs/experiment",
+            "docs/data",
+            "docs/own-layer",
+            "docs/statistics",
+            "docs/data-checks",
+            "docs/many-machines",
+            "docs/several-processes",
+        ],
     ),
     ("Reference", ["docs/norms", "docs/settings", "docs/reliability", "docs/threats", "docs/api"]),
     ("Measured", ["docs/results", "docs/results/birds", "docs/performance"]),

@@ -21,6 +21,7 @@ GROUND = {
     "files",
     "foreign",
     "keyed",
+    "launch",
     "lazy",
     "leftovers",
     "locks",
@@ -146,7 +147,7 @@ def test_help_is_quick_and_light() -> None:
     assert min(times) < 0.6, times
 
 
-UNUSED = ("sklearn", "torch._dynamo", "sympy", "pandas", "altair")
+UNUSED = ("sklearn", "torch._dynamo", "sympy", "pandas", "altair", "ray", "distributed")
 """What nothing of a study needs, and what takes a process seconds to import."""
 
 

@@ -15,7 +15,16 @@ import pytest
 
 from normlab import stopping
 from normlab.errors import InputError
-from normlab.processes import Death, DiedError, as_they_end, in_processes, in_turn, tell
+from normlab.processes import (
+    Death,
+    DiedError,
+    as_they_end,
+    in_processes,
+    in_turn,
+    own,
+    pool,
+    tell,
+)
 from normlab.processes.causes import death, kills_for_memory
 
 POSIX = pytest.mark.skipif(not hasattr(os, "killpg"), reason="signals as POSIX has them")
@@ -67,6 +76,9 @@ def jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         "    while stopping.requested() is None: time.sleep(0.01)\n"
         "    (pathlib.Path(folder) / f'{os.getpid()}.saved').touch()\n"
         "    raise stopping.Stopped(stopping.requested())\n"
+        "def waits(folder):\n"
+        "    while not (pathlib.Path(folder) / 'go').exists(): time.sleep(0.01)\n"
+        "    return 'done'\n"
         "def deaf(number, folder):\n"
         "    (pathlib.Path(folder) / f'{os.getpid()}.pid').touch()\n"
         "    time.sleep(600)\n"
@@ -176,6 +188,70 @@ def test_a_signal_lets_jobs_save_and_ends_their_processes(jobs: Path) -> None:
     began = {int(path.stem) for path in jobs.glob("*.pid")}
     assert {int(path.stem) for path in jobs.glob("*.saved")} == began
     assert not any(map(is_there, began))
+
+
+def test_jobs_that_do_not_end_are_asked_and_waited_for_once(
+    jobs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import some_jobs
+
+    asked: list[int] = []
+    monkeypatch.setattr(pool, "SAVE_SECONDS", 0.2)
+    monkeypatch.setattr(own.Process, "ask_to_stop", lambda self, number: asked.append(self.job))
+
+    def signals() -> None:
+        until(lambda: len(list(jobs.glob("*.pid"))) == 2)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def work() -> None:
+        with stopping.handled(), stopping.deferred():
+            Thread(target=signals).start()
+            arguments = [(n, str(jobs)) for n in range(2)]
+            list(in_processes(some_jobs.deaf, arguments, 2, saves=True))
+
+    with pytest.raises(stopping.Stopped):
+        work()
+    assert sorted(asked) == [0, 1]
+    assert not any(is_there(int(path.stem)) for path in jobs.glob("*.pid"))
+
+
+@POSIX
+def test_a_job_that_is_lost_with_its_machine_is_tried_more_often(
+    jobs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import some_jobs
+
+    monkeypatch.setattr(own.Process, "death", lambda self: Death("lost", blameless=True))
+    (_, found) = in_processes(
+        some_jobs.dies, [(n, str(jobs), 4) for n in range(2)], 1, engine=own.OwnProcesses(1)
+    )
+    assert found.get() == 1
+    monkeypatch.setattr(pool, "LOSSES", 2)
+    (jobs / "1").unlink()
+    (_, found) = in_processes(
+        some_jobs.dies, [(n, str(jobs), 99) for n in range(2)], 1, engine=own.OwnProcesses(1)
+    )
+    assert str(found.error) == "lost twice"
+
+
+def test_an_engine_that_can_do_nothing_says_so_once(
+    jobs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import some_jobs
+
+    class Troubled(own.OwnProcesses):
+        def trouble(self) -> str:
+            if len(warned) == 1:
+                Path(jobs / "go").touch()
+            return "There is nobody."
+
+    warned: list[str] = []
+    monkeypatch.setattr(pool, "LOOK_SECONDS", 0.01)
+    (found,) = in_processes(
+        some_jobs.waits, [(str(jobs),)], 1, engine=Troubled(1), warned=warned.append
+    )
+    assert found.get() == "done"
+    assert warned == ["There is nobody."]
 
 
 SCRIPT = """

@@ -21,9 +21,11 @@ from .arguments import DATA, RECIPE, VERDICT, given, options_class, options_of
 from .data.config import DataConfig
 from .destinations import is_standard_output
 from .errors import InputError
+from .launch import UnheardError, is_follower, is_one_of_several, refuse_several
 from .pages.words import listed
 from .places import cache_folder
 from .runs import FIELDS, RunConfig
+from .studies.machines import MACHINES_FIELDS, Machines
 from .studies.request import (
     DATA_FIELDS,
     KEEPING_FIELDS,
@@ -59,8 +61,8 @@ _OF_DATA = {name: f for name, f in DATA_FIELDS.items() if name != "source"}
 _CHECKED = {
     name: DATA_FIELDS[name] for name in ("image_size", "resize", "split", "split_seed", "group_by")
 }
-_OF_RUN = {name: f for name, f in FIELDS.items() if name not in OF_THE_MACHINE}
-_JUDGED = ("reference", "margin", "until_decided", "tune", "tune_seeds")
+_OF_RUN = {name: f for name, f in FIELDS.items() if name not in (*OF_THE_MACHINE, "processes")}
+_JUDGED = ("reference", "margin", "target", "until_decided", "tune", "tune_seeds")
 
 if TYPE_CHECKING:
     CompareOptions: TypeAlias = Any
@@ -78,6 +80,7 @@ else:
             *options_of(Request, {k: REQUEST_FIELDS[k] for k in _JUDGED}, VERDICT),
             *options_of(RunConfig, SETTINGS, RECIPE, several=True),
             *options_of(Keeping, KEEPING_FIELDS),
+            *options_of(Machines, MACHINES_FIELDS),
         ],
     )
     TrainOptions = options_class(
@@ -122,7 +125,10 @@ def compare(
     ] = None,
     workers: Annotated[
         int | None,
-        Parameter(help="Processes side by side. Does not change results. [default: all cores]"),
+        Parameter(
+            help="Runs side by side. Does not change results. [default: all cores, of this machine "
+            "or of the cluster]"
+        ),
     ] = None,
     device: DeviceName = "auto",
     kernels: KernelsName = "auto",
@@ -194,7 +200,7 @@ def train(
     from .workflow import train_one
 
     asked = {**given(options), **({} if data is None else {"source": data})}
-    console = Console()
+    console = Console(quiet=is_follower())
     with RunWatcher(console) as watcher:
         made = train_one(
             {name: value for name, value in asked.items() if name in DATA_FIELDS},
@@ -220,12 +226,19 @@ def report(
             negative="", help="Compare every two arms too, not only each with the reference."
         ),
     ] = False,
+    target: Annotated[
+        float | None,
+        Parameter(
+            help="A validation accuracy in percent: say after how long runs reach it. [default: "
+            "the study's, or chosen from the runs of the reference]"
+        ),
+    ] = None,
 ) -> int:
     """Write the tables, charts and page of studies again from their runs."""
     from .console import print_reports
     from .workflow import report as write_reports
 
-    print_reports(Console(), write_reports(studies, all_pairs=all_pairs))
+    print_reports(Console(), write_reports(studies, all_pairs=all_pairs, target=target))
     return OK
 
 
@@ -502,19 +515,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit status."""
     from .console import lasting_output
 
-    errors = Console(stderr=True)
+    errors = Console(stderr=True, quiet=is_follower())
     words = sys.argv[1:] if arguments is None else list(arguments)
+
+    def run() -> Any:
+        if words and words[0] != "train" and not words[0].startswith("-"):
+            refuse_several(words[0])
+        return app(words, exit_on_error=False, print_error=False, result_action="return_value")
+
     with stopping.handled(), lasting_output() as lost, _torch_in_our_cache():
-        status = _guarded(
-            lambda: app(
-                words,
-                exit_on_error=False,
-                print_error=False,
-                result_action="return_value",
-            ),
-            errors,
-            words,
-        )
+        status = _guarded(run, errors, words)
     if lost and status == OK:
         _say(errors, f"The work is done, but not all of its output was shown: {lost[0].strerror}.")
         return PARTLY
@@ -543,6 +553,9 @@ def _guarded(call: Callable[[], Any], errors: Console, words: Sequence[str]) -> 
     except cyclopts.UnusedCliTokensError as error:
         _say(errors, _too_many(error))
         return BAD_INPUT
+    except UnheardError as error:
+        _say(Console(stderr=True), str(error))
+        return BAD_INPUT
     except (InputError, cyclopts.CycloptsError) as error:
         _say(errors, str(error) + _hint(str(error)))
         return BAD_INPUT
@@ -555,7 +568,10 @@ def _guarded(call: Callable[[], Any], errors: Console, words: Sequence[str]) -> 
         return BAD_INPUT
     except KeyboardInterrupt as stopped:
         what = "To resume" if words and words[0] in RESUMED else "To start again"
-        _say(errors, f"Stopped. {what}, run: {shlex.join(['normlab', *words])}")
+        how = f"run: {shlex.join(['normlab', *words])}"
+        if is_one_of_several():
+            how = "give the same torchrun command."
+        _say(errors, f"Stopped. {what}, {how}")
         return getattr(stopped, "status", 128 + signal.SIGINT)
     return status if isinstance(status, int) else OK
 

@@ -183,6 +183,7 @@ def test_the_recipe_names_every_setting_that_is_not_the_default() -> None:
     # Of what depends on another setting with that setting; the rest is not of the training.
     depend = {"step_at": [0.25], "step_factor": 0.4, "reference_batch": 16}
     others = {"norm", "seed", "n", "shortcut", "record_features", "device", "threads"}
+    others |= {"processes", "statistics"}  # of a run that is no part of a comparison
     assert {*changed, *depend, *others} == set(usual)
     for name, value in changed.items():
         assert recipe({**usual, name: value}) != recipe(usual), name
@@ -369,9 +370,14 @@ def test_two_models_and_several_studies(
     assert "One run an arm" not in capsys.readouterr().out.split("two")[-1]
     (tmp_path / "one/report.html").unlink()
     (tmp_path / "two/report.html").unlink()
-    assert main(["report", "one", "two", "--all-pairs"]) == 0
+    asked, text = (tmp_path / "one/study.toml").read_bytes(), tmp_path / "one/results.md"
+    assert main(["report", "one", "two", "--all-pairs", "--target", "12.5"]) == 0
+    assert "accuracy of 12.5 %, which was asked of this report, after the runs" in text.read_text()
+    assert (tmp_path / "one/study.toml").read_bytes() == asked  # the study states what it stated
     assert (tmp_path / "one/report.html").is_file()
     assert (tmp_path / "two/report.html").is_file()
+    assert main(["report", "one", "--target", "120"]) == 2
+    assert "target must be a validation accuracy in percent" in capsys.readouterr().err
     assert main(["report", "one", "three"]) == 2
     assert "three does not contain a study" in capsys.readouterr().err
     assert main(["report"]) == 2

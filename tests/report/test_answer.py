@@ -222,8 +222,8 @@ def test_looks_are_told() -> None:
 
     at_five = " ".join(_answer(results(5)).sure)
     assert "fixed beforehand, at 3, 5 and 8 seeds" in at_five
-    assert "This is look 2 of 3. The next is at 8 seeds" in at_five
-    assert "It was the last" in " ".join(_answer(results(8)).sure)
+    assert "This is look 2 of 3. The next look is at 8 seeds" in at_five
+    assert "The look at 8 seeds was the last" in " ".join(_answer(results(8)).sure)
     between = _answer(results(6))
     assert between.warnings == (
         "1 seed run since the last look is left out of the verdicts, until the look at 8.",

@@ -68,20 +68,23 @@ def make_everything(folder: Path) -> Path:
     path = folder / "study.toml"
     call = {
         "command": "normlab compare", "until_decided": False, "arms": 2, "seeds": 3,
-        "runs_before": 0, "date": "2026-01-01", "normlab": "0.1.0",
+        "fewest_seeds": 2, "runs_before": 0, "date": "2026-01-01", "normlab": "0.1.0",
     }  # fmt: skip
     more = {
         "verdict": {
             "reference": "bn", "margin": 0.5, "level": 0.95, "looks": [3, 5],
             "before": [{"reference": "gn", "margin": 1.0, "runs": 2}],
-            "looked": [3], "grown": [2], "edited": ["gn"],
+            "looked": [3], "grown": [2], "edited": ["gn"], "target": 80.0,
+            "retargeted": [{"target": 75.0, "runs": 2}],
         },
+        "fewer_seeds": {"gn": 2},
         "calls": [call, {**call, "runs_before": 3}],
         "commands": ["normlab compare"],
         "same_function": [["bn", "gn"]],
         "tuning": [
             {"field": "lr", "shared": "0.02", "values": ["0.02", "0.1"], "seeds": [1000, 1001],
-             "arms": ["bn", "gn"], "study_seeds": 3, "until_decided": False}
+             "arms": ["bn", "gn"], "study_seeds": 3,
+             "fewest_seeds": 2, "until_decided": False}
         ],
     }  # fmt: skip
     write_record_of(path, {**tomllib.loads(path.read_text()), **more})

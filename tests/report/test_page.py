@@ -135,7 +135,7 @@ def test_the_same_runs_give_the_same_page(study_folder: Path) -> None:
     assert {path: path.read_bytes() for path in _files(write_report(results))} == first
     assert {p.name for p in study_folder.iterdir()} == {
         "study.toml", "data.json", "runs", "results.csv", "results.md", "results.tex", "cost.tex",
-        "figures", "report.html",
+        "figures", "report.html", "time-to-target.csv",
     }  # fmt: skip
 
 

@@ -91,7 +91,7 @@ def test_the_list_of_files_has_every_table(main_report: ReportFiles) -> None:
     text = main_report.html.read_text(encoding="utf-8")
     names = {path.name for path in main_report.tables}
     assert names == {"results.csv", "results.tex", "comparisons.csv", "comparisons.tex",
-                     "cost.tex", "f1-by-class.tex"}  # fmt: skip
+                     "cost.tex", "f1-by-class.tex", "time-to-target.csv"}  # fmt: skip
     for name in names:
         assert f'<a href="{name}">' in text
 

@@ -159,7 +159,7 @@ def test_between_looks_the_last_one_counts() -> None:
     whole = _study(generator, {"bn": 0.0, "gn": -0.02}, 5, rule)
     at = {n: judge(_first(whole, n), images=False) for n in (2, 3, 4, 5)}
     assert [len(found.seeds) for found in at.values()] == [0, 3, 3, 5]
-    assert [len(found.later) for found in at.values()] == [2, 0, 1, 0]
+    assert [len(found.comparisons[0].later) for found in at.values()] == [2, 0, 1, 0]
     assert at[2].comparisons[0].verdict is Verdict.NONE
     assert at[4].comparisons[0].interval == at[3].comparisons[0].interval
     assert all(found.comparisons[0].level == pytest.approx(0.975) for found in at.values())

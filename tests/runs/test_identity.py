@@ -33,7 +33,7 @@ DEFAULTS = {
         "step_at": (0.5, 0.75), "step_factor": 0.1, "patience": None, "label_smoothing": 0.0,
         "clip_norm": None, "precision": "float32", "crop_pad": 0, "flip": False,
         "record_features": False, "device": "cpu", "threads": 1, "balance": "none",
-        "kernels": "torch",
+        "kernels": "torch", "processes": 1, "statistics": "synchronized",
     },
 }  # fmt: skip
 """The defaults of every recipe. A new setting joins the recipe that it appears in; a changed
@@ -98,7 +98,7 @@ def test_every_setting_that_trains_has_a_meaning_written_down() -> None:
     varied = {name for fields, *_ in MEANINGS[RECIPE].values() for name in fields}
     same_numbers = {
         "epochs", "warmup", "patience", "precision", "record_features", "device", "threads",
-        "kernels",
+        "kernels", "processes", "statistics",  # tests/training/test_several_processes.py
     }  # fmt: skip
     assert varied | same_numbers >= set(FIELDS)
 
@@ -134,7 +134,7 @@ def test_a_raised_recipe_names_other_runs(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_runs_named_before_recipes_were_counted_are_still_known() -> None:
     config = RunConfig(norm="gn", lr=0.1)
-    later = {"balance", "kernels"}
+    later = {"balance", "kernels", "processes", "statistics"}
     first = {name: value for name, value in config.to_dict().items() if name not in later}
     text = json.dumps({"config": first, "data": "d"}, sort_keys=True)
     record = {"identity": hashlib.sha256(text.encode()).hexdigest()}

@@ -104,7 +104,7 @@ def test_a_plain_call_adds_no_seeds_of_its_own(tmp_path: Path) -> None:
     assert _compare(out, seeds=3).runs_made == 0
     assert _compare(out, seeds=4).runs_made == 2
     found = judge(read_results(out))
-    assert (found.seeds, found.later) == ((0, 1, 2), (3,))
+    assert (found.seeds, found.comparisons[0].later) == ((0, 1, 2), (3,))
     assert _compare(out, until_decided=True).runs_made == 2  # the flag does
     assert judge(read_results(out)).seeds == (0, 1, 2, 3, 4)
 
@@ -149,6 +149,12 @@ def test_a_rule_changed_after_the_runs_is_remembered(tmp_path: Path) -> None:
     assert _stated(out)["reference"] == "none"
     assert _stated(out)["before"] == [{"reference": "bn", "margin": 1.0, "runs": 2}]
     assert [c.reference for c in judge(read_results(out)).comparisons] == ["none"]
+    assert "target" not in _stated(out)
+    for target in (80, 75):
+        _compare(out, seeds=1, target=target)
+    assert _stated(out)["target"] == 75.0
+    assert _stated(out)["retargeted"] == [{"runs": 2}, {"target": 80.0, "runs": 2}]
+    assert len(_stated(out)["before"]) == 1  # no verdict depends on it
 
 
 @pytest.mark.parametrize(
@@ -157,6 +163,7 @@ def test_a_rule_changed_after_the_runs_is_remembered(tmp_path: Path) -> None:
         ({"reference": "batchnorm"}, r"reference 'batchnorm' is not an arm.*arms are bn, none"),
         ({"margin": 0}, "margin must be a number of points above 0"),
         ({"margin": 100}, "below 100"),
+        ({"target": 101}, "above 0 and at most 100, got 101"),
         ({"until_decided": True, "seeds": 2}, "needs at least 3 seeds"),
     ],
 )
@@ -172,6 +179,9 @@ def test_a_file_states_the_rule(tmp_path: Path) -> None:
     rule = make_plan(Request.of(str(path))).rule
     assert (rule.reference, rule.margin) == ("gn", 0.0025)
     assert make_plan(Request.of(str(path), reference="bn", margin=2)).rule.margin == 0.02
+    path.write_text(f"target = 82.5\n{path.read_text()}")
+    assert make_plan(Request.of(str(path))).rule.target == 0.825
+    assert make_plan(Request.of(str(path), target=90)).rule.target == 0.9
     path.write_text('margin = "wide"\n')
     with pytest.raises(InputError, match="margin must be a number"):
         make_plan(Request.of(str(path)))

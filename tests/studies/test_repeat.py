@@ -30,17 +30,27 @@ CALLS: dict[str, list[list[str]]] = {
         ["--arms", "gn:groups=4,none", "--seeds", "2", "--margin", "2"],
     ],
     "another reference and title": [
-        ["--arms", "bn,none", "--seeds", "2", "--reference", "none", "--title", "Mine: no BN"],
+        [
+            "--arms",
+            "bn,none",
+            "--seeds",
+            "2",
+            "--reference",
+            "none",
+            "--title",
+            "Mine: no BN",
+            "--target",
+            "62.5",
+        ],
     ],
     "a grid in parts": [
         ["--arms", "bn,ln", "--batch-size", "8,16", "--seeds", "1"],
         ["--arms", "gn", "--batch-size", "16,", "--seeds", "1"],
     ],
     "a preset": [["depth", "--n", "1,2", "--seeds", "1"]],
-    "looks": [["--arms", "bn,none", "--until-decided", "--seeds", "3", "--margin", "99"]],
-    "looks and then more seeds": [
-        ["--arms", "bn,none", "--until-decided", "--seeds", "3", "--margin", "99"],
-        ["--arms", "bn,none", "--seeds", "4"],
+    "looks, where an arm is decided before another, and then an arm": [
+        ["--arms", "bn,torch_bn,in", "--until-decided", "--seeds", "4", "--margin", "4"],
+        ["--arms", "ln", "--seeds", "3"],
     ],
     "tuned afterwards": [
         ["--arms", "bn,none", "--seeds", "1"],
@@ -75,6 +85,7 @@ def test_the_commands_reproduce_the_study(
         assert after[key] == before[key], key
     for key in ("reference", "margin", "looks"):
         assert after["verdict"][key] == before["verdict"][key]
+    assert after["verdict"].get("target") == before["verdict"].get("target")
 
 
 def test_a_clean_split_is_repeated_from_its_file(

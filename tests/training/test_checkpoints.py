@@ -74,7 +74,8 @@ def _content(folder: Path) -> dict[str, Any]:
     with (folder / "history.csv").open() as opened:
         found["history.csv"] = [{**row, "seconds": ""} for row in csv.DictReader(opened)]
     record = json.loads((folder / "run.json").read_text())
-    timed = ("seconds", "written", "sha256", "resumed")
+    timed = ("seconds", "processor_seconds", "processor_seconds_by_epoch", "written", "sha256",
+             "resumed")  # fmt: skip
     found["run.json"] = {name: value for name, value in record.items() if name not in timed}
     found["run.json"].get("files", {}).pop("history.csv", None)
     return found
@@ -339,6 +340,7 @@ HOSTILE: dict[str, Callable[[dict[str, Tensor], dict[str, str]], Any]] = {
     "rows": _standing_with(history=[{"epoch": 1}, 2]),
     "rows of rows": _standing_with(history={"epoch": 1}),
     "an accuracy": _standing_with(best_accuracy=[1]),
+    "processor time": _standing_with(processor=[-1.0]),
     "seconds": lambda t, m: m.update(seconds="nan"),
     "machine": lambda t, m: m.update(made_on='{"torch": [[]]}'),
     "step": lambda t, m: m.update(step="7"),
@@ -368,6 +370,30 @@ def test_a_checkpoint_of_another_run_or_an_earlier_version_is_not_used(
     train(RunConfig(**SMALL), digits, place.parent, seen.append)
     assert "is of an earlier version of normlab, so the run starts over" in seen[-1].notes[0]
     assert _content(place.parent) == _content(whole)
+
+
+def test_a_checkpoint_without_processor_time_is_used_and_none_is_made_up(
+    two: Path, whole: Path, digits: DataSet
+) -> None:
+    """As versions before wrote them."""
+
+    def without(_: dict[str, Tensor], metadata: dict[str, str]) -> None:
+        standing = json.loads(metadata["standing"])
+        del standing["processor"], standing["processor_since"]
+        metadata["standing"] = json.dumps(standing)
+
+    known = train(RunConfig(**SMALL), digits, Path(shutil.copytree(two, two.parent / "known")))
+    assert len(known["processor_seconds_by_epoch"]) == SMALL["epochs"]
+    assert known["processor_seconds"] >= sum(known["processor_seconds_by_epoch"]) - 0.01
+    begun = two.parent / "begun"
+    _stopped_after(1, RunConfig(**SMALL), digits, begun, Keeping())  # before an epoch is over
+    for folder in (two, begun):
+        for path in _checkpoints(folder):
+            _rewritten(path, without)
+        record = train(RunConfig(**SMALL), digits, folder)
+        assert "resumed" not in record
+        assert not {"processor_seconds", "processor_seconds_by_epoch"} & set(record)
+        assert _content(folder) == _content(whole)
 
 
 def test_a_run_resumes_elsewhere_only_when_told_and_says_so(

@@ -13,7 +13,7 @@ from ..lazy import names_of
 if TYPE_CHECKING:
     from .check import FORMAT, DataCheck, full_check, glance_check, quick_check, quick_name
     from .copies.checks import EXACT, NEAR
-    from .copies.clean import CleanSplit, clean_split
+    from .copies.clean import CleanSplit, clean_split, groups_file
     from .copies.clean_section import clean_part
     from .copies.decisions import decide, decisions_about, read_decisions
     from .copies.groups import Copies, find_copies
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _HOME = {
     "check": ("DataCheck", "FORMAT", "full_check", "glance_check", "quick_check", "quick_name"),
     "copies.checks": ("EXACT", "NEAR"),
-    "copies.clean": ("CleanSplit", "clean_split"),
+    "copies.clean": ("CleanSplit", "clean_split", "groups_file"),
     "copies.clean_section": ("clean_part",),
     "copies.decisions": ("decide", "decisions_about", "read_decisions"),
     "copies.groups": ("Copies", "find_copies"),
@@ -63,6 +63,7 @@ __all__ = [
     "find_copies",
     "full_check",
     "glance_check",
+    "groups_file",
     "quick_check",
     "quick_name",
     "read_decisions",

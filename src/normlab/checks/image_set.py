@@ -68,7 +68,7 @@ class ImageSet(Once):
     @cached_property
     def drawn(self) -> tuple[str, ...]:
         """Splits that the source does not have and that were drawn from its images."""
-        if self.data.config.split is not None:
+        if self.data.config.split is not None and self.data.folds is None:
             return ()
         return tuple(name for name in SPLITS if self.data.split_policy[name] != "as found")
 

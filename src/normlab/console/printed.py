@@ -235,6 +235,7 @@ def _card_lines(card: Mapping[str, Any], command: str) -> list[tuple[str, str]]:
         ("Arm", f"{card['arm']}, seed {card.get('seed')}" if "arm" in card else ""),
         ("Data", f"{data.get('name')}: {images}; fingerprint {data.get('fingerprint')}"
                  if data else ""),
+        ("Fold", str(data.get("fold", ""))),
         ("Accuracy", f"{reached} (epoch {card.get('chosen_epoch')})" if metrics else ""),
         ("Repeat it", command),
     ]  # fmt: skip

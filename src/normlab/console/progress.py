@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .. import stopping
-from ..pages.words import counted, duration, listed, visible
+from ..pages.words import counted, duration, listed, seeds_between, visible
 from ..runs.title import shown_title
 
 if TYPE_CHECKING:
@@ -98,6 +98,8 @@ class ConsoleWatcher(StageWatcher):
     def planned(self, plan: Plan, data: dict[str, Any], folder: Path, estimate: Estimate) -> None:
         self._close()
         images = ", ".join(f"{count:,} {name}" for name, count in data["images"].items())
+        if folds := data.get("folds"):
+            images = f"{folds['images']:,} images in {folds['number']} folds, of seed 0 {images}"
         size, channels = data["image_size"], data["channels"]
         first = next(iter(plan.arms.values()))
         made = f", {estimate.already} complete" if estimate.already else ""
@@ -112,7 +114,7 @@ class ConsoleWatcher(StageWatcher):
             ("Network", "varies by arm" if "n" in plan.varied
                         else f"{6 * first.n + 2} layers, shortcut {first.shortcut}"),
             ("Runs", f"{estimate.runs} to run ({counted(len(plan.arms), 'arm')}, "
-                     f"{counted(len(plan.seeds), 'seed')}{made}){more}, "
+                     f"{seeds_between(*plan.seed_counts)}{made}){more}, "
                      f"{estimate.workers} side by side on {first.device}"),
             *(_rule_facts(plan, estimate)),
             *((("Checks", f"is {two} the same function as {one}?") for one, two in plan.twins)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -156,15 +156,21 @@ class DeviceSplit:
         seed: int = 0,
         epoch: int = 0,
         repeated: npt.NDArray[np.uint64] | None = None,
+        share: Callable[[int], slice] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Images and labels of these rows of the split. ``repeated``, how often each came before in
-        this epoch, gives an image that comes again another augmentation.
+        this epoch, gives an image that comes again another augmentation. ``share`` says of a number
+        of images which of them to read; the labels are those of all.
 
         Returns:
             float32 (k, C, H, W) in channels_last strides, normalized with the mean and standard
             deviation of the training split; int64 (k,).
         """
         rows = np.ascontiguousarray(rows, dtype=np.int64)
+        labels = self.labels[torch.from_numpy(rows).to(self.device)]
+        if share is not None:
+            own = share(len(rows))
+            rows, repeated = rows[own], None if repeated is None else repeated[own]
         pixels = self._gather(rows)
         count, height, width, channels = pixels.shape
         lines = pixels.view(count * height, width * channels)
@@ -177,7 +183,6 @@ class DeviceSplit:
             images = self._moved(lines, height, channels, augmentation.crop_pad, *draws)
         else:
             images = self._normalized(lines, torch.empty(lines.shape, device=self.device))
-        labels = self.labels[torch.from_numpy(rows).to(self.device)]
         return images.view(pixels.shape).permute(0, 3, 1, 2), labels
 
     def _normalized(self, lines: Tensor, into: Tensor) -> Tensor:
@@ -220,9 +225,11 @@ class DeviceSplit:
         *,
         first: int = 0,
         balanced: bool = False,
+        share: Callable[[int], slice] | None = None,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Shuffled batches that contain every image once, starting at batch number ``first``; the
-        last one may be smaller. If ``balanced``, as many images of :func:`balanced_order`."""
+        last one may be smaller. If ``balanced``, as many images of :func:`balanced_order`. With
+        ``share`` only some images of each batch (see :meth:`batch`)."""
         again = None
         if balanced:
             order = balanced_order(seed, epoch, self.split.labels)
@@ -237,11 +244,14 @@ class DeviceSplit:
                 seed=seed,
                 epoch=epoch,
                 repeated=None if again is None else again[part],
+                share=share,
             )
 
-    def sequential(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Batches in the order of the split, never augmented."""
-        for start in range(0, len(self), _at_least_one(batch_size)):
+    def sequential(
+        self, batch_size: int, which: slice = slice(None)
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches in the order of the split, never augmented; all, or ``which`` of them."""
+        for start in range(0, len(self), _at_least_one(batch_size))[which]:
             yield self.batch(np.arange(start, min(start + batch_size, len(self))))
 
 

@@ -16,6 +16,7 @@ from ..values import plain
 
 MIN_SIZE = 8
 MAX_SIZE = 1024
+MAX_FOLDS = 20
 Resize = Literal["crop", "letterbox"]
 """How an image becomes a square."""
 
@@ -74,6 +75,12 @@ class DataConfig:
         "(without brackets: what it matches) names the image's group, such as a patient, a session "
         "or a photographer. A split that is drawn never separates a group.",
     )
+    folds: int | None = option(
+        None,
+        "Deal all images into this many folds, and test each run on another one, so that every "
+        "image is tested once in as many runs. The seed decides which fold it is; the images are "
+        "dealt anew once all have been tested. For small data.",
+    )
     skip_bad: bool = option(False, "Leave out files that are not usable images, and count them.")
     split: str | None = option(
         None,
@@ -105,6 +112,9 @@ class DataConfig:
             raise InputError(
                 "limit_all_splits needs limit_per_class, the number of training images per class."
             )
+        if self.folds is not None:
+            _whole("folds", self.folds, 2, MAX_FOLDS)
+            self._check_folds(self.folds)
         if self.group_by is not None:
             if not isinstance(self.group_by, str) or not self.group_by:
                 raise InputError(f"group_by must be a regular expression, got {self.group_by!r}.")
@@ -121,6 +131,19 @@ class DataConfig:
             raise InputError(f"skip_bad must be true or false, got {self.skip_bad!r}.")
         if self.split is not None and (not isinstance(self.split, str) or not self.split.strip()):
             raise InputError(f"split must be the path of a split file, got {self.split!r}.")
+
+    def _check_folds(self, folds: int) -> None:
+        """Refuse what would contradict folds."""
+        if self.test_fraction is not None:
+            raise InputError(
+                f"Give test_fraction or folds, not both: with {folds} folds, each run is tested on "
+                f"1/{folds} of the images."
+            )
+        if self.limit_per_class is not None:
+            raise InputError(
+                "Give limit_per_class or folds, not both: folds are for small data, and each run "
+                "trains on all images that it is neither validated nor tested on."
+            )
 
     def fractions(self, defaults: Mapping[str, float]) -> dict[str, float]:
         """The shares of the splits in ``defaults``: as asked, or else those defaults.

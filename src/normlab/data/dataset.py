@@ -7,9 +7,9 @@ import hashlib
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,9 @@ from ..errors import InputError
 from .array_file import ArrayFile
 from .config import DataConfig
 from .levels import NO_LEVELS, Levels
+
+if TYPE_CHECKING:
+    from .folds import Folds
 
 _SHARE_OF_MEMORY = 0.5
 
@@ -118,6 +121,26 @@ def pixel_digests(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
     )
 
 
+def moments(
+    sums: npt.NDArray[np.int64], squares: npt.NDArray[np.int64], pixels: int
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation per channel from whole numbers, exact up to the division.
+
+    Args:
+        sums: (n, C) over the pixels of each image.
+        squares: likewise, of the squares.
+        pixels: how many an image has.
+    """
+    count = len(sums) * pixels
+    mean, std = [], []
+    for total, square in zip(sums.sum(0).tolist(), squares.sum(0).tolist(), strict=True):
+        mean.append(total / count / 255)
+        # Python's integers: no rounding before the root, hence no cancellation.
+        spread = count * square - total * total
+        std.append((spread**0.5) / count / 255 if spread else 1.0)
+    return tuple(mean), tuple(std)
+
+
 def _memory() -> int:
     """Bytes of the machine's memory; unlimited if the system does not say."""
     try:
@@ -153,6 +176,17 @@ class Split:
             rows = np.asarray(rows, dtype=np.int64).reshape(-1)
         return self._pixels.read(self._rows[rows], self.digests[rows])
 
+    def part(self, rows: npt.NDArray[np.int64]) -> Split:
+        """These rows as a split of their own."""
+        return Split(
+            self.names[rows],
+            self.labels[rows],
+            self.ids[rows],
+            self.digests[rows],
+            self._rows[rows],
+            self._pixels,
+        )
+
     def __getstate__(self) -> dict[str, Any]:
         # NumPy uses four bytes per character and pads to the longest name; a path has no NUL.
         return {**self.__dict__, "names": "\0".join(self.names.tolist()).encode()}
@@ -177,6 +211,9 @@ class DataSet:
         notes: plain sentences about what was drawn, limited or skipped.
         skipped: file to the reason why it was left out.
         levels: black and white of grey values of more than 8 bits.
+        folds: which images are in which split of which run, where every run has its own splits.
+            Splits, mean and std here are then those of seed 0 until :meth:`of_seed` is asked.
+        fold: of :meth:`of_seed`, in words; empty without folds.
     """
 
     config: DataConfig
@@ -197,6 +234,25 @@ class DataSet:
     limit_per_class: int | None
     skipped: Mapping[str, str]
     levels: Levels = NO_LEVELS
+    folds: Folds | None = None
+    fold: str = ""
+
+    def of_seed(self, seed: int) -> DataSet:
+        """What the run with this seed sees; without folds, all runs see the same.
+
+        Raises:
+            InputError: with folds, a class cannot be in every split.
+        """
+        if self.folds is None:
+            return self
+        mean, std = self.folds.moments(seed)
+        splits, fold = self.folds.splits(seed), self.folds.named(seed)
+        return replace(self, splits=splits, mean=mean, std=std, fold=fold)
+
+    @property
+    def tested(self) -> Split:
+        """Every image that some run is tested on."""
+        return self.splits["test"] if self.folds is None else self.folds.whole
 
     def describe(self) -> dict[str, Any]:
         """Everything but the images, ready for JSON."""
@@ -229,5 +285,6 @@ class DataSet:
             "skipped": dict(self.skipped),
             "levels": asdict(self.levels),
             "notes": list(self.notes),
+            **({} if self.folds is None else {"folds": self.folds.describe()}),
             "config": asdict(self.config),
         }

@@ -92,8 +92,10 @@ class Together:
     names: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, digests: npt.NDArray[np.uint64], names: Sequence[str] = ()) -> Together:
-        """Images with equal pixels, and images whose groups have the same name.
+    def of(
+        cls, digests: npt.NDArray[np.uint64], names: Sequence[str] = (), *links: Rows
+    ) -> Together:
+        """Images with equal pixels, images whose groups have the same name, and linked ones.
 
         Equal files have equal pixels, so hashes of the pixels the network sees find all that the
         check of the data calls an exact copy.
@@ -101,11 +103,12 @@ class Together:
         Args:
             digests: hash of each image's pixels.
             names: of the groups by a pattern; none without a pattern.
+            links: (k, 2) pairs of rows that belong together for another reason.
         """
-        links = [same(digests)]
+        known = [same(digests), *links]
         if names:
-            links.append(same(np.array(names, dtype=np.str_)))
-        return cls(joined(len(digests), *links), digests, tuple(names))
+            known.append(same(np.array(names, dtype=np.str_)))
+        return cls(joined(len(digests), *known), digests, tuple(names))
 
     def copied(self, rows: Rows) -> int:
         """How many of these images have an exact copy among them."""

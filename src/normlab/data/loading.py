@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,15 +15,16 @@ import numpy.typing as npt
 
 from ..errors import InputError
 from ..keyed import key
-from ..pages.words import counted
+from ..pages.words import counted, listed
 from ..places import cache_folder
-from ..splits import SPLITS
+from ..splits import SPLIT_WORDS, SPLITS
 from . import cache, sources, splitting
 from .cache import Progress
 from .config import MIN_SIZE, DataConfig, Resize
-from .dataset import DataSet, Split
+from .dataset import DataSet, Split, moments
 from .decode import RESIZE_RULES, BadImageError, read, side_of, square_side
-from .grouping import Together, group_names
+from .folds import Folds
+from .grouping import Together, group_names, same
 from .hashes import content_hashes
 from .levels import Levels
 from .sources import Listing
@@ -67,7 +70,11 @@ def load(
     if config.group_by is not None:
         groups = group_names(listing.names, config.group_by, listing.source)
     fractions: dict[str, float] = {}
-    if config.split is None:
+    known: Rows | None = None
+    if config.folds is not None:
+        found, notes, known = _pooled(listing, config, progress)
+        fractions = config.fractions({"val": listing.fractions["val"]})
+    elif config.split is None:
         found, notes = dict(listing.found), [*listing.notes, *_ignored(listing, config)]
         missing = [name for name in ("val", "test") if name not in found]
         fractions = config.fractions({name: listing.fractions[name] for name in missing})
@@ -92,8 +99,16 @@ def load(
         rows = np.union1d(_rows_of(_limited_to(splits, listing, ids, config)), np.flatnonzero(bad))
     if skipped:
         notes.append(_left_out(skipped))
-        _whole(listing, splits, "None of its files there can be used.")
-    if fractions:
+        if config.folds is None:
+            _whole(listing, splits, "None of its files there can be used.")
+    folds = None
+    if config.folds is not None:
+        used = rows[~bad[rows]]
+        folds = _folds(listing, ids, entry, rows, used, config, fractions["val"], groups, known)
+        splits = {name: used[part] for name, part in folds.rows(0).items()}
+        notes += _dealt(listing, folds)
+        notes += _kept_together(np.arange(len(used)), folds.together)
+    elif fractions:
         digests = ids.copy()  # of what cannot be used: equal to no other
         digests[rows[~bad[rows]]] = entry.digests[~bad[rows]]
         together = Together.of(digests, groups)
@@ -108,20 +123,12 @@ def load(
     notes += _limited(drawn, splits, config)
     notes += [*entry.said, *_several_frames(entry)]
 
-    places = {name: np.searchsorted(rows, part) for name, part in splits.items()}
     made = {
-        name: Split(
-            names=np.array([listing.names[row] for row in part.tolist()], dtype=np.str_),
-            labels=listing.labels[part],
-            ids=ids[part],
-            digests=entry.digests[places[name]],
-            _rows=places[name],
-            _pixels=entry.pixels,
-        )
+        name: _split_of(listing, ids, entry, part, np.searchsorted(rows, part))
         for name, part in splits.items()
     }
-    trained = places["train"]
-    mean, std = _moments(entry.sums[trained], entry.squares[trained], size * size)
+    trained = np.searchsorted(rows, splits["train"])
+    mean, std = moments(entry.sums[trained], entry.squares[trained], size * size)
     rule = RESIZE_RULES[config.resize].format(size=size)
     return DataSet(
         config=replace(
@@ -141,7 +148,7 @@ def load(
         splits=made,
         mean=mean,
         std=std,
-        fingerprint=_fingerprint(listing, size, rule, made),
+        fingerprint=_fingerprint(listing, size, rule, made, folds),
         notes=tuple(notes),
         resize_rule=rule,
         split_policy=_policy(listing, config, fractions),
@@ -149,7 +156,118 @@ def load(
         limit_per_class=config.limit_per_class,
         skipped=skipped,
         levels=entry.levels,
+        folds=folds,
     )
+
+
+def _split_of(
+    listing: Listing, ids: npt.NDArray[np.uint64], entry: cache.Entry, rows: Rows, places: Rows
+) -> Split:
+    """These rows of a listing, at their places in the cache."""
+    return Split(
+        names=np.array([listing.names[row] for row in rows.tolist()], dtype=np.str_),
+        labels=listing.labels[rows],
+        ids=ids[rows],
+        digests=entry.digests[places],
+        _rows=places,
+        _pixels=entry.pixels,
+    )
+
+
+def _folds(
+    listing: Listing,
+    ids: npt.NDArray[np.uint64],
+    entry: cache.Entry,
+    rows: Rows,
+    used: Rows,
+    config: DataConfig,
+    val_fraction: float,
+    groups: Sequence[str],
+    known: Rows | None,
+) -> Folds:
+    """The folds of a source.
+
+    Args:
+        listing, ids: of the source.
+        entry: its images in the cache; ``rows`` those of the listing that it has.
+        used: rows of the listing that can be used.
+        config: what is asked.
+        val_fraction: share of the other folds that is validation.
+        groups: name of each row's group by the pattern; none without one.
+        known: a number for each row of the listing, equal for those that a split file keeps
+            together; None without one.
+    """
+    assert config.folds is not None
+    places = np.searchsorted(rows, used)
+    together = Together.of(
+        entry.digests[places],
+        [groups[row] for row in used.tolist()] if groups else (),
+        *([] if known is None else [same(known[used])]),
+    )
+    return Folds(
+        number=config.folds,
+        whole=_split_of(listing, ids, entry, used, places),
+        together=together,
+        classes=listing.classes,
+        val_fraction=val_fraction,
+        split_seed=config.split_seed,
+        sums=entry.sums[places],
+        squares=entry.squares[places],
+        pixels=math.prod(entry.pixels.shape[1:3]),
+    )
+
+
+def _pooled(
+    listing: Listing, config: DataConfig, progress: Progress | None
+) -> tuple[dict[str, Rows], list[str], Rows | None]:
+    """All rows that are to be dealt into folds, notes, and which of them a split file keeps
+    together."""
+    every = np.arange(len(listing.names))
+    if config.split is None:
+        return {"train": every}, list(listing.notes), None
+    path = Path(config.split).expanduser()
+    file = SplitFile.read(path, len(listing.names))
+    if file.together is None:
+        raise InputError(
+            f"{path} assigns images to splits, and --folds {config.folds} deals them anew for each "
+            "run. Omit one of the two. To keep copies in one fold, give --clean-split instead of "
+            "--split."
+        )
+    places = _places(listing, config, path, file, progress)
+    contents = content_hashes(listing, progress=progress)
+    number = {content: index for index, one in enumerate(file.together) for content in one}
+    alone = itertools.count(len(file.together))
+    known = [number.setdefault(content, next(alone)) for content in contents.tolist()]
+    kept = "" if not _clean(path) else " (kept in split.json)"
+    notes = [*listing.notes, f"Copies were searched for{kept}: " + " ".join(file.notes)]
+    left_out = int((places == LEFT_OUT).sum())
+    if left_out:
+        notes.append(f"{left_out:,} images are in no fold.")
+    return {"train": every[places != LEFT_OUT]}, notes, np.array(known, dtype=np.int64)
+
+
+def _dealt(listing: Listing, folds: Folds) -> list[str]:
+    """What is to be known of the folds."""
+    number, images = folds.number, len(folds.whole)
+    tested = [len(rows["test"]) for rows in map(folds.rows, range(number))]
+    least, most = min(tested), max(tested)
+    size = f"{least:,}" if least == most else f"{least:,} to {most:,}"
+    said = [
+        f"The {images:,} images are dealt into {number} folds of {size}. Each run is tested on one "
+        f"fold; {_percent(folds.val_fraction)} of the others are its validation and the rest its "
+        f"training. Seeds 0 to {number - 1} test every image once, seeds {number} to "
+        f"{2 * number - 1} again with the images dealt anew, and so on. With the same seed, all "
+        "arms see the same images. Pixel statistics, and findings about train, val and test, are "
+        "of seed 0."
+    ]
+    if own := [name for name in SPLITS if name in listing.found and listing.has_splits]:
+        words = [SPLIT_WORDS[name] for name in own]
+        said.append(
+            f"The source's own splits ({listed(words)}) are not used: all its images are dealt "
+            "anew. If its test images are apart for a reason, such as other people or places, name "
+            "what belongs together with --group-by."
+        )
+    return said
 
 
 def _limited_to(
@@ -194,13 +312,14 @@ def _kept_together(pool: Rows, together: Together) -> list[str]:
     return said
 
 
-def _from_file(
-    listing: Listing, config: DataConfig, progress: Progress | None
-) -> tuple[dict[str, Rows], list[str]]:
-    """The splits in a split file, and what it says about them."""
-    assert config.split is not None
-    path = Path(config.split).expanduser()
-    file = SplitFile.read(path, len(listing.names))
+def _places(
+    listing: Listing,
+    config: DataConfig,
+    path: Path,
+    file: SplitFile,
+    progress: Progress | None,
+) -> npt.NDArray[np.int8]:
+    """In which split a split file has each image; what cannot be decoded is in train."""
     if tuple(file.classes) != listing.classes:
         raise InputError(
             f"{path} was written for different classes: it has {len(file.classes)}, "
@@ -218,6 +337,17 @@ def _from_file(
         )
     if len(unknown):
         places[unknown] = SPLITS.index("train")
+    return places
+
+
+def _from_file(
+    listing: Listing, config: DataConfig, progress: Progress | None
+) -> tuple[dict[str, Rows], list[str]]:
+    """The splits in a split file, and what it says about them."""
+    assert config.split is not None
+    path = Path(config.split).expanduser()
+    file = SplitFile.read(path, len(listing.names))
+    places = _places(listing, config, path, file, progress)
     splits = {name: np.flatnonzero(places == index) for index, name in enumerate(SPLITS)}
     _whole(listing, splits, f"It has none in {path}.")
     left_out = int((places == LEFT_OUT).sum())
@@ -291,12 +421,20 @@ def _percent(fraction: float) -> str:
 
 def _policy(listing: Listing, config: DataConfig, fractions: Mapping[str, float]) -> dict[str, str]:
     """How each split came about; ``fractions`` has the shares of those that were drawn."""
+    how = "stratified" if config.group_by is None else "whole groups, stratified"
+    if config.folds is not None:
+        return {
+            "train": "what remains",
+            "val": f"{_percent(fractions['val'])} of the other folds, {how}, seed "
+            f"{config.split_seed}",
+            "test": f"one of {config.folds} folds, another for each run, {how}, seed "
+            f"{config.split_seed}",
+        }
     if config.split is not None:
         return dict.fromkeys(
             SPLITS, _clean(Path(config.split)) or f"as written in {Path(config.split).name}"
         )
     whole = "train" if listing.has_splits else "the source"
-    how = "stratified" if config.group_by is None else "whole groups, stratified"
     drawn = {
         name: f"{_percent(share)} of {whole}, {how}, seed {config.split_seed}"
         for name, share in fractions.items()
@@ -366,27 +504,23 @@ def _left_out(skipped: Mapping[str, str]) -> str:
     return f"{files} left out as unusable: {'; '.join(_some(skipped))}."
 
 
-def _moments(
-    sums: npt.NDArray[np.int64], squares: npt.NDArray[np.int64], pixels: int
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation per channel from whole numbers, exact up to the division."""
-    count = len(sums) * pixels
-    mean, std = [], []
-    for total, square in zip(sums.sum(0).tolist(), squares.sum(0).tolist(), strict=True):
-        mean.append(total / count / 255)
-        # Python's integers: no rounding before the root, hence no cancellation.
-        spread = count * square - total * total
-        std.append((spread**0.5) / count / 255 if spread else 1.0)
-    return tuple(mean), tuple(std)
+def _fingerprint(
+    listing: Listing, size: int, rule: str, splits: Mapping[str, Split], folds: Folds | None
+) -> str:
+    """Identifies the images and their splits, whatever folder or machine they are on.
 
-
-def _fingerprint(listing: Listing, size: int, rule: str, splits: Mapping[str, Split]) -> str:
-    """Identifies the images, whatever folder or machine they are on."""
-    head: Sequence[object] = [listing.classes, listing.channels, size, rule]
+    With folds these are all images, and what decides how they are dealt.
+    """
+    head: list[object] = [listing.classes, listing.channels, size, rule]
+    if folds is not None:
+        head += ["folds", folds.number, folds.split_seed, folds.val_fraction]
+        splits = {"all": folds.whole}
     hashed = hashlib.blake2b(json.dumps(head).encode(), digest_size=16)
     for name, split in splits.items():
         hashed.update(f"\0{name}\0{len(split)}\0".encode())
         hashed.update("\0".join(split.names.tolist()).encode())
         hashed.update(split.labels.astype("<i8").tobytes())
         hashed.update(split.digests.astype("<u8").tobytes())
+    if folds is not None:
+        hashed.update(folds.together.number.astype("<i8").tobytes())
     return hashed.hexdigest()

@@ -42,6 +42,8 @@ class SplitFile:
             one, to the reason. If such a file is renamed, it goes where the other one is.
         notes: what was done, in sentences.
         moved: file, the split it was in, the split it is in now.
+        together: hashes of images that are to stay together, group by group, in a file for folds;
+            None in one that assigns images to splits.
     """
 
     source: str
@@ -52,10 +54,11 @@ class SplitFile:
     repeats: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
     moved: Sequence[Sequence[str]] = ()
+    together: Sequence[Sequence[int]] | None = None
 
     def write(self, path: Path) -> None:
         """Write it as JSON, one line per image, sealed (see :mod:`normlab.seals`)."""
-        content = {
+        content: dict[str, Any] = {
             "format": FORMAT,
             "source": self.source,
             "classes": list(self.classes),
@@ -69,6 +72,8 @@ class SplitFile:
             **({"repeats": dict(self.repeats)} if self.repeats else {}),
             "moved": [list(move) for move in self.moved],
         }
+        if self.together is not None:
+            content["together"] = [[f"{one:016x}" for one in group] for group in self.together]
         write_json(path, content)
 
     @classmethod
@@ -127,6 +132,12 @@ class SplitFile:
         if type(seed) is not int:
             raise TypeError("seed must be a whole number")
         moved = [_list_of_texts(move, "moved") for move in _a(list, parsed["moved"], "moved")]
+        together = parsed.get("together")
+        if together is not None:
+            together = [
+                [_hash(text) for text in _list_of_texts(group, "together")]
+                for group in _a(list, together, "together")
+            ]
         return cls(
             source=_a(str, parsed["source"], "source"),
             classes=tuple(_list_of_texts(parsed["classes"], "classes")),
@@ -136,6 +147,7 @@ class SplitFile:
             repeats=_texts(_a(dict, parsed.get("repeats", {}), "repeats")),
             notes=tuple(_list_of_texts(parsed["notes"], "notes")),
             moved=moved,
+            together=together,
         )
 
     def places(

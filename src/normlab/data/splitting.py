@@ -1,6 +1,6 @@
-"""Which image goes into which split: drawing what a source lacks, and limiting images per class.
+"""Which image goes into which split: drawing what a source lacks, dealing folds, limiting images.
 
-Both draws are keyed by the split seed and the image's name. They do not depend on the order in
+All draws are keyed by the split seed and the image's name. They do not depend on the order in
 which files are listed, and adding or removing a file moves few others. Unlike with a plain
 stratified shuffle, even a small class is in every split, and images that belong together are never
 separated.
@@ -20,6 +20,10 @@ from ..splits import SPLITS
 
 Rows = npt.NDArray[np.int64]
 Told = Callable[[int], str]
+
+_LEAST_TO_DEAL = 4
+"""Groups of a class, if it is to be in training, validation and test whichever of two folds is the
+test."""
 
 
 def _by_draw(rows: Rows, ids: npt.NDArray[np.uint64], *parts: int | str) -> Rows:
@@ -78,13 +82,71 @@ def carve(
         splits[split] = pool.take(order, wanted, totals.tolist(), rest + 1)
     splits["train"] = pool.remaining()
     for name in ("train", *missing):
-        counts = np.bincount(labels[splits[name]], minlength=len(classes))
-        for index in np.flatnonzero(counts == 0).tolist():
-            raise InputError(
-                f"Class {classes[index]} would have no images in {name}: too many of its images "
-                "belong together with images of other classes. Add images, or remove the class."
-            )
+        _check_classes(splits[name], labels, classes, name)
     return {name: splits[name] for name in SPLITS}
+
+
+def deal(
+    labels: npt.NDArray[np.int64],
+    ids: npt.NDArray[np.uint64],
+    classes: Sequence[str],
+    number: int,
+    seed: int,
+    together: Rows | None = None,
+    told: Told = lambda row: "copies of one image",
+) -> list[Rows]:
+    """Deal all rows into ``number`` folds of about equal size, class by class.
+
+    Without groups, the folds' numbers of images of a class differ by one at most, and so do their
+    sizes. Images that belong together go as one, as in :func:`carve`.
+
+    >>> labels = np.repeat([0, 1], [9, 6])
+    >>> folds = deal(labels, np.arange(15, dtype=np.uint64), ["ant", "bee"], 3, seed=0)
+    >>> [np.bincount(labels[rows]).tolist() for rows in folds]
+    [[3, 2], [3, 2], [3, 2]]
+
+    Args:
+        labels, ids: of every row.
+        classes: their names.
+        number: how many folds, at least 2.
+        seed: of the draw.
+        together: rows with the same number stay together; None where each is alone.
+        told: what keeps a row's group together, for errors.
+
+    Raises:
+        InputError: a class has too few images, or too few groups of them, to be in every fold and
+            in training and validation besides.
+    """
+    pool = _Pool.of(np.arange(len(labels)), labels, ids, len(classes), together)
+    _check_folds(pool, classes, number, told)
+    order = _by_draw(pool.first, ids, seed, "deal")
+    totals = pool.images.tolist()
+    folds = []
+    for left in range(number, 1, -1):
+        # Every left-th image of those that remain, were they in the order of their classes.
+        before = np.cumsum([0, *pool.images.tolist()])
+        share = np.diff(-(-before // left)).tolist()
+        wanted = [
+            min(max(1, one), most - (left - 1))
+            for one, most in zip(share, pool.images.tolist(), strict=True)
+        ]
+        folds.append(pool.take(order, wanted, totals, left - 1))
+    folds.append(pool.remaining())
+    for index, rows in enumerate(folds):
+        _check_classes(rows, labels, classes, f"fold {index + 1} of {number}")
+    return folds
+
+
+def _check_classes(
+    rows: Rows, labels: npt.NDArray[np.int64], classes: Sequence[str], name: str
+) -> None:
+    """Refuse a split without any image of a class."""
+    counts = np.bincount(labels[rows], minlength=len(classes))
+    for index in np.flatnonzero(counts == 0).tolist():
+        raise InputError(
+            f"Class {classes[index]} would have no images in {name}: too many of its images "
+            "belong together with images of other classes. Add images, or remove the class."
+        )
 
 
 @dataclass
@@ -202,10 +264,7 @@ def _check(pool: _Pool, classes: Sequence[str], missing: Sequence[str], told: To
                 f"least {len(missing) + 1} are needed. Add images, or remove the class."
             )
         if units <= len(missing):
-            largest = max(
-                (unit for unit in pool.classes if index in pool.classes[unit]),
-                key=lambda unit: pool.classes[unit][index],
-            )
+            largest = _largest_of(pool, index)
             count = pool.classes[largest][index]
             most = "All" if count == total else f"{count} of the"
             raise InputError(
@@ -214,6 +273,35 @@ def _check(pool: _Pool, classes: Sequence[str], missing: Sequence[str], told: To
                 f"group{'s' * (units != 1)}, where {len(missing) + 1} are needed. {most} {total} "
                 f"are {told(largest)}. Add other images, or remove the class."
             )
+
+
+def _check_folds(pool: _Pool, classes: Sequence[str], number: int, told: Told) -> None:
+    """Refuse classes that cannot be in every fold, and in training and validation besides."""
+    needed = max(number, _LEAST_TO_DEAL)
+    for index, name in enumerate(classes):
+        total, units = int(pool.images[index]), pool.units[index]
+        if units >= needed:
+            continue
+        fewer = f"Use --folds {units} or fewer, add" if units >= _LEAST_TO_DEAL else "Add"
+        have = f"{total} image{'s' * (total != 1)}"
+        if units < total:
+            largest = _largest_of(pool, index)
+            count = pool.classes[largest][index]
+            have += (
+                f" in {units} group{'s' * (units != 1)} that stay in one fold ({count} of the "
+                f"{total} are {told(largest)})"
+            )
+        raise InputError(
+            f"Class {name} has {have}. {number} folds need at least {needed} "
+            f"{'groups' if units < total else 'images'} of each class. {fewer} other images, or "
+            "remove the class."
+        )
+
+
+def _largest_of(pool: _Pool, label: int) -> int:
+    """The unit with most images of a class."""
+    having = (unit for unit in pool.classes if label in pool.classes[unit])
+    return max(having, key=lambda unit: pool.classes[unit][label])
 
 
 def limit(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..launch import without_start
 from .info import LONGEST, is_name, is_number, is_whole
 
 _Check = Callable[[Any], bool]
@@ -59,17 +60,17 @@ def _sites(value: Any) -> bool:
 def _data(value: Any) -> bool:
     return (
         isinstance(value, Mapping)
-        and all(_text(value.get(key, "")) for key in ("name", "fingerprint", "resize_rule"))
+        and all(_text(value.get(key, "")) for key in ("name", "fingerprint", "resize_rule", "fold"))
         and _map_of(_count)(value.get("images", {}))
     )
 
 
 def _command(value: Any) -> bool:
-    """Words of ``normlab train``, and no place where it would write."""
+    """Words of ``normlab train``, by torchrun or not, and no place where it would write."""
     if not isinstance(value, str) or len(value) > _COMMAND:
         return False
     try:
-        words = shlex.split(value)
+        words = without_start(shlex.split(value))
     except ValueError:
         return False
     return words[:2] == ["normlab", "train"] and not any(word.startswith("--out") for word in words)

@@ -28,6 +28,7 @@ from torch.autograd import forward_ad
 
 from . import kernels as _kernels
 from . import recompute as _recompute
+from .synchronized import Division
 
 _MAP = (2, 3)
 _Given = TypeVar("_Given", Tensor, Tensor | None)
@@ -40,11 +41,13 @@ class Pool:
     ``Pool(batch=True)`` pools channel c over all images (batch norm). ``Pool(groups=G)`` pools
     the channels of each of G groups within one image: G = C is instance norm, G = 1 layer norm.
     Maps have equal sizes, so pooled moments are plain averages. Averaging is a symmetric
-    projection, which is why the same pooling serves forward and backward.
+    projection, which is why the same pooling serves forward and backward. ``divided`` says how
+    several processes divide the batch; None where this one has all of it.
     """
 
     batch: bool = False
     groups: int = 1
+    divided: Division | None = None
 
     @property
     def code(self) -> int:
@@ -64,6 +67,12 @@ class Pool:
         images, channels = t.shape[:2]
         return t.reshape(images, self.groups, channels // self.groups, 1, 1).mean(2)
 
+    def means(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """:meth:`mean` of each."""
+        if self.divided is not None:
+            return self.divided.means(*tensors)
+        return tuple(self.mean(t) for t in tensors)
+
     def spread(self, t: Tensor, channels: int) -> Tensor:
         """One value per set -> a tensor that broadcasts against (N, C, 1, 1)."""
         if self.batch or self.groups in (1, channels):
@@ -77,6 +86,8 @@ class Pool:
         set, and ``mean`` minus the mean of its set for each map, which keeps the digits that a
         large mean has no room for.
         """
+        if self.divided is not None:
+            return self.divided.moments(mean, rest, var)
         channels = mean.shape[1]
         base = self.mean(mean)
         apart = mean - self.spread(base, channels)
@@ -342,8 +353,9 @@ class _Lean(torch.autograd.Function):
             part = w * share
             g_scale = g_scale + part * rstd
             if pool is not None:
-                pooled_a = pool.spread(pool.mean(part * a), channels)
-                pooled_b = pool.spread(pool.mean(part * b_k), channels)
+                pooled_a, pooled_b = (
+                    pool.spread(t, channels) for t in pool.means(part * a, part * b_k)
+                )
                 x_scale = x_scale - rstd * rstd * pooled_b
                 shift = shift - rstd * (pooled_a + offset * rstd * pooled_b)
 
@@ -381,6 +393,7 @@ def _forward(
         kernels is None
         or not _kernels.accepts(x, weight, bias, gate, *(job.fixed or ()))
         or any(code > 0 and x.shape[1] % code for code in job.codes)
+        or any(pool is not None and pool.divided is not None for pool in job.pools)
     ):
         y, saved = _in_passes(x, weight, bias, gate, job)
         return _followed_there(y, Then(residual, job.relu)), saved, None

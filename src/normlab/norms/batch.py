@@ -10,8 +10,15 @@ from ..values import plain
 from ._base import Norm2d, another_name_for
 from ._core import NOTHING, Pool, Then, normalize
 from .kernels import Running
+from .synchronized import division, images_of
 
-BATCH = Pool(batch=True)
+_BATCH = Pool(batch=True)
+
+
+def batch_pool() -> Pool:
+    """The whole batch, of which this process may have a part only."""
+    divided = division()
+    return _BATCH if divided is None else Pool(batch=True, divided=divided)
 
 
 class BatchStatistics(Norm2d, _NormBase):  # type: ignore[misc]  # weight may be None
@@ -85,12 +92,13 @@ class BatchStatistics(Norm2d, _NormBase):  # type: ignore[misc]  # weight may be
         return None if self.training or mean is None or var is None else (mean, var)
 
     def _check_batch(self, x: Tensor) -> None:
-        if x.shape[0] == 0:
+        images = images_of(x)
+        if images == 0:
             raise ValueError(
                 f"{type(self).__name__} cannot train on an empty batch, "
                 f"got input of shape {tuple(x.shape)}; evaluation accepts it"
             )
-        values = x.shape[0] * x.shape[2] * x.shape[3]
+        values = images * x.shape[2] * x.shape[3]
         self._check_values(x, values, "per channel when training")
 
     def _tracking(self, x: Tensor) -> _Tracking | None:
@@ -108,7 +116,7 @@ class BatchStatistics(Norm2d, _NormBase):  # type: ignore[misc]  # weight may be
             if self.num_batches_tracked is not None:
                 self.num_batches_tracked.add_(1)
             if self.running_mean is not None and self.running_var is not None:
-                count = x.shape[0] * x.shape[2] * x.shape[3]
+                count = images_of(x) * x.shape[2] * x.shape[3]
                 self._move(self.running_mean, mean)
                 self._move(self.running_var, var, count / (count - 1))  # the UNBIASED variance
 
@@ -218,8 +226,9 @@ class BatchNorm2d(BatchStatistics, nn.BatchNorm2d):  # type: ignore[misc]  # wei
         if fixed is not None:
             return normalize(x, self.weight, self.bias, (None,), self.eps, fixed=fixed, then=then)
         self._check_batch(x)
+        batch = batch_pool()
         return normalize(
-            x, self.weight, self.bias, (BATCH,), self.eps, then=then, track=self._tracking(x)
+            x, self.weight, self.bias, (batch,), self.eps, then=then, track=self._tracking(x)
         )
 
     def _make_twin(self) -> nn.Module:

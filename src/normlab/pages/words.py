@@ -142,6 +142,15 @@ def visible(text: str, keep: str = "") -> str:
     )
 
 
+def seeds_between(fewest: int, most: int) -> str:
+    """How many seeds arms have.
+
+    >>> seeds_between(3, 3), seeds_between(3, 8)
+    ('3 seeds', '3 to 8 seeds')
+    """
+    return counted(most, "seed") if fewest == most else f"{fewest} to {most} seeds"
+
+
 def spelled(number: int) -> str:
     """A count in words up to twelve, in digits above."""
     return _SPELLED[number] if 0 <= number < len(_SPELLED) else f"{number:,}"

@@ -26,10 +26,13 @@ class Death:
     Attributes:
         how: such as "killed by SIGKILL".
         why: the likely reason, or nothing.
+        blameless: whether it went with its machine, or with what gave it jobs there, which is
+            hardly the job's doing.
     """
 
     how: str
     why: str = ""
+    blameless: bool = False
 
     def __str__(self) -> str:
         return f"{self.how} ({self.why})" if self.why else self.how

@@ -127,14 +127,16 @@ class _Worker:
         else:
             self.send("done", number, value)
 
-    def send(self, *message: Any) -> None:
+    def send(self, kind: str, number: int, *rest: Any) -> None:
+        """Say something of a job. ``rest`` is a pickle of its own: where the message is only
+        passed on, what is in it need not be known."""
         try:
-            content = packed(message)
+            content = pickle.dumps(rest, protocol=pickle.HIGHEST_PROTOCOL)
         except Exception:
-            content = packed(("raised", message[1], RuntimeError("The result cannot be sent."),
-                              traceback.format_exc()))  # fmt: skip
+            told = RuntimeError("The result cannot be sent."), traceback.format_exc()
+            kind, content = "raised", pickle.dumps(told)
         try:
-            self.results.write(content)
+            self.results.write(packed((kind, number, content)))
             self.results.flush()
         except OSError:  # nobody is there any more
             os._exit(1)

@@ -21,10 +21,12 @@ class Report:
     Attributes:
         results: what was read from its folder.
         all_pairs: whether to compare every two arms too.
+        target: a validation accuracy that this report is asked about, as a share of 1.
     """
 
     results: Results
     all_pairs: bool = False
+    target: float | None = None
 
     @property
     def arms(self) -> tuple[str, ...]:

@@ -44,11 +44,13 @@ class ReportFiles:
         return (self.folder / RESULTS).with_suffix(".tex")
 
 
-def write_report(results: Results, *, all_pairs: bool = False) -> ReportFiles:
+def write_report(
+    results: Results, *, all_pairs: bool = False, target: float | None = None
+) -> ReportFiles:
     """Write tables, figures and the page of a study into its folder.
 
     Of the study only its own files are read, and no network is used. With ``all_pairs`` every two
-    arms are compared too.
+    arms are compared too. ``target``, a share of 1, stands in for the study's own.
 
     Raises:
         InputError: the runs are trials, a file of the study is damaged, or one cannot be written.
@@ -59,7 +61,7 @@ def write_report(results: Results, *, all_pairs: bool = False) -> ReportFiles:
             f"{results.folder} contains the trials of a tuning, which have no test metrics. They "
             "are in the report of the study that they belong to."
         )
-    report, folder = Report(results, all_pairs), results.folder
+    report, folder = Report(results, all_pairs, target), results.folder
     _read_all(report)
     tables, figures = [], []
     for section in SECTIONS:

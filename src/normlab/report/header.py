@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..pages.words import counted
+from ..pages.words import counted, seeds_between
 from ..results import Results
 from ..splits import SPLITS
 from .context import Report
@@ -18,7 +18,7 @@ def endings(results: Results) -> list[str]:
     sentences = []
     for arm in results.arms:
         found = {run.seed for run in results.of_arm(arm)}
-        missing = [f"seed {s} not run yet" for s in results.question["seeds"] if s not in found]
+        missing = [f"seed {s} not run yet" for s in results.seeds_of(arm) if s not in found]
         ended = [*results.ended_otherwise(arm), *missing]
         if ended:
             left = sum(run.complete for run in results.of_arm(arm))
@@ -46,7 +46,17 @@ def facts(report: Report) -> list[tuple[str, str]]:
 def _size(report: Report) -> list[tuple[str, str]]:
     arms = len(report.arms)
     named = [("Arms", ", ".join(report.arms))] if arms <= MOST_ARMS else []
-    return [*named, ("Runs", f"{counted(arms, 'arm')} × {counted(len(report.seeds), 'seed')}")]
+    fewest, most = report.results.seed_counts
+    many = (
+        f"{counted(arms, 'arm')} × {counted(most, 'seed')}"
+        if fewest == most
+        else f"{counted(arms, 'arm')}, each with {seeds_between(fewest, most)}"
+    )
+    folds = report.results.folds
+    if folds is not None:
+        repeated = len(folds.repetitions(report.seeds))
+        many += f" ({counted(repeated, 'repetition')} of {folds.number} folds)"
+    return [*named, ("Runs", many)]
 
 
 def _images(report: Report) -> list[tuple[str, str]]:
@@ -55,7 +65,12 @@ def _images(report: Report) -> list[tuple[str, str]]:
     found = [("Data", str(data.get("name") or data.get("source") or ""))]
     if data.get("classes"):
         found.append(("Classes", f"{len(data['classes']):,}"))
-    if images:
+    folds = report.results.folds
+    if folds is not None:
+        per_split = " / ".join(folds.size(split) for split in SPLITS)
+        found.append(("Images", f"{folds.images:,} in {folds.number} folds"))
+        found.append(("Images of a run: train / val / test", per_split))
+    elif images:
         per_split = " / ".join(f"{images.get(s, 0):,}" for s in SPLITS)
         found.append(("Images: train / val / test", per_split))
     if "image_size" in data:

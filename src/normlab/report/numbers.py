@@ -49,12 +49,15 @@ def margin(share: float) -> str:
     return f"{text} point{'' if text == '1' else 's'}"
 
 
-def seeds_range(bounds: tuple[int | None, int | None]) -> str:
-    """ "6 to 40", "about 6", "6 to more than 10,000", "more than 10,000"."""
+def seeds_range(bounds: tuple[int | None, int | None], *, endless: bool = True) -> str:
+    """ "6 to 40", "about 6", "6 to more than 10,000", "more than 10,000"; with folds, where more
+    seeds help only so far (not ``endless``), "at least 6" and "more images" for the last two."""
     from ..results.statistics.planning import MOST_SEEDS
 
     low, high = bounds
     most = f"more than {MOST_SEEDS:,}"
+    if not endless and high is None:
+        return "more images" if low is None else f"at least {low:,}"
     if low is None:
         return most
     if low == high:

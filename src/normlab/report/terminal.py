@@ -15,7 +15,7 @@ from ..results.trends import at_chance
 from ..runs.rule import LEAST_SEEDS
 from .context import Report
 from .numbers import bracket, places, seeds_range, signed
-from .sections.answer.sentences import answer, needed, warnings
+from .sections.answer.sentences import answer, needed, not_run, warnings
 from .sections.sanity.conclusions import conclusions
 from .sections.scores import scores_table
 from .sections.tuned.shared_and_tuned import changes, rests_on, title, unfinished, value
@@ -38,6 +38,7 @@ def verdict_lines(results: Results) -> list[str]:
     comparisons = report.judgement.comparisons
     said = [] if len(comparisons) == 1 else [answer(report).headline]
     said += _aligned([_cells(report, found) for found in comparisons])
+    said += filter(None, [not_run(report)])
     return said + _tuned_lines(report) + _sanity_lines(results)
 
 
@@ -58,20 +59,30 @@ def _cells(report: Report, found: PairedComparison) -> tuple[str, ...]:
     alone = len(report.judgement.comparisons) == 1
     arm = f"{found.arm} against {found.reference}" if alone else found.arm
     if found.difference is None:
-        return arm, found.verdict, "", _lost(report, found) or "no seed that both completed"
+        return arm, found.verdict, "", _lost(found) or "no seed that both completed"
     digits = places(found.interval)
     size = signed(found.difference.mean, digits)
     if found.interval is None:
         missing = LEAST_SEEDS - len(found.difference.seeds)
         few = f"needs {counted(missing, 'more seed')}"
-        return arm, found.verdict, size, "; ".join(filter(None, (few, _lost(report, found))))
+        return arm, found.verdict, size, "; ".join(filter(None, (few, _lost(found))))
     between = f"{size} {bracket(found.interval, digits)}"
     return (
         arm,
         found.verdict,
         between,
-        "; ".join(filter(None, (_images(found), _needed(found), _lost(report, found)))),
+        "; ".join(
+            filter(None, (_seeds(report, found), _images(found), _needed(found), _lost(found)))
+        ),
     )
+
+
+def _seeds(report: Report, found: PairedComparison) -> str:
+    """With how many seeds it was decided, where others were with another number."""
+    at = {len(other.seeds) for other in report.judgement.comparisons}
+    if len(at) == 1 or not found.settled:
+        return ""
+    return f"decided with {counted(len(found.seeds), 'seed')}"
 
 
 def _images(found: PairedComparison) -> str:
@@ -85,6 +96,10 @@ def _needed(found: PairedComparison) -> str:
         return ""
     assert found.difference is not None
     seeds, (low, high) = len(found.difference.seeds), needed(found)
+    if found.general and high is None:
+        if low is None:
+            return "needs more images"
+        return f"needs at least {f'{low:,}' if low > seeds else 'a few more'} seeds"
     if low is None:
         return f"needs {seeds_range((low, high))} seeds"
     if low > seeds:
@@ -95,9 +110,9 @@ def _needed(found: PairedComparison) -> str:
     return f"needs up to {'more than 10,000' if high is None else f'{high:,}'} seeds"
 
 
-def _lost(report: Report, found: PairedComparison) -> str:
+def _lost(found: PairedComparison) -> str:
     """Which runs are missing."""
-    asked = len(report.judgement.seeds)
+    asked = len(found.seeds)
     parts = []
     names = (found.arm, found.reference)
     for name, lost, end in zip(names, found.lost, found.ends, strict=True):

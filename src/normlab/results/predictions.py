@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,23 +13,31 @@ import numpy.typing as npt
 from ..errors import InputError
 from ..runs import SplitPredictions, f1
 from ..seals import DamagedError
-from .reading import Results, Spread, check_split
+from ..splits import SPLIT_WORDS
+from .folds import Folds
+from .reading import Results, Run, Spread, check_split
 
 
 @dataclass(frozen=True, eq=False)
 class Answers:
     """The runs of a study whose predictions of a split can be compared image by image.
 
+    With folds, a run is tested on a part of the images, and the runs of a repetition together on
+    all of them. They then count as one: ``of_arm`` has the repetitions of each arm.
+
     Attributes:
         classes: names of the classes, in the order of the labels.
-        of_arm: arm to its runs' predictions by seed; empty for an arm without any. All contain
-            the same images in the same order.
-        left_out: a sentence for every complete run that is missing here, with the reason.
+        of_arm: arm to its runs' predictions by seed (with folds, by repetition); empty for an arm
+            without any. All contain the same images in the same order.
+        left_out: a sentence for every complete run that is missing here, with the reason; with
+            folds, for every repetition.
+        folds: how many runs each entry of ``of_arm`` is of; 1 without folds.
     """
 
     classes: tuple[str, ...]
     of_arm: Mapping[str, Mapping[int, SplitPredictions]]
     left_out: tuple[str, ...]
+    folds: int = 1
 
     @cached_property
     def first(self) -> SplitPredictions | None:
@@ -43,7 +51,7 @@ class Mistakes:
 
     Attributes:
         wrong: how many of them mistook it for another class.
-        runs: how many there are.
+        runs: how many of them were tested on it.
         taken_for: index of the class they most often mistook it for; among equals the one with the
             higher mean probability. None where none was wrong.
     """
@@ -80,7 +88,7 @@ class HardImage:
 
     @property
     def runs(self) -> int:
-        """How many runs there are."""
+        """How many runs were tested on it."""
         return sum(of_arm.runs for of_arm in self.arms.values())
 
 
@@ -103,16 +111,18 @@ def _answers(results: Results, split: str) -> Answers:
     left_out = []
     first: SplitPredictions | None = None
     named = tuple(str(name) for name in results.data.get("classes", ()))
-    stated = results.data.get("images", {}).get(split)
-    for run in results.runs:
-        if not run.complete:
-            continue
-        try:
-            own = run.predictions(split)
-        except DamagedError:
-            raise
-        except InputError as error:
-            left_out.append(f"{run.arm}, seed {run.seed}: {str(error).rstrip('.')}.")
+    folds = results.folds
+    if folds is None:
+        parts, stated = _by_run(results, split), results.data.get("images", {}).get(split)
+    elif split == "test":
+        parts, stated = _by_repetition(results, folds), folds.images
+    else:
+        said = f"With folds, no two runs of an arm have the same {SPLIT_WORDS[split]} images."
+        return Answers(named, found, (said,), folds.number)
+    for arm, number, own in parts:
+        place = f"{arm}, {'seed' if folds is None else 'repetition'} {number + (folds is not None)}"
+        if isinstance(own, str):
+            left_out.append(f"{place}: {own.rstrip('.')}.")
             continue
         classes = len(named) or (first or own).probabilities.shape[1]
         if stated is not None and len(own.labels) != stated:
@@ -127,19 +137,81 @@ def _answers(results: Results, split: str) -> Answers:
             said = "its predictions are of other images than those of the first run"
         else:
             first = first or own
-            found[run.arm][run.seed] = own
+            found[arm][number] = own
             continue
-        left_out.append(f"{run.arm}, seed {run.seed}: {said}.")
+        left_out.append(f"{place}: {said}.")
     if not named and first is not None:
         named = tuple(str(index) for index in range(first.probabilities.shape[1]))
-    return Answers(named, found, tuple(left_out))
+    return Answers(named, found, tuple(left_out), 1 if folds is None else folds.number)
+
+
+_Part = tuple[str, int, SplitPredictions | str]
+"""Arm, seed or repetition, and predictions, or why there are none."""
+
+
+def _by_run(results: Results, split: str) -> Iterator[_Part]:
+    """The predictions of every complete run."""
+    for run in results.runs:
+        if run.complete:
+            yield run.arm, run.seed, _read(run, split)
+
+
+def _by_repetition(results: Results, folds: Folds) -> Iterator[_Part]:
+    """The test predictions of every repetition, in the order of the images' names. One that lost a
+    run lacks images, so it is left out."""
+    for arm in results.arms:
+        complete = {run.seed: run for run in results.of_arm(arm) if run.complete}
+        for number, seeds in folds.repetitions(results.question["seeds"]).items():
+            lacking = sum(seed not in complete for seed in seeds)
+            if lacking == len(seeds):
+                continue
+            if lacking:
+                are = "is" if lacking == 1 else "are"
+                yield arm, number, f"{lacking} of its {len(seeds)} runs {are} without a model"
+                continue
+            read = [_read(complete[seed], "test") for seed in seeds]
+            failed = [one for one in read if isinstance(one, str)]
+            yield (
+                arm,
+                number,
+                failed[0] if failed else _pooled([one for one in read if not isinstance(one, str)]),
+            )
+
+
+def _read(run: Run, split: str) -> SplitPredictions | str:
+    """A run's predictions, or why there are none.
+
+    Raises:
+        DamagedError: they are not what the run wrote.
+    """
+    try:
+        return run.predictions(split)
+    except DamagedError:
+        raise
+    except InputError as error:
+        return str(error)
+
+
+def _pooled(parts: Sequence[SplitPredictions]) -> SplitPredictions | str:
+    """The predictions of several runs of different images as one."""
+    if len({part.probabilities.shape[1] for part in parts}) > 1:
+        return "its runs predict different numbers of classes"
+    images = np.concatenate([part.images for part in parts])
+    order = np.argsort(images, kind="stable")
+    if len(np.unique(images)) < len(images):
+        return "two of its runs were tested on the same image"
+    return SplitPredictions(
+        images[order],
+        np.concatenate([part.labels for part in parts])[order],
+        np.concatenate([part.probabilities for part in parts])[order],
+    )
 
 
 def confusion(results: Results, arm: str, split: str = "test") -> npt.NDArray[np.int64]:
     """Confusion matrix of an arm: (K, K), rows the true class, columns the predicted one.
 
-    Counts are summed over the arm's seeds, so that every image counts once per run. All zero where
-    no run of the arm has predictions.
+    Counts are summed over the arm's seeds, so that every image counts once per run (with folds,
+    once per repetition). All zero where no run of the arm has predictions.
 
     Raises:
         InputError: there is no such arm or split.
@@ -154,6 +226,8 @@ def confusion(results: Results, arm: str, split: str = "test") -> npt.NDArray[np
 
 def class_f1(results: Results, arm: str, split: str = "test") -> list[Spread | None]:
     """F1 of every class of the data set, over the seeds of an arm.
+
+    With folds it is over the repetitions, whose runs together predict all images.
 
     F1 is 2 TP / (2 TP + FP + FN); 0 where a run neither has nor predicts the class, as in macro
     F1, which is the plain mean of a run's values here. None where no run has predictions.

@@ -30,8 +30,9 @@ from ..runs import (
 )
 from ..runs.layout import RESULTS
 from ..runs.same_function import SameFunction, read_same_function
-from ..runs.study_file import read_data, read_question
+from ..runs.study_file import asked_seeds, read_data, read_question
 from ..splits import SPLITS
+from .folds import Folds
 
 COLUMNS = ("arm", "seed", "split", "loss", *METRICS, "status")
 
@@ -138,12 +139,28 @@ class Results(Once):
     runs: tuple[Run, ...]
     checks: tuple[SameFunction, ...] = ()
 
+    @cached_property
+    def folds(self) -> Folds | None:
+        """The folds, where every run has splits of its own; None where all have the same."""
+        return Folds.of(self.data)
+
     def only(self, arms: Sequence[str], seeds: Sequence[int] | None = None) -> Results:
         """The results of these arms, and of these seeds if any are named."""
         kept = self.question["seeds"] if seeds is None else seeds
         runs = tuple(run for run in self.runs if run.arm in arms and run.seed in kept)
         question = {**self.question, "seeds": list(kept)}
         return replace(self, question=question, arms=tuple(arms), runs=runs, checks=())
+
+    def seeds_of(self, arm: str) -> tuple[int, ...]:
+        """The seeds that an arm was asked to run with; fewer than the study's where its comparison
+        was decided early."""
+        return asked_seeds(self.question, arm)
+
+    @property
+    def seed_counts(self) -> tuple[int, int]:
+        """The smallest and the largest number of seeds of an arm."""
+        counts = [len(self.seeds_of(arm)) for arm in self.arms]
+        return min(counts, default=0), max(counts, default=0)
 
     def of_arm(self, arm: str) -> list[Run]:
         """The runs of an arm."""
@@ -196,7 +213,7 @@ def read_results(folder: str | Path) -> Results:
     question = read_question(folder)
     arms = tuple(question["arms"])
     places = [(arm, seed, run_folder(folder, arm, seed)) for arm in arms
-              for seed in question["seeds"]]  # fmt: skip
+              for seed in asked_seeds(question, arm)]  # fmt: skip
     runs = tuple(_run(arm, seed, where) for arm, seed, where in places if is_run(where))
     if not any(run.ended for run in runs):
         raise InputError(f"No run of {folder} has ended yet. Run the study first.")
@@ -213,7 +230,9 @@ def ended_runs(folder: Path) -> tuple[int, int]:
     """
     question = read_question(folder)
     places = [
-        run_folder(folder, arm, seed) for arm in question["arms"] for seed in question["seeds"]
+        run_folder(folder, arm, seed)
+        for arm in question["arms"]
+        for seed in asked_seeds(question, arm)
     ]
     return sum(ended_record(place) is not None for place in places), len(places)
 

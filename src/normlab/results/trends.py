@@ -61,6 +61,8 @@ def at_chance(results: Results) -> str:
     """
     counts = results.data.get("counts", {}).get("test", {})
     images = sum(counts.values())
+    folds = results.folds
+    which = f"{images:,} test images" if folds is None else f"{folds.size('test')} images of a fold"
     found = [a for run in results.runs if (a := run.metric("test", "accuracy")) is not None]
     if not images or not found:
         return ""
@@ -69,7 +71,7 @@ def at_chance(results: Results) -> str:
     if max(found) > share + noise:
         return ""
     return (
-        f"No arm learned anything that shows on the {images:,} test images: no run is clearly "
+        f"No arm learned anything that shows on the {which}: no run is clearly "
         f"better than always giving their most frequent class, which is right on {100 * share:.1f} "
         "%. "
         "Train for more epochs, or check the learning rate and the data, before comparing arms."

@@ -178,7 +178,7 @@ def _all(results: Results) -> list[Tuning]:
         chosen = [choice.name for choice in record.choices]
         for part, named in ((results, arms), (trials, tried), (tuned, chosen)):
             _check_arms(part, named, name)
-        seeds = tuned.question["seeds"]
+        seeds = _tuned_seeds(results, tuned, name)
         found.append(
             Tuning(
                 record,
@@ -192,6 +192,18 @@ def _all(results: Results) -> list[Tuning]:
             )
         )
     return found
+
+
+def _tuned_seeds(results: Results, tuned: Results, field: str) -> list[int]:
+    """The study's seeds when the field was tuned; those of the tuned runs where that is not known.
+    Where seeds are added until all is decided, the two halves need not have equally many."""
+    known: Mapping[str, Any] = next(
+        (one for one in results.question.get("tuning", ()) if one["field"] == field), {}
+    )
+    seeds = results.question["seeds"]
+    if known.get("until_decided") and "study_seeds" in known:
+        return list(seeds[: known["study_seeds"]])
+    return [seed for seed in tuned.question["seeds"] if seed in seeds]
 
 
 def _check_arms(results: Results, named: Sequence[str], field: str) -> None:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from ..errors import InputError
+from ..launch import HOW
 from ..options import check_names, checked, fields_of, option
 
 Optimizer = Literal["sgd", "adamw"]
@@ -18,6 +19,7 @@ Balance = Literal["none", "loss", "sampling"]
 LrScaling = Literal["none", "linear", "sqrt"]
 Device = Literal["cpu", "cuda"]
 KernelChoice = Literal["torch", "compiled"]
+Statistics = Literal["synchronized", "per-process"]
 MOST_EPOCHS, MOST_SEED = 10_000, 2**32 - 1
 
 
@@ -117,6 +119,17 @@ class RunConfig:
     threads: int = option(
         1, "CPU threads of the run; another number gives other bits.", ">= 1 and <= 1024"
     )
+    processes: int = option(
+        1,
+        "Processes that divide each batch of the run; another number gives other bits. threads "
+        "are those of each.",
+        ">= 1 and <= 4096",
+    )
+    statistics: Statistics = option(
+        "synchronized",
+        "Whose statistics batch normalization takes in a run of several processes. synchronized: "
+        "those of the whole batch, as in one process. per-process: those of each process's part.",
+    )
 
     def __post_init__(self) -> None:
         for name, value in checked(self).items():
@@ -128,6 +141,23 @@ class RunConfig:
                 "kernels compiled needs the device cpu and the precision float32, got "
                 f"{self.device} and {self.precision}. Use kernels torch."
             )
+        if self.processes > self.batch_size:
+            raise InputError(
+                f"batch_size is {self.batch_size}, too few images for {self.processes} processes: "
+                "each needs one of a batch. Start fewer processes, or raise batch_size."
+            )
+        if self.statistics == "per-process" and self.processes == 1:
+            raise InputError(
+                "statistics per-process needs several processes. Start the run with torchrun: "
+                f"{HOW} --statistics per-process"
+            )
+
+    @property
+    def images_per_statistics(self) -> int:
+        """The batch that statistics see, the largest where parts of it differ."""
+        if self.statistics == "per-process":
+            return math.ceil(self.batch_size / self.processes)
+        return self.batch_size
 
     @property
     def can_be_compiled(self) -> bool:

@@ -35,6 +35,10 @@ class Rule:
         grown: numbers of arms with which it could have been judged before arms were added.
         edited: arms that could have been judged before the code of their layer was edited, once for
             each time.
+        target: validation accuracy of which the report says when it was reached, as a share of 1;
+            None leaves it to the report. No verdict depends on it.
+        retargeted: targets stated earlier (none where there was none), each with the number of runs
+            that had ended when it was replaced.
         lost: the day on which study.toml was damaged and was written anew from the runs; "" for a
             study whose history is known. What was stated, asked or looked at before is not.
     """
@@ -47,10 +51,17 @@ class Rule:
     looked: tuple[int, ...] = ()
     grown: tuple[int, ...] = ()
     edited: tuple[str, ...] = ()
+    target: float | None = None
+    retargeted: tuple[Mapping[str, Any], ...] = ()
     lost: str = ""
 
     def describe(self) -> dict[str, Any]:
-        """For study.toml; the margin in points."""
+        """For study.toml; the margin in points, the target in percent."""
+        stated: dict[str, Any] = (
+            {} if self.target is None else {"target": round(100 * self.target, 10)}
+        )
+        if self.retargeted:
+            stated["retargeted"] = [dict(earlier) for earlier in self.retargeted]
         return {
             "reference": self.reference,
             "margin": round(100 * self.margin, 10),
@@ -60,6 +71,7 @@ class Rule:
             "looked": list(self.looked),
             "grown": list(self.grown),
             "edited": list(self.edited),
+            **stated,
             **({"lost": self.lost} if self.lost else {}),
         }
 
@@ -76,6 +88,8 @@ class Rule:
             looked=tuple(stated.get("looked", ())),
             grown=tuple(stated.get("grown", ())),
             edited=tuple(stated.get("edited", ())),
+            target=stated["target"] / 100 if "target" in stated else None,
+            retargeted=tuple(stated.get("retargeted", ())),
             lost=str(stated.get("lost", "")),
         )
 
@@ -142,23 +156,45 @@ def checked_margin(points: Any) -> float:
     return float(points) / 100
 
 
-def looks_up_to(most: int | None) -> tuple[int, ...]:
+def checked_target(percent: Any) -> float:
+    """A target in percent as a share of 1.
+
+    Raises:
+        InputError: it is not a number above 0 and at most 100.
+
+    >>> checked_target(80)
+    0.8
+    """
+    wrong = isinstance(percent, bool) or not isinstance(percent, (int, float))
+    if wrong or not 0 < percent <= 100:
+        raise InputError(
+            "target must be a validation accuracy in percent, above 0 and at most 100, got "
+            f"{percent!r}."
+        )
+    return float(percent) / 100
+
+
+def looks_up_to(most: int | None, folds: int = 1) -> tuple[int, ...]:
     """The looks of a study that adds seeds until decided: :data:`LOOKS`, or those up to ``most``,
-    with ``most`` itself the last.
+    with ``most`` itself the last. With folds, each look is at the next multiple of their number, so
+    that every image has been tested equally often.
 
     Raises:
         InputError: fewer seeds than have a spread.
 
     >>> looks_up_to(None), looks_up_to(10)
     ((3, 5, 8, 12, 20), (3, 5, 8, 10))
+    >>> looks_up_to(None, folds=5)
+    (5, 10, 15, 20)
     """
+    looks = tuple(dict.fromkeys(-(-look // folds) * folds for look in LOOKS))
     if most is None:
-        return LOOKS
+        return looks
     if most < LEAST_SEEDS:
         raise InputError(
             f"--until-decided needs at least {LEAST_SEEDS} seeds for a verdict, got --seeds {most}."
         )
-    return (*(look for look in LOOKS if look < most), most)
+    return (*(look for look in looks if look < most), most)
 
 
 def _others(fields: Mapping[str, Any]) -> Sequence[tuple[str, str]]:

@@ -82,6 +82,7 @@ QUESTION = fields(
         "command": text(LONG),
         "commands": items(text(LONG), 10_000),
         "same_function": items(items(_name, 2, 2), MOST_ARMS),
+        "fewer_seeds": entries(whole(1, MOST_SEEDS), MOST_ARMS),
         "verdict": fields(
             {},
             {
@@ -95,6 +96,8 @@ QUESTION = fields(
                 "looked": items(_count, 1000),
                 "grown": items(_count, 1000),
                 "edited": items(_name, 1000),
+                "target": number(0, 100),
+                "retargeted": items(fields({"runs": _count}, {"target": number(0, 100)}), 1000),
             },
         ),
         "tuning": items(
@@ -105,7 +108,12 @@ QUESTION = fields(
                     "values": items(_short, 1000, 1),
                     "seeds": _seeds,
                 },
-                {"arms": items(_name, MOST_ARMS), "study_seeds": _count, "until_decided": flag},
+                {
+                    "arms": items(_name, MOST_ARMS),
+                    "study_seeds": _count,
+                    "fewest_seeds": _count,
+                    "until_decided": flag,
+                },
             ),
             len(FIELDS),
         ),
@@ -116,6 +124,7 @@ QUESTION = fields(
                     "until_decided": flag,
                     "arms": _count,
                     "seeds": _count,
+                    "fewest_seeds": _count,
                     "runs_before": _count,
                     "date": _name,
                     "normlab": _name,
@@ -145,6 +154,14 @@ DATA = fields(
         "channels": whole(1, 4096),
         "resize_rule": text(),
         "split_policy": entries(text(), key=_of_splits),
+        "folds": fields(
+            {
+                "number": whole(2, MOST_SEEDS),
+                "images": _count,
+                "counts": entries(_count, key=_name),
+                "sizes": fields({name: items(whole(1), MOST_SEEDS, 2) for name in SPLITS}),
+            }
+        ),
         "split_seed": optional(whole(-(2**63), 2**64)),
         "limit_per_class": optional(_count),
         "mean": items(any_number, 4096),
@@ -181,6 +198,8 @@ RECORD = fields(
         "stopped_early": flag,
         "chosen_epoch": optional(whole(0, MOST_EPOCHS)),
         "seconds": number(0, 1e10),
+        "processor_seconds": number(0, 1e10),
+        "processor_seconds_by_epoch": items(number(0, 1e10), MOST_EPOCHS),
         "side_by_side": whole(0, 1_000_000),
         "save_memory": flag,
         "memory": optional(entries(_count, 100)),
@@ -255,7 +274,11 @@ def check_question(question: dict[str, Any], path: Path) -> None:
         if not arms:
             raise MismatchError("arms", arms, "a table with an arm at least")
         check_arms(list(arms))
-        if len(arms) * len(question["seeds"]) > MOST_RUNS:
+        runs = sum(
+            min(len(question["seeds"]), question.get("fewer_seeds", {}).get(arm, MOST_SEEDS))
+            for arm in arms
+        )
+        if runs > MOST_RUNS:
             raise ValueError(
                 f"it has {len(arms):,} arms and {len(question['seeds']):,} seeds, and {MOST_RUNS:,}"
                 " runs are the most that a study can have"
@@ -268,9 +291,13 @@ def check_question(question: dict[str, Any], path: Path) -> None:
         pairs(arms, Rule.read(question).reference)
         twins = [arm for pair in question.get("same_function", ()) for arm in pair]
         tuned = [search["field"] for search in question.get("tuning", ())]
-        strange = next((arm for arm in twins if arm not in arms), None)
-        if strange is not None:
-            raise MismatchError("same_function", strange, "of arms of the study")
+        for name, named in (
+            ("same_function", twins),
+            ("fewer_seeds", question.get("fewer_seeds", ())),
+        ):
+            strange = next((arm for arm in named if arm not in arms), None)
+            if strange is not None:
+                raise MismatchError(name, strange, "of arms of the study")
         if len(set(tuned)) < len(tuned):
             raise ValueError("a field is tuned twice")
     except ValueError as error:
@@ -294,6 +321,7 @@ def check_data(data: dict[str, Any], path: Path) -> None:
             images = data.get("images", {}).get(split)
             if images is not None and images != sum(counts.values()):
                 raise MismatchError(within("images", split), images, f"the sum of {place}")
+        _check_folds(data.get("folds"), classes)
         for name in ("mean", "std"):
             if name in data and len(data[name]) != data.get("channels", len(data[name])):
                 raise MismatchError(
@@ -301,6 +329,24 @@ def check_data(data: dict[str, Any], path: Path) -> None:
                 )
     except MismatchError as error:
         raise unfit(path, error) from None
+
+
+def _check_folds(folds: Mapping[str, Any] | None, classes: set[str]) -> None:
+    """Check that folds have an entry for each run, and make up the images of the classes."""
+    if folds is None:
+        return
+    for name, sizes in folds["sizes"].items():
+        if len(sizes) != folds["number"]:
+            place = f"the number of entries in {within('folds', 'sizes')}.{name}"
+            raise MismatchError(place, len(sizes), "that of the folds")
+    strange = next((name for name in folds["counts"] if classes and name not in classes), None)
+    if strange is not None:
+        raise MismatchError("a name in folds.counts", strange, "one of the classes")
+    for total in (sum(folds["sizes"]["test"]), sum(folds["counts"].values())):
+        if total != folds["images"]:
+            raise MismatchError(
+                "images of folds", folds["images"], f"the sum of its parts, {total}"
+            )
 
 
 def check_record(record: dict[str, Any], path: Path) -> None:

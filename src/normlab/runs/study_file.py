@@ -114,6 +114,16 @@ def check_split_copy(folder: Path) -> None:
         check_files(folder, {SPLIT: known[SPLIT]}, _REWRITTEN)
 
 
+def asked_seeds(question: Mapping[str, Any], arm: str) -> tuple[int, ...]:
+    """The seeds of an arm: the study's, or the first of them for an arm that got fewer.
+
+    >>> asked_seeds({"seeds": [0, 1, 2, 3, 4], "fewer_seeds": {"gn": 3}}, "gn")
+    (0, 1, 2)
+    """
+    seeds = tuple(sorted(question["seeds"]))
+    return seeds[: question.get("fewer_seeds", {}).get(arm, len(seeds))]
+
+
 def _without_none(values: Any) -> Any:
     if isinstance(values, Mapping):
         return {k: _without_none(v) for k, v in values.items() if v is not None}

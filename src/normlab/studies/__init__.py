@@ -11,7 +11,9 @@ from ..lazy import names_of
 
 if TYPE_CHECKING:
     from .allocator import keep_memory
+    from .cluster import StudyCluster, making_runs
     from .estimate import estimate_seconds
+    from .machines import MACHINES_FIELDS, Machines
     from .plan import Plan, make_plan
     from .progress import Reporter, RunProgress
     from .request import Request, presets
@@ -22,7 +24,9 @@ if TYPE_CHECKING:
 
 _HOME = {
     "allocator": ("keep_memory",),
+    "cluster": ("StudyCluster", "making_runs"),
     "estimate": ("estimate_seconds",),
+    "machines": ("MACHINES_FIELDS", "Machines"),
     "plan": ("Plan", "make_plan"),
     "progress": ("Reporter", "RunProgress"),
     "request": ("Request", "presets"),
@@ -33,11 +37,14 @@ _HOME = {
 }
 
 __all__ = [
+    "MACHINES_FIELDS",
+    "Machines",
     "Plan",
     "Reporter",
     "Request",
     "RunProgress",
     "Study",
+    "StudyCluster",
     "carry_out",
     "check_room",
     "compare_functions",
@@ -46,6 +53,7 @@ __all__ = [
     "estimate_seconds",
     "keep_memory",
     "make_plan",
+    "making_runs",
     "prepare_study",
     "presets",
     "recorded_data",

@@ -78,7 +78,9 @@ def estimate_seconds(
 
 
 def steps_of(config: RunConfig, data: DataSet) -> int:
-    return config.epochs * config.updates_per_epoch(len(data.splits["train"]))
+    """Updates of a run on the images that it trains on."""
+    splits = data.splits if data.folds is None else data.folds.rows(config.seed)
+    return config.epochs * config.updates_per_epoch(len(splits["train"]))
 
 
 def _time_step(config: RunConfig, data: DataSet, updates: int) -> float:

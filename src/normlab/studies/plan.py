@@ -6,7 +6,7 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,22 @@ from ..bounded import TOML_BYTES, parse_toml, read_file
 from ..data import DataConfig
 from ..errors import InputError, did_you_mean
 from ..foreign import check_trusted
+from ..launch import HOW
 from ..options import takes_several, text_of, whole
 from ..pages.words import listed
 from ..runs import FIELDS, RunConfig, check_fields
 from ..runs.arms import MOST_ARMS, MOST_RUNS, MOST_SEEDS, check_arms
 from ..runs.config import KernelChoice
-from ..runs.rule import Rule, checked_margin, default_reference, looks_up_to, pairs
-from .request import Request, presets
+from ..runs.rule import (
+    LEAST_SEEDS,
+    Rule,
+    checked_margin,
+    checked_target,
+    default_reference,
+    looks_up_to,
+    pairs,
+)
+from .request import OF_SEVERAL_PROCESSES, Request, presets
 
 CHECKS = ("same-function",)
 """What a study file may ask of its arms in addition to training."""
@@ -32,6 +41,7 @@ _TABLES = (
     "checks",
     "reference",
     "margin",
+    "target",
     "run",
     "grid",
     "data",
@@ -47,16 +57,18 @@ class Plan:
         title: a line for people.
         arms: name to configuration (of seed 0), in the order asked.
         varied: the fields of the grid.
-        seeds: the seeds, the same for every arm.
+        seeds: the seeds. Every arm has them, but for those in ``fewer``.
         data: the data asked for.
         twins: pairs (reference, arm) of which the check ``same-function`` asks whether their
             layers are the same function: every arm, and the first one with the same other fields.
         rule: how the study is judged.
         until_decided: whether seeds are to be added, look by look, until all is decided.
-        stated: which of ``reference``, ``margin`` and ``looks`` the rule has from whoever asked,
-            and not by default; and whether ``kernels`` were.
+        stated: which of ``reference``, ``margin``, ``target`` and ``looks`` the rule has from
+            whoever asked, and not by default; and whether ``kernels`` were.
         trust: whether layers that a file names may be imported.
         kernels_note: why layers are computed as they are, where nobody asked for it.
+        fewer: arms that have only the first of the seeds, with their number: those that were
+            decided, or that look by look have not come as far as others.
     """
 
     what: str
@@ -71,11 +83,36 @@ class Plan:
     twins: tuple[tuple[str, str], ...] = ()
     trust: bool = False
     kernels_note: str = ""
+    fewer: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def kernels(self) -> KernelChoice:
         """How the layers of all arms are computed."""
         return next(iter(self.arms.values())).kernels
+
+    def seeds_of(self, arm: str) -> tuple[int, ...]:
+        """The seeds of an arm."""
+        return self.seeds[: self.fewer.get(arm, len(self.seeds))]
+
+    @property
+    def seed_counts(self) -> tuple[int, int]:
+        """The smallest and the largest number of seeds of an arm."""
+        counts = [len(self.seeds_of(arm)) for arm in self.arms]
+        return min(counts), max(counts)
+
+    def with_seeds(self, needed: Mapping[str, int]) -> Plan:
+        """The plan in which these arms have at least so many seeds, and the others stay.
+
+        >>> plan = make_plan(Request.of("norms", arms="bn,gn,none", seeds=3))
+        >>> more = plan.with_seeds({"bn": 5, "gn": 5})
+        >>> more.seeds_of("gn"), more.seeds_of("none")
+        ((0, 1, 2, 3, 4), (0, 1, 2))
+        """
+        counts = {arm: max(len(self.seeds_of(arm)), needed.get(arm, 0)) for arm in self.arms}
+        most = max(counts.values())
+        seeds = self.seeds if most <= len(self.seeds) else tuple(range(most))
+        fewer = {arm: count for arm, count in counts.items() if count < len(seeds)}
+        return replace(self, seeds=seeds, fewer=fewer)
 
     @property
     def points(self) -> dict[str, dict[str, Any]]:
@@ -130,20 +167,26 @@ def make_plan(request: Request) -> Plan:
     shared = {**stated.get("run", {}), **settings}
     if shared.get("kernels") == "auto":
         del shared["kernels"]
+    for name in OF_SEVERAL_PROCESSES:
+        if name in grid or name in shared:
+            raise InputError(
+                f"{name} is no setting of a comparison, which makes each run in one process. "
+                f"Remove it from {what}. For a run over several processes: {HOW}"
+            )
     if request.arms is None:
         _check_trusted(grid.get("norm", shared.get("norm")), request.trust, what)
     named = _arms(grid, shared, what)
     asked = _data_config({**stated.get("data", {}), **request.data}, what)
-    # Runs on the digits are short, so more of them fit into the time of a demo.
-    count = stated.get("seeds", 3)
-    if asked.source == "digits":
-        count = stated.get("seeds_on_digits", count)
-    count = count if request.seeds is None else request.seeds
-    count = whole("seeds", count, most=MOST_SEEDS)
-    check_size(len(named), count)
+    if asked.folds is not None and request.tune is not None:
+        raise InputError(
+            "Give --tune or --folds, not both: values would be chosen on images that other runs "
+            "are tested on. Choose the values on other data, or give --tune without --folds."
+        )
+    count = _seeds(request, stated, asked)
+    looks = looks_up_to(request.seeds, asked.folds or 1) if request.until_decided else ()
+    check_size(len(named), looks[-1] if looks else count)
     title = text_of("title", request.title or stated.get("title", Path(what).stem))
-    looks = looks_up_to(request.seeds) if request.until_decided else ()
-    rule, given = _rule(stated, request.reference, request.margin, looks)
+    rule, given = _rule(stated, request, looks)
     if looks and request.seeds is not None:
         given |= {"looks"}
     if "kernels" in shared:
@@ -172,6 +215,59 @@ def torch_because(why: str) -> str:
     return f"{said}: {why}" if why else f"{said}, as in what is continued"
 
 
+def _seeds(request: Request, stated: Mapping[str, Any], data: DataConfig) -> int:
+    """How many seeds every arm has, where no looks decide.
+
+    Raises:
+        InputError: no possible number, or one that does not test every image equally often.
+    """
+    folds, named = data.folds, request.seeds
+    if named is None and (folds is None or request.what.endswith(".toml")):
+        named = stated.get("seeds")
+        # Runs on the digits are short, so more of them fit into the time of a demo.
+        if data.source == "digits":
+            named = stated.get("seeds_on_digits", named)
+    if named is None:
+        # With folds, the smallest number of whole repetitions that has an interval.
+        return LEAST_SEEDS if folds is None else -(-LEAST_SEEDS // folds) * folds
+    count = whole("seeds", named, most=MOST_SEEDS)
+    if folds is not None and count % folds:
+        below = count // folds * folds
+        nearest = [str(one) for one in (below, below + folds) if one]
+        raise InputError(
+            f"{count} seeds cannot test every image equally often with {folds} folds: they must be "
+            f"a multiple of {folds}. Give --seeds {' or '.join(nearest)}."
+        )
+    return count
+
+
+def joined_seeds(there: Mapping[str, Any], plan: Plan) -> tuple[tuple[int, ...], dict[str, int]]:
+    """The seeds of a study that is there with what is asked now, and which arms have fewer.
+
+    Every arm that is there gets the seeds that are asked, if it has not more already. An arm that
+    joins gets those of the study; where seeds are added until all is decided, it begins with those
+    of the first look.
+
+    Args:
+        there: what study.toml says.
+        plan: what is asked now.
+    """
+    seeds = tuple(sorted({*there["seeds"], *plan.seeds}))
+    before: Mapping[str, int] = there.get("fewer_seeds", {})
+    fewer = {}
+    for arm in {**there["arms"], **plan.arms}:
+        if arm not in there["arms"]:
+            asked = plan.fewer.get(arm, len(plan.seeds if plan.until_decided else seeds))
+        elif arm in before or arm in plan.fewer:
+            had = before.get(arm, len(there["seeds"]))
+            asked = max(had, plan.fewer.get(arm, len(plan.seeds)))
+        else:
+            continue
+        if asked < len(seeds):
+            fewer[arm] = asked
+    return seeds, fewer
+
+
 def check_size(arms: int, seeds: int) -> None:
     """Refuse a study of more runs than anyone can mean.
 
@@ -195,15 +291,12 @@ def check_reference(plan: Plan) -> None:
 
 
 def _rule(
-    stated: Mapping[str, Any],
-    reference: str | None,
-    margin: float | None,
-    looks: tuple[int, ...],
+    stated: Mapping[str, Any], request: Request, looks: tuple[int, ...]
 ) -> tuple[Rule, frozenset[str]]:
     """The rule as far as it was asked for, and which of its parts were."""
     asked = {
-        "reference": reference if reference is not None else stated.get("reference"),
-        "margin": margin if margin is not None else stated.get("margin"),
+        name: stated.get(name) if (own := getattr(request, name)) is None else own
+        for name in ("reference", "margin", "target")
     }
     given = {name: value for name, value in asked.items() if value is not None}
     named = given.get("reference", "")
@@ -212,6 +305,8 @@ def _rule(
     rule = Rule(named, looks=looks)
     if "margin" in given:
         rule = replace(rule, margin=checked_margin(given["margin"]))
+    if "target" in given:
+        rule = replace(rule, target=checked_target(given["target"]))
     return rule, frozenset(given)
 
 

@@ -7,7 +7,7 @@ again like any others.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import date
@@ -111,6 +111,7 @@ def rebuilt(study: Path, plan: Plan, damage: Sequence[Damage]) -> tuple[Plan, li
     """
     arms: dict[str, RunConfig] = {}
     seeds = set(plan.seeds)
+    seen: dict[str, set[int]] = {}
     for folder, record in _readable(study):
         config = RunConfig.from_dict(record["config"])
         arm = _named(config, plan)
@@ -122,10 +123,13 @@ def rebuilt(study: Path, plan: Plan, damage: Sequence[Damage]) -> tuple[Plan, li
             )
         arms.setdefault(arm, replace(config, seed=0))
         seeds.add(config.seed)
+        seen.setdefault(file_name(arm), set()).add(config.seed)
     known = {file_name(arm) for arm in (*plan.arms, *arms)}
     for one in damage:
         if one.kind == "run" and not one.field and one.path.parent.name in known:
-            seeds |= {int(part) for part in one.path.name.split("-")[1:] if part.isdigit()}
+            lost = {int(part) for part in one.path.name.split("-")[1:] if part.isdigit()}
+            seeds |= lost
+            seen.setdefault(one.path.parent.name, set()).update(lost)
     # In the order of the call, the others after its own.
     arms = {**{arm: plan.arms[arm] for arm in plan.arms}, **arms}
     searches = []
@@ -139,10 +143,27 @@ def rebuilt(study: Path, plan: Plan, damage: Sequence[Damage]) -> tuple[Plan, li
         plan,
         arms=arms,
         seeds=tuple(sorted(seeds)),
+        fewer=_fewer(plan, arms, seen, sorted(seeds)),
         twins=tuple(dict.fromkeys(twins)),
         rule=replace(plan.rule, lost=date.today().isoformat() if made else ""),
     )
     return known_plan, searches
+
+
+def _fewer(
+    plan: Plan, arms: Iterable[str], seen: Mapping[str, set[int]], seeds: Sequence[int]
+) -> dict[str, int]:
+    """Where seeds are added until all is decided, an arm has those that it was run with, and those
+    of the call at least."""
+    if not plan.until_decided:
+        return {}
+    fewer = {}
+    for arm in arms:
+        last = max(seen.get(file_name(arm), set()), default=-1)
+        count = max(len(plan.seeds), sum(seed <= last for seed in seeds))
+        if count < len(seeds):
+            fewer[arm] = count
+    return fewer
 
 
 def recorded_questions(study: Path, plan: Plan) -> list[dict[str, Any]]:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..data.config import DataConfig
+from ..errors import InputError
 from ..foreign import is_custom
 from ..options import fields_of
 from ..runs import FIELDS, SPLIT
-from ..runs.rule import Rule, default_reference
+from ..runs.rule import Rule, default_reference, pairs
+from ..runs.study_file import asked_seeds
 from .plan import read_stated
 from .request import OF_THE_MACHINE, SETTINGS, Request, presets
 
@@ -33,9 +36,15 @@ def commands(question: Mapping[str, Any], source: str, folder: Path) -> list[str
         folder: of the study, which has a copy of the split file.
     """
     shared = _shared(question, source, folder)
-    whole = _requests(question, shared)
-    by_looks = whole[-1].until_decided
-    plain = {"until_decided": False, "seeds": len(question["seeds"])}
+    by_looks = bool(Rule.read(question).looks)
+    # What looks decided, and what other calls have added since: arms, and seeds for all of them.
+    looked_at = _looked_at(question)
+    whole = _requests(looked_at, shared)
+    seeds = min(len(asked_seeds(question, arm)) for arm in question["arms"])
+    plain = [
+        _with(request, {"until_decided": False, "seeds": seeds})
+        for request in _requests(question, shared)
+    ]
     # In the order in which a study grows: what looks decide, what was tuned then, and the rest.
     written: list[Request] = []
     covered = False
@@ -48,17 +57,30 @@ def commands(question: Mapping[str, Any], source: str, folder: Path) -> list[str
         *before, last = _requests(part, shared)
         if by_looks and not search.get("until_decided", True):
             written += [*before, last] if not written else []
-            tuned |= {"until_decided": False, "seeds": len(part["seeds"])}
+            fewest = search.get("fewest_seeds", len(part["seeds"]))
+            tuned |= {"until_decided": False, "seeds": fewest}
             before = []
         written += [*before, _with(last, tuned)]
         covered = covered or (part["arms"], part["seeds"]) == (question["arms"], question["seeds"])
     if not covered:
         written += whole
     if by_looks and not all(call.get("until_decided", True) for call in question.get("calls", ())):
-        # Looks add seeds until all is decided; other calls may have added more.
-        written.append(_with(whole[-1], plain))
+        written += plain if looked_at["arms"] != question["arms"] else plain[-1:]
     once = {request.command(OUT): request for request in written}
     return [request.command(OUT) for request in _trusting(list(once.values()))]
+
+
+def _looked_at(question: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The question with the arms that there were when seeds were last added until all was
+    decided."""
+    asked = [call for call in question.get("calls", ()) if call.get("until_decided", True)]
+    arms = question["arms"]
+    count = asked[-1].get("arms", len(arms)) if asked else len(arms)
+    part = dict(list(arms.items())[:count])
+    with suppress(InputError):
+        pairs(part, Rule.read(question).reference)
+        return {**question, "arms": part}
+    return question  # what they are compared with has joined since
 
 
 def _trusting(requests: Sequence[Request]) -> Iterator[Request]:
@@ -176,6 +198,8 @@ def _request(
         asked["reference"] = rule.reference
     if rule.margin != Rule("").margin:
         asked["margin"] = round(100 * rule.margin, 10)
+    if rule.target is not None:
+        asked["target"] = round(100 * rule.target, 10)
     return Request(what=what, **asked, data=dict(data), settings={**settings, **block["axes"]})
 
 

@@ -21,6 +21,7 @@ from ..runs.arms import MOST_SEEDS, check_arms
 from ..training.keeping import KEEPING_FIELDS as KEEPING_FIELDS
 from ..training.keeping import Keeping as Keeping
 from ..values import plain
+from .machines import MACHINES_FIELDS
 
 
 def presets() -> list[str]:
@@ -38,11 +39,17 @@ def presets() -> list[str]:
 
 
 DATA_FIELDS = fields_of(DataConfig)
-_OF_THE_CALL = ("out", "workers", "dry_run", "repair", *KEEPING_FIELDS)
+_OF_THE_CALL = ("out", "workers", "dry_run", "repair", *KEEPING_FIELDS, *MACHINES_FIELDS)
 """What a call of compare takes besides; a request has none of it."""
 OF_THE_MACHINE = ("device", "kernels")
 """Settings of a run that may be ``auto``: what they are then depends on the machine."""
-SETTINGS: Fields = {k: f for k, f in FIELDS.items() if k not in ("norm", "seed", *OF_THE_MACHINE)}
+OF_SEVERAL_PROCESSES = ("processes", "statistics")
+"""Settings of a run that torchrun starts. A comparison makes each run in one process."""
+SETTINGS: Fields = {
+    name: field
+    for name, field in FIELDS.items()
+    if name not in ("norm", "seed", *OF_THE_MACHINE, *OF_SEVERAL_PROCESSES)
+}
 """The other settings of a run that a comparison takes as options."""
 
 
@@ -67,7 +74,9 @@ class Request:
         "[default: the preset's]",
     )
     seeds: int | None = option(
-        None, "Runs of every arm, each with its own seed. [default: the preset's]"
+        None,
+        "Runs of every arm, each with its own seed; with folds a multiple of them. [default: the "
+        "preset's; with folds as many as folds, or 4 with 2 folds]",
     )
     clean_split: bool = option(
         False, "Search for copies first, and keep all images of one photograph in one split."
@@ -78,10 +87,15 @@ class Request:
     margin: float | None = option(
         None, "The largest difference that does not matter, in points. [default: 0.5]"
     )
+    target: float | None = option(
+        None,
+        "A validation accuracy in percent; the report says after how many epochs, updates and "
+        "seconds runs reach it. [default: chosen after the runs, from those of the reference]",
+    )
     until_decided: bool = option(
         False,
-        "Add seeds at 3, 5, 8, 12 and 20 until every comparison is decided; --seeds is then the "
-        "last look.",
+        "Add seeds at 3, 5, 8, 12 and 20 (with folds, at their next multiples) where a comparison "
+        "is not decided yet; --seeds is then the last look.",
     )
     tune: str | None = option(
         None,

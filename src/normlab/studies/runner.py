@@ -12,6 +12,7 @@ from .. import stopping
 from ..data import DataSet
 from ..errors import InputError, told
 from ..files import write_text
+from ..locks import alone_in
 from ..processes import Death, DiedError, Outcome, cores, in_processes, tell
 from ..runs import RunConfig
 from ..runs.layout import ERRORS
@@ -19,6 +20,7 @@ from ..runs.same_function import answered, write_same_function
 from ..training import Keeping, Progress, train, write_failed
 from . import same_function
 from .allocator import keep_memory
+from .cluster import Asked, StudyCluster
 from .estimate import steps_of
 from .progress import Reporter, Standings, run_name
 from .study import Study
@@ -64,6 +66,16 @@ class _Run:
             (self.folder / ERRORS).unlink(missing_ok=True)
         return record
 
+    def carry_out_alone(self) -> dict[str, Any]:
+        """On one of many machines. Whoever asked may have lost sight of another one that still
+        works on this run, so the run's folder has a lock of its own."""
+
+        def say(text: str) -> None:
+            tell(Progress(1, self.config.epochs, 0, self.steps, 0.0, 0.0, (text,)))
+
+        with alone_in(self.folder, say):
+            return self.carry_out()
+
     def fail(self, died: DiedError) -> dict[str, Any] | None:
         return write_failed(self.config, self.data, self.folder, str(died), self.side_by_side)
 
@@ -106,6 +118,9 @@ class _Check:
         )
         write_same_function(self.study, found, self.question)
 
+    def carry_out_alone(self) -> None:
+        self.carry_out()  # which writes one file, at its end
+
     def fail(self, died: DiedError) -> dict[str, Any] | None:
         raise InputError(f"The {self.title} has no answer: its process was {died}.")
 
@@ -126,6 +141,7 @@ def carry_out(
     *,
     trials: bool = False,
     keeping: Keeping = Keeping(),  # noqa: B008 - frozen
+    cluster: StudyCluster | None = None,
 ) -> int:
     """Make the runs and the checks that are missing; return how many runs there were.
 
@@ -134,14 +150,17 @@ def carry_out(
     recorded. A run whose process dies is tried again from its last checkpoint, and recorded as
     failed when it has died three times. In all cases the others go on. With ``trials`` the runs are
     judged by validation alone: the test split is not read, and no model is kept. ``keeping`` is for
-    :func:`normlab.training.train`.
+    :func:`normlab.training.train`. With a ``cluster`` the processes are on its machines, and
+    ``workers`` is how many runs it makes side by side.
 
     Raises:
-        InputError: runs that could not be made, with the reasons; the others have been made.
+        InputError: a machine of the cluster has not what runs need, and none was made; or runs that
+            could not be made, with the reasons, where the others have been made.
         Stopped: a signal came; the runs under way have been saved.
     """
     study.set_superseded_aside()
-    tasks = _missing(study, data, workers, trials, keeping)
+    sharing = workers if cluster is None else cluster.side_by_side(workers)
+    tasks = _missing(study, data, sharing, trials, keeping)
     runs = sum(isinstance(task, _Run) for task in tasks)
     if not tasks:
         return 0
@@ -163,13 +182,17 @@ def carry_out(
 
     problems = []
     with stopping.deferred(), standings.told():
+        if cluster is not None:
+            cluster.check()
         outcomes = in_processes(
             _carry_out_one,
-            [(task,) for task in tasks],
+            [(task, None if cluster is None else cluster.asked) for task in tasks],
             min(workers, len(tasks)),
             saves=True,
             noted=noted,
             died=died,
+            warned=reporter.warned if reporter else None,
+            engine=None if cluster is None else cluster.engine,
         )
         for outcome in outcomes:
             task = tasks[outcome.job]
@@ -189,12 +212,12 @@ def carry_out(
 
 
 def _missing(
-    study: Study, data: DataSet, workers: int, trials: bool, keeping: Keeping
+    study: Study, data: DataSet, sharing: int, trials: bool, keeping: Keeping
 ) -> list[_Task]:
     """Checks first: one takes longer than a short run, and would be waited for at the end."""
     here, note = Path.cwd(), study.plan.kernels_note
     checks, pending = _missing_checks(study, data, here), study.pending()
-    side_by_side = max(1, min(workers, len(pending) + len(checks)))
+    side_by_side = max(1, min(sharing, len(pending) + len(checks)))
     return [
         *checks,
         *(
@@ -220,10 +243,13 @@ def _missing_checks(study: Study, data: DataSet, here: Path) -> list[_Check]:
     return [check for check in asked if not answered(study.folder, check.arm[0], check.question)]
 
 
-def _carry_out_one(task: _Task) -> dict[str, Any] | None:
+def _carry_out_one(task: _Task, asked: Asked | None = None) -> dict[str, Any] | None:
     """In the process of a run (or here, with one worker)."""
     keep_memory()
-    return task.carry_out()
+    if asked is None:
+        return task.carry_out()
+    asked.check()  # this machine may have come later
+    return task.carry_out_alone()
 
 
 def _name(task: _Task) -> str:

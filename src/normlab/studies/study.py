@@ -52,7 +52,7 @@ from ..runs.study_file import (
 from ..runs.tuning import Search
 from ..seals import DamagedError, digest_of
 from ..values import read_value, write_value
-from .plan import Plan, check_reference, torch_because
+from .plan import Plan, check_reference, joined_seeds, torch_because
 from .repair import (
     check_repairable,
     check_undamaged,
@@ -115,13 +115,16 @@ class Study:
         calls = list(there.get("calls", ()))
         if not self.call:
             return calls
+        fewest, most = self.plan.seed_counts
         now = {
             "command": self.call,
             "until_decided": self.plan.until_decided,
             "arms": len(self.plan.arms),
-            "seeds": len(self.plan.seeds),
+            "seeds": most,
+            **({"fewest_seeds": fewest} if fewest < most else {}),
         }
         if self._written:
+            calls[-1].pop("fewest_seeds", None)
             calls[-1] |= now  # a look has added seeds
         elif not calls or any(calls[-1].get(name) != value for name, value in now.items()):
             before = {"runs_before": _ended(there, self.folder)}
@@ -137,13 +140,14 @@ class Study:
                 **entry,
                 "arms": list(self.plan.arms),
                 "study_seeds": len(self.plan.seeds),
+                "fewest_seeds": self.plan.seed_counts[0],
                 "until_decided": self.plan.until_decided,
             }
         there = read_question(self.folder).get("tuning", ()) if is_study(self.folder) else ()
         known: Mapping[str, Any] = next(
             (one for one in there if one["field"] == entry["field"]), {}
         )
-        kept = ("arms", "study_seeds", "until_decided")
+        kept = ("arms", "study_seeds", "fewest_seeds", "until_decided")
         return {**entry, **{name: known[name] for name in kept if name in known}}
 
     def data_record(self) -> dict[str, Any]:
@@ -168,6 +172,7 @@ class Study:
             (arm, self.plan.config(arm, seed), self.run_folder(arm, seed))
             for seed in self.plan.seeds
             for arm in self.plan.arms
+            if seed in self.plan.seeds_of(arm)
         ]
 
     def pending(self) -> list[tuple[str, RunConfig, Path]]:
@@ -474,6 +479,7 @@ def _question(plan: Plan, data: DataSet, searches: Sequence[Search] = ()) -> dic
         "title": plan.title,
         "normlab": __version__,
         "seeds": list(plan.seeds),
+        **({"fewer_seeds": dict(plan.fewer)} if plan.fewer else {}),
         "varied": list(plan.varied),
         "same_function": [list(pair) for pair in plan.twins],
         "data": {**asdict(plan.data), "fingerprint": data.fingerprint},
@@ -554,11 +560,13 @@ def _joined(
         arm: RunConfig.from_dict({**there["run"], **fields})
         for arm, fields in there["arms"].items()
     }
-    seeds = tuple(sorted({*there["seeds"], *plan.seeds}))
+    seeds, fewer = joined_seeds(there, plan)
     asked_before = [(one, two) for one, two in there.get("same_function", [])]
     twins = tuple(dict.fromkeys([*asked_before, *plan.twins]))
     rule = _joined_rule(there, plan, folder, seeds)
-    return replace(plan, arms={**arms, **plan.arms}, seeds=seeds, twins=twins, rule=rule)
+    return replace(
+        plan, arms={**arms, **plan.arms}, seeds=seeds, fewer=fewer, twins=twins, rule=rule
+    )
 
 
 def _check_same_question(differences: Sequence[str], folder: Path) -> None:
@@ -582,9 +590,13 @@ def _joined_rule(there: dict[str, Any], plan: Plan, folder: Path, seeds: tuple[i
         old,
         reference=asked.reference if "reference" in plan.stated else old.reference,
         margin=asked.margin if "margin" in plan.stated else old.margin,
+        target=asked.target if "target" in plan.stated else old.target,
         looks=old.looks or asked.looks,
     )
     ended = _ended(there, folder)
+    if new.target != old.target and ended:
+        earlier = {} if old.target is None else {"target": round(100 * old.target, 10)}
+        new = replace(new, retargeted=(*old.retargeted, {**earlier, "runs": ended}))
     if (new.reference, new.margin) != (old.reference, old.margin) and ended:
         stated = {"reference": old.reference, "margin": round(100 * old.margin, 10)}
         new = replace(new, before=(*old.before, {**stated, "runs": ended}))

@@ -19,11 +19,13 @@ from ..errors import InputError
 from ..leftovers import mark
 from ..options import check_names, whole
 from ..pages.words import listed, setting_title
-from ..runs import FIELDS, RunConfig, tuning_folder
+from ..runs import FIELDS, RunConfig, is_study, tuning_folder
 from ..runs.arms import MOST_ARMS, MOST_SEEDS
+from ..runs.study_file import read_question
 from ..runs.tuning import ChosenValue, Search, is_number, read_tuning
 from ..values import read_values
-from .plan import Plan, check_size
+from .plan import Plan, check_size, joined_seeds
+from .request import OF_SEVERAL_PROCESSES
 from .study import Study
 
 FIRST_SEED = 1000
@@ -34,7 +36,7 @@ FACTOR, WHOLE_FACTOR, EACH_WAY = math.sqrt(10), 2, 2
 """A grid has the shared value and two steps of this factor each way (whole numbers double)."""
 GROWTH = 3
 """How many values a grid may grow at each end."""
-UNTUNABLE = ("norm", "seed", "device", "threads", "kernels")
+UNTUNABLE = ("norm", "seed", "device", "threads", "kernels", *OF_SEVERAL_PROCESSES)
 
 
 def make_search(text: str, plan: Plan, seeds: int = SEEDS) -> Search:
@@ -100,12 +102,24 @@ def trials_study(study: Study, search: Search, values: Sequence[Any]) -> Study:
 
 
 def tuned_study(study: Study, search: Search, choices: Sequence[ChosenValue]) -> Study:
-    """The study's seeds at the chosen values."""
+    """The study's seeds at the chosen values; where seeds are added until all is decided, those of
+    the first look, and more by what these runs give."""
+    plan = study.plan
     arms = {
-        choice.name: replace(study.plan.arms[choice.arm], **{search.field: choice.value})
+        choice.name: replace(plan.arms[choice.arm], **{search.field: choice.value})
         for choice in choices
     }
-    return _below(study, search, "tuned", arms, study.plan.seeds)
+    if plan.until_decided:
+        tuned = _below(study, search, "tuned", arms, plan.seeds[: plan.rule.looks[0]])
+    else:
+        tuned = _below(study, search, "tuned", arms, plan.seeds)
+        fewer = {c.name: plan.fewer[c.arm] for c in choices if c.arm in plan.fewer}
+        tuned.plan = replace(tuned.plan, fewer=fewer)
+    if is_study(tuned.folder):
+        seeds, fewer = joined_seeds(read_question(tuned.folder), tuned.plan)
+        fewer = {arm: count for arm, count in fewer.items() if arm in arms}
+        tuned.plan = replace(tuned.plan, seeds=seeds, fewer=fewer)
+    return tuned
 
 
 def grown(
@@ -164,7 +178,10 @@ def _below(
         arms=dict(arms),
         varied=(*plan.varied, search.field),
         seeds=seeds,
-        rule=replace(plan.rule, reference=reference, before=(), looked=(), grown=(), edited=()),
+        fewer={},
+        rule=replace(
+            plan.rule, reference=reference, before=(), looked=(), grown=(), edited=(), retargeted=()
+        ),
         twins=(),
     )
     folder = tuning_folder(study.folder, search.field) / name

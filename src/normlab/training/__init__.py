@@ -10,9 +10,16 @@ from typing import TYPE_CHECKING
 from ..lazy import names_of
 
 if TYPE_CHECKING:
-    from .environment import check_kernels, kernels_of, resolve_device, why_not_compiled
+    from .environment import (
+        check_kernels,
+        kernels_of,
+        resolve_device,
+        versions,
+        why_not_compiled,
+    )
     from .evaluation import evaluate
     from .failed import write_failed
+    from .group import Group, joined
     from .keeping import KEEPING_FIELDS, Keeping
     from .layer_check import LayerTraits, check_layer
     from .network import build, layers_of, name_of_layer
@@ -20,9 +27,16 @@ if TYPE_CHECKING:
     from .step import train_step
 
 _HOME = {
-    "environment": ("check_kernels", "kernels_of", "resolve_device", "why_not_compiled"),
+    "environment": (
+        "check_kernels",
+        "kernels_of",
+        "resolve_device",
+        "versions",
+        "why_not_compiled",
+    ),
     "evaluation": ("evaluate",),
     "failed": ("write_failed",),
+    "group": ("Group", "joined"),
     "keeping": ("KEEPING_FIELDS", "Keeping"),
     "layer_check": ("LayerTraits", "check_layer"),
     "network": ("build", "layers_of", "name_of_layer"),
@@ -32,6 +46,7 @@ _HOME = {
 
 __all__ = [
     "KEEPING_FIELDS",
+    "Group",
     "Keeping",
     "LayerTraits",
     "Progress",
@@ -39,12 +54,14 @@ __all__ = [
     "check_kernels",
     "check_layer",
     "evaluate",
+    "joined",
     "kernels_of",
     "layers_of",
     "name_of_layer",
     "resolve_device",
     "train",
     "train_step",
+    "versions",
     "why_not_compiled",
     "write_failed",
 ]

@@ -206,7 +206,10 @@ def _standing(content: Any) -> Standing:
     Raises:
         ValueError, TypeError, KeyError: it is no such content.
     """
-    if not isinstance(content, dict) or set(content) != {f.name for f in fields(Standing)}:
+    if not isinstance(content, dict):
+        raise ValueError("it is not what a run remembers")
+    content = {"processor": None, "processor_since": 0.0, **content}  # earlier versions had neither
+    if set(content) != {f.name for f in fields(Standing)}:
         raise ValueError("it is not what a run remembers")
     return Standing(
         epoch=_count(content["epoch"]),
@@ -216,6 +219,10 @@ def _standing(content: Any) -> Standing:
         history=[_row(row, HISTORY_COLUMNS) for row in content["history"]],
         features=[_row(row, FEATURE_COLUMNS) for row in content["features"]],
         seconds=_number(content["seconds"]),
+        processor=None
+        if content["processor"] is None
+        else [_number(spent) for spent in content["processor"]],
+        processor_since=_number(content["processor_since"]),
         memory={str(name): _count(size) for name, size in content["memory"].items()},
         resumed=[_resumed(entry) for entry in content["resumed"]],
     )

@@ -6,6 +6,7 @@ import shlex
 from dataclasses import asdict
 
 from ..data.config import DataConfig
+from ..launch import started_by
 from ..options import fields_of, words
 from ..runs import FIELDS, RunConfig
 
@@ -22,7 +23,8 @@ def train_command(config: RunConfig, data: DataConfig, source: str) -> str:
     settings = {
         name: value
         for name, value in asdict(config).items()
-        if value != FIELDS[name].default or name in ("norm", "seed", "device", "kernels")
+        if name != "processes"
+        and (value != FIELDS[name].default or name in ("norm", "seed", "device", "kernels"))
     }
     asked = {
         name: getattr(data, name)
@@ -30,4 +32,5 @@ def train_command(config: RunConfig, data: DataConfig, source: str) -> str:
         if name != "source" and getattr(data, name) != f.default
     }
     parts = words({"data": source, **asked}, FIELDS), words(settings, FIELDS)
-    return shlex.join(["normlab", "train", *parts[0], *parts[1]])
+    program = [*started_by(config.processes), "normlab", "train"]
+    return shlex.join([*program, *parts[0], *parts[1]])

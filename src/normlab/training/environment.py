@@ -14,6 +14,7 @@ import torch
 from ..errors import InputError
 from ..norms.kernels import Kernels, KernelsUnavailableError, in_use, load
 from ..runs import RunConfig
+from .group import Group
 
 
 def versions() -> dict[str, str]:
@@ -76,6 +77,15 @@ def check_kernels(wanted: object) -> str:
     if wanted not in ("auto", "torch", "compiled"):
         raise InputError(f"kernels must be auto, torch or compiled, got {wanted!r}.")
     return str(wanted)
+
+
+def of_all(own: dict[str, str], group: Group) -> dict[str, str]:
+    """The fingerprint of process 0, with what is otherwise on another."""
+    first, *others = group.collected(own)
+    for rank, other in enumerate(others, 1):
+        differing = {name: text for name, text in other.items() if first.get(name) != text}
+        first |= {f"{name} of process {rank}": text for name, text in differing.items()}
+    return first
 
 
 def kernels_of(config: RunConfig) -> Kernels | None:

@@ -45,6 +45,7 @@ def write_failed(
             record = {**known, "status": status, "written": now}
             write_record(folder, record)
             return record
+    data = data.of_seed(config.seed)
     described = Described.of(
         config,
         data,

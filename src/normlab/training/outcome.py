@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..data import DataSet
 from ..foreign import origin_of
 from ..models import ModelInfo, Site, save_model
-from ..runs import COMPLETE, RunConfig, SplitPredictions, write_predictions, write_record
+from ..runs import COMPLETE, DIVERGED, RunConfig, SplitPredictions, write_predictions, write_record
 from ..values import json_numbers
 from .command import train_command
 from .environment import hardware, versions
@@ -133,13 +133,17 @@ def write_run(
         "sites": run.site_records,
         **({"notes": list(run.notes)} if run.notes else {}),
         **({"kernels_note": run.kernels_note} if run.kernels_note else {}),
-        "batch": {"statistics": config.batch_size, "gradient": config.images_per_update},
+        "batch": {
+            "statistics": config.images_per_statistics,
+            "gradient": config.images_per_update,
+        },
         "highest_lr": highest_rate(config),
         "epochs_done": standing.epoch,
         "steps_done": steps,
         "stopped_early": status == COMPLETE and standing.epoch < config.epochs,
         "chosen_epoch": standing.best_epoch or None,
         "seconds": round(standing.seconds, 3),
+        **_processor_time(standing, status),
         "side_by_side": run.side_by_side,
         **({"resumed": standing.resumed} if standing.resumed else {}),
         **({"save_memory": True} if run.save_memory else {}),
@@ -148,6 +152,18 @@ def write_run(
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     return write_record(folder, record)
+
+
+def _processor_time(standing: Standing, status: str) -> dict[str, Any]:
+    """Of a run that ended by itself, in all and by epoch; nothing where it is not known."""
+    known = status == COMPLETE or status.startswith(DIVERGED)
+    if not known or standing.processor is None:
+        return {}
+    whole = sum(standing.processor) + standing.processor_since
+    return {
+        "processor_seconds": round(whole, 3),
+        "processor_seconds_by_epoch": [round(spent, 3) for spent in standing.processor],
+    }
 
 
 def _card(run: Described, found: Mapping[str, Evaluation], chosen_epoch: int) -> dict[str, Any]:
@@ -165,6 +181,7 @@ def _card(run: Described, found: Mapping[str, Evaluation], chosen_epoch: int) ->
             "fingerprint": data.fingerprint,
             "images": {name: len(split) for name, split in data.splits.items()},
             "resize_rule": data.resize_rule,
+            **({"fold": data.fold} if data.fold else {}),
         },
         "metrics": json_numbers({name: asdict(one.metrics) for name, one in found.items()}),
         "metrics_note": "evaluation mode, no augmentation, weights that validation chose; "

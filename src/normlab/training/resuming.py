@@ -14,6 +14,7 @@ from ..pages.words import listed
 from ..runs import RunConfig
 from . import checkpoint
 from .checkpoint import Checkpoint
+from .group import states_of
 from .keeping import Keeping
 from .optimizer import LayerAwareOptimizer
 from .standing import Running
@@ -95,7 +96,8 @@ class Resuming:
         running = Running.of(states["epoch"], found.seconds, "cpu")
         if running.updates:
             with generators_kept():
-                set_generator_states(states["random"])
+                for rank in range(self.config.processes):
+                    set_generator_states(states_of(states["random"], rank))
         per_epoch = self.updates.per_epoch
         return (
             checkpoint.same_tensors(states["model"], own)

@@ -26,6 +26,7 @@ from ..models import (
     unpacked,
 )
 from ..norms.fused import is_computed_again
+from ..norms.synchronized import pooled_over
 from ..runs import (
     COMPLETE,
     INTERRUPTED,
@@ -40,14 +41,17 @@ from ..runs import (
     write_features,
     write_history,
 )
+from ..seals import digest
 from ..splits import SPLITS
-from ..stopping import Stopped, deferred, requested
+from ..stopping import Stopped, deferred
 from . import checkpoint
 from .balance import class_weights
 from .control import controlled
-from .environment import fingerprint
+from .division import check_division, divisible
+from .environment import fingerprint, of_all
 from .evaluation import Evaluation, evaluate, probabilities
 from .features import feature_row, inputs_of
+from .group import ALONE, Group, names_of, states_of
 from .keeping import Keeping
 from .layer_check import LayerTraits, check_layer
 from .memory import kept_for_backward, peak_on
@@ -58,7 +62,7 @@ from .resuming import Resuming
 from .saving import Saver
 from .schedule import learning_rate
 from .standing import LOSSES_AT_A_TIME, DivergedError, Running, Standing
-from .step import forward, train_step
+from .step import division_of, forward, train_step
 from .updates import Updates
 
 REPORT_SECONDS = 0.25
@@ -92,8 +96,11 @@ def train(
     trial: bool = False,
     keeping: Keeping = Keeping(),  # noqa: B008 - frozen
     kernels_note: str = "",
+    group: Group = ALONE,
 ) -> dict[str, Any]:
     """Carry out a run in ``folder``, or resume it, and return what run.json says.
+
+    Of data with folds, the run's seed decides which images it trains, validates and tests on.
 
     A run that is complete or has diverged is not run again. An interrupted one resumes from its
     last checkpoint and ends with the same bits as one that was never stopped. ``side_by_side``,
@@ -105,6 +112,10 @@ def train(
     Where an end is asked for (:mod:`normlab.stopping`), a checkpoint is saved at the end of the
     step.
 
+    Every process of a ``group`` calls this, and gets what run.json says. Process 0 alone reads and
+    writes the folder and calls ``on_progress``. Where one is asked for an end, all end after the
+    same step.
+
     A ``trial`` is there to choose a setting: the chosen weights are evaluated on validation alone,
     the test split is not read, and neither predictions nor a model are kept.
 
@@ -115,14 +126,32 @@ def train(
         Stopped: an end was asked for.
         ValueError: a normalization site does not carry the arm's layer.
     """
+    if config.processes != group.launch.size:
+        raise InputError(
+            f"The run is to be made by {config.processes} processes, but here "
+            f"{'is one' if not group.several else f'are {group.launch.size}'}. torchrun starts "
+            "several, and the run has as many."
+        )
+    data = data.of_seed(config.seed)
     code = code_of(config.norm)
-    done = _finished(folder, config, data, code)
+    done = group.from_first(lambda: _finished(folder, config, data, code))
     if done is not None:
         return done
-    traits = check_layer(config, data)
+    with group.together():
+        traits = check_layer(config, data)
     with deferred(), controlled(config), _explained(config):
+        traits = check_division(config, data, traits, group)
         run = _Run(
-            config, data, folder, code, on_progress, side_by_side, traits, keeping, kernels_note
+            config,
+            data,
+            folder,
+            code,
+            on_progress,
+            side_by_side,
+            traits,
+            keeping,
+            kernels_note,
+            group,
         )
         try:
             run.fit()
@@ -159,11 +188,14 @@ class _Run:
         traits: LayerTraits = LayerTraits(),  # noqa: B008 - frozen
         keeping: Keeping = Keeping(),  # noqa: B008 - frozen
         kernels_note: str = "",
+        group: Group = ALONE,
     ) -> None:
-        self.config, self.data, self.folder = config, data, folder
-        self.on_progress, self.resumable = on_progress, traits.resumable
+        self.config, self.data, self.folder, self.group = config, data, folder, group
+        self.processor = time.process_time()
+        self.on_progress = on_progress if group.first else None
+        self.resumable = traits.resumable
         built = build(config, data)
-        self.model = built[1]
+        self.model = divisible(built[1], config)
         self.described = Described.of(
             config,
             data,
@@ -182,20 +214,22 @@ class _Run:
         self.optimizer = LayerAwareOptimizer(self.model, config)
         self.train_split = DeviceSplit(data, "train", config.device)
         self.val_split = DeviceSplit(data, "val", config.device)
-        self.updates = Updates(config, self.train_split)
+        self.updates = Updates(config, self.train_split, group.launch)
         self.weights: Tensor | None = None
         if config.balance == "loss":
             weights = class_weights(self.train_split.split.labels, len(data.classes))
             self.weights = torch.from_numpy(weights).float().to(config.device)
-        self.standing, self.running = Standing(), Running()
+        # The processor time of the other processes is not known here.
+        self.standing = Standing(processor=None if group.several else [])
+        self.running = Running()
         self.generators: Mapping[str, Tensor] = {}
         self.best: dict[str, Tensor] = {}
         self.told = Progress(1, config.epochs, 0, self.updates.in_all, 0.0, 0.0)
-        self.made_on = fingerprint(config.device)
+        self.made_on = of_all(fingerprint(config.device), group)
         self.saver = Saver(folder, self.described.identity, keeping.checkpoint_minutes, self._tell)
         self._resume(keeping)
         # Until it ends well a run reads as interrupted, however it is stopped.
-        self.saver.written(lambda: self._write(INTERRUPTED))
+        group.from_first(lambda: self.saver.written(lambda: self._write(INTERRUPTED)))
 
     @property
     def step(self) -> int:
@@ -227,6 +261,7 @@ class _Run:
             inputs_of(self.model.fc, record=self.config.record_features) as features,
         ):
             val = self._evaluate(self.val_split).metrics
+        self._check_weights()
         if not math.isfinite(val.loss):
             raise DivergedError(last + 1)
         evaluated = time.perf_counter() - began
@@ -234,8 +269,14 @@ class _Run:
         self._record(epoch, RUNNING, running, lr, trained)
         self._record(epoch, "val", val, lr, evaluated)
         if self.config.record_features:
-            self.standing.features.append(feature_row(epoch, features))
+            own = [values.cpu() for values in features]
+            seen_by_all = [part for parts in self.group.collected(own) for part in parts]
+            self.standing.features.append(feature_row(epoch, seen_by_all))
         self._choose(epoch, val)
+        self._count_processor()
+        if self.standing.processor is not None:
+            self.standing.processor.append(self.standing.processor_since)
+            self.standing.processor_since = 0.0
         self.standing.epoch, self.running = epoch, Running()
         self._report(epoch, last, running.loss, seen / trained)
 
@@ -245,7 +286,8 @@ class _Run:
         if running.updates:
             set_generator_states(self.generators)
         else:
-            seed_generators(config.seed, "layers", epoch)
+            rank = self.group.launch.rank
+            seed_generators(config.seed, "layers", epoch, *([rank] if rank else []))
         began = reported = time.perf_counter()
         for batches in self.updates.of(epoch, running.updates):
             index, step = running.updates, self.step
@@ -256,6 +298,7 @@ class _Run:
                 batches,
                 config,
                 self.weights,
+                self.group,
                 save_memory=self.saves_memory,
             )
             running.add(loss, guess, torch.cat([y for _, y in batches]))
@@ -268,6 +311,7 @@ class _Run:
                 self._report(epoch, step, float(loss), running.images / running.seconds)
             self._save_where_due()
             began = time.perf_counter()
+        self.group.take_buffers(self.model)
         running.check_finite(self.step - 1)  # which waits for a GPU
         running.seconds += time.perf_counter() - began
 
@@ -277,11 +321,12 @@ class _Run:
         Raises:
             Stopped: an end was asked for.
         """
-        number = requested()
-        if number is not None or self.saver.due():
+        due_here = self.group.first and self.saver.due()
+        number, due = self.group.largest(self.group.asked(), due_here)
+        if number or due:
             self._save()
-        if number is not None:
-            raise Stopped(number)
+        if number:
+            self.group.stop(number)
 
     @contextmanager
     def _saved_if_stopped(self) -> Iterator[None]:
@@ -342,12 +387,33 @@ class _Run:
                 self._check_written(found["val"])
             return self._write(status, found)
 
-        record = self.saver.written(write)
-        checkpoint.clear(self.folder)
-        return record
+        def last() -> dict[str, Any]:
+            record = self.saver.written(write)
+            checkpoint.clear(self.folder)
+            return record
+
+        return self.group.from_first(last)
 
     def _evaluate(self, split: DeviceSplit) -> Evaluation:
-        return evaluate(self.model, split, len(self.data.classes), self.config.precision)
+        config = self.config
+        found = evaluate(self.model, split, len(self.data.classes), config.precision, self.group)
+        # All decide by the same bits, also where processors differ.
+        return replace(found, metrics=self.group.from_first(lambda: found.metrics))
+
+    def _check_weights(self) -> None:
+        """Every process must have the same ones: each made every update by itself."""
+        if not self.group.several:
+            return
+        parts = [p.detach().cpu().flatten().view(torch.uint8) for p in self.model.parameters()]
+        found = self.group.collected(digest(torch.cat(parts).numpy().tobytes()))
+        other = next((rank for rank, one in enumerate(found) if one != found[0]), None)
+        if other is not None:
+            raise InputError(
+                f"Arm {self.config.norm}, seed {self.config.seed}: process {other} no longer has "
+                "the weights of process 0. Either their processors or versions compute otherwise, "
+                "or a layer of your own changes its parameters outside of the optimizer. Start all "
+                "processes on machines of one kind."
+            )
 
     def _check_written(self, found: Evaluation) -> None:
         """The model on disk must answer as the trained one did."""
@@ -368,17 +434,22 @@ class _Run:
     def _measure_memory(self) -> None:
         """Of a whole batch; which images it has makes no difference. In a network of its own: a
         layer that is not ours may count its calls."""
-        rows = range(min(self.config.batch_size, len(self.train_split)))
-        x, y = self.train_split.batch(rows)
-        model = build(self.config, self.data)[1].train()
+        config, share = self.config, self.group.launch.share
+        rows = range(min(config.batch_size, len(self.train_split)))
+        x, y = self.train_split.batch(rows, share=share)
+        model = divisible(build(config, self.data)[1].train(), config)
+        own = share(len(y))
+        if own.stop == own.start and config.statistics == "per-process":
+            return
         try:
-            kept = kept_for_backward(
-                model,
-                lambda: forward(model, x, y, self.config, self.weights)[0],
-                save_memory=self.saves_memory,
-            )
+            with pooled_over(division_of(len(y), config, self.group)):
+                kept = kept_for_backward(
+                    model,
+                    lambda: forward(model, x, y[own], config, self.weights)[0],
+                    save_memory=self.saves_memory,
+                )
         except RuntimeError:
-            if is_custom(self.config.norm):
+            if is_custom(config.norm):
                 return  # torch.func, for one, cannot be watched; what is wrong shows in training
             raise
         if self.standing.memory.get("kept_for_backward") != kept:
@@ -402,7 +473,14 @@ class _Run:
         if self.on_progress:
             self.on_progress(self.told)
 
+    def _count_processor(self) -> None:
+        """Add the processor time since the last call, of all threads of this process."""
+        now = time.process_time()
+        self.standing.processor_since += now - self.processor
+        self.processor = now
+
     def _write(self, status: str, found: dict[str, Evaluation] | None = None) -> dict[str, Any]:
+        self._count_processor()
         return write_run(
             self.folder,
             self.described,
@@ -416,6 +494,10 @@ class _Run:
         if not self.resumable:
             return
         self.running.check_finite(self.step - 1)
+        self._count_processor()
+        random = self._generator_states() if self.running.updates else {}
+        if not self.group.first:
+            return
         self.saver.save(
             lambda: checkpoint.Checkpoint(
                 self.step,
@@ -425,12 +507,17 @@ class _Run:
                     "best": self.best,
                     "optimizer": self.optimizer.state(),
                     "epoch": self.running.state(),
-                    "random": generator_states(self.config.device) if self.running.updates else {},
+                    "random": random,
                 },
                 self.running.seconds,
                 self.made_on,
             )
         )
+
+    def _generator_states(self) -> dict[str, Tensor]:
+        """Of every process."""
+        own = names_of(generator_states(self.config.device), self.group.launch.rank)
+        return {k: v for states in self.group.collected(own) for k, v in states.items()}
 
     def _resume(self, keeping: Keeping) -> None:
         """Go on from the last checkpoint, if there is one that may be used."""
@@ -444,7 +531,7 @@ class _Run:
             self.made_on,
         )
         notes: list[str] = []
-        there = resuming.find(keeping, notes.append)
+        there = self.group.from_first(lambda: resuming.find(keeping, notes.append))
         if there is not None:
             self._go_on_from(*there)
         for note in notes:
@@ -455,7 +542,7 @@ class _Run:
         self.model.load_state_dict(unpacked(found.states["model"]))
         self.best = {k: v.to(self.config.device) for k, v in found.states["best"].items()}
         self.optimizer.load_state(found.states["optimizer"])
-        self.generators = found.states["random"]
+        self.generators = states_of(found.states["random"], self.group.launch.rank)
         self.running = Running.of(found.states["epoch"], found.seconds, self.config.device)
         self.saver.last = (found.step, path)
         epoch = min(self.standing.epoch + 1, self.config.epochs)

@@ -35,6 +35,10 @@ class Standing:
         history: rows of history.csv so far.
         features: rows of features.csv so far.
         seconds: time spent on the epochs that are done.
+        processor: processor time of each epoch that is done, in seconds, over all threads. That of
+            the first includes what came before it; all include validation. None where a checkpoint
+            of an earlier version did not have it.
+        processor_since: processor time since then.
         memory: what was measured of it, in bytes.
         resumed: where the run was resumed from a checkpoint that was not plainly the last: an
             earlier one, or one made with other versions or on another machine.
@@ -47,6 +51,8 @@ class Standing:
     history: list[dict[str, Any]] = field(default_factory=list)
     features: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
+    processor: list[float] | None = field(default_factory=list)
+    processor_since: float = 0.0
     memory: dict[str, int] = field(default_factory=dict)
     resumed: list[dict[str, Any]] = field(default_factory=list)
 

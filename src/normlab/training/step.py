@@ -10,11 +10,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..norms.recompute import saving_memory
+from ..norms.synchronized import Division, pooled_over
 from ..runs import RunConfig
+from .group import ALONE, Group
 from .optimizer import LayerAwareOptimizer
 
 Batch = tuple[Tensor, Tensor]
-"""Images (k, C, H, W) and labels (k,)."""
+"""Images (k, C, H, W) and labels (k,). Of several processes each has its own images of a batch, and
+the labels of all."""
 
 
 def train_step(
@@ -23,6 +26,7 @@ def train_step(
     batches: Sequence[Batch],
     config: RunConfig,
     weights: Tensor | None = None,
+    group: Group = ALONE,
     *,
     save_memory: bool = False,
 ) -> tuple[Tensor, Tensor]:
@@ -30,10 +34,13 @@ def train_step(
 
     Returns the detached mean cross-entropy over the images and the predicted classes. ``weights``
     (K,): what an image of each class counts in the loss; None, all alike. What is returned has
-    neither weights nor label smoothing, so that it can be compared with validation.
-    ``save_memory``: what backward can compute again is not kept for it; the bits are the same.
+    neither weights nor label smoothing, so that it can be compared with validation. With a
+    ``group`` every process of it makes this update, and gets the same back. ``save_memory``: what
+    backward can compute again is not kept for it; the bits are the same.
     """
-    loss, guesses = gradients(model, batches, config, weights, save_memory=save_memory)
+    if config.statistics == "per-process":
+        group.take_buffers(model)
+    loss, guesses = gradients(model, batches, config, weights, group, save_memory=save_memory)
     optimizer.step()
     return loss, guesses
 
@@ -43,21 +50,38 @@ def gradients(
     batches: Sequence[Batch],
     config: RunConfig,
     weights: Tensor | None = None,
+    group: Group = ALONE,
     *,
     save_memory: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Add the gradient of the mean loss over the images to the parameters; returns the plain
     cross-entropy (see :func:`train_step`) and the predicted classes. Integer labels; the loss in
     float32, or float64 for such a model."""
-    total = sum(len(y) for _, y in batches)
-    losses, guesses = [], []
+    labels = torch.cat([y for _, y in batches])
+    total, start = len(labels), 0
+    losses, guesses = [], torch.zeros_like(labels)
     for x, y in batches:
-        with saving_memory() if save_memory else nullcontext():
-            loss, logits = forward(model, x, y, config, weights)
-            (loss * (len(y) / total)).backward()  # type: ignore[no-untyped-call]
-        losses.append(_plain(loss.detach(), logits.detach(), y, config) * (len(y) / total))
-        guesses.append(logits.detach().argmax(1))
-    return torch.stack(losses).sum(), torch.cat(guesses)
+        own = group.launch.share(len(y))
+        known, place = y[own], slice(start + own.start, start + own.stop)
+        start += len(y)
+        if not len(known) and config.statistics == "per-process":
+            continue  # otherwise the others wait for it in every layer
+        saving = saving_memory() if save_memory else nullcontext()
+        with pooled_over(division_of(len(y), config, group)), saving:
+            loss, logits = forward(model, x, known, config, weights)
+            (loss * (len(known) / total)).backward()  # type: ignore[no-untyped-call]
+        if len(known):
+            plain = _plain(loss.detach(), logits.detach(), known, config)
+            losses.append(plain * (len(known) / total))
+            guesses[place] = logits.detach().argmax(1)
+    mean = torch.stack(losses).sum() if losses else guesses.new_zeros((), dtype=torch.float32)
+    return group.add_up(list(model.parameters()), mean, guesses)
+
+
+def division_of(images: int, config: RunConfig, group: Group) -> Division | None:
+    """How the processes divide a batch of so many images over which layers take statistics; None
+    where they take those of their own part."""
+    return group.divided(images) if config.statistics == "synchronized" else None
 
 
 def _plain(loss: Tensor, logits: Tensor, y: Tensor, config: RunConfig) -> Tensor:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from ..data import Augmentation, DeviceSplit
+from ..launch import Launch
 from ..runs import RunConfig
 from .step import Batch
 
@@ -17,11 +18,12 @@ class Updates:
     """The updates of a run.
 
     With the budget ``epochs``, an epoch is one pass over the images. With ``updates`` it is a fixed
-    number of updates, and the batches continue through pass after pass.
+    number of updates, and the batches continue through pass after pass. Of several processes each
+    reads its own images of every batch, with the labels of all.
     """
 
-    def __init__(self, config: RunConfig, split: DeviceSplit) -> None:
-        self.config, self.split = config, split
+    def __init__(self, config: RunConfig, split: DeviceSplit, launch: Launch = Launch()) -> None:  # noqa: B008 - frozen
+        self.config, self.split, self.launch = config, split, launch
         self.per_epoch = config.updates_per_epoch(len(split))
         self.in_all = config.epochs * self.per_epoch
         self._augmentation = Augmentation(config.crop_pad, config.flip)
@@ -47,6 +49,7 @@ class Updates:
             config.batch_size,
             config.seed,
             balanced=config.balance == "sampling",
+            share=self.launch.share if self.launch.size > 1 else None,
         )
         counted = self._batches_per_epoch()
         if counted is None:

@@ -21,6 +21,7 @@ from ..checks import (
     find_copies,
     full_check,
     glance_check,
+    groups_file,
     quick_check,
     quick_name,
     read_decisions,
@@ -194,8 +195,8 @@ def with_clean_split(
     workers: int | None = None,
     listing: Listing | None = None,
 ) -> DataConfig:
-    """The same data with a clean split, whose file is in the cache. ``listing`` is of the source,
-    where it has been listed already.
+    """The same data with a clean split, whose file is in the cache; with folds, the file says which
+    images stay together. ``listing`` is of the source, where it has been listed already.
 
     Copies are searched for at the source's own image size, whatever size the network sees: small
     images hide copies, and make different images look like copies.
@@ -213,7 +214,10 @@ def with_clean_split(
     digest = dict(zip(seen.names.tolist(), seen.digests.tolist(), strict=True))
     digests = np.array([digest[name] for name in image_set.names.tolist()], dtype=np.uint64)
     copies = find_copies(image_set, progress=progress)
-    clean = clean_split(copies, seed=config.split_seed, also=[digests])
+    if config.folds is None:
+        file = clean_split(copies, seed=config.split_seed, also=[digests]).file()
+    else:
+        file = groups_file(copies, seed=config.split_seed, also=[digests])
     parts = (
         image_set.data.fingerprint,
         seen.data.fingerprint,
@@ -222,7 +226,7 @@ def with_clean_split(
     )
     named = f"{image_set.data.fingerprint}-{config.split_seed}-{key(*parts):016x}"
     place = cache_folder("splits") / f"{named}.json"
-    clean.file().write(place)
+    file.write(place)
     return replace(config, split=str(place))
 
 

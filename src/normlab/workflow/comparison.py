@@ -13,26 +13,29 @@ from .. import stopping
 from ..data import DataSet, load, sources
 from ..destinations import check_folder
 from ..errors import InputError
+from ..launch import refuse_several
 from ..locks import alone_in
 from ..options import whole
 from ..pages.words import counted, listed
 from ..places import STUDIES
 from ..report import ReportFiles, scores_table, write_report
 from ..results import Results, hardest, read_results
-from ..results.statistics import judge
 from ..runs import FAILED
 from ..runs.pictures import write_pictures
 from ..runs.tuning import Search
 from ..studies import (
+    MACHINES_FIELDS,
+    Machines,
     Plan,
     Request,
     Study,
-    carry_out,
+    StudyCluster,
     check_room,
     default_folder,
     default_workers,
     estimate_seconds,
     make_plan,
+    making_runs,
     prepare_study,
 )
 from ..studies.plan import torch_because
@@ -48,6 +51,7 @@ from ..training import (
     why_not_compiled,
 )
 from .checking import known_findings, with_clean_split
+from .looks import most_added, run_until_decided
 from .running import check_network
 from .tuning import tune
 from .watching import Estimate, Watcher
@@ -112,7 +116,8 @@ def compare(
             folder here is the data.
         data: ``"digits"`` (the default) or a folder.
         out: the study's folder; by default a dated one under ``studies/``.
-        workers: processes side by side; all cores by default. It does not change results.
+        workers: processes side by side; all cores by default, of this machine or of a cluster. It
+            does not change results.
         device: ``"cpu"``, ``"cuda"`` or ``"auto"``.
         kernels: how layers of normlab are computed: ``"torch"``, by operations of PyTorch;
             ``"compiled"``, by C, which the system's compiler builds at first use; or ``"auto"``, as
@@ -138,12 +143,16 @@ def compare(
         raise InputError("Give --repair or --dry-run, not both: --repair moves files.")
     kept = {name: options.pop(name) for name in KEEPING_FIELDS if name in options}
     keeping = Keeping(**{name: value for name, value in kept.items() if value is not None})
+    refuse_several("compare")
+    where = {name: options.pop(name) for name in MACHINES_FIELDS if name in options}
+    machines = Machines(**{name: value for name, value in where.items() if value is not None})
     chosen = None if check_kernels(kernels) == "auto" else kernels
     asked = Request.of(what, data, **options, kernels=chosen)
     call = call or asked.command(None if out is None else str(out))
     request = replace(asked, settings={**asked.settings, "device": resolve_device(device)})
     plan = _computed(make_plan(request))
     named = {config.norm for config in plan.arms.values()}
+    decoders = workers if machines.engine == "processes" else None  # which is done here
     search = None
     if request.tune is not None:
         search = make_search(request.tune, plan, request.tune_seeds)
@@ -151,22 +160,28 @@ def compare(
     reading = watcher.reading if watcher else None
     listing = sources.find(plan.data.source)
     if request.clean_split:
-        clean = with_clean_split(plan.data, progress=reading, workers=workers, listing=listing)
+        clean = with_clean_split(plan.data, progress=reading, workers=decoders, listing=listing)
         plan = replace(plan, data=clean)
-    dataset = load(plan.data, progress=reading, workers=workers, listing=listing)
+    dataset = load(plan.data, progress=reading, workers=decoders, listing=listing)
+    if dataset.folds is not None:
+        # Before any run, since every repetition deals its own folds.
+        for seed in range(max([len(plan.seeds), *plan.rule.looks])):
+            dataset.folds.rows(seed)
     findings = known_findings(plan.data, dataset, progress=reading, listing=listing)
     notes = [note for config in plan.arms.values() for note in check_network(config, dataset)]
     folder = default_folder(plan, dataset) if out is None else Path(out)
     alone = nullcontext() if dry_run else alone_in(folder, watcher.stage if watcher else None)
     # What the folder has is read only once nobody else adds to it.
-    with alone:
+    with machines.joined(plan.arms.values(), workers) as cluster, alone:
         study = prepare_study(folder, plan, dataset, call, findings, search, repair=repair)
         _check_computable(study)
         study.check_trust(named, tuned=search is not None)
         if search is not None:
             make_search(str(request.tune), study.plan, request.tune_seeds)  # with the seeds there
             check_same_search(study.folder, search)
-        wanted = workers or default_workers(str(request.settings["device"]))
+        wanted = workers or (
+            cluster.slots() if cluster else default_workers(str(request.settings["device"]))
+        )
         estimate = _estimate(study, dataset, wanted, search)
         if watcher:
             watcher.planned(study.plan, study.data_record(), study.folder, estimate)
@@ -177,7 +192,14 @@ def compare(
         if missing := [config for _, config, _ in study.pending()]:
             tuned = [] if search is None else [config for _, config, _ in study.runs()]
             check_room(study.folder, [*missing, *tuned], dataset, estimate.workers, PAGE)
-        return _run(study, dataset, search, wanted, watcher, keeping)
+        with making_runs(cluster, study, dataset) as makes:
+            if makes and missing:  # before anything is written
+                if watcher:
+                    watcher.stage(
+                        f"Asking {makes.said} for what runs need: folder, data, versions, layers"
+                    )
+                makes.check()
+            return _run(study, dataset, search, wanted, watcher, keeping, makes)
 
 
 def _computed(plan: Plan) -> Plan:
@@ -214,11 +236,12 @@ def _run(
     workers: int,
     watcher: Watcher | None,
     keeping: Keeping,
+    cluster: StudyCluster | None,
 ) -> Comparison:
     """Make the runs that are missing and the report."""
 
     def run(part: Study, compared: Sequence[tuple[str, str]] | None = None) -> int:
-        return _until_decided(part, compared, dataset, workers, watcher, keeping)
+        return run_until_decided(part, compared, dataset, workers, watcher, keeping, cluster)
 
     old = study.superseded()
     if watcher and old:
@@ -237,7 +260,7 @@ def _run(
     study.write()
     made = run(study)
     if search is not None:
-        made += tune(study, dataset, search, workers, watcher, run, keeping)
+        made += tune(study, dataset, search, workers, watcher, run, keeping, cluster)
     results = read_results(study.folder)
     _keep_hardest(results, dataset)
     return Comparison(study.folder, results, write_report(results), made)
@@ -245,39 +268,10 @@ def _run(
 
 def _keep_hardest(results: Results, dataset: DataSet) -> None:
     """Keep the images that most arms get wrong with the runs, for the report to show."""
-    split = dataset.splits["test"]
+    split = dataset.tested
     row_of = {name: row for row, name in enumerate(split.names.tolist())}
     names = [image.name for image in hardest(results)]
     write_pictures(results.folder, names, split.images([row_of[name] for name in names]))
-
-
-def _until_decided(
-    study: Study,
-    compared: Sequence[tuple[str, str]] | None,
-    dataset: DataSet,
-    workers: int,
-    watcher: Watcher | None,
-    keeping: Keeping,
-) -> int:
-    """Make the runs of a study; where looks are fixed, look by look until all is decided."""
-    made = carry_out(study, dataset, workers, watcher, keeping=keeping)
-    looks = study.plan.rule.looks
-    while study.plan.until_decided:
-        found = judge(read_results(study.folder), compared=compared, images=False)
-        further = [look for look in looks if look > len(study.plan.seeds)]
-        if watcher:
-            decided = sum(comparison.settled for comparison in found.comparisons)
-            end = "" if found.settled or further else "; this was the last look"
-            watcher.stage(
-                f"{len(found.seeds)} seeds: {decided} of {len(found.comparisons)} comparisons "
-                f"decided{end}"
-            )
-        if found.settled or not further:
-            break
-        study.plan = replace(study.plan, seeds=tuple(range(further[0])))
-        study.write()
-        made += carry_out(study, dataset, workers, watcher, keeping=keeping)
-    return made
 
 
 def _estimate(study: Study, dataset: DataSet, workers: int, search: Search | None) -> Estimate:
@@ -298,22 +292,15 @@ def _estimate(study: Study, dataset: DataSet, workers: int, search: Search | Non
         workers=min(workers, max(1, pending, trials)),
         trials=trials,
         tuned=tuned,
-        added=_most_added(study.plan),
+        added=most_added(study),
     )
-
-
-def _most_added(plan: Plan) -> int:
-    """How many runs the looks of a call may add."""
-    if not plan.until_decided:
-        return 0
-    return max(0, plan.rule.looks[-1] - len(plan.seeds)) * len(plan.arms)
 
 
 def _document_options() -> None:
     """Options are described where they are declared; the docstring repeats them from there."""
     known = {**{k: f for k, f in REQUEST_FIELDS.items() if k != "what"},
              **{k: f for k, f in DATA_FIELDS.items() if k != "source"}, **SETTINGS,
-             **KEEPING_FIELDS}  # fmt: skip
+             **KEEPING_FIELDS, **MACHINES_FIELDS}  # fmt: skip
     said = "\n".join(f"    {name}: {f.metadata['help']}" for name, f in known.items())
     text = (
         f"Options:\n{said}\n\n    A list of values of a setting varies it: batch_size=[1, 8, 32]."

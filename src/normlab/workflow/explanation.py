@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..data import DataSet, DeviceSplit, load
+from ..data import DataConfig, DataSet, DeviceSplit, load
 from ..data.levels import Levels, read_otherwise
 from ..errors import InputError, did_you_mean
 from ..explain.exhibit import ExplainedModel
@@ -249,7 +250,7 @@ def _of_study(
     if len(missing) == len(wanted) or (arms is not None and missing):
         status = {(run.arm, run.seed): run.status for run in results.runs}
         said = "; ".join(
-            f"{arm} seed {best}: {status.get((arm, best), 'not run yet')}" for arm in missing
+            f"{arm} seed {best}: {status.get((arm, best), 'not run')}" for arm in missing
         )
         raise InputError(f"{results.folder} has no complete run to explain for {said}.")
     shown = [arm for arm in wanted if arm not in missing]
@@ -278,10 +279,11 @@ def _load(
 ) -> DataSet:
     """The runs' own data, or other data that fits their models."""
     first, info = sources[0], infos[0]
+    seed = int(first.record["config"]["seed"])  # of all of them
     config = recorded_data(first.folder, first.record["data"]["config"])
     if other is None:
         try:
-            dataset = load(config, progress=progress)
+            dataset = load(config, progress=progress).of_seed(seed)
         except InputError as error:
             raise InputError(
                 f"The data of {first.folder} cannot be loaded: {error} "
@@ -304,7 +306,12 @@ def _load(
         group_by=None,  # of the paths of the run's own data
     )
     levels = Levels(info.grey_range, info.float_range)
-    dataset = load(asked, progress=progress, levels=levels)
+    moved = None
+    if config.folds is not None:
+        moved = _moved(replace(asked, group_by=config.group_by), first, progress, levels)
+        # Other images have splits of their own.
+        asked = replace(asked, folds=None, split=None)
+    dataset = moved or load(asked, progress=progress, levels=levels)
     if dataset.classes != info.classes:
         raise InputError(
             f"The classes of {other} are not the model's: {_differences(info, dataset)}."
@@ -316,6 +323,17 @@ def _load(
                 f"{one.in_channels} at {one.image_size} pixels. Give images of the same kind."
             )
     return replace(dataset, mean=info.mean, std=info.std)
+
+
+def _moved(
+    asked: DataConfig, source: _Source, progress: Progress | None, levels: Levels
+) -> DataSet | None:
+    """What a run with folds saw, if its images are in another place now; None for other images."""
+    with suppress(InputError):
+        found = load(asked, progress=progress, levels=levels)
+        if found.fingerprint == _fingerprint(source):
+            return found.of_seed(int(source.record["config"]["seed"]))
+    return None
 
 
 def _read_otherwise(source: _Source, data: DataSet) -> str:

@@ -99,12 +99,13 @@ def _own_images(folder: Path, info: ModelInfo) -> npt.NDArray[np.uint8]:
     if not is_run(folder):
         raise InputError(f"{folder} does not say which data it was trained on. {give}")
     try:
-        asked = read_record(folder)["data"]["config"]
+        record = read_record(folder)
+        asked, seed = record["data"]["config"], int(record.get("config", {}).get("seed", 0))
         config = recorded_data(folder, {**asked, "image_size": info.image_size})
     except (KeyError, TypeError) as error:
         raise InputError(f"{folder} does not say which data it was trained on. {give}") from error
     try:
-        data = load(config)
+        data = load(config).of_seed(seed)
     except InputError as error:
         raise InputError(f"The data of the run cannot be loaded: {error} {give}") from error
     if data.channels != info.in_channels:

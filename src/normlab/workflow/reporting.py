@@ -11,10 +11,14 @@ from ..errors import InputError
 from ..report import ReportFiles, write_report
 from ..results import Results, read_results, read_run
 from ..results.statistics import McNemar, mcnemar
+from ..runs.rule import checked_target
 
 
 def report(
-    studies: str | Path | Iterable[str | Path], *, all_pairs: bool = False
+    studies: str | Path | Iterable[str | Path],
+    *,
+    all_pairs: bool = False,
+    target: float | None = None,
 ) -> list[tuple[Results, ReportFiles]]:
     """Write the tables, charts and pages of studies again from their runs.
 
@@ -23,6 +27,8 @@ def report(
     Args:
         studies: their folders, or one.
         all_pairs: compare every two arms too, not only each with the reference.
+        target: a validation accuracy in percent, of which the report says when runs reach it;
+            instead of the one that the study states, which stays as it is.
 
     Raises:
         InputError: no study is named, or one cannot be read.
@@ -30,10 +36,13 @@ def report(
     studies = [studies] if isinstance(studies, (str, Path)) else list(studies)
     if not studies:
         raise InputError("Name the folder of a study: normlab report STUDY")
+    share = None if target is None else checked_target(target)
     found = [read_results(study) for study in studies]
     for study in studies:
         check_folder(study)
-    return [(results, write_report(results, all_pairs=all_pairs)) for results in found]
+    return [
+        (results, write_report(results, all_pairs=all_pairs, target=share)) for results in found
+    ]
 
 
 def compare_models(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -15,6 +15,7 @@ from ..data.cache import Progress as DataProgress
 from ..destinations import check_folder
 from ..errors import InputError
 from ..foreign import code_of
+from ..launch import launched
 from ..leftovers import holds_nothing
 from ..locks import alone_in
 from ..places import RUNS, dated
@@ -26,11 +27,13 @@ from ..seals import DamagedError
 from ..studies import check_room, keep_memory
 from ..studies.plan import torch_because
 from ..training import (
+    Group,
     Keeping,
     Progress,
     build,
     check_kernels,
     check_layer,
+    joined,
     kernels_of,
     resolve_device,
     train,
@@ -65,6 +68,8 @@ def train_one(
 ) -> TrainedRun:
     """Make a single run: one normalization, one seed.
 
+    Where torchrun has started several processes, each calls this and they make the run together.
+
     Args:
         data: fields of ``DataConfig``.
         settings: fields of ``RunConfig``.
@@ -79,27 +84,49 @@ def train_one(
         keeping: how often checkpoints are saved, when one may be used, and whether memory is saved.
 
     Raises:
-        InputError: bad input, a folder that contains something else, or a damaged run.
+        InputError: bad input, a folder that contains something else, or a damaged run; processes
+            that do not find each other.
     """
     wanted = check_kernels(settings.get("kernels", kernels))
-    plain = {**settings, "device": resolve_device(device), "kernels": "torch"}
+    here = launched()
+    plain = RunConfig.from_dict(
+        {
+            "processes": here.size,
+            **settings,
+            "device": resolve_device(device),
+            "kernels": "torch",
+        }
+    )
     asked = DataConfig(**data)
-    config, folder, note = _computed(wanted, RunConfig.from_dict(plain), asked, out)
-    kernels_of(config)  # whether they can be used, before anything else is done
-    check_folder(folder, "--out")
-    _check_target(folder)
-    with stopping.handled():
-        dataset = load(asked, progress=reading)
-        check_network(config, dataset)
+    with stopping.handled(), joined(here, plain.device) as group:
+        # What process 0 finds on its machine holds for all.
+        config, folder, note = group.from_first(lambda: _computed(wanted, plain, asked, out))
+        with group.together():
+            kernels_of(config)  # whether they can be used, before anything else is done
+            if group.first:
+                check_folder(folder, "--out")
+                _check_target(folder)
+        dataset = _loaded(asked, reading, group)
+        with group.together():
+            check_network(config, dataset)
+        _check_same(config, dataset, group)
         keep_memory()
-        # A run of a study is not made while the study makes it.
-        study = study_of(folder)
-        with alone_in(study if is_study(study) else folder), stopping.deferred():
-            _check_target(folder)
-            put_right(folder, repair=repair)
-            if ended_record(folder) is None:
-                check_room(folder, [config], dataset)
-            made = train(config, dataset, folder, progress, keeping=keeping, kernels_note=note)
+        with _alone_in(folder, group), stopping.deferred():
+            with group.together():
+                if group.first:
+                    _check_target(folder)
+                    put_right(folder, repair=repair)
+                    if ended_record(folder) is None:
+                        check_room(folder, [config], dataset)
+            made = train(
+                config,
+                dataset,
+                folder,
+                progress,
+                keeping=keeping,
+                kernels_note=note,
+                group=group,
+            )
             return TrainedRun(folder, made)
 
 
@@ -135,6 +162,41 @@ def _computes(folder: Path, kernels: str) -> bool:
         with suppress(InputError):
             return bool(read_question(study_of(folder))["run"].get("kernels", "torch") == kernels)
     return False
+
+
+def _loaded(asked: DataConfig, reading: DataProgress | None, group: Group) -> DataSet:
+    """The data on every process; process 0 reads first, and the others find what it has cached."""
+    dataset = None
+    for turn in (True, False):
+        with group.together():
+            if group.first is turn:
+                dataset = load(asked, progress=reading if group.first else None)
+    assert dataset is not None
+    return dataset
+
+
+def _check_same(config: RunConfig, dataset: DataSet, group: Group) -> None:
+    """Refuse processes that would make different runs, as on machines with different files."""
+    own = identity(config, dataset.fingerprint, code_of(config.norm))
+    named = group.collected(own)
+    other = next((rank for rank, one in enumerate(named) if one != named[0]), None)
+    if other is not None:
+        raise InputError(
+            f"Process {other} has other data, other settings or other code of the layer than "
+            "process 0. Start all of them with the same command, on the same files."
+        )
+
+
+@contextmanager
+def _alone_in(folder: Path, group: Group) -> Iterator[None]:
+    """Process 0 holds the lock for all."""
+    if not group.first:
+        yield
+        return
+    # A run of a study is not made while the study makes it.
+    study = study_of(folder)
+    with alone_in(study if is_study(study) else folder):
+        yield
 
 
 def _check_target(folder: Path) -> None:

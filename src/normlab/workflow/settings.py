@@ -11,11 +11,12 @@ from dataclasses import Field, dataclass
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from ..data.config import MAX_SIZE, MIN_SIZE, DataConfig
+from ..data.config import MAX_FOLDS, MAX_SIZE, MIN_SIZE, DataConfig
 from ..options import Fields
 from ..pages.words import setting
 from ..runs import FIELDS, RunConfig
 from ..runs.arms import MOST_ARMS, MOST_RUNS, MOST_SEEDS
+from ..studies.machines import MACHINES_FIELDS, Machines
 from ..studies.request import DATA_FIELDS, KEEPING_FIELDS, REQUEST_FIELDS, Keeping, Request
 
 _HEAD = """\
@@ -44,6 +45,13 @@ Settings of a call, like the number of workers: they change no result and are no
 study file has none of them.
 """
 
+_MACHINES = """\
+## Where runs are made
+
+Settings of a call, like the number of workers: they change no result and are no part of a study. A
+study file has none of them. [many-machines.md](many-machines.md) says what a machine needs.
+"""
+
 _RUN = """\
 ## A run
 
@@ -64,6 +72,7 @@ _BOUNDS = {
     "margin": "> 0",
     "image_size": f"from {MIN_SIZE} to {MAX_SIZE}",
     "limit_per_class": ">= 1",
+    "folds": f"from 2 to {MAX_FOLDS}",
     "val_fraction": "in (0, 1)",
     "test_fraction": "in (0, 1)",
 }
@@ -75,6 +84,8 @@ _OPTIONS = {
     "seed": "`--seed` (train only)",
     "device": "`--device`, where the default is `auto`",
     "kernels": "`--kernels`, where the default is `auto`",
+    "processes": "as many as torchrun starts (train only)",
+    "statistics": "`--statistics` (train only)",
 }
 """Of settings whose option has another name or another place."""
 _DEFAULT = re.compile(r"\s*\[default: (.*)\]$")
@@ -118,6 +129,7 @@ def as_markdown() -> str:
     """docs/settings.md."""
     parts = (
         (_COMPARISON, Request, REQUEST_FIELDS),
+        (_MACHINES, Machines, MACHINES_FIELDS),
         (_RUN, RunConfig, FIELDS),
         (_DATA, DataConfig, DATA_FIELDS),
         (_KEEPING, Keeping, KEEPING_FIELDS),

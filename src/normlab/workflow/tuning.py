@@ -8,7 +8,7 @@ from ..data import DataSet
 from ..results import read_results, write_results_csv
 from ..results.tuning import choose, compared
 from ..runs.tuning import ChosenValue, Search, TuningRecord
-from ..studies import Study, carry_out, tuning
+from ..studies import Study, StudyCluster, carry_out, tuning
 from ..training import Keeping
 from .watching import Watcher
 
@@ -20,6 +20,7 @@ def choose_values(
     workers: int,
     watcher: Watcher | None,
     keeping: Keeping,
+    cluster: StudyCluster | None,
 ) -> tuple[ChosenValue, ...]:
     """Run the trials, let the grid grow while a best value is at its edge, and write the choice
     down."""
@@ -30,7 +31,7 @@ def choose_values(
         trials.write()
         if watcher and (pending := len(trials.pending())):
             watcher.stage(_announced(search, values, grid, pending))
-        carry_out(trials, dataset, workers, watcher, trials=True, keeping=keeping)
+        carry_out(trials, dataset, workers, watcher, trials=True, keeping=keeping, cluster=cluster)
         results = read_results(trials.folder)
         choices = choose(results, tuple(study.plan.arms), search, values)
         more, limit = tuning.grown(search, values, choices, base)
@@ -52,6 +53,7 @@ def tune(
     watcher: Watcher | None,
     run: Callable[[Study, Sequence[tuple[str, str]]], int],
     keeping: Keeping,
+    cluster: StudyCluster | None,
 ) -> int:
     """Choose the values, then make the study's runs at them; return how many were made.
 
@@ -60,8 +62,9 @@ def tune(
         dataset, search, workers, watcher: as for the comparison.
         run: makes the runs of a study, given which arms are compared.
         keeping: how the trials are kept.
+        cluster: whose machines make them, if there is one.
     """
-    choices = choose_values(study, dataset, search, workers, watcher, keeping)
+    choices = choose_values(study, dataset, search, workers, watcher, keeping, cluster)
     tuned = tuning.tuned_study(study, search, choices)
     tuned.write()
     tuning.adopt(study, tuned, choices)

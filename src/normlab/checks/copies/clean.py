@@ -224,18 +224,7 @@ def clean_split(
     """
     image_set = copies.image_set
     named = image_set.group_names
-    group = joined(
-        len(image_set),
-        *(
-            same(values)
-            for values in (
-                copies.links.together,
-                image_set.contents,
-                *also,
-                *([np.array(named)] if named else []),
-            )
-        ),
-    )
+    group = _groups(copies, also)
     one, many = "photograph", "photographs"
     if named:
         one, many = f"{one} or group", f"{many} or groups"
@@ -302,6 +291,62 @@ def clean_split(
         "group of copies", "groups of copies",
     )  # fmt: skip
     return CleanSplit(copies, split, reasons, policy, seed, found, expected, *words)
+
+
+def groups_file(
+    copies: Copies, *, seed: int = 0, also: Sequence[npt.NDArray[np.generic]] = ()
+) -> SplitFile:
+    """What is to stay together where images are dealt into folds: the groups of
+    :func:`clean_split`, and no split.
+
+    Args:
+        copies: the groups.
+        seed: of the folds.
+        also: (n,) values; images with an equal value are in one group too.
+    """
+    image_set = copies.image_set
+    group = _groups(copies, also)
+    order = np.argsort(group, kind="stable")
+    parts = np.split(order, np.flatnonzero(np.diff(group[order])) + 1)
+    several = [rows for rows in parts if len(rows) > 1]
+    one, many = "photograph", "photographs"
+    if image_set.group_names:
+        one, many = f"{one} or group", f"{many} or groups"
+    said = (
+        f"{sum(map(len, several)):,} of {counted(len(image_set), 'image')} are in "
+        f"{counted(len(several), one, many)} with several images. All images of a {one} are in one "
+        "fold."
+        if several
+        else f"No {one} has several images."
+    )
+    contents = image_set.contents.tolist()
+    every = dict(zip(contents, image_set.names.tolist(), strict=True))
+    return SplitFile(
+        source=image_set.data.name,
+        classes=image_set.classes,
+        seed=seed,
+        images={name: every if name == "train" else {} for name in SPLITS},
+        notes=(said,),
+        together=[sorted({contents[row] for row in rows.tolist()}) for rows in several],
+    )
+
+
+def _groups(copies: Copies, also: Sequence[npt.NDArray[np.generic]]) -> Rows:
+    """(n,) images that are to be in one split have the same number."""
+    image_set = copies.image_set
+    named = image_set.group_names
+    return joined(
+        len(image_set),
+        *(
+            same(values)
+            for values in (
+                copies.links.together,
+                image_set.contents,
+                *also,
+                *([np.array(named)] if named else []),
+            )
+        ),
+    )
 
 
 def _by_chance(image_set: ImageSet) -> int:

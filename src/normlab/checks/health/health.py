@@ -88,6 +88,6 @@ def quick_health(image_set: ImageSet, *, progress: Progress | None = None) -> He
         balance=balance(image_set),
         folders=folders(image_set),
         file_names=odd_file_names(image_set),
-        test_size=size_of_test(different_test_images(image_set)),
+        test_size=size_of_test(different_test_images(image_set), image_set.data.config.folds),
         blank=blank_images(image_set, progress),
     )

@@ -32,12 +32,15 @@ class SizeOfTest:
         unpaired: the same for different images, 100 * 1.96 * sqrt(2 p (1 - p) / n), at accuracy
             p = 0.9.
         needed: d to the number of images that make it one point.
+        folds: into how many the images are dealt, so that an arm is tested on all of them; None
+            where every run is tested on these images.
     """
 
     images: int
     half_widths: dict[float, float]
     unpaired: float
     needed: dict[float, int]
+    folds: int | None = None
 
     def findings(self) -> list[Finding]:
         """One."""
@@ -47,7 +50,11 @@ class SizeOfTest:
         )
         needed = " to ".join(f"{count:,}" for count in self.needed.values())
         sentence = (
-            f"With {counted(self.images, 'different test image')}, the difference between the "
+            f"With {counted(self.images, 'different image')}, each tested once by the runs of "
+            f"{self.folds} seeds, the difference between the accuracies of two arms is known no "
+            f"better than to {widths} (95 %). For ±1 point, {needed} images are needed."
+            if self.folds
+            else f"With {counted(self.images, 'different test image')}, the difference between the "
             f"accuracies of two networks is known to {widths} (95 % interval, both tested on the "
             f"same images). For ±1 point, {needed} images are needed."
         )
@@ -58,8 +65,10 @@ class SizeOfTest:
                 "test-size",
                 Level.LOOK,
                 sentence,
-                "Smaller differences between two trained networks could be chance. Use more test "
-                "images. More seeds help less: they do not change which images were drawn.",
+                "Smaller differences between two "
+                f"{'arms' if self.folds else 'trained networks'} could be chance. Use more "
+                f"{'' if self.folds else 'test '}images. More seeds help less: they do not change "
+                "which images were drawn.",
             )
         ]
 
@@ -75,7 +84,7 @@ class SizeOfTest:
         }
 
 
-def size_of_test(images: int) -> SizeOfTest:
+def size_of_test(images: int, folds: int | None = None) -> SizeOfTest:
     """What this many test images can show, see :class:`SizeOfTest`."""
     n = max(images, 1)
     return SizeOfTest(
@@ -83,9 +92,12 @@ def size_of_test(images: int) -> SizeOfTest:
         half_widths={share: 100 * min(_Z * math.sqrt(share / n), share) for share in DISAGREEMENTS},
         unpaired=100 * min(_Z * math.sqrt(2 * 0.9 * 0.1 / n), 1.0),
         needed={share: math.ceil(share * (_Z / _POINT) ** 2) for share in DISAGREEMENTS},
+        folds=folds,
     )
 
 
 def different_test_images(image_set: ImageSet) -> int:
-    """Test images with different pixels: copies say nothing new."""
+    """Test images with different pixels: copies say nothing new. With folds, all are tested."""
+    if image_set.data.folds is not None:
+        return len(np.unique(image_set.digests))
     return len(np.unique(image_set.digests[image_set.split == SPLITS.index("test")]))

@@ -18,6 +18,7 @@ from .repeat import RepeatSection
 from .sanity import SanitySection
 from .scores import ScoresSection
 from .settings import SettingsSection
+from .target import TargetSection
 from .tuned import TunedSection
 
 SECTIONS: tuple[Section, ...] = (
@@ -30,6 +31,7 @@ SECTIONS: tuple[Section, ...] = (
     TunedSection(),
     SanitySection(),
     CurvesSection(),
+    TargetSection(),
     PercentilesSection(),
     ClassesSection(),
     CostSection(),

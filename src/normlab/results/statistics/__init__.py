@@ -5,7 +5,7 @@
 
 from .differences import Difference, paired_difference
 from .images import ImageNoise, McNemar, image_noise, mcnemar
-from .intervals import Interval, simultaneous_level, t_interval
+from .intervals import Interval, effective, simultaneous_level, t_interval
 from .judgement import Judgement, PairedComparison, every_pair, judge
 from .planning import (
     equivalence_power,
@@ -25,6 +25,7 @@ __all__ = [
     "McNemar",
     "PairedComparison",
     "Verdict",
+    "effective",
     "equivalence_power",
     "every_pair",
     "image_noise",

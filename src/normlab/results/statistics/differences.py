@@ -25,6 +25,10 @@ class Difference:
             rounding to this step (``grain / sqrt(6)``, two accuracies of variance grain²/12 each)
             as a minimum.
         largest: the largest difference that there can be: 1 for a metric that is a share.
+        shared: what the variance of the mean has beyond that of independent seeds, in units of
+            sd², see :func:`~normlab.results.statistics.t_interval`: 0, or with folds the test
+            images of a run per training image.
+        folds: how many there are; 1 where all runs have the same splits.
     """
 
     arm: str
@@ -33,6 +37,8 @@ class Difference:
     values: tuple[float, ...]
     grain: float = 0.0
     largest: float = math.inf
+    shared: float = 0.0
+    folds: int = 1
 
     @property
     def mean(self) -> float:
@@ -56,7 +62,7 @@ class Difference:
         seeds."""
         if len(self.seeds) < LEAST_SEEDS:
             return None
-        found = t_interval(self.values, level, least_sd=self.least_sd)
+        found = t_interval(self.values, level, least_sd=self.least_sd, shared=self.shared)
         return None if found is None else found.within(self.largest)
 
 
@@ -89,7 +95,10 @@ def paired_difference(
     shared = tuple(sorted(ours.keys() & theirs.keys()))
     if not shared:
         return None
+    folds = results.folds
     images = results.data.get("images", {}).get(split)
+    if folds is not None:
+        images = min(folds.sizes[split])
     grain = 1 / images if images and metric in ("accuracy", "micro_f1") else 0.0
     return Difference(
         arm,
@@ -98,4 +107,5 @@ def paired_difference(
         tuple(ours[seed] - theirs[seed] for seed in shared),
         grain,
         1.0 if metric in METRICS else math.inf,
+        *(() if folds is None else (folds.shared(split), folds.number)),
     )

@@ -50,8 +50,11 @@ def image_noise(
         level: of the interval.
 
     Returns:
-        None where predictions of one of the runs are missing.
+        None where predictions of one of the runs are missing; also with folds, whose runs are
+        tested on different images, so that the spread over seeds has this noise already.
     """
+    if results.folds is not None:
+        return None
     found = answers(results, split)
     ours, theirs = (found.of_arm[name] for name in (difference.arm, difference.reference))
     if found.first is None or not set(difference.seeds) <= ours.keys() & theirs.keys():
@@ -127,6 +130,8 @@ def mcnemar(first: Run, second: Run, *, split: str = "test") -> McNemar:
 
 def _gained(ours: SplitPredictions, theirs: SplitPredictions, other: Run) -> npt.NDArray[np.int64]:
     """For each image 1 where ours alone is right, -1 where theirs alone is, else 0."""
+    folds = ((other.record.get("data") or {}).get("config") or {}).get("folds")
+    with_folds = ": with folds, two runs with the same seed" if folds else ""
     one, two = (np.argsort(found.images, kind="stable") for found in (ours, theirs))
     if not (
         np.array_equal(ours.images[one], theirs.images[two])
@@ -134,7 +139,7 @@ def _gained(ours: SplitPredictions, theirs: SplitPredictions, other: Run) -> npt
     ):
         raise InputError(
             f"{other.folder} predicted other images than the first run. McNemar's test needs two "
-            "models on the same images."
+            f"models on the same images{with_folds}."
         )
     return theirs.wrong[two].astype(np.int64) - ours.wrong[one]
 

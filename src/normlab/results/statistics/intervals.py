@@ -47,14 +47,32 @@ def quantile(level: float, degrees: float) -> float:
     return float(t.isf((1 - level) / 2, degrees))
 
 
-def t_interval(values: Values, level: float, *, least_sd: float = 0.0) -> Interval | None:
-    """Student's t interval of a mean: ``mean ± t s / sqrt(n)`` with n - 1 degrees of freedom.
+def effective(n: int, shared: float) -> float:
+    """How many independent values n values are worth, as the variance of their mean goes:
+    ``n / (1 + n shared)``, that is ``1 / (1/n + shared)``. With ``shared`` 0 it is n.
+
+    >>> effective(10, 0.0), round(effective(10, 0.25), 2)
+    (10.0, 2.86)
+    """
+    return n / (1 + n * shared)
+
+
+def t_interval(
+    values: Values, level: float, *, least_sd: float = 0.0, shared: float = 0.0
+) -> Interval | None:
+    """Student's t interval of a mean: ``mean ± t s sqrt(1/n + shared)`` with n - 1 degrees of
+    freedom; for independent values ``mean ± t s / sqrt(n)``.
+
+    Runs that train on parts of the same images are not independent. With ``shared = n_test /
+    n_train`` this is the corrected resampled t interval of Nadeau and Bengio (2003): it takes the
+    correlation of two runs to be n_test / (n_test + n_train).
 
     Args:
         values: one per seed.
         level: for example 0.95.
         least_sd: taken for the standard deviation s where s is below it, see
             :attr:`~normlab.results.statistics.Difference.grain`.
+        shared: what the variance of the mean has beyond that of independent values, in units of s².
 
     Returns:
         None with fewer than two values, which have no spread.
@@ -70,7 +88,7 @@ def t_interval(values: Values, level: float, *, least_sd: float = 0.0) -> Interv
         return None
     found = np.asarray(values, dtype=float)
     sd = max(float(found.std(ddof=1)), least_sd)
-    half = quantile(level, n - 1) * sd / math.sqrt(n)
+    half = quantile(level, n - 1) * sd / math.sqrt(effective(n, shared))
     mean = float(found.mean())
     return Interval(mean - half, mean + half, level)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -39,6 +40,9 @@ class PairedComparison:
         unadjusted_level: of the interval for this comparison alone; the error is still divided
             over looks.
         margin: of the verdict.
+        seeds: those that decide: the seeds of the first look at which the comparison was settled,
+            or else of the last one that both arms have reached; all of them without looks.
+        later: seeds that both arms have run besides.
         lost: seeds that ended without a model, of the arm and of the reference.
         ends: what became of them in a word, of the arm and of the reference.
         correlation: of the two arms' values over seeds, None with fewer than three.
@@ -55,6 +59,8 @@ class PairedComparison:
     correlation: float | None
     images: ImageNoise | None
     ends: tuple[str, str] = (DIVERGED, DIVERGED)
+    seeds: tuple[int, ...] = ()
+    later: tuple[int, ...] = ()
 
     @property
     def interval(self) -> Interval | None:
@@ -69,8 +75,8 @@ class PairedComparison:
 
     @property
     def verdict(self) -> Verdict:
-        """By the rule, for these test images; withheld where runs without a model could reverse
-        it.
+        """By the rule, for these test images, or with folds for images of their kind; withheld
+        where runs without a model could reverse it.
 
         An arm that lost runs is not called better than or equivalent to a reference, and no arm is
         called worse than or equivalent to a reference that lost runs: the seeds that are left
@@ -90,9 +96,18 @@ class PairedComparison:
         return self._by_interval if self.verdict is Verdict.WITHHELD else None
 
     @property
+    def general(self) -> bool:
+        """Whether the interval of the verdict is for other images of the same kind, as with folds,
+        and not for the test images alone."""
+        return self.difference is not None and self.difference.folds > 1
+
+    @property
     def elsewhere(self) -> Verdict:
-        """The verdict for other test images of the same kind: that of the interval ``both``. No
-        verdict where there is none for these images or where no predictions were kept."""
+        """The verdict for other test images of the same kind: that of the interval ``both``, or
+        with folds that of the interval itself. No verdict where there is none for these images or
+        where no predictions were kept."""
+        if self.general and self.verdict.decided:
+            return self.verdict
         if not self.verdict.decided or self.both is None:
             return Verdict.NONE
         return verdict(self.both, self.margin)
@@ -150,7 +165,7 @@ class PairedComparison:
         found = self._enough
         if found is None or found.sd is None:
             return None
-        size = visible_difference(len(found.values), found.sd, self.level)
+        size = visible_difference(len(found.values), found.sd, self.level, shared=found.shared)
         return size if size <= found.largest else math.inf
 
     @cached_property
@@ -160,21 +175,24 @@ class PairedComparison:
 
     def seeds_to_see(self, difference: float) -> tuple[int | None, int | None] | None:
         """The range of the number of seeds that would find ``difference``, as far as these seeds
-        tell the spread (95 %). None means more than anybody runs."""
-        bounds = self._spreads
-        if bounds is None:
+        tell the spread (95 %). None means more than anybody runs; with folds, that it takes more
+        images."""
+        found, bounds = self._enough, self._spreads
+        if found is None or bounds is None:
             return None
-        low, high = (seeds_to_see(difference, sd, self.level) for sd in bounds)
+        more: dict[str, Any] = {"shared": found.shared, "folds": found.folds}
+        low, high = (seeds_to_see(difference, sd, self.level, **more) for sd in bounds)
         return low, high
 
     @cached_property
     def seeds_for_equivalence(self) -> tuple[int | None, int | None] | None:
         """The range of the number of seeds that would find two arms without a difference
-        equivalent. None means more than anybody runs."""
-        bounds = self._spreads
-        if bounds is None:
+        equivalent. None as for :meth:`seeds_to_see`."""
+        found, bounds = self._enough, self._spreads
+        if found is None or bounds is None:
             return None
-        low, high = (seeds_for_equivalence(self.margin, sd, self.level) for sd in bounds)
+        more: dict[str, Any] = {"shared": found.shared, "folds": found.folds}
+        low, high = (seeds_for_equivalence(self.margin, sd, self.level, **more) for sd in bounds)
         return low, high
 
     @property
@@ -192,22 +210,35 @@ class Judgement:
     Attributes:
         rule: as stated before the runs.
         comparisons: in the order of the arms.
-        seeds: the seeds that were compared.
-        later: seeds run since the last look, which were not compared.
         split, metric: what was compared.
     """
 
     rule: Rule
     comparisons: tuple[PairedComparison, ...]
-    seeds: tuple[int, ...]
-    later: tuple[int, ...]
     split: str
     metric: str
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds of the comparison that has the most."""
+        return max((found.seeds for found in self.comparisons), key=len, default=())
 
     @property
     def settled(self) -> bool:
         """Whether more seeds would decide nothing."""
         return all(comparison.settled for comparison in self.comparisons)
+
+    @property
+    def wanted(self) -> dict[str, int]:
+        """Arms to the number of seeds that they need for the next look at a comparison of theirs
+        that is not settled; empty where no look is left, or none is needed."""
+        found: dict[str, int] = {}
+        for comparison in self.comparisons:
+            more = next((look for look in self.rule.looks if look > len(comparison.seeds)), None)
+            if not comparison.settled and more is not None:
+                for arm in (comparison.arm, comparison.reference):
+                    found[arm] = max(more, found.get(arm, 0))
+        return found
 
     def of(self, arm: str) -> PairedComparison | None:
         """The comparison of an arm; None for the reference."""
@@ -234,8 +265,10 @@ def judge(
     """Compare every arm of a study with its reference.
 
     The error is divided over all comparisons that were asked, including those that a diverged arm
-    leaves without a number, and over the looks if there are any. If looks were fixed, only the
-    seeds of the last look that was reached are compared.
+    leaves without a number, and over the looks if there are any. If looks were fixed, a comparison
+    is that of the first look at which it was settled, whatever seeds its arms have run since, or
+    else of the last look that both arms have reached. With the error divided over all of them, the
+    intervals of all comparisons hold at all looks simultaneously, so an arm may stop at its own.
 
     Args:
         results: of a study.
@@ -251,23 +284,17 @@ def judge(
     if compared is None:
         compared = pairs({arm: results.question["arms"][arm] for arm in results.arms},
                          rule.reference)  # fmt: skip
-    seeds, later = _looked_at(results, rule)
-    if not compared:
-        return Judgement(rule, (), seeds, later, split, metric)
     looks = max(1, len(rule.looks))
-    level = simultaneous_level(rule.level, len(compared), looks)
+    level = simultaneous_level(rule.level, max(1, len(compared)), looks)
     alone = simultaneous_level(rule.level, 1, looks)
     found = []
     for reference, arm in compared:
-        difference = paired_difference(
-            results, arm, reference, split=split, metric=metric, seeds=seeds
-        )
-        noise = None
-        enough = difference is not None and len(difference.seeds) >= LEAST_SEEDS
-        if images and enough and difference is not None and metric == "accuracy":
-            noise = image_noise(results, difference, split=split, level=level)
-        found.append(
-            PairedComparison(
+        made = None
+        for seeds, later in _looks(results, rule, (arm, reference)):
+            difference = paired_difference(
+                results, arm, reference, split=split, metric=metric, seeds=seeds
+            )
+            made = PairedComparison(
                 arm,
                 reference,
                 difference,
@@ -275,12 +302,17 @@ def judge(
                 alone,
                 rule.margin,
                 (_lost(results, arm, seeds), _lost(results, reference, seeds)),
-                _correlation(results, arm, reference, difference, split, metric),
-                noise,
+                None,
+                None,
                 (how_lost(results.of_arm(arm)), how_lost(results.of_arm(reference))),
+                seeds,
+                later,
             )
-        )
-    return Judgement(rule, tuple(found), seeds, later, split, metric)
+            if made.settled:
+                break
+        assert made is not None
+        found.append(_completed(results, made, split, metric, images=images))
+    return Judgement(rule, tuple(found), split, metric)
 
 
 def every_pair(results: Results) -> list[tuple[str, str]]:
@@ -288,17 +320,35 @@ def every_pair(results: Results) -> list[tuple[str, str]]:
     return list(itertools.combinations(results.arms, 2))
 
 
-def _looked_at(results: Results, rule: Rule) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The seeds to judge, and those run since."""
+def _looks(
+    results: Results, rule: Rule, arms: tuple[str, str]
+) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """The seeds of each look that two arms have reached, and those that they have run besides; all
+    seeds where no looks were fixed."""
     seeds = tuple(sorted(results.question["seeds"]))
     if not rule.looks:
-        return seeds, ()
-    ended = {(run.arm, run.seed) for run in results.runs if run.ended}
+        yield seeds, ()
+        return
+    ended = [{run.seed for run in results.of_arm(arm) if run.ended} for arm in arms]
     whole = 0
-    while whole < len(seeds) and all((arm, seeds[whole]) in ended for arm in results.arms):
+    while whole < len(seeds) and all(seeds[whole] in of_arm for of_arm in ended):
         whole += 1
-    look = max((look for look in rule.looks if look <= whole), default=0)
-    return seeds[:look], seeds[look:whole]
+    reached = [look for look in sorted(rule.looks) if look <= whole]
+    for look in reached or [0]:
+        yield seeds[:look], seeds[look:whole]
+
+
+def _completed(
+    results: Results, found: PairedComparison, split: str, metric: str, *, images: bool
+) -> PairedComparison:
+    """With what takes longer than the verdict."""
+    difference = found.difference
+    noise = None
+    enough = difference is not None and len(difference.seeds) >= LEAST_SEEDS
+    if images and enough and difference is not None and metric == "accuracy":
+        noise = image_noise(results, difference, split=split, level=found.level)
+    correlation = _correlation(results, found.arm, found.reference, difference, split, metric)
+    return replace(found, correlation=correlation, images=noise)
 
 
 def _lost(results: Results, arm: str, seeds: tuple[int, ...]) -> tuple[int, ...]:

@@ -1,7 +1,9 @@
 """What a number of seeds can find, and how many would be needed.
 
 Everything here is for a paired difference that is normal over seeds with standard deviation
-``sd``, judged by the t interval of the given level.
+``sd``, judged by the t interval of the given level. ``shared`` is what the variance of its mean has
+beyond that of independent seeds, in units of ``sd²`` (:func:`.intervals.t_interval`). ``folds`` is
+what numbers of seeds are multiples of.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import math
 from collections.abc import Callable
 from functools import lru_cache
 
-from .intervals import quantile
+from .intervals import effective, quantile
 
 POWER = 0.8
 """A difference counts as visible if four out of five studies would find it."""
@@ -21,7 +23,9 @@ SPREAD_LEVEL = 0.95
 _POINTS = 1000
 
 
-def visible_difference(seeds: int, sd: float, level: float, power: float = POWER) -> float:
+def visible_difference(
+    seeds: int, sd: float, level: float, power: float = POWER, *, shared: float = 0.0
+) -> float:
     """The smallest true difference that ``seeds`` seeds find with probability ``power``.
 
     Found means that the interval excludes 0. Solves ``P(|T'| > t) = power`` for the
@@ -35,25 +39,38 @@ def visible_difference(seeds: int, sd: float, level: float, power: float = POWER
     """
     if seeds < 2:
         return math.inf
-    return sd * _visible(seeds, round(level, 12), power)
+    # The noncentrality is the difference in standard errors, whatever these are.
+    return sd * _visible(seeds, round(level, 12), power) * math.sqrt(1 + seeds * shared)
 
 
-def seeds_to_see(difference: float, sd: float, level: float, power: float = POWER) -> int | None:
+def seeds_to_see(
+    difference: float,
+    sd: float,
+    level: float,
+    power: float = POWER,
+    *,
+    shared: float = 0.0,
+    folds: int = 1,
+) -> int | None:
     """The smallest number of seeds that find a true ``difference`` with probability ``power``.
 
-    None above ``MOST_SEEDS``. At least 2.
+    None above ``MOST_SEEDS``, and where no number would do. At least 2.
 
     >>> seeds_to_see(0.005, sd=0.005, level=0.95)
     10
     """
-    return _least(lambda n: visible_difference(n, sd, level, power) <= abs(difference))
+    return _least(
+        lambda n: visible_difference(n, sd, level, power, shared=shared) <= abs(difference), folds
+    )
 
 
-def equivalence_power(seeds: int, margin: float, sd: float, level: float) -> float:
+def equivalence_power(
+    seeds: int, margin: float, sd: float, level: float, *, shared: float = 0.0
+) -> float:
     """The probability that two arms without any difference are found equivalent within ``margin``.
 
-    The probability that ``|mean| + t s / sqrt(n) < margin``: for a given s the mean is normal,
-    and s is integrated over its chi distribution.
+    The probability that ``|mean| + t s / sqrt(n) < margin`` (n the effective number of seeds): for
+    a given s the mean is normal, and s is integrated over its chi distribution.
 
     >>> [round(equivalence_power(seeds, 0.5, 0.5, 0.95), 2) for seeds in (3, 10)]
     [0.06, 0.61]
@@ -67,20 +84,28 @@ def equivalence_power(seeds: int, margin: float, sd: float, level: float) -> flo
         return 1.0
     shares = (np.arange(_POINTS) + 0.5) / _POINTS
     s = sd * np.sqrt(chi2.ppf(shares, seeds - 1) / (seeds - 1))
-    room = (margin - quantile(level, seeds - 1) * s / math.sqrt(seeds)) * math.sqrt(seeds) / sd
+    root = math.sqrt(effective(seeds, shared))
+    room = (margin - quantile(level, seeds - 1) * s / root) * root / sd
     return float(np.mean(np.maximum(0.0, 2 * norm.cdf(room) - 1)))
 
 
 def seeds_for_equivalence(
-    margin: float, sd: float, level: float, power: float = POWER
+    margin: float,
+    sd: float,
+    level: float,
+    power: float = POWER,
+    *,
+    shared: float = 0.0,
+    folds: int = 1,
 ) -> int | None:
     """The smallest number of seeds with which arms without a difference are found equivalent within
-    ``margin`` with probability ``power``. None above ``MOST_SEEDS``. At least 2.
+    ``margin`` with probability ``power``. None above ``MOST_SEEDS``, and where no number would do.
+    At least 2.
 
     >>> seeds_for_equivalence(margin=0.5, sd=0.5, level=0.95)
     13
     """
-    return _least(lambda n: equivalence_power(n, margin, sd, level) >= power)
+    return _least(lambda n: equivalence_power(n, margin, sd, level, shared=shared) >= power, folds)
 
 
 def seeds_to_hold(
@@ -153,17 +178,17 @@ def _visible(seeds: int, level: float, power: float) -> float:
     return float(brentq(lacking, 0.0, high, xtol=1e-6))
 
 
-def _least(enough: Callable[[int], bool]) -> int | None:
-    """The smallest n >= 2 from which on ``enough`` is true."""
-    low, high = 1, 2
-    while not enough(high):
+def _least(enough: Callable[[int], bool], step: int = 1) -> int | None:
+    """The smallest n >= 2 from which on ``enough`` is true, among the multiples of ``step``."""
+    low, high = (1, 2) if step == 1 else (0, 1)
+    while not enough(high * step):
         low, high = high, 2 * high
-        if low >= MOST_SEEDS:
+        if low * step >= MOST_SEEDS:
             return None
     while high - low > 1:
         middle = (low + high) // 2
-        if enough(middle):
+        if enough(middle * step):
             high = middle
         else:
             low = middle
-    return high if high <= MOST_SEEDS else None
+    return high * step if high * step <= MOST_SEEDS else None

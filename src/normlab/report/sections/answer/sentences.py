@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ....pages.words import counted, listed, spelled
+from ....pages.words import counted, duration, listed, shortened, spelled
+from ....results.spent import spared
 from ....results.statistics import Interval, Judgement, PairedComparison, Verdict
 from ....runs import FIELDS
 from ....runs.rule import LEAST_SEEDS, Rule
@@ -196,16 +197,21 @@ def _reference(report: Report) -> str:
 
 
 def _said(judgement: Judgement, found: PairedComparison) -> Said:
-    sentence = _sentence(judgement, found)
-    lost = _lost(judgement, found)
-    whole = f"{sentence} {lost}" if lost else sentence
-    return Said(found.arm, found.reference, found.verdict, whole)
+    parts = (_sentence(found), _decided(judgement, found), _lost(found))
+    return Said(found.arm, found.reference, found.verdict, " ".join(filter(None, parts)))
 
 
-def _sentence(judgement: Judgement, found: PairedComparison) -> str:
+def _decided(judgement: Judgement, found: PairedComparison) -> str:
+    """At which look, where there are several."""
+    if not (judgement.rule.looks and found.settled):
+        return ""
+    return f"It was decided with {counted(len(found.seeds), 'seed')}."
+
+
+def _sentence(found: PairedComparison) -> str:
     arm, reference, interval = found.arm, found.reference, found.interval
     if found.difference is None:
-        return _without_difference(judgement, found)
+        return _without_difference(found)
     mean = found.difference.mean
     seeds = len(found.difference.seeds)
     if interval is None:
@@ -240,10 +246,10 @@ def _sentence(judgement: Judgement, found: PairedComparison) -> str:
     )
 
 
-def _without_difference(judgement: Judgement, found: PairedComparison) -> str:
+def _without_difference(found: PairedComparison) -> str:
     arm, reference = found.arm, found.reference
     for name, lost, end in zip((arm, reference), found.lost, found.ends, strict=True):
-        if lost and len(lost) == len(judgement.seeds):
+        if lost and len(lost) == len(found.seeds):
             every = "its only run" if len(lost) == 1 else f"all {len(lost)} runs"
             if name == arm:
                 return f"{arm} {end} in {every}, so there is no accuracy to compare."
@@ -255,7 +261,7 @@ def _images(found: PairedComparison) -> str:
     """For which images a verdict holds."""
     if found.local and found.both is not None:
         return f"{HERE} (but {OTHERS}: {bracket(found.both)})"
-    return HERE if found.both is None else KIND
+    return KIND if found.general or found.both is not None else HERE
 
 
 def _size_bracket(interval: Interval, digits: int) -> str:
@@ -284,6 +290,14 @@ def _needed(found: PairedComparison, seeds: int) -> str:
         purpose = f"to show a difference as large as this one ({size})"
     bounds = needed(found)
     low, high = bounds
+    if found.general and high is None:
+        if low is None:
+            return f"More seeds would not be enough {purpose}: that takes more images"
+        least = "A few more seeds" if low <= seeds else f"{low:,} seeds"
+        return (
+            f"At best {least[0].lower()}{least[1:]} would be enough {purpose}; if the spread is "
+            "larger than it looks, no number is, and it takes more images"
+        )
     if low is not None and low <= seeds:
         if high is not None and high <= seeds:
             return f"About {seeds} seeds are needed {purpose}"
@@ -295,12 +309,12 @@ def _needed(found: PairedComparison, seeds: int) -> str:
     return f"Between {text.replace(' to ', ' and ', 1)} seeds would be needed {purpose}"
 
 
-def _lost(judgement: Judgement, found: PairedComparison) -> str:
+def _lost(found: PairedComparison) -> str:
     """Which runs are missing from a difference that there is."""
     if found.difference is None:
         return ""
     parts = [
-        f"{len(lost)} of {len(judgement.seeds)} runs of {name} {end}"
+        f"{len(lost)} of {len(found.seeds)} runs of {name} {end}"
         for name, lost, end in zip(
             (found.arm, found.reference), found.lost, found.ends, strict=True
         )
@@ -328,22 +342,37 @@ def _sure(report: Report) -> list[str]:
         said = []  # the level is not that of a study which was judged before; the warning says so
     return (
         said
+        + _shared(report)
         + _visible(comparisons)
         + _beyond(report, comparisons)
-        + _looks(judgement)
+        + _looks(report)
         + (_calls(report))
     )
 
 
+def _shared(report: Report) -> list[str]:
+    """What intervals are for where runs train on parts of the same images."""
+    folds = report.results.folds
+    if folds is None:
+        return []
+    return [
+        f"Each run was tested on one of {folds.number} folds of the images, so an interval is for "
+        "networks trained on as many images of this kind, whichever these are. Runs share training "
+        "images; intervals are wider for that, by an approximation (Nadeau and Bengio 2003)."
+    ]
+
+
 def _visible(comparisons: Sequence[PairedComparison]) -> list[str]:
     """How large a difference has to be in order to be found."""
+    same = len({len(found.seeds) for found in comparisons}) == 1
+    given = "this many seeds" if same else "these numbers of seeds"
     visible = sorted(found.visible for found in comparisons if found.visible is not None)
     if not visible:
         return []
     if math.isinf(visible[0]):
         return [
-            "With this many seeds and this spread, no difference that accuracies can have would be "
-            "found in four out of five studies."
+            f"With {given} and this spread, no difference that accuracies can have would be found "
+            "in four out of five studies."
         ]
     low, high = points(visible[0]), points(visible[-1])
     if math.isinf(visible[-1]):
@@ -351,18 +380,17 @@ def _visible(comparisons: Sequence[PairedComparison]) -> list[str]:
     else:
         size = f"{low if low == high else f'{low} to {high}'} points"
     return [
-        f"With this many seeds and this spread, a true difference has to be at least {size} to be "
-        "found in four out of five studies."
+        f"With {given} and this spread, a true difference has to be at least {size} to be found in "
+        "four out of five studies."
     ]
 
 
-def _looks(judgement: Judgement) -> list[str]:
+def _looks(report: Report) -> list[str]:
     """Where in the plan of looks the study is."""
+    judgement = report.judgement
     looks = judgement.rule.looks
     if not looks:
         return []
-    at = looks.index(len(judgement.seeds)) + 1 if len(judgement.seeds) in looks else 0
-    further = [look for look in looks if look > len(judgement.seeds)]
     seen = judgement.rule.looked
     when = (
         "at a time that is no longer known"
@@ -373,15 +401,61 @@ def _looks(judgement: Judgement) -> list[str]:
     )
     said = [
         f"Looks were fixed {when}, at {listed([str(look) for look in looks])} seeds, with the "
-        f"error divided over looks and comparisons. This is look {at} of {len(looks)}."
+        f"error divided over looks and comparisons. {_stopping(judgement)}"
     ]
+    added = [found.arm for found in judgement.comparisons if found.settled and found.later]
+    if added:
+        said.append(
+            f"Seeds that {listed(added)} {'was' if len(added) == 1 else 'were'} given after that "
+            "change no verdict."
+        )
+    more = sorted(set(judgement.wanted.values()))
     if judgement.settled:
         said.append("Everything is decided, so no seeds are added.")
-    elif further:
-        said.append(f"The next is at {further[0]} seeds (--until-decided).")
+    elif more:
+        said.append(
+            f"The next look is at {listed([str(look) for look in more], 'or')} seeds "
+            "(--until-decided)."
+        )
     else:
-        said.append("It was the last: what is undecided stays undecided.")
-    return said
+        said.append(
+            f"The look at {looks[-1]} seeds was the last: what is undecided stays undecided."
+        )
+    return [*said, *([saved] if (saved := not_run(report)) else [])]
+
+
+def not_run(report: Report) -> str:
+    """What was saved by giving no more seeds to arms that were decided; empty where nothing."""
+    found = spared(report.results, report.judgement)
+    if found is None:
+        return ""
+    _, most = report.results.seed_counts
+    one = found.runs == 1
+    took = ""
+    if found.seconds is not None:
+        took = (
+            f" At the average of the runs of {'its arm' if one else 'the same arms'}, "
+            f"{'it' if one else 'they'} would have taken {duration(found.seconds)} of {found.kind}."
+        )
+    return (
+        f"No open comparison needed more seeds of {shortened(found.arms)}, so "
+        f"{counted(found.runs, 'run')} {'was' if one else 'were'} not made that {most} seeds for "
+        f"every arm would have needed.{took}"
+    )
+
+
+def _stopping(judgement: Judgement) -> str:
+    """At which look the study is, or each comparison where they differ."""
+    at = {len(found.seeds) for found in judgement.comparisons}
+    if len(at) == 1:
+        looks = judgement.rule.looks
+        number = looks.index(min(at)) + 1 if min(at) in looks else 0
+        return f"This is look {number} of {len(looks)}."
+    return (
+        "A comparison that is decided keeps the verdict of that look, and its arm gets no more "
+        "seeds. A difference that was decided early tends to be estimated as too large; the "
+        "intervals allow for that."
+    )
 
 
 def _calls(report: Report) -> list[str]:
@@ -411,8 +485,11 @@ def _beyond(report: Report, comparisons: Sequence[PairedComparison]) -> list[str
     seeds = [found for found in local if found.seeds_to_hold is not None]
     if seeds:
         each = [f"{found.arm} (about {found.seeds_to_hold:,} seeds)" for found in seeds]
+        # A comparison that is decided at a look stays as it is, whatever seeds are added.
+        more_seeds = "Another study with more" if report.judgement.rule.looks else "More"
+        a_verdict = "find verdicts that" if report.judgement.rule.looks else "make a verdict"
         said.append(
-            f"More seeds could make a verdict hold for other images of the same kind too: "
+            f"{more_seeds} seeds could {a_verdict} hold for other images of the same kind too: "
             f"{listed(each)}, if difference and spread stay as they are."
         )
     return said
@@ -450,15 +527,28 @@ def warnings(report: Report, *, data: bool = True) -> list[str]:
             f"better or worse appears in {100 * (1 - rule.level):.0f} % of such studies only if no "
             "seeds, arms or looks were added, and no rule changed, after results could be seen."
         )
-    if judgement.later:
-        more = [look for look in rule.looks if look > len(judgement.seeds)]
+    return said + _left_out(judgement)
+
+
+def _left_out(judgement: Judgement) -> list[str]:
+    """Seeds that undecided comparisons have been given between looks, or after the last one."""
+    looks = judgement.rule.looks
+    groups: dict[tuple[int, int], list[str]] = {}
+    for found in judgement.comparisons:
+        if found.later and not found.settled:
+            groups.setdefault((len(found.seeds), len(found.later)), []).append(found.arm)
+    said = []
+    for (seen, later), arms in groups.items():
+        more = [look for look in looks if look > seen]
         until = (
             f"until the look at {more[0]}" if more
-            else f"because the look at {rule.looks[-1]} was the last"
+            else f"because the look at {looks[-1]} was the last"
         )  # fmt: skip
+        every = len(arms) == sum(not found.settled for found in judgement.comparisons)
+        verdicts = "the verdicts" if every else f"the verdict of {listed(arms)}"
         said.append(
-            f"{counted(len(judgement.later), 'seed')} run since the last look "
-            f"{'is' if len(judgement.later) == 1 else 'are'} left out of the verdicts, {until}."
+            f"{counted(later, 'seed')} run since the last look "
+            f"{'is' if later == 1 else 'are'} left out of {verdicts}, {until}."
         )
     return said
 

@@ -45,6 +45,7 @@ class ClassesSection(FolderSection):
             **shared,
             "without": [arm for arm in report.arms if arm not in arms],
             "images": len(found.first.labels) if found.first else 0,
+            "folds": found.folds,
             "width": width(found.classes),
             "f1_says": hardness(report.results).says,
             "f1": page_table(report.results).html("dense f1"),

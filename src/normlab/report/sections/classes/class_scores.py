@@ -205,6 +205,13 @@ def _ends(means: dict[str, list[float]]) -> tuple[float, float]:
 
 
 def _over_seeds(found: Answers) -> str:
-    if any(len(seeds) > 1 for seeds in found.of_arm.values()):
+    several = any(len(seeds) > 1 for seeds in found.of_arm.values())
+    if found.folds > 1:
+        each = f"the {found.folds} runs of a repetition together predict all images"
+        over = "mean ± sample standard deviation over the repetitions of an arm" if several else (
+            "one repetition of each arm"
+        )  # fmt: skip
+        return f"{each}; {over}."
+    if several:
         return "mean ± sample standard deviation over the seeds of an arm."
     return "the one run of each arm."

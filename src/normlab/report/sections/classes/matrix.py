@@ -126,7 +126,7 @@ def figures(results: Results) -> dict[str, Figure]:
 
 def _on_paper(results: Results, arm: str) -> Figure:
     found = answers(results)
-    many = len(found.of_arm[arm])
+    many = len(found.of_arm[arm]) * found.folds
     drawn = spec(results)
     drawn["data"]["values"] = rows(results, arm)
     drawn |= {
@@ -167,7 +167,7 @@ def confused(results: Results, found: Answers, arm: str) -> str:
         for t, p in zip(*counts.nonzero(), strict=True)
         if t != p
     )
-    runs = len(found.of_arm[arm])
+    runs = len(found.of_arm[arm]) * found.folds
     over = "its one run" if runs == 1 else f"its {runs} runs"
     if not pairs:
         return f"Over {over} {arm} mistook no test image for another class."

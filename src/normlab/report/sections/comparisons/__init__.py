@@ -12,9 +12,9 @@ from ...section import FolderSection, TableFile
 from ...vega import Figure, for_page, on_paper
 from .difference_chart import chart_label, rows, spec
 from .verdict_table import (
-    EXPLAINED,
     comparisons_csv,
     comparisons_table,
+    explained,
     pairs_note,
     pairs_table,
     paper_table,
@@ -43,7 +43,8 @@ class ComparisonsSection(FolderSection):
         return {
             "table": table.html("sure many"),
             "reference": _reference(report) or "its reference",
-            "explained": EXPLAINED,
+            "explained": explained(report),
+            "folds": report.results.folds,
             "margin": margin(judgement.rule.margin),
             "label": chart_label(judgement) if rows(report) else "",
             "file": f"figures/{FIGURE}",
@@ -77,7 +78,7 @@ class ComparisonsSection(FolderSection):
         """The table and what its columns mean."""
         if not report.judgement.comparisons:
             return ()
-        said = "\n".join(f"- *{name}*: {markdown_text(text)}." for name, text in EXPLAINED)
+        said = "\n".join(f"- *{name}*: {markdown_text(text)}." for name, text in explained(report))
         blocks = [comparisons_table(report).markdown(), said]
         if report.all_pairs:
             blocks += ["### All pairs", pairs_note(report), pairs_table(report).markdown()]

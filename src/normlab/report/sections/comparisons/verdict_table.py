@@ -14,11 +14,11 @@ from ...context import Report
 from ...numbers import bracket, margin, places, points, seeds_range, with_interval
 
 COLUMNS = (
-    "difference", "verdict", "alone (95 %)", "images", "seeds and images", "spread",
+    "difference", "verdict", "seeds", "alone (95 %)", "images", "seeds and images", "spread",
     "correlation", "visible", "seeds to see the margin", "seeds for equivalence",
 )  # fmt: skip
-PAPER = ("arm", "reference", "difference", "verdict", "alone (95 %)", "seeds and images", "spread",
-         "visible")  # fmt: skip
+PAPER = ("arm", "reference", "difference", "verdict", "seeds", "alone (95 %)", "seeds and images",
+         "spread", "visible")  # fmt: skip
 """The columns of comparisons.tex."""
 EXPLAINED = (
     (
@@ -30,6 +30,11 @@ EXPLAINED = (
         "verdict",
         "for these test images, other seeds; withheld where runs without a model could reverse it, "
         f"and none with fewer than {LEAST_SEEDS} seeds",
+    ),
+    (
+        "seeds",
+        "how many were completed by both arms and compared; where looks were fixed, those of the "
+        "look that decided",
     ),
     (
         "alone",
@@ -71,8 +76,44 @@ EXPLAINED = (
 """What each column means."""
 
 
+OF_FOLDS = {
+    "difference": "the arm's test accuracy minus the reference's, in points, averaged over the "
+    "seeds, with the interval that decides the verdict; it is wider than that of independent runs, "
+    "since runs share training images (the variance of the mean is taken as (1/n + n_test/n_train) "
+    "s²); all these intervals hold simultaneously",
+    "verdict": "for networks trained on as many images of this kind, whichever these are; withheld "
+    "where runs without a model could reverse it, and none with fewer than "
+    f"{LEAST_SEEDS} seeds",
+    "spread": "sample standard deviation of the differences over the seeds, in points; each seed "
+    "is tested on another fold",
+    "seeds to see the margin": "how many seeds would find a difference as large as the margin in "
+    "four out of five studies; a range, because few seeds tell the spread only roughly; where no "
+    "number of seeds would do, it takes more images",
+    "seeds for equivalence": "how many seeds would find two arms without any difference equivalent "
+    "in four out of five studies; a range for the same reason, and with the same end",
+    "images": "",
+    "seeds and images": "",
+}
+"""What columns mean with folds; those without a meaning are left out."""
+
+
+def explained(report: Report) -> list[tuple[str, str]]:
+    """What each column of the table means."""
+    if report.results.folds is None:
+        return list(EXPLAINED)
+    return [(name, text) for name, said in EXPLAINED if (text := OF_FOLDS.get(name, said))]
+
+
 def comparisons_table(report: Report) -> Table:
     """One row per comparison."""
+    table = _whole_table(report)
+    if report.results.folds is None:
+        return table
+    heads = [column.head for column in table.columns]
+    return table.only([i for i, head in enumerate(heads) if OF_FOLDS.get(head, head)])
+
+
+def _whole_table(report: Report) -> Table:
     return Table(
         (
             Column("arm", "left"),
@@ -92,10 +133,14 @@ def paper_table(report: Report) -> Table:
     """The columns that a paper needs, with what they mean."""
     whole = comparisons_table(report)
     names = [column.head for column in whole.columns]
-    shown = whole.only([names.index(name) for name in PAPER])
+    shown = whole.only([names.index(name) for name in PAPER if name in names])
     notes = (
         f"Differences in points of test accuracy, margin {margin(report.judgement.rule.margin)}.",
-        *(f"{name}: {said}." for name, said in EXPLAINED if any(name in head for head in PAPER)),
+        *(
+            f"{name}: {said}."
+            for name, said in explained(report)
+            if any(name in head for head in PAPER)
+        ),
     )
     return Table(shown.columns, shown.rows, shown.title, notes=notes)
 
@@ -145,10 +190,11 @@ def _cells(found: PairedComparison) -> list[Cell]:
         return none if of is None else bracket(of, digits)
 
     def seeds(bounds: tuple[int | None, int | None] | None) -> str:
-        return none if bounds is None else seeds_range(bounds)
+        return none if bounds is None else seeds_range(bounds, endless=not found.general)
 
     sd = found.difference.sd
     numbers = [
+        str(len(found.difference.seeds)),
         interval(found.unadjusted),
         interval(found.images.interval if found.images else None),
         interval(found.both),
@@ -182,8 +228,8 @@ CSV = (
     "unadjusted_high", "images_low", "images_high", "both_low", "both_high", "margin", "verdict",
     "withheld", "other_images", "arm_lost", "reference_lost", "correlation", "visible",
 )  # fmt: skip
-"""``verdict`` is for these test images, ``other_images`` for others of their kind; ``withheld`` is
-the verdict that would be given if no run had been lost."""
+"""``verdict`` is for these test images (with folds, for images of their kind), ``other_images`` for
+others of their kind; ``withheld`` is the verdict that would be given if no run had been lost."""
 
 
 def comparisons_csv(report: Report) -> str:

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ....pages.tables import markdown_text
-from ....pages.words import listed
+from ....pages.words import listed, seeds_between
 from ....results import Results, read_curves, read_tunings
+from ....results.folds import Folds
 from ...context import Report
 from ...section import FolderSection
 
@@ -36,9 +37,7 @@ def limits(results: Results) -> list[str]:
         *_rate(results),
         *_batch_size(results.question),
         *_patience(results.question),
-        "The seeds change initial weights, order and augmentation. Split and images are the same "
-        "for all runs, so the spread does not include what other images would have changed.",
-        *_test_images(results),
+        *(_images(results) if results.folds is None else _folds(results.folds)),
         *_balance(results),
         *dict.fromkeys(note for run in results.runs for note in run.record.get("notes", ())),
         *_resumed(results),
@@ -69,16 +68,17 @@ def _balance(results: Results) -> list[str]:
 
 
 def _seeds(results: Results) -> list[str]:
-    seeds = len(results.question["seeds"])
+    seeds, most = results.seed_counts
     said = []
-    if seeds == 1:
+    if most == 1:
         said.append(
             "One seed per arm. Any difference could be chance: repeat the study with more seeds."
         )
     elif seeds < 10:
         said.append(
-            f"{seeds} seeds per arm. With this few seeds the spread itself is known only roughly, "
-            "so numbers of seeds are given as ranges."
+            f"{seeds_between(seeds, most)} per arm. With {'this few' if seeds == most else 'few'} "
+            "seeds the spread itself is known only roughly, so numbers of seeds are given as "
+            "ranges."
         )
     if len(results.arms) > 1:
         said.append(
@@ -105,7 +105,7 @@ def _rate(results: Results) -> list[str]:
         f"One learning rate{named}{', scaled with the batch,' if _scaled(question) else ''} is "
         "shared by all arms. An arm that would learn better at another rate is at a disadvantage "
         "in the first table; the rate often matters more than the normalization."
-        + ("" if "lr" in tuned else " --tune lr gives each arm its own.")
+        + ("" if "lr" in tuned or results.folds else " --tune lr gives each arm its own.")
     ]
 
 
@@ -140,6 +140,31 @@ def _patience(question: Mapping[str, Any]) -> list[str]:
     return [
         f"Runs were stopped when validation accuracy had not risen for {patience} epochs, so arms "
         "may have had different budgets."
+    ]
+
+
+def _images(results: Results) -> list[str]:
+    return [
+        "The seeds change initial weights, order and augmentation. Split and images are the same "
+        "for all runs, so the spread does not include what other images would have changed.",
+        *_test_images(results),
+    ]
+
+
+def _folds(folds: Folds) -> list[str]:
+    return [
+        "The seeds change initial weights, order and augmentation, and which of the "
+        f"{folds.images:,} images a run trains and is tested on ({folds.size('train')} and "
+        f"{folds.size('test')} of them). The spread includes all of that. A run's accuracy moves "
+        f"in steps of {100 / min(folds.sizes['test']):.2g} points.",
+        "Runs train on parts of the same images, so they are not independent, and nobody can tell "
+        "from the runs alone how much they depend on each other. Intervals take the variance of a "
+        f"mean to be (1/n + n_test/n_train) s², here (1/n + {folds.shared():.2g}) s² (Nadeau and "
+        "Bengio 2003). That was right, or on the safe side, where it was tried on data whose truth "
+        "is known; it is no guarantee. More seeds on the same images narrow an interval to no less "
+        "than the second term.",
+        "The intervals are for networks trained on as many images as each run here. With the whole "
+        "set to train on, arms may differ otherwise.",
     ]
 
 
@@ -181,6 +206,7 @@ def _budget(results: Results) -> list[str]:
     images = data.get("images", {}).get("train")
     if not steps or not images:
         return []
+    trained = f"{images:,}" if results.folds is None else results.folds.size("train")
     updates = f"{steps[0]:,}" if len(steps) == 1 else f"{steps[0]:,} to {steps[-1]:,}"
     size = data.get("image_size")
     pixels = f" of {size} × {size} pixels" if size else ""
@@ -192,7 +218,7 @@ def _budget(results: Results) -> list[str]:
     )
     still = f" {named} still improving at the end." if rising else ""
     return [
-        f"The budget was {updates} updates per run on {images:,} training images{pixels}. What is "
+        f"The budget was {updates} updates per run on {trained} training images{pixels}. What is "
         "true at this budget, for this network and these images, may not be true at a larger "
         f"one.{still}"
     ]

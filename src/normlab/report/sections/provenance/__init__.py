@@ -8,6 +8,7 @@ from typing import Any
 from ....pages.tables import Cell, Column, Table
 from ....pages.words import counted, listed
 from ....results import Results
+from ....results.folds import Folds
 from ....runs.integrity import is_listed
 from ....runs.study_file import unsealed
 from ....splits import SPLIT_WORDS, SPLITS
@@ -67,13 +68,14 @@ def _unchecked(results: Results) -> list[str]:
 
 def _facts(data: Mapping[str, Any]) -> list[tuple[str, str]]:
     policy = data.get("split_policy", {})
+    of_first = " (seed 0)" if data.get("folds") else ""
     facts = [
         ("Source", str(data.get("source", ""))),
         ("Kind", str(data.get("kind", ""))),
         ("Resizing", str(data.get("resize_rule", ""))),
         ("Splits", _splits(policy)),
         ("Seed of the split", str(data.get("split_seed", ""))),
-        ("Mean of the training pixels", _decimals(data.get("mean", ()))),
+        (f"Mean of the training pixels{of_first}", _decimals(data.get("mean", ()))),
         ("Their standard deviation", _decimals(data.get("std", ()))),
         ("Fingerprint", str(data.get("fingerprint", ""))),
     ]
@@ -94,6 +96,16 @@ def _decimals(values: Any) -> str:
 
 def _counts_table(data: Mapping[str, Any]) -> Table:
     counts = data.get("counts", {})
+    folds = Folds.of(data)
+    if folds is not None:
+        return Table(
+            (Column("class", "left"), Column("images")),
+            tuple(
+                (Cell(str(name), "text"), Cell(f"{int(folds.counts.get(name, 0)):,}"))
+                for name in data.get("classes", ())
+            ),
+            caption="Images of each class",
+        )
     return Table(
         (Column("class", "left"), *(Column(SPLIT_WORDS[split]) for split in SPLITS)),
         tuple(

@@ -83,12 +83,18 @@ def _calls_table(question: Mapping[str, Any]) -> Table:
             (
                 Cell(str(call.get("date", NO_VALUE)), "text", attributes={"class": "number"}),
                 Cell(str(call["command"]), "text"),
-                *(Cell(str(call.get(name, NO_VALUE))) for name in ("runs_before", "arms", "seeds")),
+                *(Cell(str(call.get(name, NO_VALUE))) for name in ("runs_before", "arms")),
+                Cell(_seeds_after(call)),
             )
             for call in question.get("calls", ())
         ),
         caption="The calls that built this study",
     )
+
+
+def _seeds_after(call: Mapping[str, Any]) -> str:
+    most = str(call.get("seeds", NO_VALUE))
+    return f"{call['fewest_seeds']} to {most}" if "fewest_seeds" in call else most
 
 
 def _arms_table(report: Report) -> Table:

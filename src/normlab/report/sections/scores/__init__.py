@@ -11,7 +11,7 @@ from typing import Any
 
 from ....files import csv_text
 from ....pages.tables import Cell, Column, Table
-from ....pages.words import NO_VALUE
+from ....pages.words import NO_VALUE, seeds_between
 from ....results import Results, Spread
 from ....results.reading import COLUMNS
 from ....runs import METRICS
@@ -95,6 +95,13 @@ def meaning(results: Results) -> list[str]:
             "A value from a single run is given without a standard deviation, which needs at "
             "least two seeds."
         )
+    fewest, most = results.seed_counts
+    if fewest < most:
+        said.append(
+            f"Arms have {seeds_between(fewest, most)}, since seeds are added only "
+            "where a comparison is not decided. Their means are over different seeds; the verdicts "
+            "compare an arm with its reference over the same ones."
+        )
     said += [
         "All numbers of a run come from one evaluation pass (evaluation mode, no augmentation) "
         "with the weights that validation chose. The test split is read once, after that choice.",
@@ -109,7 +116,13 @@ def meaning(results: Results) -> list[str]:
         )
     elif "torch_bn" in norms:
         said.append("torch_bn is PyTorch's own batch normalization.")
-    share = _most_frequent(results.data)
+    folds = results.folds
+    if folds is not None:
+        said.append(
+            f"Each run was tested on one of {folds.number} folds, so that the runs of "
+            f"{folds.number} seeds were tested on all {folds.images:,} images."
+        )
+    share = _most_frequent(results)
     if share is not None:
         said.append(
             "For scale: always answering the most frequent class would be right for "
@@ -130,7 +143,7 @@ def _row(results: Results, arm: str) -> tuple[Cell, ...]:
 def _runs(results: Results, arm: str) -> str:
     """ "3", or with what became of the others: "1 (2 of 3 diverged)"."""
     found = results.of_arm(arm)
-    asked = len(results.question["seeds"])
+    asked = len(results.seeds_of(arm))
     complete = sum(run.complete for run in found)
     others = Counter(run.status.split()[0].rstrip(":") for run in found if not run.complete)
     if asked > len(found):
@@ -140,6 +153,8 @@ def _runs(results: Results, arm: str) -> str:
     return f"{complete} ({', '.join(f'{k} of {asked} {what}' for what, k in others.items())})"
 
 
-def _most_frequent(data: Mapping[str, Any]) -> float | None:
-    counts = list(data.get("counts", {}).get("test", {}).values())
+def _most_frequent(results: Results) -> float | None:
+    folds = results.folds
+    of_test = results.data.get("counts", {}).get("test", {}) if folds is None else folds.counts
+    counts = list(of_test.values())
     return max(counts) / sum(counts) if counts and sum(counts) else None

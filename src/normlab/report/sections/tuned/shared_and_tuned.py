@@ -6,7 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from ....pages.tables import Cell, Column, Table
-from ....pages.words import NO_VALUE, counted, duration, listed, setting, setting_title
+from ....pages.words import (
+    NO_VALUE,
+    counted,
+    duration,
+    listed,
+    seeds_between,
+    setting,
+    setting_title,
+)
 from ....results import Run, Tuning, UnfinishedTuning, how_lost
 from ....results.statistics import Judgement, Verdict
 from ...numbers import with_interval
@@ -87,7 +95,14 @@ def rests_on(tuning: Tuning) -> list[str]:
             f"from the table of results. "
             f"Call --tune {tuning.search.field} again to include {'them' if many else 'it'}."
         )
-    asked = len(tuning.choices) * len(tuning.tuned.question["seeds"])
+    shared, tuned = tuning.shared.seed_counts, tuning.tuned.seed_counts
+    if shared[0] < shared[1] or shared != tuned:
+        said.append(
+            "In each half an arm gets seeds until its comparison is decided: there are "
+            f"{seeds_between(*shared)} at the shared value and {seeds_between(*tuned)} at the "
+            "chosen ones."
+        )
+    asked = sum(len(tuning.tuned.seeds_of(arm)) for arm in tuning.tuned.arms)
     missing = asked - sum(run.ended for run in tuning.tuned.runs)
     if missing:
         said.append(f"{missing} of the {asked} tuned runs have not ended yet.")
@@ -190,8 +205,8 @@ def _tuned_arms(tuning: Tuning) -> str:
     """Every arm, or those that were tuned, with their seeds where the study has more since."""
     arms = [choice.arm for choice in tuning.choices]
     named = listed(arms) if tuning.later_arms else "every arm"
-    seeds = len(tuning.tuned.question["seeds"])
-    return f"{named} ({counted(seeds, 'seed')})" if tuning.later_seeds else named
+    seeds = seeds_between(*tuning.tuned.seed_counts)
+    return f"{named} ({seeds})" if tuning.later_seeds else named
 
 
 def _own(tuning: Tuning) -> str:
