@@ -83,7 +83,9 @@ POINTS = (*((arm, RICH) for arm in ARMS), ("bin", OTHER))
 State = dict[str, np.ndarray]
 
 
-def _after_an_epoch(config: RunConfig, data: DataSet, group: Group = ALONE) -> State:
+def _after_an_epoch(
+    config: RunConfig, data: DataSet, group: Group = ALONE, save_memory: bool = False
+) -> State:
     """Weights, buffers, losses and answers of an epoch in float64."""
     model = divisible(build(config, data)[1].double().train(), config)
     optimizer = LayerAwareOptimizer(model, config)
@@ -95,7 +97,9 @@ def _after_an_epoch(config: RunConfig, data: DataSet, group: Group = ALONE) -> S
     losses, answers = [], []
     for batches in Updates(config, split, group.launch).of(1):
         wide = [(x.double(), y) for x, y in batches]
-        loss, guesses = train_step(model, optimizer, wide, config, weights, group)
+        loss, guesses = train_step(
+            model, optimizer, wide, config, weights, group, save_memory=save_memory
+        )
         losses.append(loss)
         answers.append(guesses)
     state = {**model.state_dict(), "losses": torch.stack(losses), "answers": torch.cat(answers)}
@@ -108,10 +112,16 @@ def _configs(count: int, statistics: str = "synchronized") -> Iterator[RunConfig
         yield RunConfig(**{**SMALL, **recipe, "norm": arm, **several})
 
 
+SAVED = "synchronized, memory saved"
+
+
 def _epochs(data: DataSet, count: int, *statistics: str) -> list[list[State]]:
     with joined(launched(), "cpu") as group:
         return [
-            [_after_an_epoch(config, data, group) for config in _configs(count, of)]
+            [
+                _after_an_epoch(config, data, group, of == SAVED)
+                for config in _configs(count, of.partition(",")[0])
+            ]
             for of in statistics
         ]
 
@@ -123,7 +133,7 @@ def alone(digits: DataSet) -> list[State]:
 
 @pytest.fixture(scope="module")
 def two(digits: DataSet) -> list[list[list[State]]]:
-    return results(in_processes(2, _epochs, digits, 2, "synchronized", "per-process"))
+    return results(in_processes(2, _epochs, digits, 2, "synchronized", "per-process", SAVED))
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +144,12 @@ def four(digits: DataSet) -> list[list[list[State]]]:
 def _apart(one: State, other: State) -> float:
     assert one.keys() == other.keys()
     return max(float(abs(one[k].astype(float) - other[k].astype(float)).max()) for k in one)
+
+
+def test_memory_that_processes_save_changes_no_bit(two: list[list[list[State]]]) -> None:
+    for plain, _, saved in two:
+        for point, *pair in zip(POINTS, plain, saved, strict=True):
+            assert _apart(*pair) == 0, point
 
 
 @pytest.mark.parametrize("count", ["two", "four"])
