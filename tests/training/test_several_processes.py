@@ -307,15 +307,15 @@ def _dying(rank: int, at: int, how: str) -> None:
     """Let process ``rank`` end in its update number ``at``, counted from 1."""
     original, made = run.train_step, itertools.count(1)
 
-    def step(*args: Any) -> Any:
+    def step(*args: Any, **options: Any) -> Any:
         if launched().rank == rank and next(made) == at:
             if how == "fails":
                 raise InputError("the mains tripped.")
             if how == "orphaned":
                 os.getppid = lambda: 1
-                return original(*args)
+                return original(*args, **options)
             os.kill(os.getpid(), getattr(signal, how))
-        return original(*args)
+        return original(*args, **options)
 
     run.train_step = step  # type: ignore[assignment]
 
@@ -386,10 +386,10 @@ import itertools, os, signal, sys
 from normlab.__main__ import main
 from normlab.training import run
 step, made = run.train_step, itertools.count(1)
-def dying(*args):
+def dying(*args, **options):
     if os.environ["RANK"] == "1" and next(made) == 3:
         os.kill(os.getpid(), signal.SIGKILL)
-    return step(*args)
+    return step(*args, **options)
 run.train_step = dying
 sys.exit(main())
 """
