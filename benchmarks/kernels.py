@@ -92,7 +92,7 @@ def network(kernels: Kernels) -> None:
     ways: dict[str, tuple[nn.Module, LayerAwareOptimizer, RunConfig, Kernels | None]] = {}
     for name in ("none", "torch_bn", *LAYERS):
         config = RunConfig(norm=name)
-        for chosen in (None,) if name == "torch_bn" else (None, kernels):
+        for chosen in (None, kernels):
             model = ResNet(config.n, 10, name, seed=0).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             label = f"{name}, compiled" if chosen else name
             ways[label] = model, LayerAwareOptimizer(model, config), config, chosen

@@ -99,8 +99,10 @@ def train_one(
     )
     asked = DataConfig(**data)
     with stopping.handled(), joined(here, plain.device) as group:
-        # What process 0 finds on its machine holds for all.
-        config, folder, note = group.from_first(lambda: _computed(wanted, plain, asked, out))
+        # How layers are computed is what process 0 finds on its machine. Other settings have to be
+        # the same on all, which is compared further down.
+        chosen, folder, note = group.from_first(lambda: _computed(wanted, plain, asked, out))
+        config = replace(plain, kernels=chosen.kernels)
         with group.together():
             kernels_of(config)  # whether they can be used, before anything else is done
             if group.first:
