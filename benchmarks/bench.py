@@ -36,6 +36,7 @@ def benchmarks(data: Path, out: Path) -> dict[str, list[str]]:
     return {
         "kernels": ["kernels.py"],
         "memory": ["memory.py"],
+        "saved": ["save_memory.py"],
         "reading": ["reading.py"],
         "overhead": ["overhead.py", *folder],
         "growth": ["growth.py", *folder, "--out", str(out / "growth.png")],

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 
 import torch
+from ratios import Ratio, tell
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
@@ -28,7 +29,7 @@ from normlab.training.memory import kept_for_backward
 from normlab.training.step import Batch, forward, gradients
 
 ROUNDS, WARM_UP = 60, 3
-ARMS = ("none", "bn", "in", "bin", "ln", "gn")
+ARMS = ("bn", "in", "bin", "ln", "gn")
 WAYS = (False, True)
 MIB = 1 << 20
 
@@ -45,8 +46,10 @@ def peak(work: Callable[[], object]) -> int:
     return most
 
 
-def row(name: str, n: int, rounds: int, batch: Batch, kernels: Kernels | None) -> str:
-    """One arm, its layers computed in one way."""
+def measured(
+    name: str, n: int, rounds: int, batch: Batch, kernels: Kernels | None
+) -> tuple[list[int], list[int], dict[bool, list[float]]]:
+    """Bytes that are kept, the peak, and times of an arm, without and with the option."""
     config = RunConfig(norm=name, n=n)
     model: nn.Module = ResNet(n, 10, name, seed=0)
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -69,14 +72,7 @@ def row(name: str, n: int, rounds: int, batch: Batch, kernels: Kernels | None) -
                 taken = time.process_time() - began
                 if round_ >= WARM_UP:
                     times[on].append(taken)
-    ratios = [a / b for a, b in zip(times[True], times[False], strict=True)]
-    low, middle, high = statistics.quantiles(ratios, n=4)
-    cells = [name, "compiled" if kernels else "torch"]
-    cells += [f"{without / MIB:.1f} | {saved / MIB:.1f} | {saved / without:.3f}"
-              for without, saved in (kept, most)]  # fmt: skip
-    cells.append(" | ".join(f"{1e3 * statistics.median(times[on]):.1f}" for on in WAYS))
-    cells.append(f"{middle:.3f} ({low:.3f} to {high:.3f})")
-    return f"| {' | '.join(cells)} |"
+    return kept, most, times
 
 
 def main() -> None:
@@ -88,12 +84,26 @@ def main() -> None:
     images = torch.randn(32, 3, 32, 32).contiguous(memory_format=torch.channels_last)
     batch = images, torch.randint(0, 10, (32,))
     print(f"torch {torch.__version__}, {kernels.compiler}, n = {n}, {rounds} steps of each\n")
-    print("| arm | layers | kept MiB | saving | ratio | peak MiB | saving | ratio | ms | saving "
-          "| ratio (quartiles) |")  # fmt: skip
-    print("| --- | --- |" + " ---: |" * 8 + " --- |")
+    print("| arm | layers | kept MiB | saving | peak MiB | saving | ms | saving |")
+    print("| --- | --- |" + " ---: |" * 6)
+    found: list[Ratio] = []
     for name in ARMS:
         for chosen in (None, kernels):
-            print(row(name, n, rounds, batch, chosen), flush=True)
+            kept, most, times = measured(name, n, rounds, batch, chosen)
+            arm = f"{name}, {'compiled' if chosen else 'by torch'}"
+            medians = [1e3 * statistics.median(times[on]) for on in WAYS]
+            cells = [*(count / MIB for count in (*kept, *most)), *medians]
+            print(f"| {arm.replace(', ', ' | ')} | {' | '.join(f'{c:.1f}' for c in cells)} |",
+                  flush=True)  # fmt: skip
+            longer = [a / b for a, b in zip(times[True], times[False], strict=True)]
+            found += [
+                Ratio.of(f"kept with --save-memory beside without, {arm}", [kept[1] / kept[0]],
+                         at_most=0.6),
+                Ratio.of(f"peak with --save-memory beside without, {arm}", [most[1] / most[0]]),
+                Ratio.of(f"a step with --save-memory beside one without, {arm}", longer,
+                         at_most=1.1),
+            ]  # fmt: skip
+    tell(*found)
 
 
 if __name__ == "__main__":
