@@ -33,7 +33,7 @@ pytestmark = [
 def _dask() -> Iterator[str]:
     distributed = pytest.importorskip("distributed", reason="distributed is not installed")
     with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=60
+        n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", silence_logs=60
     ) as local:
         yield local.scheduler_address
 

@@ -106,6 +106,7 @@ def test_settings_that_can_be_tuned_are_the_ones_that_are_listed() -> None:
         make_search("foo", plan)
     listed = str(refused.value).split("There are ")[1].rstrip(".").split(", ")
     others = {"norm", "seed", "device", "threads", "kernels", "batch_size"}
+    others |= {"processes", "statistics"}
     assert set(listed) == set(RunConfig().to_dict()) - others
 
 

@@ -90,9 +90,8 @@ class TimeToTarget:
                 if count
             )
             said.append(
-                f"{which} never reached it, those that diverged or failed before included. They "
-                "count in the medians as later than all others; a value with > is what the median "
-                "is above."
+                f"{which} never reached it, in whatever way they ended. They count in the medians "
+                "as later than all others; a value with > is what the median is above."
             )
         said.append(
             "A value relative to the reference is the geometric mean of the ratios seed by seed, "
