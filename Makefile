@@ -45,8 +45,8 @@ torture: $(VENV)/.installed-dev
 	$(PIP) 'atheris >= 3; sys_platform == "linux"'
 	PYTHONPATH=benchmarks:tests $(BIN)/python -m torture
 
-# Speed: layers, memory, reading, overhead, growth, the whole study; build/bench/ratios.html. Forty
-# minutes on a machine that does nothing else. BENCH='--data FOLDER' measures on your photographs.
+# Speed: layers, memory, reading, overhead, growth, the whole study; build/bench/ratios.html. About an
+# hour on a machine that does nothing else. BENCH='--data FOLDER' measures on your photographs.
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/bench.py $(BENCH)
 

@@ -4,7 +4,7 @@ python benchmarks/bench.py [--data FOLDER] [--only NAME] [--out build/bench]
 
 FOLDER has train, val and test with a folder for each class, of photographs. Without it photographs
 are drawn (``photographs.py``). What each benchmark prints is shown and kept in NAME.txt; the
-page has every ratio with its spread, and its goal where there is one. About forty minutes on two
+page has every ratio with its spread, and its goal where there is one. About an hour on two
 processors that do nothing else: other work on the machine moves every figure.
 """
 
