@@ -93,6 +93,7 @@ class ConsoleWatcher(StageWatcher):
         self._lines: dict[str, TaskID] = {}
         self._notes: set[tuple[str, str]] = set()
         self._runs = self._ended = self._steps = 0
+        self._earlier: dict[str, int] = {}
         self._began = time.monotonic()
 
     def planned(self, plan: Plan, data: dict[str, Any], folder: Path, estimate: Estimate) -> None:
@@ -143,7 +144,7 @@ class ConsoleWatcher(StageWatcher):
 
     def started(self, runs: int, steps: int) -> None:
         self._close()
-        self._ended = 0
+        self._ended, self._earlier = 0, {}
         self._runs, self._steps, self._began = runs, steps, time.monotonic()
         if self.console.is_terminal:
             self._overall = self._open().add_task(f"0 of {runs} runs", total=steps)
@@ -153,6 +154,8 @@ class ConsoleWatcher(StageWatcher):
             if (name, note) not in self._notes:
                 self._notes.add((name, note))
                 self._say(f"{name}: {note}")
+        for run in active:  # a run that resumes has steps that took no time of this call
+            self._earlier.setdefault(run.name, run.progress.step)
         if not self.console.is_terminal:
             if time.monotonic() - self._spoke >= PLAIN_EVERY:
                 left = self._remaining(steps)
@@ -195,10 +198,11 @@ class ConsoleWatcher(StageWatcher):
         self._say(text)
 
     def _remaining(self, steps: int) -> str:
-        if not steps:
+        made = steps - sum(self._earlier.values())
+        if made <= 0:
             return ""
         passed = time.monotonic() - self._began
-        return f", about {duration(passed * (self._steps - steps) / steps)} left"
+        return f", about {duration(passed * (self._steps - steps) / made)} left"
 
     def _close(self) -> None:
         super()._close()
