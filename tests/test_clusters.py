@@ -22,6 +22,7 @@ from normlab.processes import Cluster, Death, DiedError, Needs, in_processes, jo
 from normlab.studies.progress import Standings
 from normlab.training import Progress
 from test_processes import is_there, until
+from watchers import KeepingWatcher
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "killpg"), reason="signals as POSIX has them"),
@@ -245,26 +246,6 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     return _bits(here / "s")
 
 
-class _Watcher:
-    """Keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.warnings: list[str] = []
-        self.ended: dict[str, str] = {}
-
-    def reading(self, *_: object) -> None: ...
-    def planned(self, *_: object) -> None: ...
-    def stage(self, *_: object) -> None: ...
-    def started(self, *_: object) -> None: ...
-    def advanced(self, *_: object) -> None: ...
-
-    def finished(self, arm: str, seed: int, record: dict[str, Any]) -> None:
-        self.ended[arm] = record["status"]
-
-    def warned(self, text: str) -> None:
-        self.warnings.append(text)
-
-
 def test_a_run_that_is_killed_on_a_cluster_goes_on_from_its_checkpoint_to_the_same_bits(
     place: Place,
     undisturbed: dict[str, bytes],
@@ -293,7 +274,7 @@ def test_a_run_that_is_killed_on_a_cluster_goes_on_from_its_checkpoint_to_the_sa
     monkeypatch.setattr(Standings, "at", noted)
     thread = Thread(target=kill)
     thread.start()
-    watcher = _Watcher()
+    watcher = KeepingWatcher()
     normlab.compare(out="s", watcher=watcher, checkpoint_minutes=0, **where, **SMALL)
     thread.join()
     assert _bits(tmp_path / "s") == undisturbed

@@ -23,7 +23,8 @@ from normlab.locks import alone_in
 from normlab.processes import pool
 from normlab.report import write_report
 from normlab.results import read_results
-from normlab.studies import Reporter, Request, RunProgress, carry_out, make_plan, prepare_study
+from normlab.studies import Reporter, Request, carry_out, make_plan, prepare_study
+from watchers import KeepingWatcher
 
 POSIX = pytest.mark.skipif(not hasattr(os, "killpg"), reason="signals as POSIX has them")
 TINY_SETTINGS = {"limit_per_class": 8, "n": 1, "image_size": 8, "epochs": 3, "kernels": "torch"}
@@ -71,26 +72,6 @@ def _of(bits: dict[str, bytes], *arms: str) -> dict[str, bytes]:
     return {name: content for name, content in bits.items() if name.split("/")[1] in arms}
 
 
-class _Watcher:
-    """Keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.warnings: list[str] = []
-        self.ended: dict[str, str] = {}
-
-    def reading(self, *_: object) -> None: ...
-    def planned(self, *_: object) -> None: ...
-    def stage(self, *_: object) -> None: ...
-    def started(self, *_: object) -> None: ...
-    def advanced(self, steps: int, active: list[RunProgress]) -> None: ...
-
-    def finished(self, arm: str, seed: int, record: dict[str, Any]) -> None:
-        self.ended[arm] = record["status"]
-
-    def warned(self, text: str) -> None:
-        self.warnings.append(text)
-
-
 def _killed(monkeypatch: pytest.MonkeyPatch, job: int, times: int) -> None:
     """Kill the process of a job when it first tells how far it is, so many times."""
     plain = pool._Work._after
@@ -113,7 +94,7 @@ def test_a_run_whose_worker_is_killed_goes_on_and_ends_with_the_same_bits(
     tmp_path: Path, undisturbed: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _killed(monkeypatch, job=1, times=1)
-    watcher = _Watcher()
+    watcher = KeepingWatcher()
     assert _made(tmp_path / "s", "bn,none", workers=2, reporter=watcher) == 2
     assert _bits(tmp_path / "s") == _of(undisturbed, "bn", "none")
     assert watcher.ended == {"bn": "complete", "none": "complete"}
@@ -261,7 +242,7 @@ def test_a_report_can_be_written_while_runs_are_made(tmp_path: Path) -> None:
     out = tmp_path / "study"
     shown: list[tuple[str, ...]] = []
 
-    class Reads(_Watcher):
+    class Reads(KeepingWatcher):
         def finished(self, arm: str, seed: int, record: dict[str, Any]) -> None:
             super().finished(arm, seed, record)
             write_report(read_results(out))
