@@ -138,16 +138,30 @@ def _photos(folder: Path) -> Path:
 
 
 def _layer(house: House) -> None:
-    house.write(
-        "src/normlab/norms/dummy.py",
-        "from .instance import InstanceNorm2d\n\n\n"
-        'class DummyNorm2d(InstanceNorm2d):\n    """A dummy."""\n',
-    )
-    catalog = "src/normlab/norms/catalog.py"
-    house.add_import(catalog, "from .dummy import DummyNorm2d")
-    spec = house.read(catalog).partition('name="in",')[2].partition("\n    ),")[0]
+    methods = "src/normlab/norms/methods"
+    spec = house.read(f"{methods}/instance.py").partition('name="in",')[2]
     spec = spec.replace("InstanceNorm2d", "DummyNorm2d", 1)
-    house.add_item(catalog, "_SPECS", f'NormSpec(name="dummy",{spec})')
+    house.write(
+        f"{methods}/dummy.py",
+        "from torch import nn\n"
+        "from ..spec import NormSpec\n"
+        "from .instance import InstanceNorm2d\n\n\n"
+        'class DummyNorm2d(InstanceNorm2d):\n    """A dummy."""\n\n\n'
+        f'SPEC = NormSpec(name="dummy",{spec}',
+    )
+    listed = f"{methods}/__init__.py"
+    house.replace(listed, "from . import ", "from . import dummy, ")
+    house.add_item(listed, "SPECS", "dummy.SPEC")
+    mistakes = (
+        "@mutation('forward_matches_reference', families=['dummy'], written=False)\n"
+        "class Dummy{0}(nn.Module):\n"
+        "    def forward(self, x):\n        return super().forward(x) + {0}\n\n\n"
+    )
+    house.write(
+        "tests/norms/methods/dummy.py",
+        "from torch import nn\n\nfrom ..mutants import mutation\n\n\n"
+        + "".join(mistakes.format(k) for k in range(1, 5)),
+    )
     said = house.python(
         "-c",
         "from normlab.cli import main\n"
@@ -160,6 +174,7 @@ def _layer(house: House) -> None:
     assert re.search(r"^dummy +", said, re.MULTILINE)
     assert "DummyNorm2d(4" in said
     tests = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/norms/test_conformance.py"]
+    tests.append("tests/norms/test_mutations.py")
     conformed = house.python(*tests, "-k", "dummy")
     assert int(re.findall(r"(\d+) passed", conformed)[0]) > 10
 
@@ -347,7 +362,7 @@ def _command(house: House) -> None:
 
 
 ADD: dict[str, Callable[[House], None]] = {
-    "a layer": _layer,
+    "a method": _layer,
     "a section of the report": _section,
     "a check of the data": _check,
     "a preset": _preset,

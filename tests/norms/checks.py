@@ -51,19 +51,23 @@ class Check:
 
     name: str
     run: Callable[[Family, Factory], None]
-    applies: Callable[[Family], bool]
+    about: Callable[[Family], bool]
+
+    def applies(self, family: Family) -> bool:
+        """Whether it holds for a family."""
+        return self.about(family) and self.name not in family.unlike
 
 
 CHECKS: dict[str, Check] = {}
 
 
 def check(
-    applies: Callable[[Family], bool] = lambda family: True,
+    about: Callable[[Family], bool] = lambda family: True,
 ) -> Callable[[Callable[[Family, Factory], None]], Callable[[Family, Factory], None]]:
     """Enter a function into :data:`CHECKS` under its own name."""
 
     def enter(run: Callable[[Family, Factory], None]) -> Callable[[Family, Factory], None]:
-        CHECKS[run.__name__] = Check(run.__name__, run, applies)
+        CHECKS[run.__name__] = Check(run.__name__, run, about)
         return run
 
     return enter
@@ -83,6 +87,14 @@ def standardizes(family: Family) -> bool:
 
 def has_gate(family: Family) -> bool:
     return family.has_gate
+
+
+def is_lean(family: Family) -> bool:
+    return family.lean
+
+
+def is_not_lean(family: Family) -> bool:
+    return not family.lean
 
 
 def has_twin(family: Family) -> bool:
@@ -747,7 +759,20 @@ def forward_does_not_clamp_the_gate(family: Family, factory: Factory) -> None:
 # Point 10: what is kept for backward.
 
 
-@check()
+@check(is_not_lean)
+def keeps_what_its_spec_says(family: Family, factory: Factory) -> None:
+    """Bytes kept for backward in float32, in activations of the input's size."""
+    layer = family.make(factory)
+    x = draw(4, family.channels, 8, 8).float().requires_grad_()
+    _, distinct = saved_bytes(layer.train(), x)
+    size = 4 * x.numel()
+    # Statistics and parameters are small beside activations, but here not nothing.
+    small = 16 * 4 * sets_of(family, x) + 4 * sum(t.numel() for t in layer.parameters())
+    assert distinct <= family.spec.kept * size + small, f"{distinct / size:.2f} activations kept"
+    assert distinct > (family.spec.kept - 1) * size, f"only {distinct / size:.2f} activations kept"
+
+
+@check(is_lean)
 def saves_no_more_than_torch(family: Family, factory: Factory) -> None:
     """Bytes kept for backward, each time something is kept and by distinct storage.
 

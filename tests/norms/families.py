@@ -1,6 +1,8 @@
 """The layers under test, and how a test makes one, its counterpart and its input.
 
-Every layer of the catalogue that is written here is a family; a new one needs no change.
+Every layer of the catalogue that is written here is a family, and so is every part of a method that
+is a layer of its own (:func:`extra`). What a method needs of the tests stands in
+``tests/norms/methods``.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from normlab.norms import CATALOG, Norm2d, NormSpec
+from normlab.norms.fused import is_computed_again
 
 from . import reference
 
@@ -29,6 +32,10 @@ class Family:
     spec: NormSpec
     channels: int
     options: Mapping[str, Any] = field(default_factory=dict)
+    unlike: dict[str, str] = field(default_factory=dict)
+    """Name of a check that does not hold for it to the reason."""
+    compiled: bool = False
+    """Whether compiled kernels have a part in it."""
 
     def make(self, factory: Factory | None = None, **options: Any) -> nn.Module:
         """A fresh layer."""
@@ -68,6 +75,11 @@ class Family:
     def has_affine(self) -> bool:
         return "affine" in self.spec.options
 
+    @property
+    def lean(self) -> bool:
+        """Whether backward keeps no more than the input and its statistics."""
+        return self.spec.kept == NormSpec.kept
+
     def axes_in_use(self, training: bool) -> tuple[str, ...]:
         """Axes of the statistics that come from the input (evaluation may use running ones)."""
         fixed = self.has_running_statistics and not training
@@ -76,15 +88,23 @@ class Family:
     def expected(self, layer: nn.Module, x: Tensor) -> Tensor:
         """The output in float64 for the layer's parameters, buffers and mode.
 
-        It is the spec's formula; the counterpart's where the formula has names of its own.
+        It is the spec's formula, or the loop that is written for the method; the counterpart's
+        where there is neither.
         """
         state = {name: as_array(t) for name, t in layer.state_dict().items()}
+        if (loop := reference.LOOPED.get(self.spec.name)) is not None:
+            return torch.from_numpy(loop(layer, as_array(x), state))
         if not reference.can_evaluate(self.spec, state):
             other = self.counterpart().double()
             other.load_state_dict(layer.state_dict(), strict=False)  # less weight and bias
             return other.train(layer.training)(x.double()).detach()
         y = reference.forward(
-            self.spec, as_array(x), state, groups=self.groups, training=layer.training
+            self.spec,
+            as_array(x),
+            state,
+            eps=getattr(layer, "eps", 0.0),
+            groups=self.groups,
+            training=layer.training,
         )
         return torch.from_numpy(y)
 
@@ -98,14 +118,39 @@ def _channels(spec: NormSpec) -> int:
     return 6
 
 
-FAMILIES: dict[str, Family] = {
-    name: Family(name, spec, _channels(spec))
-    for name, spec in CATALOG.items()
-    if issubclass(spec.layer, Norm2d)
-}
+def _family(spec: NormSpec) -> Family:
+    made = spec.layer(_channels(spec))
+    return Family(spec.name, spec, _channels(spec), compiled=is_computed_again(made))
+
+
+FAMILIES: dict[str, Family] = {}
+for _spec in CATALOG.values():
+    # A layer that several methods share is tried once.
+    if issubclass(_spec.layer, Norm2d) and all(
+        _spec.layer is not f.spec.layer for f in FAMILIES.values()
+    ):
+        FAMILIES[_spec.name] = _family(_spec)
 # Eight groups of two neighbors above, two groups of four here: a mistake in forming the groups
 # may be invisible in one of them.
-FAMILIES["gn_two_groups"] = Family("gn_two_groups", CATALOG["gn"], 8, {"groups": 2})
+FAMILIES["gn_two_groups"] = Family("gn_two_groups", CATALOG["gn"], 8, {"groups": 2}, compiled=True)
+SEVEN = ("bn", "in", "bin", "ln", "gn", "none", "gn_two_groups")
+"""The families of the experiment, in which mistakes of every kind are planted."""
+
+
+def extra(
+    spec: NormSpec, *, channels: int | None = None, compiled: bool = False, **options: Any
+) -> None:
+    """Enter a part of a method that is a layer of its own, or a method with other options, as a
+    family of its own. Its spec need not be in the catalogue."""
+    channels = channels or _channels(spec)
+    FAMILIES[spec.name] = Family(spec.name, spec, channels, options, compiled=compiled)
+
+
+def unlike(name: str, **reasons: str) -> None:
+    """Say which checks do not hold for a family, each with the reason. What holds in their place
+    has a test of its own."""
+    FAMILIES[name].unlike.update(reasons)
+
 
 MODES = {"training": True, "evaluation": False}
 
@@ -129,7 +174,7 @@ def scramble(layer: nn.Module, seed: int = 1) -> nn.Module:
             values = values.sigmoid()
         elif name == "running_var":
             values = 0.5 + values.square()
-        elif name == "weight":
+        elif name in ("weight", "gain"):
             values = 1 + 0.5 * values
         if t.is_floating_point():
             t.copy_(values)

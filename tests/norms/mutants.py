@@ -17,7 +17,7 @@ from torch.autograd.function import once_differentiable
 
 from normlab.norms import ParameterNeeds
 
-from .families import FAMILIES, Family
+from .families import FAMILIES, SEVEN, Family
 
 
 class Written(nn.Module):
@@ -143,10 +143,10 @@ MUTATIONS: list[Mutation] = []
 
 
 def _names(of: Callable[[Family], bool]) -> tuple[str, ...]:
-    return tuple(name for name, family in FAMILIES.items() if of(family))
+    return tuple(name for name in SEVEN if of(FAMILIES[name]))
 
 
-ALL = tuple(FAMILIES)
+ALL = SEVEN
 NORMALIZING = _names(lambda family: family.standardizes)
 """Those that :class:`Written` can stand for."""
 RUNNING = _names(lambda family: family.standardizes and family.has_running_statistics)

@@ -37,6 +37,7 @@ class Moments:
     count: int
     mean: float
     squares: float
+    mean_square: float
 
     def variance(self, divisor: str) -> float:
         """The variance with the divisor that a spec names."""
@@ -75,7 +76,9 @@ def moments(axes: str, x: Array, groups: int = 1) -> dict[Key, Moments]:
         values = [float(x[i]) for i in indices]
         mean = math.fsum(values) / len(values)
         squares = math.fsum((v - mean) ** 2 for v in values)
-        found[key] = Moments(len(values), mean, squares)
+        found[key] = Moments(
+            len(values), mean, squares, math.fsum(v * v for v in values) / len(values)
+        )
     return found
 
 
@@ -88,12 +91,28 @@ def names_in(formula: str) -> frozenset[str]:
     return frozenset(node.id for node in ast.walk(tree) if isinstance(node, ast.Name))
 
 
+def _sigmoid(value: float) -> float:
+    return 1 / (1 + math.exp(-value)) if value > -700 else 0.0
+
+
+FUNCTIONS: Mapping[str, Callable[..., float]] = {
+    "sqrt": math.sqrt,
+    "exp": math.exp,
+    "tanh": math.tanh,
+    "erf": math.erf,
+    "sigmoid": _sigmoid,
+    "max": max,
+    "min": min,
+}
+"""What a formula may call."""
+
+
 def can_evaluate(spec: NormSpec, parameters: Mapping[str, Array]) -> bool:
     """Whether :func:`forward` knows every name in the spec's formula."""
-    known = {"x", "eps", "sqrt", "weight", "bias", *parameters}
-    known |= {f"xhat_{axes}" for axes in spec.axes}
+    known = {"x", "eps", "weight", "bias", *FUNCTIONS, *parameters}
+    known |= {f"{name}_{axes}" for axes in spec.axes for name in ("xhat", "mean", "var", "ms")}
     if len(spec.axes) == 1:
-        known |= {"mean", "var"}
+        known |= {"mean", "var", "ms"}
     return bool(names_in(spec.formula)) and names_in(spec.formula) <= known
 
 
@@ -116,16 +135,21 @@ def forward(
         c = index[1]
         value = float(x[index])
         names: dict[str, object] = {"x": value, "eps": eps, "weight": 1.0, "bias": 0.0}
-        names |= {name: float(values[c]) for name, values in state.items() if values.ndim == 1}
+        for name, values in state.items():
+            if values.ndim <= 1:
+                names[name] = float(values[c] if values.shape == (channels,) else values.flat[0])
         for axes, of_set in found.items():
+            m = of_set[set_of(axes, index, channels, groups)]
+            mean, square = m.mean, m.mean_square
             if spec.buffers and "N" in axes and not training:
                 mean, var = float(state["running_mean"][c]), float(state["running_var"][c])
             else:
-                m = of_set[set_of(axes, index, channels, groups)]
-                mean, var = m.mean, m.variance(spec.variance)
-            names |= {"mean": mean, "var": var}
-            names[f"xhat_{axes}"] = (value - mean) / math.sqrt(var + eps)
-        y[index] = eval(formula, {"__builtins__": {}, "sqrt": math.sqrt}, names)
+                var = m.variance(spec.variance) if spec.variance else 0.0
+            xhat = (value - mean) / math.sqrt(var + eps) if var + eps else math.nan
+            of = {"mean": mean, "var": var, "ms": square, "xhat": xhat}
+            names |= {f"{name}_{axes}": number for name, number in of.items()}
+            names |= of if len(spec.axes) == 1 else {}
+        y[index] = eval(formula, {"__builtins__": {}, **FUNCTIONS}, names)
     return y
 
 
@@ -158,6 +182,26 @@ def moving_average(
 
 
 # ---------------------------------------------------------------------------------------------
+# Methods whose formula is not an expression of the statistics of sets.
+
+Loop = Callable[[nn.Module, Array, Mapping[str, Array]], Array]
+
+LOOPED: dict[str, Loop] = {}
+"""Name of the method to its output in float64, by loops over values."""
+
+
+def looped(name: str) -> Callable[[Loop], Loop]:
+    """Register the function below as the reference of this method: called with the layer (for its
+    options and mode), the input and the layer's state."""
+
+    def enter(loop: Loop) -> Loop:
+        LOOPED[name] = loop
+        return loop
+
+    return enter
+
+
+# ---------------------------------------------------------------------------------------------
 # Layers that torch.nn does not have.
 
 Module = TypeVar("Module", bound=type[nn.Module])
@@ -181,7 +225,7 @@ def counterpart(spec: NormSpec) -> Callable[..., nn.Module]:
     made = spec.twin or WRITTEN.get(spec.name)
     assert made is not None, (
         f"{spec.name} has nothing to be compared with: its spec names no twin in torch.nn, and "
-        "tests/norms/reference.py has no module for it. Write one there from its paper and "
+        "tests/norms/methods has no module for it. Write one there from its paper and "
         f"register it with @written({spec.name!r})."
     )
     return made

@@ -24,7 +24,7 @@ from normlab.norms import (
     make_norm,
     parse_norm,
 )
-from normlab.norms.catalog import _SPECS
+from normlab.norms.methods import SPECS
 
 from .reference import names_in
 
@@ -56,8 +56,8 @@ def test_every_arm_is_made_by_name(name: str, layer: type[nn.Module]) -> None:
 
 def test_the_catalogue_has_the_seven_arms() -> None:
     assert {"torch_bn", "bn", "in", "bin", "ln", "gn", "none"} <= set(CATALOG)
-    assert len(CATALOG) == len(_SPECS), "two specs have the same name"
-    assert all(CATALOG[spec.name] is spec for spec in _SPECS)
+    assert len(CATALOG) == len(SPECS), "two specs have the same name"
+    assert all(CATALOG[spec.name] is spec for spec in SPECS)
     with pytest.raises(TypeError):
         CATALOG["new"] = CATALOG["bn"]  # type: ignore[index]
 

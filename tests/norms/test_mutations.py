@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from .checks import CHECKS, Check
-from .families import FAMILIES, Family
+from .families import FAMILIES, SEVEN, Family
 from .mutants import MUTATIONS, Mutation, Written, mutants, with_mistake
 
 CASES = [
@@ -34,7 +34,7 @@ NOT_OF_THE_PLAIN_ONE = {
     ("check", "family"),
     [
         pytest.param(check, family, id=f"{family.name}-{check.name}")
-        for family in FAMILIES.values()
+        for family in map(FAMILIES.__getitem__, SEVEN)
         for check in CHECKS.values()
         if family.standardizes and check.applies(family) and check.name not in NOT_OF_THE_PLAIN_ONE
     ],
@@ -48,8 +48,9 @@ def test_every_check_has_caught_something() -> None:
     assert {check for mutation in MUTATIONS for check in mutation.caught_by} == set(CHECKS)
 
 
-def test_every_family_has_mutants() -> None:
-    assert {name for mutation in MUTATIONS for name in mutation.families} == set(FAMILIES)
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_has_at_least_four_mutants(name: str) -> None:
+    assert sum(name in mutation.families for mutation in MUTATIONS) >= 4
 
 
 def test_names_are_different() -> None:

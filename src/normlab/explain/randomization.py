@@ -14,8 +14,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..keyed import key
-from ..models import ResNet, outside_sites
-from ..models import sites as normalization_sites
+from ..models import ResNet, followers, outside_sites
 from .maps import explain_batch
 from .placing import upsample
 
@@ -120,13 +119,10 @@ def _cascade(model: ResNet, seed: int) -> Iterator[tuple[str, nn.Module]]:
         )
     randomized = copy.deepcopy(model)
     yield "", randomized
-    convolutions = [n for n, m in outside_sites(model) if isinstance(m, nn.Conv2d)]
-    follower = {
-        convolution: site.name
-        for convolution, site in zip(convolutions, normalization_sites(model), strict=True)
-    }
-    for layer in ("fc", *reversed(convolutions)):
-        for part in (layer, follower[layer]) if layer in follower else (layer,):
+    outside = dict(outside_sites(model))
+    behind = {n: paths for n, paths in followers(model).items() if n in outside}
+    for layer in ("fc", *reversed(behind)):
+        for part in (layer, *behind.get(layer, ())):
             randomized.get_submodule(part).load_state_dict(fresh.get_submodule(part).state_dict())
         yield layer, randomized
 

@@ -23,7 +23,7 @@ from .drawing import (
 )
 from .info import ModelInfo
 from .resnet import ResNet, layers_at_every_width
-from .sites import Site, check_sites, needs_of, outside_sites, sites
+from .sites import Site, check_sites, followers, needs_of, outside_sites, sites
 from .state import packed, unpacked
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "Site",
     "check_model_trusted",
     "check_sites",
+    "followers",
     "code_of_model",
     "command_of",
     "drawn_by",

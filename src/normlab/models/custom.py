@@ -26,10 +26,10 @@ def make_layer(norm: str | NormChoice, channels: int) -> nn.Module:
         ValueError: it cannot be made.
     """
     choice = parse_norm(norm) if isinstance(norm, str) else norm
-    return _prepared(choice.make(channels), choice)
+    return prepared(choice.make(channels), choice)
 
 
-def _prepared(layer: nn.Module, choice: NormChoice) -> nn.Module:
+def prepared(layer: nn.Module, choice: NormChoice) -> nn.Module:
     """Let a layer of a person's own have contiguous input, and contiguous gradients, if it needs
     them; the network works in channels_last.
 

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..keyed import key
-from ..norms import NormChoice, parse_norm
+from ..norms import NormChoice, Place, parse_norm
 from ..norms.fused import norm_relu
+from ..norms.places import DrawnConvolution, Position
 from ..values import plain
-from .custom import make_layer
+from .custom import prepared
 from .drawing import drawn_by
 from .sites import outside_sites
 
@@ -51,6 +52,9 @@ class ResNet(nn.Module):
     Source: He, Zhang, Ren & Sun 2016, "Deep Residual Learning for Image Recognition", section 4.2;
     weights as in He et al. 2015, "Delving Deep into Rectifiers", equation 10 (normal, variance
     2 / fan-in), the linear layer with variance 1 / fan-in since no ReLU follows.
+
+    What stands at each place is the method's to say (:class:`normlab.norms.Parts`): most methods
+    put their layer after each convolution and leave the rest as it is above.
 
     Departures from the paper: convolutions have no bias if a normalization follows, which would
     subtract it; with ``norm="none"`` they have one, starting at 0.
@@ -104,10 +108,11 @@ class ResNet(nn.Module):
         if seed is None:
             seed = int(torch.randint(2**62, ()).item())
         choice = parse_norm(norm)
-        layers = _Layers(choice, seed)
-        self.conv = _conv3x3(in_channels, WIDTHS[0], 1, choice)
-        self.norm0 = layers.at("norm0", WIDTHS[0])
-        self.relu = nn.ReLU()
+        parts = _Parts(choice, seed, n)
+        stem = place_of("norm0", n)
+        self.conv = choice.convolution(in_channels, WIDTHS[0], 3)
+        self.norm0 = parts.layer("norm0", stem, WIDTHS[0])
+        self.relu = parts.activation("relu", stem, WIDTHS[0])
         widths = (WIDTHS[0], *WIDTHS)
         self.stages = nn.ModuleList(
             nn.Sequential(
@@ -116,7 +121,7 @@ class ResNet(nn.Module):
                         widths[stage] if block == 0 else widths[stage + 1],
                         widths[stage + 1],
                         2 if stage > 0 and block == 0 else 1,
-                        layers,
+                        parts,
                         shortcut,
                         f"stages.{stage}.{block}",
                     )
@@ -126,7 +131,11 @@ class ResNet(nn.Module):
             for stage in range(len(WIDTHS))
         )
         self.fc = nn.Linear(WIDTHS[-1], classes)
-        initialize(self, seed)
+        initialize(self, seed, choice)
+
+    def place_of(self, name: str) -> Place:
+        """The place of a module, by its path in the network."""
+        return place_of(name, self.n)
 
     def features(self, x: Tensor) -> Tensor:
         """The penultimate features (N, 64): the mean of each map of the last stage."""
@@ -142,16 +151,45 @@ class ResNet(nn.Module):
         return logits
 
 
+_POSITIONS: dict[str, Position] = {"1": "inner", "2": "last"}
+
+
+def place_of(name: str, n: int) -> Place:
+    """The place of a module of the network of n blocks per stage, by its path alone.
+
+    >>> place_of("stages.2.0.norm1", n=2)
+    Place(position='inner', stage=2, stages=3, block=0, blocks=2)
+    """
+    head, *rest = name.split(".")
+    if head != "stages":
+        return Place("stem", 0, len(WIDTHS), 0, n)
+    stage, block, part = int(rest[0]), int(rest[1]), rest[2]
+    position = "shortcut" if part == "projection" else _POSITIONS.get(part[-1], "last")
+    return Place(position, stage, len(WIDTHS), block, n)
+
+
 @dataclass(frozen=True)
-class _Layers:
-    """Makes the normalization of each site. What a layer draws depends on seed and site alone."""
+class _Parts:
+    """Makes what stands around each convolution. What a part draws depends on seed and path alone.
+
+    A part that is not the method's layer draws under the path of its own.
+    """
 
     choice: NormChoice
     seed: int
+    n: int
 
-    def at(self, site: str, channels: int) -> nn.Module:
-        with drawn_by(self.seed, "layer", site):
-            return make_layer(self.choice, channels)
+    def layer(self, path: str, place: Place, channels: int) -> nn.Module:
+        with drawn_by(self.seed, "layer", path):
+            return prepared(self.choice.layer(place, channels), self.choice)
+
+    def activation(self, path: str, place: Place, channels: int) -> nn.Module:
+        with drawn_by(self.seed, "layer", path):
+            return self.choice.activation(place, channels)
+
+    def after_sum(self, path: str, place: Place, channels: int) -> nn.Module | None:
+        with drawn_by(self.seed, "layer", path):
+            return self.choice.after_sum(place, channels)
 
 
 class Block(nn.Module):
@@ -162,30 +200,34 @@ class Block(nn.Module):
         channels_in: int,
         channels: int,
         stride: int,
-        layers: _Layers,
+        parts: _Parts,
         shortcut: Shortcut,
-        place: str,
+        path: str,
     ) -> None:
         super().__init__()
-        choice = layers.choice
-        self.conv1 = _conv3x3(channels_in, channels, stride, choice)
-        self.norm1 = layers.at(f"{place}.norm1", channels)
-        self.relu1 = nn.ReLU()
-        self.conv2 = _conv3x3(channels, channels, 1, choice)
-        self.norm2 = layers.at(f"{place}.norm2", channels)
-        self.relu2 = nn.ReLU()
+        choice = parts.choice
+        inner, last = (place_of(f"{path}.{name}", parts.n) for name in ("norm1", "norm2"))
+        self.conv1 = choice.convolution(channels_in, channels, 3, stride)
+        self.norm1 = parts.layer(f"{path}.norm1", inner, channels)
+        self.relu1 = parts.activation(f"{path}.relu1", inner, channels)
+        self.conv2 = choice.convolution(channels, channels, 3)
+        self.norm2 = parts.layer(f"{path}.norm2", last, channels)
+        self.after_sum = parts.after_sum(f"{path}.after_sum", last, channels)
+        self.relu2 = parts.activation(f"{path}.relu2", last, channels)
         self.stride, self.new_channels = stride, channels - channels_in
         self.projection: nn.Sequential | None = None
         if shortcut == "B" and (stride > 1 or self.new_channels):
             self.projection = nn.Sequential()
-            self.projection.add_module(
-                "conv", nn.Conv2d(channels_in, channels, 1, stride, bias=choice.conv_bias)
-            )
-            self.projection.add_module("norm", layers.at(f"{place}.projection.norm", channels))
+            self.projection.add_module("conv", choice.convolution(channels_in, channels, 1, stride))
+            at = f"{path}.projection.norm"
+            self.projection.add_module("norm", parts.layer(at, place_of(at, parts.n), channels))
 
     def forward(self, x: Tensor) -> Tensor:
         y = norm_relu(self.norm1, self.relu1, self.conv1(x))
-        return norm_relu(self.norm2, self.relu2, self.conv2(y), self._short(x))
+        y = self.conv2(y)
+        if self.after_sum is None:
+            return norm_relu(self.norm2, self.relu2, y, self._short(x))
+        return norm_relu(self.after_sum, self.relu2, self.norm2(y) + self._short(x))
 
     def _short(self, x: Tensor) -> Tensor:
         if self.projection is not None:
@@ -198,22 +240,27 @@ class Block(nn.Module):
         return x
 
 
-def _conv3x3(channels_in: int, channels: int, stride: int, choice: NormChoice) -> nn.Conv2d:
-    return nn.Conv2d(channels_in, channels, 3, stride, padding=1, bias=choice.conv_bias)
-
-
 @torch.no_grad()
-def initialize(model: nn.Module, seed: int) -> None:
+def initialize(model: ResNet, seed: int, choice: NormChoice) -> None:
     """He initialization, each tensor from a generator keyed by (seed, its name); biases 0.
 
+    A method may ask for a factor on the standard deviation of a weight, and a convolution with
+    parameters of its own may set those from the weight that was drawn (``weight_drawn``).
     Convolutions and linear layers inside a normalization have the weights that it gave them.
     """
+    parts = choice.parts
     for name, module in outside_sites(model):
-        if not isinstance(module, (nn.Conv2d, nn.Linear)):
+        if isinstance(module, nn.Conv2d):
+            variance, factor = 2.0, parts.weights(model.place_of(name))
+        elif isinstance(module, nn.Linear):
+            variance, factor = 1.0, parts.classifier
+        else:
             continue
         fan_in = module.weight[0].numel()
-        variance = (2.0 if isinstance(module, nn.Conv2d) else 1.0) / fan_in
         generator = torch.Generator().manual_seed(key(seed, "init", f"{name}.weight"))
-        module.weight.normal_(0.0, math.sqrt(variance), generator=generator)
+        std = factor * math.sqrt(variance / fan_in)
+        module.weight.normal_(0.0, std, generator=generator)
         if module.bias is not None:
             module.bias.zero_()
+        if isinstance(module, DrawnConvolution):
+            module.weight_drawn()

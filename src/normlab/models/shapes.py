@@ -6,15 +6,16 @@ time in which weights are drawn.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ..norms import parse_norm
 from .info import ModelInfo
-from .resnet import WIDTHS, layers_at_every_width
+from .resnet import WIDTHS, layers_at_every_width, place_of
 from .state import EXTRA, JSON
 
 
@@ -56,43 +57,83 @@ class Part:
 def state_parts(info: ModelInfo) -> Iterator[Part]:
     """The entries of a network's state dict as they are saved, in no particular order.
 
-    Only one layer for each width is made.
+    Only one part of each kind is made, and convolutions without memory.
 
     >>> info = ModelInfo(1, ("cat", "dog"), "none", "A", 3, 32, (0.5,) * 3, (0.2,) * 3)
     >>> print(*(f"{part.name}: {part.kind}" for part in state_parts(info) if "fc" in part.name))
     fc.weight: float32 (2, 64) fc.bias: float32 (2,)
 
     Raises:
-        ValueError: the layer cannot be made.
+        ValueError: a part cannot be made.
     """
-    layers = {width: _parts_of(layer) for width, layer in layers_at_every_width(info.norm).items()}
-    bias = parse_norm(info.norm).conv_bias
-
-    def convolution(name: str, channels_in: int, channels: int, side: int = 3) -> Iterator[Part]:
-        yield Part(f"{name}.weight", Kind("float32", (channels, channels_in, side, side)), False)
-        if bias:
-            yield Part(f"{name}.bias", Kind("float32", (channels,)), False)
-
-    def layer(name: str, channels: int) -> Iterator[Part]:
-        for entry, kind in layers[channels].items():
-            yield Part(f"{name}.{entry}", kind, True)
-
-    yield from convolution("conv", info.in_channels, WIDTHS[0])
-    yield from layer("norm0", WIDTHS[0])
+    known = _Known(info)
+    yield from known.convolution("conv", info.in_channels, WIDTHS[0])
+    yield from known.behind("norm0", "", "relu", WIDTHS[0])
     widths = (WIDTHS[0], *WIDTHS)
     for stage, channels in enumerate(WIDTHS):
         for block in range(info.n):
             at = f"stages.{stage}.{block}"
             before = widths[stage] if block == 0 else channels
-            yield from convolution(f"{at}.conv1", before, channels)
-            yield from layer(f"{at}.norm1", channels)
-            yield from convolution(f"{at}.conv2", channels, channels)
-            yield from layer(f"{at}.norm2", channels)
+            yield from known.convolution(f"{at}.conv1", before, channels)
+            yield from known.behind(f"{at}.norm1", "", f"{at}.relu1", channels)
+            yield from known.convolution(f"{at}.conv2", channels, channels)
+            yield from known.behind(f"{at}.norm2", f"{at}.after_sum", f"{at}.relu2", channels)
             if info.shortcut == "B" and block == 0 and stage > 0:
-                yield from convolution(f"{at}.projection.conv", before, channels, 1)
-                yield from layer(f"{at}.projection.norm", channels)
+                yield from known.convolution(f"{at}.projection.conv", before, channels, 1)
+                yield from known.behind(f"{at}.projection.norm", "", "", channels)
     yield Part("fc.weight", Kind("float32", (len(info.classes), WIDTHS[-1])), False)
     yield Part("fc.bias", Kind("float32", (len(info.classes),)), False)
+
+
+class _Known:
+    """The entries of what a method puts at each place; each kind of part is made once."""
+
+    def __init__(self, info: ModelInfo) -> None:
+        self.choice, self.n = parse_norm(info.norm), info.n
+        self.own = {
+            width: _parts_of(layer) for width, layer in layers_at_every_width(info.norm).items()
+        }
+        self.others: dict[tuple[object, ...], Mapping[str, Kind | None]] = {}
+
+    def convolution(
+        self, name: str, channels_in: int, channels: int, side: int = 3
+    ) -> Iterator[Part]:
+        def make() -> nn.Module:
+            with torch.device("meta"):
+                return self.choice.convolution(channels_in, channels, side)
+
+        for entry, kind in self._once((channels_in, channels, side), make).items():
+            yield Part(f"{name}.{entry}", kind, False)
+
+    def behind(self, layer: str, after_sum: str, activation: str, channels: int) -> Iterator[Part]:
+        choice, place = self.choice, place_of(layer, self.n)
+        other = choice.parts.layer(place)
+        entries = self.own[channels]
+        if other is not None:
+            entries = self._once((other, channels), lambda: choice.layer(place, channels))
+        yield from _named(layer, entries)
+        found = choice.parts.after_sum(place) if after_sum else None
+        if found is not None:
+            made = self._once(
+                (found, channels), lambda: choice.after_sum(place, channels) or nn.Identity()
+            )
+            yield from _named(after_sum, made)
+        if activation:
+            kind = choice.parts.activation(place)
+            made = self._once((kind, channels), lambda: choice.activation(place, channels))
+            yield from _named(activation, made)
+
+    def _once(
+        self, key: tuple[object, ...], make: Callable[[], nn.Module]
+    ) -> Mapping[str, Kind | None]:
+        if key not in self.others:
+            self.others[key] = _parts_of(make())
+        return self.others[key]
+
+
+def _named(path: str, entries: Mapping[str, Kind | None]) -> Iterator[Part]:
+    for entry, kind in entries.items():
+        yield Part(f"{path}.{entry}", kind, True)
 
 
 def _parts_of(layer: nn.Module) -> Mapping[str, Kind | None]:

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from ..errors import did_you_mean
-from ..norms import Norm2d, ParameterNeeds, parse_norm
+from ..norms import Norm2d, NormChoice, ParameterNeeds, Place, parse_norm
 
 _NORMS = (Norm2d, _NormBase, nn.GroupNorm, nn.LayerNorm, nn.LocalResponseNorm, nn.RMSNorm)
 
@@ -54,6 +54,35 @@ def sites(model: nn.Module) -> tuple[Site, ...]:
     return tuple(found)
 
 
+def followers(model: nn.Module) -> dict[str, tuple[str, ...]]:
+    """Path of each convolution to the paths of what is registered after it, up to the next one.
+
+    These are the normalization and the activation, with whatever stands between them. Containers
+    and linear layers end the list.
+
+    >>> network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.GroupNorm(4, 8), nn.ReLU(), nn.Flatten())
+    >>> followers(network)
+    {'0': ('1', '2', '3')}
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    inside: set[str] = set()
+    for prefix, parent in model.named_modules():
+        if prefix in inside:
+            continue
+        behind = ""
+        for name, child in parent.named_children():
+            path = f"{prefix}.{name}" if prefix else name
+            if isinstance(child, nn.Conv2d):
+                behind = path
+                found[path] = ()
+            elif isinstance(child, (nn.ModuleList, nn.Sequential, nn.Linear)):
+                behind = ""
+            elif behind:
+                found[behind] += (path,)
+                inside |= {f"{path}.{part}" if part else path for part, _ in child.named_modules()}
+    return found
+
+
 def outside_sites(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Name and module of all that is not part of a normalization.
 
@@ -68,29 +97,27 @@ def outside_sites(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 
 def check_sites(model: nn.Module, norm: str) -> tuple[Site, ...]:
-    """The sites, after checking that each has the arm's layer and that there are no others.
+    """The sites, after checking that each place has what the arm puts there and that there is no
+    other normalization.
 
     Raises:
-        ValueError: a site with another layer or other options, a convolution without a site, or a
-            normalization anywhere else.
+        ValueError: a site with another layer or other options, a convolution or an activation that
+            is not the arm's, a convolution without a site, or a normalization anywhere else.
     """
     choice = parse_norm(norm)
     found = sites(model)
-    convolutions = sum(isinstance(module, nn.Conv2d) for _, module in outside_sites(model))
+    outside = dict(outside_sites(model))
+    convolutions = sum(isinstance(module, nn.Conv2d) for module in outside.values())
     if len(found) != convolutions:
         raise ValueError(
             f"the network has {convolutions} convolutions but {len(found)} sites of "
             "normalization. Each convolution must be followed by one."
         )
-    for site in found:
-        expected = choice.make(site.channels)
-        layer = model.get_submodule(site.name)
-        if type(layer) is not type(expected) or repr(layer) != repr(expected):
-            raise ValueError(
-                f"site {site.name} has {site.detail}, but the arm {norm!r} asks for "
-                f"{expected!r}. The run would not compare what its name says."
-            )
     names = {site.name for site in found}
+    for name, behind in followers(model).items():
+        if name in outside:
+            _check_place(model, choice, norm, name, behind)
+            names.update(behind)
     strays = [
         f"{name} ({type(module).__name__})"
         for name, module in model.named_modules()
@@ -99,6 +126,38 @@ def check_sites(model: nn.Module, norm: str) -> tuple[Site, ...]:
     if strays:
         raise ValueError(f"there is normalization outside the sites: {', '.join(strays)}")
     return found
+
+
+def _check_place(
+    model: nn.Module, choice: NormChoice, norm: str, name: str, behind: tuple[str, ...]
+) -> None:
+    convolution = model.get_submodule(name)
+    assert isinstance(convolution, nn.Conv2d)
+    asks = getattr(model, "place_of", None)
+    place = Place() if asks is None else asks(name)
+    channels = convolution.out_channels
+    _check_module(name, convolution, choice.convolution_like(convolution), norm)
+    expected = [choice.layer(place, channels)]
+    if asks is not None and place.position == "last":
+        after_sum = choice.after_sum(place, channels)
+        expected += [] if after_sum is None else [after_sum]
+    if asks is not None and place.position != "shortcut":
+        expected.append(choice.activation(place, channels))
+    if len(behind) < len(expected):
+        raise ValueError(
+            f"after {name} there are {len(behind)} modules, but the arm {norm!r} puts "
+            f"{len(expected)} there. The run would not compare what its name says."
+        )
+    for path, wanted in zip(behind, expected, strict=False):
+        _check_module(path, model.get_submodule(path), wanted, norm)
+
+
+def _check_module(name: str, found: nn.Module, expected: nn.Module, norm: str) -> None:
+    if type(found) is not type(expected) or repr(found) != repr(expected):
+        raise ValueError(
+            f"site {name} has {found!r}, but the arm {norm!r} asks for {expected!r}. The run would "
+            "not compare what its name says."
+        )
 
 
 def _within(name: str, site: str) -> bool:

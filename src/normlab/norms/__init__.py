@@ -1,16 +1,19 @@
 """Normalization layers for (N, C, H, W) tensors, each written out from its paper."""
 
-from ._base import Norm2d, ParameterNeeds
-from .batch import BatchNorm2d
-from .batch_instance import BatchInstanceNorm2d
-from .catalog import CATALOG, NormChoice, NormSpec, make_norm, name_of_layer, parse_norm
-from .group import GroupNorm2d
-from .instance import InstanceNorm2d
-from .layer import LayerNormCHW
-from .none import NoNorm2d
+from ._base import Norm2d, ParameterNeeds, PlainNorm2d
+from .catalog import CATALOG, NormChoice, make_norm, name_of_layer, parse_norm
+from .methods.batch import BatchNorm2d
+from .methods.batch_instance import BatchInstanceNorm2d
+from .methods.group import GroupNorm2d
+from .methods.instance import InstanceNorm2d
+from .methods.layer import LayerNormCHW
+from .methods.none import NoNorm2d
+from .places import Parts, Place
+from .spec import FAMILIES, NormSpec
 
 __all__ = [
     "CATALOG",
+    "FAMILIES",
     "BatchInstanceNorm2d",
     "BatchNorm2d",
     "GroupNorm2d",
@@ -21,6 +24,9 @@ __all__ = [
     "NormChoice",
     "NormSpec",
     "ParameterNeeds",
+    "Parts",
+    "Place",
+    "PlainNorm2d",
     "make_norm",
     "name_of_layer",
     "parse_norm",

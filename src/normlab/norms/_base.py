@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 from torch.fx.proxy import TraceError
 
 from ..values import plain
-from ._core import NOTHING, Then
+from ._core import NOTHING, Then, followed, per_channel, statistics_dtype
 
 
 @dataclass(frozen=True)
@@ -222,3 +222,26 @@ class Norm2d(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.channels}, eps={self.eps}, affine={self.affine}"
+
+
+class PlainNorm2d(Norm2d):
+    """Base of layers whose formula is written in operations of PyTorch, and computed so.
+
+    A layer writes :meth:`_formula` for float32 (float64 for float64 input). What it asks of sizes
+    (:meth:`_check_values`, empty batches) it asks there, before it computes anything. Type and
+    memory format of the output are those of the input.
+    """
+
+    def _normalized(self, x: Tensor, then: Then = NOTHING) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            y = self._formula(x.to(statistics_dtype(x))).to(x.dtype)
+        return followed(y, then)
+
+    def _formula(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def _affine(self, y: Tensor) -> Tensor:
+        """``weight * y + bias``, per channel, where there are any."""
+        if self.weight is None or self.bias is None:
+            return y
+        return y * per_channel(self.weight, y.dtype) + per_channel(self.bias, y.dtype)

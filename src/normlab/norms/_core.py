@@ -266,12 +266,12 @@ def definition(
     if gate is None:
         (y,) = standardized
     else:
-        rho = _per_channel(gate, xs.dtype)
+        rho = per_channel(gate, xs.dtype)
         y = rho * standardized[0] + (1 - rho) * standardized[1]
     if weight is not None:
-        y = y * _per_channel(weight, xs.dtype)
+        y = y * per_channel(weight, xs.dtype)
     if bias is not None:
-        y = y + _per_channel(bias, xs.dtype)
+        y = y + per_channel(bias, xs.dtype)
     return y.to(x.dtype), *statistics[0]
 
 
@@ -332,7 +332,7 @@ class _Lean(torch.autograd.Function):
             else (pool.spread(mean, channels), pool.spread(second, channels))
             for pool, mean, second in pairs
         ]
-        w = 1.0 if weight is None else _per_channel(weight, dtype)
+        w = 1.0 if weight is None else per_channel(weight, dtype)
         g = g.to(dtype)
         # The last part has the smallest sets: their means are nearest to the values.
         pivot = statistics[-1][0]
@@ -482,10 +482,10 @@ def _in_passes(
         scale = scale + part
         shift = shift + part * offset
     if weight is not None:
-        w = _per_channel(weight, dtype)
+        w = per_channel(weight, dtype)
         scale, shift = scale * w, shift * w
     if bias is not None:
-        shift = shift + _per_channel(bias, dtype)
+        shift = shift + per_channel(bias, dtype)
     assert isinstance(scale, Tensor)
     assert isinstance(shift, Tensor)
     if _recompute.is_on():
@@ -613,11 +613,11 @@ def _rest(centred: Tensor) -> Tensor:
 def _shares(gate: Tensor | None, dtype: torch.dtype) -> tuple[Tensor | float, ...]:
     if gate is None:
         return (1.0,)
-    rho = _per_channel(gate, dtype)
+    rho = per_channel(gate, dtype)
     return rho, 1 - rho
 
 
-def _per_channel(t: Tensor, dtype: torch.dtype) -> Tensor:
+def per_channel(t: Tensor, dtype: torch.dtype) -> Tensor:
     return t.to(dtype).view(1, -1, 1, 1)
 
 
@@ -625,4 +625,4 @@ def _fixed_as_maps(
     fixed: tuple[Tensor, Tensor] | None, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
     assert fixed is not None, "a pool of None needs fixed statistics"
-    return _per_channel(fixed[0], dtype), _per_channel(fixed[1], dtype)
+    return per_channel(fixed[0], dtype), per_channel(fixed[1], dtype)

@@ -4,8 +4,8 @@ It drives construction (:func:`make_norm`), ``normlab norms``, ``docs/norms.md``
 conformance tests. What can be read off a layer (options, defaults, optimizer needs) is read off
 the layer and not written here a second time.
 
-A new layer is a file in this folder and a spec here; ``make docs`` then prints its entry. If
-torch.nn does not have the layer, the tests also ask for a reference, see
+A new method is a file in ``methods/`` with its layer and its spec, and a name here; ``make docs``
+then prints its entry. If torch.nn does not have the layer, the tests also ask for a reference, see
 ``tests/norms/reference.py``.
 """
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -23,150 +23,12 @@ from torch import nn
 from .. import foreign
 from ..errors import did_you_mean, told
 from ..values import plain, read_value
-from ._base import Norm2d, ParameterNeeds
-from .batch import BatchNorm2d
-from .batch_instance import BatchInstanceNorm2d
-from .group import GroupNorm2d
-from .instance import InstanceNorm2d
-from .layer import LayerNormCHW
-from .none import NoNorm2d
+from ._base import Norm2d
+from .methods import SPECS
+from .places import Parts, Place
+from .spec import NormSpec, options_of
 
-
-@dataclass(frozen=True, kw_only=True)
-class NormSpec:
-    """What a normalization method is.
-
-    The defaults describe a layer that standardizes each set of values, then scales and shifts
-    it per channel, in training and evaluation alike.
-
-    Attributes:
-        name: the arm's name.
-        title: the method's name in the literature.
-        layer: the class.
-        formula: the output as a function of the input. ``mean`` and ``var`` are those of a
-            value's set; ``xhat_AXES`` is ``(x - mean) / sqrt(var + eps)`` over these axes.
-            Parameters have their own names. The tests evaluate it.
-        axes: the axes of (N, C, H, W) over which a set of statistics is taken, per part.
-        variance: divisor of the variance that normalizes.
-        running_variance: divisor of the variance that is stored, or "" if none is.
-        eps_place: where eps is added.
-        momentum: which value the momentum weighs, or "".
-        buffers: names of the state besides the parameters.
-        evaluation: what evaluation does differently from training.
-        conv_bias: whether the convolution before it needs a bias.
-        citation: the paper.
-        twin: makes the layer of torch.nn that computes the same and whose state dict
-            interchanges, or None where torch.nn has none. Takes the number of channels, and
-            those of the layer's options that change what it computes.
-    """
-
-    name: str
-    title: str
-    layer: type[nn.Module]
-    formula: str = "weight * (x - mean) / sqrt(var + eps) + bias"
-    axes: tuple[str, ...]
-    variance: str = "n"
-    running_variance: str = ""
-    eps_place: str = "inside the root"
-    momentum: str = ""
-    buffers: tuple[str, ...] = ()
-    evaluation: str = "as in training"
-    conv_bias: bool = False
-    citation: str = ""
-    twin: Callable[..., nn.Module] | None = None
-
-    @property
-    def options(self) -> Mapping[str, Any]:
-        """Options of the layer with their defaults."""
-        return options_of(self.layer)
-
-    @property
-    def optimizer_needs(self) -> Mapping[str, ParameterNeeds]:
-        """What the layer's parameters ask of the optimizer."""
-        return getattr(self.layer, "optimizer_needs", {})
-
-
-def _tracking(spec: NormSpec, evaluation: str = "running statistics") -> NormSpec:
-    """The spec of a layer that keeps running statistics of the batch, named as in torch.nn."""
-    return replace(
-        spec,
-        running_variance="n - 1",
-        momentum="the new value",
-        buffers=("running_mean", "running_var", "num_batches_tracked"),
-        evaluation=evaluation,
-    )
-
-
-_SPECS = (
-    _tracking(
-        NormSpec(
-            name="torch_bn",
-            title="Batch normalization of PyTorch (control)",
-            layer=nn.BatchNorm2d,
-            axes=("NHW",),
-            citation="torch.nn.BatchNorm2d, after Ioffe & Szegedy 2015",
-            twin=nn.BatchNorm2d,
-        )
-    ),
-    _tracking(
-        NormSpec(
-            name="bn",
-            title="Batch normalization",
-            layer=BatchNorm2d,
-            axes=("NHW",),
-            citation="Ioffe & Szegedy 2015, Batch Normalization",
-            twin=nn.BatchNorm2d,
-        )
-    ),
-    NormSpec(
-        name="in",
-        title="Instance normalization",
-        layer=InstanceNorm2d,
-        axes=("HW",),
-        citation="Ulyanov, Vedaldi & Lempitsky 2016, Instance Normalization",
-        twin=lambda channels: nn.InstanceNorm2d(channels, affine=True),
-    ),
-    _tracking(
-        NormSpec(
-            name="bin",
-            title="Batch-instance normalization",
-            layer=BatchInstanceNorm2d,
-            formula="weight * (gate * xhat_NHW + (1 - gate) * xhat_HW) + bias",
-            axes=("NHW", "HW"),
-            citation="Nam & Kim 2018, Batch-Instance Normalization",
-        ),
-        "running statistics for the batch part, the image's own for the instance part",
-    ),
-    NormSpec(
-        name="ln",
-        title="Layer normalization over channels and positions",
-        layer=LayerNormCHW,
-        axes=("CHW",),
-        citation="Ba, Kiros & Hinton 2016, Layer Normalization",
-        twin=lambda channels: nn.GroupNorm(1, channels),
-    ),
-    NormSpec(
-        name="gn",
-        title="Group normalization",
-        layer=GroupNorm2d,
-        axes=("(C/G)HW",),
-        citation="Wu & He 2018, Group Normalization",
-        twin=lambda channels, groups=8: nn.GroupNorm(groups, channels),
-    ),
-    NormSpec(
-        name="none",
-        title="No normalization",
-        layer=NoNorm2d,
-        formula="x",
-        axes=(),
-        variance="",
-        eps_place="",
-        conv_bias=True,
-        twin=lambda channels: nn.Identity(),
-    ),
-)
-
-CATALOG: Mapping[str, NormSpec] = MappingProxyType({spec.name: spec for spec in _SPECS})
+CATALOG: Mapping[str, NormSpec] = MappingProxyType({spec.name: spec for spec in SPECS})
 """Name to spec, for every method."""
 
 
@@ -200,9 +62,79 @@ class NormChoice:
             return CATALOG[self.name].conv_bias
         return bool(getattr(_layer_class(self.name), "conv_bias", False))
 
+    @property
+    def parts(self) -> Parts:
+        """What the method puts into a network besides its layer. A layer of your own can say so in
+        a class attribute ``parts``.
+
+        Raises:
+            ValueError: that attribute is something else.
+        """
+        if self.name in CATALOG:
+            return CATALOG[self.name].parts
+        declared = getattr(_layer_class(self.name), "parts", None)
+        if declared is None or inspect.isfunction(declared) or isinstance(declared, property):
+            return Parts()  # a name of the layer's own
+        if not isinstance(declared, Parts):
+            raise ValueError(
+                f"parts of {self.name} must be normlab.norms.Parts, got {declared!r:.80}."
+            )
+        return declared
+
     def make(self, channels: int) -> nn.Module:
         """The layer for this number of channels."""
         return make_norm(self.name, channels, **self.options)
+
+    def layer(self, place: Place, channels: int) -> nn.Module:
+        """What stands after the convolution at this place."""
+        other = self.parts.layer(place)
+        return self.make(channels) if other is None else self._made(other, channels)
+
+    def activation(self, place: Place, channels: int) -> nn.Module:
+        """The activation of this place, ReLU for most methods."""
+        return self._made(self.parts.activation(place), channels)
+
+    def after_sum(self, place: Place, channels: int) -> nn.Module | None:
+        """What stands between the sum at the end of a block and the activation, if anything."""
+        made = self.parts.after_sum(place)
+        return None if made is None else self._made(made, channels)
+
+    def convolution(
+        self, channels_in: int, channels: int, kernel_size: int, stride: int = 1
+    ) -> nn.Conv2d:
+        """The method's convolution, with a padding that keeps the size at stride 1."""
+        padding = kernel_size // 2
+        return self._convolution(
+            channels_in, channels, kernel_size, stride, padding, bias=self.conv_bias
+        )
+
+    def convolution_like(self, other: nn.Conv2d) -> nn.Conv2d:
+        """The method's convolution in the place of another one. It has no memory of its own."""
+        return self._convolution(
+            other.in_channels,
+            other.out_channels,
+            other.kernel_size,
+            other.stride,
+            other.padding,
+            other.dilation,
+            other.groups,
+            self.conv_bias,
+            other.padding_mode,
+            device="meta",
+        )
+
+    def _convolution(self, *shape: Any, **named: Any) -> nn.Conv2d:
+        made: Callable[..., nn.Conv2d] = self.parts.convolution
+        return made(*shape, **named, **self._options_for(self.parts.convolution))
+
+    def _made(self, part: type[nn.Module], channels: int) -> nn.Module:
+        if part.__module__.startswith("torch.nn") and part in (nn.ReLU, nn.Identity):
+            return part()
+        return part(channels, **self._options_for(part))
+
+    def _options_for(self, part: type[nn.Module]) -> dict[str, Any]:
+        known = options_of(part)
+        return {name: value for name, value in self.options.items() if name in known}
 
 
 def parse_norm(text: str) -> NormChoice:
@@ -260,7 +192,7 @@ def make_norm(name: str | type[nn.Module], channels: int, **options: Any) -> nn.
     if choice.options:
         return make_norm(choice.name, channels, **{**choice.options, **options})
     layer = CATALOG[name].layer if name in CATALOG else _layer_class(name)
-    known = options_of(layer)
+    known = CATALOG[name].options if name in CATALOG else options_of(layer)
     for option, value in options.items():
         if option not in known and not _takes_any_option(layer):
             raise ValueError(
@@ -274,8 +206,9 @@ def make_norm(name: str | type[nn.Module], channels: int, **options: Any) -> nn.
             _check_number(name, option, value)
     if foreign.is_custom(name):
         return _made(name, layer, channels, options)
+    own = options_of(layer)
     try:
-        return layer(channels, **options)
+        return layer(channels, **{key: value for key, value in options.items() if key in own})
     except TypeError as error:
         raise ValueError(f"{name} could not be made: {error}") from error
 
@@ -299,7 +232,7 @@ def name_of_layer(layer: type) -> str:
         ValueError: not a layer, or one that other processes cannot import by a name.
     """
     for spec in CATALOG.values():
-        if layer is spec.layer:
+        if layer is spec.layer and spec.parts.plain:
             return spec.name
     if not issubclass(layer, nn.Module):
         raise ValueError(f"{layer!r} must be a subclass of torch.nn.Module.")
@@ -320,24 +253,6 @@ def _check_importable(module: str, class_name: str) -> None:
             "that was started), which the processes that make runs cannot import. Put it into a "
             f"file next to it, for example layers.py, and name the arm layers:{class_name}."
         )
-
-
-def options_of(layer: type[nn.Module]) -> Mapping[str, Any]:
-    """Keyword arguments of a layer's constructor, without the channels, with their defaults.
-
-    >>> dict(options_of(LayerNormCHW))
-    {'eps': 1e-05, 'affine': True}
-    """
-    listed = any(spec.layer is layer for spec in _SPECS)
-    skip = {"device", "dtype", "track_running_stats"} if listed else set()
-    parameters = list(inspect.signature(layer).parameters.values())[1:]
-    return MappingProxyType(
-        {
-            p.name: p.default
-            for p in parameters
-            if p.name not in skip and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
-        }
-    )
 
 
 _NOT_CHANNELS = frozenset(
@@ -381,7 +296,7 @@ def _takes_any_option(layer: type[nn.Module]) -> bool:
 def _layer_of_ours(module: str, class_name: str, arm: str) -> type[nn.Module]:
     """A layer of the catalogue by the name of its class. No other module of this package is
     imported for an arm, since importing some has effects."""
-    known = {spec.layer.__name__: spec.layer for spec in _SPECS if issubclass(spec.layer, Norm2d)}
+    known = {spec.layer.__name__: spec.layer for spec in SPECS if issubclass(spec.layer, Norm2d)}
     if class_name not in known or module not in (__package__, known[class_name].__module__):
         raise ValueError(
             f"{module!r} has no layer {class_name!r}, which the arm {arm!r} names. Known are "

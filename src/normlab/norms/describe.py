@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .catalog import CATALOG, NormSpec
+from .catalog import CATALOG
+from .spec import NormSpec
 
 _HEAD = """\
 # Normalizations

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from . import kernels, recompute
 from ._base import Norm2d
 from ._core import behind_relu, needs_plain_operations
-from .batch import BatchNorm2d
-from .batch_instance import BatchInstanceNorm2d
-from .group import GroupNorm2d
-from .instance import InstanceNorm2d
-from .layer import LayerNormCHW
+from .methods.batch import BatchNorm2d
+from .methods.batch_instance import BatchInstanceNorm2d
+from .methods.group import GroupNorm2d
+from .methods.instance import InstanceNorm2d
+from .methods.layer import LayerNormCHW
 
 _NORMALIZING = {BatchNorm2d, InstanceNorm2d, BatchInstanceNorm2d, LayerNormCHW, GroupNorm2d}
 

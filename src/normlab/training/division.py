@@ -19,7 +19,7 @@ from ..foreign import is_custom
 from ..models import drawn_by, make_layer
 from ..models.state import EXTRA
 from ..norms import BatchNorm2d
-from ..norms.batch import BatchStatistics
+from ..norms.methods.batch import BatchStatistics
 from ..norms.synchronized import pooled_over
 from ..runs import RunConfig
 from .group import Group

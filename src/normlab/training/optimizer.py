@@ -15,10 +15,11 @@ from .eager import SGD, AdamW
 class LayerAwareOptimizer:
     """SGD or AdamW that honours what layers declare in ``optimizer_needs``.
 
-    Weight decay spares the parameters of normalization sites and every bias, unless the
-    configuration says ``decay_all``; a parameter whose layer asks for no decay never gets any.
-    A parameter's learning rate is the schedule's times its ``lr_scale``; after each step the
-    parameters with a ``clamp`` are put back into it.
+    Weight decay spares the parameters of normalization sites, every bias, and whatever else has
+    one dimension or none (gains, slopes, thresholds), unless the configuration says ``decay_all``;
+    a parameter whose layer asks for no decay never gets any. A parameter's learning rate is the
+    schedule's times its ``lr_scale``; after each step the parameters with a ``clamp`` are put back
+    into it.
     """
 
     def __init__(self, model: nn.Module, config: RunConfig) -> None:
@@ -30,9 +31,9 @@ class LayerAwareOptimizer:
         }
         groups: dict[tuple[float, float], list[nn.Parameter]] = {}
         self.clamps: list[tuple[nn.Parameter, tuple[float, float]]] = []
-        for name, parameter in model.named_parameters():
+        for parameter in self.parameters:
             need = needs[id(parameter)]
-            spared = id(parameter) in at_sites or name.rsplit(".", 1)[-1] == "bias"
+            spared = id(parameter) in at_sites or parameter.dim() <= 1
             decays = need.weight_decay and (config.decay_all or not spared)
             decay = config.weight_decay if decays else 0.0
             groups.setdefault((need.lr_scale, decay), []).append(parameter)

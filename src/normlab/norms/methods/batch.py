@@ -6,13 +6,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from ..values import plain
-from ._base import Norm2d, another_name_for
-from ._core import NOTHING, Pool, Then, normalize
-from .kernels import Running
-from .synchronized import division, images_of
+from ...values import plain
+from .._base import Norm2d, another_name_for
+from .._core import NOTHING, Pool, Then, normalize
+from ..kernels import Running
+from ..spec import NormSpec, tracking
+from ..synchronized import division, images_of
 
 _BATCH = Pool(batch=True)
+_SMALL_BATCHES = (
+    "With batches of a few images, and where training and evaluation see different images, its "
+    "statistics are noise and evaluation is not what was trained."
+)
 
 
 def batch_pool() -> Pool:
@@ -234,3 +239,30 @@ class BatchNorm2d(BatchStatistics, nn.BatchNorm2d):  # type: ignore[misc]  # wei
     def _make_twin(self) -> nn.Module:
         track = self.track_running_stats
         return nn.BatchNorm2d(self.channels, self.eps, self.momentum, self.affine, track)
+
+
+TORCH_BN = tracking(
+    NormSpec(
+        name="torch_bn",
+        title="Batch normalization of PyTorch (control)",
+        family="batch",
+        layer=nn.BatchNorm2d,
+        axes=("NHW",),
+        fails=_SMALL_BATCHES,
+        citation="torch.nn.BatchNorm2d, after Ioffe & Szegedy 2015",
+        twin=nn.BatchNorm2d,
+    )
+)
+
+SPEC = tracking(
+    NormSpec(
+        name="bn",
+        title="Batch normalization",
+        family="batch",
+        layer=BatchNorm2d,
+        axes=("NHW",),
+        fails=_SMALL_BATCHES,
+        citation="Ioffe & Szegedy 2015, Batch Normalization",
+        twin=nn.BatchNorm2d,
+    )
+)

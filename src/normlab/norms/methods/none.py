@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from ._base import Norm2d
-from ._core import NOTHING, Then, followed
+from .._base import Norm2d
+from .._core import NOTHING, Then, followed
+from ..spec import NormSpec
 
 
 class NoNorm2d(Norm2d):
@@ -40,3 +41,18 @@ class NoNorm2d(Norm2d):
 
     def extra_repr(self) -> str:
         return f"{self.channels}"
+
+
+SPEC = NormSpec(
+    name="none",
+    title="No normalization",
+    family="without",
+    layer=NoNorm2d,
+    formula="x",
+    axes=(),
+    variance="",
+    eps_place="",
+    conv_bias=True,
+    fails="Deep networks diverge, or need small learning rates.",
+    twin=lambda channels: nn.Identity(),
+)

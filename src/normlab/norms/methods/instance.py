@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ._base import Norm2d, another_name_for
-from ._core import NOTHING, Pool, Then, normalize
+from .._base import Norm2d, another_name_for
+from .._core import NOTHING, Pool, Then, normalize
+from ..spec import NormSpec
 
 
 class InstanceNorm2d(Norm2d, nn.InstanceNorm2d):  # type: ignore[misc]  # weight may be None
@@ -77,3 +78,16 @@ class InstanceNorm2d(Norm2d, nn.InstanceNorm2d):  # type: ignore[misc]  # weight
 
     def _make_twin(self) -> nn.Module:
         return nn.InstanceNorm2d(self.channels, self.eps, affine=self.affine)
+
+
+SPEC = NormSpec(
+    name="in",
+    title="Instance normalization",
+    family="sample",
+    layer=InstanceNorm2d,
+    axes=("HW",),
+    fails="Removes the contrast of each map, which classification often needs. Maps of one pixel "
+    "have no variance and are refused.",
+    citation="Ulyanov, Vedaldi & Lempitsky 2016, Instance Normalization",
+    twin=lambda channels: nn.InstanceNorm2d(channels, affine=True),
+)

@@ -8,8 +8,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from ._base import ParameterNeeds
-from ._core import NOTHING, Pool, Then, normalize
+from .._base import ParameterNeeds
+from .._core import NOTHING, Pool, Then, normalize
+from ..spec import NormSpec, tracking
 from .batch import BatchStatistics, batch_pool
 
 
@@ -115,3 +116,19 @@ class BatchInstanceNorm2d(BatchStatistics):
             then=then,
             track=self._tracking(x),
         )
+
+
+SPEC = tracking(
+    NormSpec(
+        name="bin",
+        title="Batch-instance normalization",
+        family="both",
+        layer=BatchInstanceNorm2d,
+        formula="weight * (gate * xhat_NHW + (1 - gate) * xhat_HW) + bias",
+        axes=("NHW", "HW"),
+        fails="As batch normalization where the gates stay open, which they do at small learning "
+        "rates.",
+        citation="Nam & Kim 2018, Batch-Instance Normalization",
+    ),
+    "running statistics for the batch part, the image's own for the instance part",
+)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..values import plain
-from ._base import Norm2d, another_name_for
-from ._core import NOTHING, Pool, Then, normalize
+from ...values import plain
+from .._base import Norm2d, another_name_for
+from .._core import NOTHING, Pool, Then, normalize
+from ..spec import NormSpec
 
 
 class GroupNorm2d(Norm2d, nn.GroupNorm):  # type: ignore[misc]  # weight may be None
@@ -102,3 +103,16 @@ def _divides(channels: int, name: str, value: int) -> None:
             f"{name} must divide the {channels} channels, got {value!r}. "
             f"Possible here: {', '.join(map(str, divisors))}."
         )
+
+
+SPEC = NormSpec(
+    name="gn",
+    title="Group normalization",
+    family="sample",
+    layer=GroupNorm2d,
+    axes=("(C/G)HW",),
+    fails="Often a little behind batch normalization where batches are large; the number of groups "
+    "must divide every width of the network.",
+    citation="Wu & He 2018, Group Normalization",
+    twin=lambda channels, groups=8: nn.GroupNorm(groups, channels),
+)

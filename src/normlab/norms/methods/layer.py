@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from ._base import Norm2d, another_name_for
-from ._core import NOTHING, Pool, Then, normalize
+from .._base import Norm2d, another_name_for
+from .._core import NOTHING, Pool, Then, normalize
+from ..spec import NormSpec
 
 
 class LayerNormCHW(Norm2d, nn.GroupNorm):  # type: ignore[misc]  # weight may be None
@@ -58,3 +59,15 @@ class LayerNormCHW(Norm2d, nn.GroupNorm):  # type: ignore[misc]  # weight may be
 
     def _make_twin(self) -> nn.Module:
         return nn.GroupNorm(1, self.channels, self.eps, self.affine)
+
+
+SPEC = NormSpec(
+    name="ln",
+    title="Layer normalization over channels and positions",
+    family="sample",
+    layer=LayerNormCHW,
+    axes=("CHW",),
+    fails="One channel with large values scales all others of its image down.",
+    citation="Ba, Kiros & Hinton 2016, Layer Normalization",
+    twin=lambda channels: nn.GroupNorm(1, channels),
+)

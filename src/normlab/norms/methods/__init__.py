@@ -1,0 +1,15 @@
+"""One file per method: its layer, its parts for a network, and its spec."""
+
+from ..spec import NormSpec
+from . import batch, batch_instance, group, instance, layer, none
+
+SPECS: tuple[NormSpec, ...] = (
+    batch.TORCH_BN,
+    batch.SPEC,
+    instance.SPEC,
+    batch_instance.SPEC,
+    layer.SPEC,
+    group.SPEC,
+    none.SPEC,
+)
+"""The specs of all methods: first the seven of the experiment, then by family."""

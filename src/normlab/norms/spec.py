@@ -1,0 +1,140 @@
+"""What a method is: its declarative description."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any, Literal
+
+from torch import nn
+
+from .. import foreign
+from ._base import ParameterNeeds
+from .places import Parts
+
+Family = Literal["batch", "sample", "both", "weights", "without"]
+"""Where a method takes its statistics: from the batch, from each sample, from both, from the
+weights, or nowhere."""
+
+FAMILIES: Mapping[Family, str] = MappingProxyType(
+    {
+        "batch": "Statistics of the batch",
+        "sample": "Statistics of each image",
+        "both": "Statistics of the batch and of each image",
+        "weights": "Normalized weights",
+        "without": "Without normalization",
+    }
+)
+"""The families in the order of the pages, with their titles."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NormSpec:
+    """What a normalization method is.
+
+    The defaults describe a layer that standardizes each set of values, then scales and shifts
+    it per channel, in training and evaluation alike.
+
+    Attributes:
+        name: the arm's name.
+        title: the method's name in the literature.
+        family: where its statistics come from.
+        layer: the class that stands after a convolution.
+        formula: the output as a function of the input. ``mean``, ``var`` and ``ms`` are the mean,
+            variance and mean square of a value's set; where there are several kinds of sets,
+            ``mean_AXES`` and so on are those over these axes, and ``xhat_AXES`` is
+            ``(x - mean) / sqrt(var + eps)``. Parameters have their own names. The tests evaluate
+            it, where it is an expression of these, ``sqrt``, ``exp``, ``tanh``, ``erf``,
+            ``sigmoid``, ``max`` and ``min``.
+        axes: the axes of (N, C, H, W) over which a set of statistics is taken, per part.
+        variance: divisor of the variance that normalizes, or "" if there is none.
+        running_variance: divisor of the variance that is stored, or "" if none is.
+        eps_place: where eps is added.
+        momentum: which value the momentum weighs, or "".
+        buffers: names of the state besides the parameters.
+        evaluation: what evaluation does differently from training.
+        conv_bias: whether the convolution before it needs a bias.
+        parts: what it puts into a network besides the layer.
+        kept: activations of the layer's input size that its backward needs at most, in float32; 1
+            is the input alone.
+        fails: when it is known to fail or to disappoint, in a sentence or two.
+        citation: the paper, with its year.
+        twin: makes the layer of torch.nn that computes the same and whose state dict
+            interchanges, or None where torch.nn has none. Takes the number of channels, and
+            those of the layer's options that change what it computes.
+    """
+
+    name: str
+    title: str
+    family: Family
+    layer: type[nn.Module]
+    formula: str = "weight * (x - mean) / sqrt(var + eps) + bias"
+    axes: tuple[str, ...]
+    variance: str = "n"
+    running_variance: str = ""
+    eps_place: str = "inside the root"
+    momentum: str = ""
+    buffers: tuple[str, ...] = ()
+    evaluation: str = "as in training"
+    conv_bias: bool = False
+    parts: Parts = field(default_factory=Parts)
+    kept: float = 1.0
+    fails: str = ""
+    citation: str = ""
+    twin: Callable[..., nn.Module] | None = None
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """Options of the method with their defaults: the layer's, and those of its other parts."""
+        found: dict[str, Any] = {}
+        for part in (self.layer, *self.parts.classes()):
+            for name, default in options_of(part).items():
+                found.setdefault(name, default)
+        return MappingProxyType(found)
+
+    @property
+    def optimizer_needs(self) -> Mapping[str, ParameterNeeds]:
+        """What the parameters of its parts ask of the optimizer."""
+        found: dict[str, ParameterNeeds] = {}
+        for part in (self.layer, *self.parts.classes()):
+            found |= getattr(part, "optimizer_needs", {})
+        return MappingProxyType(found)
+
+
+def tracking(spec: NormSpec, evaluation: str = "running statistics") -> NormSpec:
+    """The spec of a layer that keeps running statistics of the batch, named as in torch.nn."""
+    return replace(
+        spec,
+        running_variance="n - 1",
+        momentum="the new value",
+        buffers=("running_mean", "running_var", "num_batches_tracked"),
+        evaluation=evaluation,
+    )
+
+
+def options_of(part: type[nn.Module]) -> Mapping[str, Any]:
+    """Keyword arguments of a part's constructor with their defaults: without the channels of a
+    layer; of a convolution, those that only its own class has.
+
+    >>> from normlab.norms import LayerNormCHW
+    >>> dict(options_of(LayerNormCHW))
+    {'eps': 1e-05, 'affine': True}
+    >>> dict(options_of(nn.Conv2d))
+    {}
+    """
+    listed = part is nn.BatchNorm2d or foreign.is_ours(part.__module__)
+    skip = {"device", "dtype", "track_running_stats"} if listed else set()
+    parameters = list(inspect.signature(part).parameters.values())
+    if issubclass(part, nn.Conv2d):
+        parameters = [p for p in parameters if p.kind == p.KEYWORD_ONLY]
+    else:
+        parameters = parameters[1:]
+    return MappingProxyType(
+        {
+            p.name: p.default
+            for p in parameters
+            if p.name not in skip and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+        }
+    )
