@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
 from torch import nn
@@ -91,11 +91,12 @@ class Parts:
         classifier: factor on that of the classifier's.
     """
 
+    # Factories, since functions in a class are methods to whoever looks at it.
     convolution: type[nn.Conv2d] = nn.Conv2d
-    layer: Callable[[Place], type[nn.Module] | None] = the_layer
-    activation: Callable[[Place], type[nn.Module]] = relu
-    after_sum: Callable[[Place], type[nn.Module] | None] = nothing
-    weights: Callable[[Place], float] = as_drawn
+    layer: Callable[[Place], type[nn.Module] | None] = field(default_factory=lambda: the_layer)
+    activation: Callable[[Place], type[nn.Module]] = field(default_factory=lambda: relu)
+    after_sum: Callable[[Place], type[nn.Module] | None] = field(default_factory=lambda: nothing)
+    weights: Callable[[Place], float] = field(default_factory=lambda: as_drawn)
     classifier: float = 1.0
 
     @property
