@@ -225,6 +225,7 @@ def _check_number(name: str, option: str, value: object) -> None:
 def name_of_layer(layer: type) -> str:
     """The name by which a class is an arm.
 
+    >>> from normlab.norms import GroupNorm2d
     >>> name_of_layer(GroupNorm2d), name_of_layer(nn.BatchNorm2d)
     ('gn', 'torch_bn')
 

@@ -91,8 +91,8 @@ class Parts:
         classifier: factor on that of the classifier's.
     """
 
-    # Factories, since functions in a class are methods to whoever looks at it.
-    convolution: type[nn.Conv2d] = nn.Conv2d
+    # Factories: a function or a class inside of a class is something else to whoever looks at it.
+    convolution: type[nn.Conv2d] = field(default_factory=lambda: nn.Conv2d)
     layer: Callable[[Place], type[nn.Module] | None] = field(default_factory=lambda: the_layer)
     activation: Callable[[Place], type[nn.Module]] = field(default_factory=lambda: relu)
     after_sum: Callable[[Place], type[nn.Module] | None] = field(default_factory=lambda: nothing)
