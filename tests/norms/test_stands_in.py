@@ -28,6 +28,7 @@ from normlab.norms import (
     InstanceNorm2d,
     LayerNormCHW,
     NoNorm2d,
+    SyncBatchNorm2d,
     make_norm,
 )
 
@@ -105,6 +106,7 @@ PYTORCH = {
     "ln": nn.GroupNorm,
     "gn": nn.GroupNorm,
     "gn_two_groups": nn.GroupNorm,
+    "sync_bn": nn.SyncBatchNorm,
 }
 
 
@@ -572,7 +574,7 @@ def test_convert_sync_batchnorm(family: Family, training: bool) -> None:
     layer, _ = pair(family, training)
     expected = copy.deepcopy(layer)
     converted = nn.SyncBatchNorm.convert_sync_batchnorm(nn.Sequential(layer)).train(training)
-    assert (type(converted[0]) is nn.SyncBatchNorm) == (family.name == "bn")
+    assert (type(converted[0]) is nn.SyncBatchNorm) == (family.name in ("bn", "sync_bn"))
     assert type(converted[0]) in (nn.SyncBatchNorm, type(layer))
     agree(converted(example(family)), expected(example(family)))
     agree(converted[0].state_dict(), expected.state_dict())
@@ -590,9 +592,10 @@ def test_fusing_with_the_convolution_before(family: Family) -> None:
         with pytest.raises(NotImplementedError, match="no layer that computes BatchInstance"):
             layer.twin()
         return
-    fused = fuse(network(family, layer.twin()).eval(), [["0", "1"]])
-    assert isinstance(fused[1], nn.Identity)
-    agree(fused(images()), net(images()))
+    if type(layer.twin()) is nn.BatchNorm2d:
+        fused = fuse(network(family, layer.twin()).eval(), [["0", "1"]])
+        assert isinstance(fused[1], nn.Identity)
+        agree(fused(images()), net(images()))
     fused = nn.Sequential(fusion.fuse_conv_bn_eval(net[0], layer), net[2])
     agree(fused(images()), net(images()))
 
@@ -624,7 +627,8 @@ def test_torchscript(family: Family) -> None:
     with pytest.raises(NotImplementedError, match=r"torch.jit.trace, or .* twin\(\)"):
         torch.jit.script(network)
     assert network[1] is layer
-    if not family.has_gate:
+    # PyTorch's synchronized layer cannot be compiled either.
+    if family.spec.twin not in (None, nn.SyncBatchNorm):
         made.append(torch.jit.script(nn.Sequential(layer.twin())))
     for program in made:
         file = io.BytesIO()
@@ -718,6 +722,7 @@ EDGES = {"one image": (1, 4, 4), "one value": (1, 1, 1), "nothing": (0, 4, 4), "
 REFUSED_HERE_ALONE = {
     # In torch.nn the output is the bias, or the batch is counted.
     ("bn", "nothing", True),
+    ("sync_bn", "nothing", True),
     ("bin", "nothing", True),
     ("bin", "pixel", True),
     ("bin", "pixel", False),
@@ -760,4 +765,6 @@ def _no_state_of_torch_func_left() -> Iterator[None]:
 
 def test_the_layers_here_are_all_that_have_a_twin() -> None:
     layers = {type(family.make()) for family in TWINS.values()}
-    assert layers == {BatchNorm2d, InstanceNorm2d, GroupNorm2d, LayerNormCHW}
+    assert layers == {
+        BatchNorm2d, InstanceNorm2d, GroupNorm2d, LayerNormCHW, SyncBatchNorm2d,
+    }  # fmt: skip

@@ -4,10 +4,12 @@ from ._base import Norm2d, ParameterNeeds, PlainNorm2d
 from .catalog import CATALOG, NormChoice, make_norm, name_of_layer, parse_norm
 from .methods.batch import BatchNorm2d
 from .methods.batch_instance import BatchInstanceNorm2d
+from .methods.frozen_batch import FrozenBatchNorm2d
 from .methods.group import GroupNorm2d
 from .methods.instance import InstanceNorm2d
 from .methods.layer import LayerNormCHW
 from .methods.none import NoNorm2d
+from .methods.sync_batch import SyncBatchNorm2d
 from .places import Parts, Place
 from .spec import FAMILIES, NormSpec
 
@@ -16,6 +18,7 @@ __all__ = [
     "FAMILIES",
     "BatchInstanceNorm2d",
     "BatchNorm2d",
+    "FrozenBatchNorm2d",
     "GroupNorm2d",
     "InstanceNorm2d",
     "LayerNormCHW",
@@ -27,6 +30,7 @@ __all__ = [
     "Parts",
     "Place",
     "PlainNorm2d",
+    "SyncBatchNorm2d",
     "make_norm",
     "name_of_layer",
     "parse_norm",

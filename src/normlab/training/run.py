@@ -26,7 +26,6 @@ from ..models import (
     unpacked,
 )
 from ..norms.fused import is_computed_again
-from ..norms.synchronized import pooled_over
 from ..runs import (
     COMPLETE,
     INTERRUPTED,
@@ -62,7 +61,7 @@ from .resuming import Resuming
 from .saving import Saver
 from .schedule import learning_rate
 from .standing import LOSSES_AT_A_TIME, DivergedError, Running, Standing
-from .step import division_of, forward, train_step
+from .step import division_of, forward, train_step, waits_for_others
 from .updates import Updates
 
 REPORT_SECONDS = 0.25
@@ -439,10 +438,10 @@ class _Run:
         x, y = self.train_split.batch(rows, share=share)
         model = divisible(build(config, self.data)[1].train(), config)
         own = share(len(y))
-        if own.stop == own.start and config.statistics == "per-process":
+        if own.stop == own.start and not waits_for_others(model, config):
             return
         try:
-            with pooled_over(division_of(len(y), config, self.group)):
+            with division_of(len(y), config, self.group):
                 kept = kept_for_backward(
                     model,
                     lambda: forward(model, x, y[own], config, self.weights)[0],

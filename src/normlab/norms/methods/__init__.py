@@ -1,7 +1,16 @@
 """One file per method: its layer, its parts for a network, and its spec."""
 
 from ..spec import NormSpec
-from . import batch, batch_instance, group, instance, layer, none
+from . import (
+    batch,
+    batch_instance,
+    frozen_batch,
+    group,
+    instance,
+    layer,
+    none,
+    sync_batch,
+)
 
 SPECS: tuple[NormSpec, ...] = (
     batch.TORCH_BN,
@@ -11,5 +20,7 @@ SPECS: tuple[NormSpec, ...] = (
     layer.SPEC,
     group.SPEC,
     none.SPEC,
+    sync_batch.SPEC,
+    frozen_batch.SPEC,
 )
 """The specs of all methods: first the seven of the experiment, then by family."""

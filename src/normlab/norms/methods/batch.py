@@ -11,19 +11,13 @@ from .._base import Norm2d, another_name_for
 from .._core import NOTHING, Pool, Then, normalize
 from ..kernels import Running
 from ..spec import NormSpec, tracking
-from ..synchronized import division, images_of
+from ..synchronized import Division, division
 
 _BATCH = Pool(batch=True)
 _SMALL_BATCHES = (
     "With batches of a few images, and where training and evaluation see different images, its "
     "statistics are noise and evaluation is not what was trained."
 )
-
-
-def batch_pool() -> Pool:
-    """The whole batch, of which this process may have a part only."""
-    divided = division()
-    return _BATCH if divided is None else Pool(batch=True, divided=divided)
 
 
 class BatchStatistics(Norm2d, _NormBase):  # type: ignore[misc]  # weight may be None
@@ -96,8 +90,23 @@ class BatchStatistics(Norm2d, _NormBase):  # type: ignore[misc]  # weight may be
             )
         return None if self.training or mean is None or var is None else (mean, var)
 
+    def _division(self, x: Tensor) -> Division | None:
+        """How several processes divide the batch of which ``x`` is a part; None where ``x`` is the
+        batch."""
+        return division()
+
+    def _images_of(self, x: Tensor) -> int:
+        """Images of the batch of which ``x`` is all, or a part."""
+        divided = self._division(x)
+        return x.shape[0] if divided is None else divided.images
+
+    def _batch_pool(self, x: Tensor) -> Pool:
+        """The batch of which ``x`` is all, or a part."""
+        divided = self._division(x)
+        return _BATCH if divided is None else Pool(batch=True, divided=divided)
+
     def _check_batch(self, x: Tensor) -> None:
-        images = images_of(x)
+        images = self._images_of(x)
         if images == 0:
             raise ValueError(
                 f"{type(self).__name__} cannot train on an empty batch, "
@@ -121,7 +130,7 @@ class BatchStatistics(Norm2d, _NormBase):  # type: ignore[misc]  # weight may be
             if self.num_batches_tracked is not None:
                 self.num_batches_tracked.add_(1)
             if self.running_mean is not None and self.running_var is not None:
-                count = images_of(x) * x.shape[2] * x.shape[3]
+                count = self._images_of(x) * x.shape[2] * x.shape[3]
                 self._move(self.running_mean, mean)
                 self._move(self.running_var, var, count / (count - 1))  # the UNBIASED variance
 
@@ -231,7 +240,7 @@ class BatchNorm2d(BatchStatistics, nn.BatchNorm2d):  # type: ignore[misc]  # wei
         if fixed is not None:
             return normalize(x, self.weight, self.bias, (None,), self.eps, fixed=fixed, then=then)
         self._check_batch(x)
-        batch = batch_pool()
+        batch = self._batch_pool(x)
         return normalize(
             x, self.weight, self.bias, (batch,), self.eps, then=then, track=self._tracking(x)
         )
