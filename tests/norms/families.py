@@ -46,9 +46,17 @@ class Family:
         return reference.counterpart(self.spec)(self.channels, **self.options)
 
     @property
+    def has_groups(self) -> bool:
+        """Whether channels are grouped."""
+        return any("(C/G)" in axes for axes in self.spec.axes)
+
+    @property
     def groups(self) -> int:
-        """Groups of channels, as the counterpart has them."""
-        if not any("(C/G)" in axes for axes in self.spec.axes):
+        """Groups of channels, as the counterpart has them; the images of a chunk where the batch is
+        cut."""
+        if any("(N/G)" in axes for axes in self.spec.axes):
+            return int(self.counterpart().virtual_batch_size)
+        if not self.has_groups:
             return 1
         other = self.counterpart()
         return int(getattr(other, "num_groups", None) or other.groups)

@@ -5,6 +5,7 @@ from .catalog import CATALOG, NormChoice, make_norm, name_of_layer, parse_norm
 from .methods.batch import BatchNorm2d
 from .methods.batch_instance import BatchInstanceNorm2d
 from .methods.frozen_batch import FrozenBatchNorm2d
+from .methods.ghost_batch import GhostBatchNorm2d
 from .methods.group import GroupNorm2d
 from .methods.instance import InstanceNorm2d
 from .methods.layer import LayerNormCHW
@@ -19,6 +20,7 @@ __all__ = [
     "BatchInstanceNorm2d",
     "BatchNorm2d",
     "FrozenBatchNorm2d",
+    "GhostBatchNorm2d",
     "GroupNorm2d",
     "InstanceNorm2d",
     "LayerNormCHW",

@@ -53,6 +53,10 @@ class Division:
                 f"this process has {self.counts[self.rank]} images of the batch, got {x.shape[0]}"
             )
 
+    def sum(self, own: Tensor) -> Tensor:
+        """The sum of a tensor over the processes, which gradients pass through."""
+        return _total(own, self.total)
+
     def means(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         """(N, C, 1, 1) each -> (1, C, 1, 1): means over the images of all processes."""
         own = torch.stack([t.sum(0, keepdim=True) for t in tensors])

@@ -5,6 +5,7 @@ from . import (
     batch,
     batch_instance,
     frozen_batch,
+    ghost_batch,
     group,
     instance,
     layer,
@@ -21,6 +22,7 @@ SPECS: tuple[NormSpec, ...] = (
     group.SPEC,
     none.SPEC,
     sync_batch.SPEC,
+    ghost_batch.SPEC,
     frozen_batch.SPEC,
 )
 """The specs of all methods: first the seven of the experiment, then by family."""

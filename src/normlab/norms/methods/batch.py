@@ -139,10 +139,7 @@ class BatchStatistics(Norm2d, _NormBase):  # type: ignore[misc]  # weight may be
             new = new * factor
         # At least float32: the batch's variance may not fit 16 bits where its share does.
         wide = torch.promote_types(running.dtype, new.dtype)
-        old = running.to(wide)
-        moved = old.lerp(new.flatten().to(wide), self._share_of_new(wide))
-        # An average that holds an infinity is infinite; the difference would be NaN.
-        running.copy_(torch.where(old.isinf(), old, moved))
+        move(running, new.flatten().to(wide), self._share_of_new(wide))
 
     def _share_of_new(self, dtype: torch.dtype) -> Tensor | float:
         if self.momentum is not None:
@@ -154,6 +151,14 @@ class BatchStatistics(Norm2d, _NormBase):  # type: ignore[misc]  # weight may be
     def extra_repr(self) -> str:
         said = f"{self.channels}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}"
         return said if self.track_running_stats else f"{said}, track_running_stats=False"
+
+
+def move(running: Tensor, new: Tensor, share: Tensor | float) -> None:
+    """Take running statistics this share of the way to new ones, which have a type that is at least
+    as wide."""
+    old = running.to(new.dtype)
+    # An average that holds an infinity is infinite; the difference would be NaN.
+    running.copy_(torch.where(old.isinf(), old, old.lerp(new, share)))
 
 
 class _Tracking:
