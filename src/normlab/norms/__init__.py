@@ -4,6 +4,7 @@ from ._base import Norm2d, ParameterNeeds, PlainNorm2d
 from .catalog import CATALOG, NormChoice, make_norm, name_of_layer, parse_norm
 from .methods.batch import BatchNorm2d
 from .methods.batch_instance import BatchInstanceNorm2d
+from .methods.batch_renorm import BatchRenorm2d
 from .methods.frozen_batch import FrozenBatchNorm2d
 from .methods.ghost_batch import GhostBatchNorm2d
 from .methods.group import GroupNorm2d
@@ -12,6 +13,7 @@ from .methods.layer import LayerNormCHW
 from .methods.none import NoNorm2d
 from .methods.sync_batch import SyncBatchNorm2d
 from .places import Parts, Place
+from .schedules import Ramp
 from .spec import FAMILIES, NormSpec
 
 __all__ = [
@@ -19,6 +21,7 @@ __all__ = [
     "FAMILIES",
     "BatchInstanceNorm2d",
     "BatchNorm2d",
+    "BatchRenorm2d",
     "FrozenBatchNorm2d",
     "GhostBatchNorm2d",
     "GroupNorm2d",
@@ -32,6 +35,7 @@ __all__ = [
     "Parts",
     "Place",
     "PlainNorm2d",
+    "Ramp",
     "SyncBatchNorm2d",
     "make_norm",
     "name_of_layer",

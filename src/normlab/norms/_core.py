@@ -316,10 +316,7 @@ def definition(
     """The readable definition: plain differentiable operations, see :func:`normalize`."""
     channels = x.shape[1]
     xs = x.to(statistics_dtype(x))
-    map_mean = xs.mean(_MAP, keepdim=True)
-    centred = xs - map_mean
-    rest = _rest(centred).detach()  # 0 but for rounding, so its derivative is 0
-    map_var = (centred - rest).square().mean(_MAP, keepdim=True)
+    map_mean, centred, rest, map_var = map_moments(xs)
     standardized, statistics = [], []
     for pool in pools:
         if pool is None:
@@ -340,6 +337,15 @@ def definition(
     if bias is not None:
         y = y + per_channel(bias, xs.dtype)
     return y.to(x.dtype), *statistics[0]
+
+
+def map_moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Of each map of a float32 or float64 tensor: its mean, the map less its mean, what rounding
+    left out of the mean, and its biased variance."""
+    mean = x.mean(_MAP, keepdim=True)
+    centred = x - mean
+    rest = _rest(centred).detach()  # 0 but for rounding, so its derivative is 0
+    return mean, centred, rest, (centred - rest).square().mean(_MAP, keepdim=True)
 
 
 class _Lean(torch.autograd.Function):

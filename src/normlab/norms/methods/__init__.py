@@ -4,6 +4,7 @@ from ..spec import NormSpec
 from . import (
     batch,
     batch_instance,
+    batch_renorm,
     frozen_batch,
     ghost_batch,
     group,
@@ -23,6 +24,7 @@ SPECS: tuple[NormSpec, ...] = (
     none.SPEC,
     sync_batch.SPEC,
     ghost_batch.SPEC,
+    batch_renorm.SPEC,
     frozen_batch.SPEC,
 )
 """The specs of all methods: first the seven of the experiment, then by family."""
