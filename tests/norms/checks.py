@@ -201,7 +201,8 @@ def low_precision_pair(
         # Statistics that fit the input, as after some training.
         with torch.no_grad():
             layer.running_mean.copy_(x.double().mean((0, 2, 3)) + 0.1)
-            layer.running_var.copy_(x.double().var((0, 2, 3)) + 0.1)
+            var = x.double().var((0, 2, 3)) + 0.1
+            layer.running_var.copy_(var if layer.running_var.shape == var.shape else var.mean())
     other = same_state(family.counterpart(), layer)
     return layer, other, x
 
@@ -436,7 +437,11 @@ def nan_stays_in_its_set(family: Family, factory: Factory) -> None:
         if training and family.has_running_statistics:
             poisoned = torch.arange(family.channels) == where[1]
             assert torch.equal(layer.running_mean.isnan(), poisoned)
-            assert torch.equal(layer.running_var.isnan(), poisoned)
+            # One variance for all channels is that of all values.
+            by_channel = layer.running_var.shape == poisoned.shape
+            assert torch.equal(
+                layer.running_var.isnan(), poisoned if by_channel else torch.tensor([True])
+            )
 
 
 # ---------------------------------------------------------------------------------------------

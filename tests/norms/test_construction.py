@@ -253,8 +253,10 @@ def test_spec_agrees_with_its_layer(spec: NormSpec) -> None:
     assert spec.evaluation
     assert spec.title
     assert spec.citation or not spec.axes
-    subtracts = any("mean" in name or "xhat" in name for name in names_in(spec.formula))
-    assert spec.conv_bias == (not subtracts), "a bias is needed unless a mean is subtracted"
+    names = names_in(spec.formula)
+    subtracts = any(name == "mean" or "xhat" in name for name in names)
+    needed = not subtracts and "bias" not in names
+    assert spec.conv_bias == needed, "a bias is needed where nothing after it subtracts or adds"
     assert parse_norm(spec.name).conv_bias is spec.conv_bias
 
 

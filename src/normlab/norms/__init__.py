@@ -5,10 +5,12 @@ from .catalog import CATALOG, NormChoice, make_norm, name_of_layer, parse_norm
 from .methods.batch import BatchNorm2d
 from .methods.batch_instance import BatchInstanceNorm2d
 from .methods.batch_renorm import BatchRenorm2d
+from .methods.extended_batch import ExtendedBatchNorm2d
 from .methods.frozen_batch import FrozenBatchNorm2d
 from .methods.ghost_batch import GhostBatchNorm2d
 from .methods.group import GroupNorm2d
 from .methods.instance import InstanceNorm2d
+from .methods.instance_enhanced import InstanceEnhancedBatchNorm2d
 from .methods.layer import LayerNormCHW
 from .methods.none import NoNorm2d
 from .methods.sync_batch import SyncBatchNorm2d
@@ -22,9 +24,11 @@ __all__ = [
     "BatchInstanceNorm2d",
     "BatchNorm2d",
     "BatchRenorm2d",
+    "ExtendedBatchNorm2d",
     "FrozenBatchNorm2d",
     "GhostBatchNorm2d",
     "GroupNorm2d",
+    "InstanceEnhancedBatchNorm2d",
     "InstanceNorm2d",
     "LayerNormCHW",
     "NoNorm2d",

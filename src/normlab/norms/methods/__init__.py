@@ -5,10 +5,12 @@ from . import (
     batch,
     batch_instance,
     batch_renorm,
+    extended_batch,
     frozen_batch,
     ghost_batch,
     group,
     instance,
+    instance_enhanced,
     layer,
     none,
     sync_batch,
@@ -25,6 +27,8 @@ SPECS: tuple[NormSpec, ...] = (
     sync_batch.SPEC,
     ghost_batch.SPEC,
     batch_renorm.SPEC,
+    extended_batch.SPEC,
     frozen_batch.SPEC,
+    instance_enhanced.SPEC,
 )
 """The specs of all methods: first the seven of the experiment, then by family."""

@@ -130,9 +130,13 @@ class BatchStatistics(Norm2d, _NormBase):  # type: ignore[misc]  # weight may be
             if self.num_batches_tracked is not None:
                 self.num_batches_tracked.add_(1)
             if self.running_mean is not None and self.running_var is not None:
-                count = self._images_of(x) * x.shape[2] * x.shape[3]
+                count = self._values_of_variance(x)
                 self._move(self.running_mean, mean)
                 self._move(self.running_var, var, count / (count - 1))  # the UNBIASED variance
+
+    def _values_of_variance(self, x: Tensor) -> int:
+        """How many values of the batch a variance is of."""
+        return self._images_of(x) * x.shape[2] * x.shape[3]
 
     def _move(self, running: Tensor, new: Tensor, factor: float | None = None) -> None:
         if factor is not None:

@@ -9,7 +9,15 @@ import torch
 from torch import Tensor
 
 from ...values import plain
-from .._core import NOTHING, Pool, Then, map_moments, normalize, statistics_dtype
+from .._core import (
+    NOTHING,
+    Pool,
+    Then,
+    map_moments,
+    normalize,
+    statistics_dtype,
+    without_autocast,
+)
 from ..schedules import Ramp
 from ..spec import NormSpec, tracking
 from .batch import BatchStatistics
@@ -131,7 +139,7 @@ class BatchRenorm2d(BatchStatistics):
             return None
         if self.r_max == 1 and self.d_max == 0:
             return None
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x):
             xs = x.detach().to(statistics_dtype(x))
             map_mean, _, rest, map_var = map_moments(xs)
             mean, var, _ = pool.moments(map_mean, rest, map_var)
