@@ -16,9 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from normlab.norms import ParameterNeeds
+from normlab.norms import ParameterNeeds, SyncBatchNorm2d
 from normlab.norms._core import normalize
 from normlab.norms.kernels import Running
+from normlab.norms.synchronized import Division, pooled_over
 
 from . import reference
 from .families import MODES, Factory, Family, as_array, draw, same_state, scramble
@@ -196,11 +197,12 @@ def low_precision_pair(
     """Layer, PyTorch's own and their input. Parameters are float32, as in mixed precision."""
     x = KINDS[kind](input_for(family, size=12)).to(dtype).contiguous(memory_format=layout)
     layer = scramble(family.make(factory)).train(training)
-    if family.has_running_statistics:
+    if "running_mean" in family.spec.buffers:
         # Statistics that fit the input, as after some training.
         with torch.no_grad():
             layer.running_mean.copy_(x.double().mean((0, 2, 3)) + 0.1)
-            layer.running_var.copy_(x.double().var((0, 2, 3)) + 0.1)
+            var = x.double().var((0, 2, 3)) + 0.1
+            layer.running_var.copy_(var if layer.running_var.shape == var.shape else var.mean())
     other = same_state(family.counterpart(), layer)
     return layer, other, x
 
@@ -379,7 +381,7 @@ def permutations_permute_the_output(family: Family, factory: Factory) -> None:
         close(layer(x[images]), y[images], TIGHT, f"output of permuted images in {mode}")
 
         # In one group alone: what is done to all may hide a wrong cut.
-        size = family.channels // family.groups
+        size = family.channels // (family.groups if family.has_groups else 1)
         channels = torch.arange(family.channels)
         channels[:size] = channels[:size].flip(0)
         layer = scramble(family.make(factory)).double().train(training)
@@ -435,7 +437,11 @@ def nan_stays_in_its_set(family: Family, factory: Factory) -> None:
         if training and family.has_running_statistics:
             poisoned = torch.arange(family.channels) == where[1]
             assert torch.equal(layer.running_mean.isnan(), poisoned)
-            assert torch.equal(layer.running_var.isnan(), poisoned)
+            # One variance for all channels is that of all values.
+            by_channel = layer.running_var.shape == poisoned.shape
+            assert torch.equal(
+                layer.running_var.isnan(), poisoned if by_channel else torch.tensor([True])
+            )
 
 
 # ---------------------------------------------------------------------------------------------
@@ -464,9 +470,10 @@ def edges_have_a_value_or_a_clear_error(family: Family, factory: Factory) -> Non
             sizes = [
                 len(indices)
                 for axes in family.axes_in_use(training)
+                if axes in family.standardizing_axes
                 for indices in reference.statistic_sets(axes, shape, family.groups).values()
             ]
-            if 1 in sizes and family.standardizes:
+            if 1 in sizes:
                 with refused("more than one value", what):
                     layer(x)
                 if family.has_running_statistics:
@@ -565,11 +572,13 @@ def memory_format_is_kept(family: Family, factory: Factory) -> None:
 def output_is_its_own(family: Family, factory: Factory) -> None:
     """An activation in place after the layer changes neither the input nor the gradients."""
     for training in MODES.values():
-        layer = scramble(family.make(factory)).double().train(training)
+        layer, again = (
+            scramble(family.make(factory)).double().train(training) for _ in range(2)
+        )
         x, g = input_for(family).requires_grad_(), input_for(family, seed=9)
         expected = torch.autograd.grad(layer(x).relu(), x, g)[0]
         kept = x.detach().clone()
-        y = layer(x)
+        y = again(x)
         try:
             found = torch.autograd.grad(y.relu_(), x, g)[0]
         except RuntimeError as error:  # autograd finds what it kept overwritten
@@ -630,17 +639,18 @@ def running_statistics_match_closed_form(family: Family, factory: Factory) -> No
         batches = [input_for(family, seed=s) * s + s for s in range(1, 6)]
         for batch in batches:
             layer(batch)
-        mean, var = reference.moving_average(
+        mean, var, counted = reference.moving_average(
             family.spec,
             [as_array(b) for b in batches],
             start["running_mean"],
             start["running_var"],
             momentum,
+            family.groups,
         )
         what = f"after five steps with momentum {momentum}"
         close(layer.running_mean, torch.from_numpy(mean), TIGHT, f"running mean {what}")
         close(layer.running_var, torch.from_numpy(var), TIGHT, f"running variance {what}")
-        assert layer.num_batches_tracked == 5
+        assert layer.num_batches_tracked == counted
         assert not layer.running_mean.requires_grad
         assert layer.running_mean.grad_fn is None
 
@@ -668,7 +678,7 @@ def training_keeps_parameters(family: Family, factory: Factory) -> None:
     after = dict(layer.state_dict(keep_vars=True))
     assert all(after[name] is t for name, t in tensors.items()), "a tensor was replaced"
     moved = {name for name, t in tensors.items() if not torch.equal(t, before[name])}
-    assert moved == set(family.spec.buffers)
+    assert moved == (set(family.spec.buffers) if family.spec.momentum else set())
 
 
 @check(has_twin)
@@ -709,6 +719,74 @@ def copies_are_equal_and_apart(family: Family, factory: Factory) -> None:
                 p.add_(1)
         for name, t in layer.state_dict().items():
             assert torch.equal(t, before[name]), f"{name} is shared with the copy"
+
+
+# ---------------------------------------------------------------------------------------------
+# A batch that several processes divide.
+
+PARTS = ((1, 2), (2, 0, 1))
+
+
+@check(has_running_statistics)
+def a_divided_batch_counts_as_one(family: Family, factory: Factory) -> None:
+    """Parts of unequal size, and none at all, make what the whole makes: output, gradients, and
+    running statistics on every process."""
+    x, g = input_for(family), input_for(family, seed=9)
+    layer = scramble(family.make(factory)).double()
+    y, expected = layer(x), backward(scramble(family.make(factory)).double(), x, g)
+    ways = (True, False) if issubclass(family.spec.layer, SyncBatchNorm2d) else (True,)
+    for counts in PARTS:
+        for by_all in ways:
+            what = f"for parts of {counts} images, by_all={by_all}"
+            found = in_parts(lambda: scramble(family.make(factory)).double(), x, g, counts, by_all)
+            outputs, gradients, layers = zip(*found, strict=True)
+            close(torch.cat(outputs), y, TIGHT * 10, f"output {what}")
+            for name, whole in expected.items():
+                own = [found[name] for found in gradients]
+                joined = torch.cat(own) if name == "x" else torch.stack(own).sum(0)
+                close(joined, whole, GRADIENT, f"gradient of {name} {what}")
+            for other in layers:
+                for name, buffer in layer.named_buffers():
+                    close(other.get_buffer(name), buffer, TIGHT * 10, f"{name} {what}")
+
+
+def in_parts(
+    make: Callable[[], nn.Module], x: Tensor, g: Tensor, counts: tuple[int, ...], by_all: bool
+) -> list[tuple[Tensor, dict[str, Tensor], nn.Module]]:
+    """What each process makes of its part: output, gradients, and the layer.
+
+    The processes go one after the other, again and again: each finds in a sum what the others put
+    there the time before, until nobody puts in anything else.
+    """
+    given: list[list[Tensor]] = [[] for _ in counts]
+    while True:
+        before, given = given, [[] for _ in counts]
+        found = []
+        for rank, (own, own_g) in enumerate(
+            zip(torch.split(x, counts), torch.split(g, counts), strict=True)
+        ):
+
+            def total(t: Tensor, rank: int = rank) -> Tensor:
+                index = len(given[rank])
+                given[rank].append(t.detach().clone())
+                others = [put[index] for r, put in enumerate(before) if r != rank and index < len(put)]
+                return torch.stack([t.detach(), *others]).sum(0)
+
+            with pooled_over(Division(total, rank, counts), by_all=by_all):
+                layer = make()
+                part = own.detach().clone().requires_grad_()
+                named = {"x": part, **dict(layer.named_parameters())}
+                y = layer(part)
+                grads = torch.autograd.grad(
+                    y, list(named.values()), own_g, allow_unused=True, materialize_grads=True
+                )
+                found.append((y.detach(), dict(zip(named, grads, strict=True)), layer))
+        same = all(
+            len(one) == len(two) and all(map(torch.equal, one, two))
+            for one, two in zip(before, given, strict=True)
+        )
+        if same:
+            return found
 
 
 # ---------------------------------------------------------------------------------------------
@@ -777,7 +855,8 @@ def saves_no_more_than_torch(family: Family, factory: Factory) -> None:
     """Bytes kept for backward, each time something is kept and by distinct storage.
 
     Where torch.nn has no such layer, the limit is what the formula needs: the input, the
-    parameters, and two numbers (a mean and a factor) for each set of each part.
+    parameters (or float32 buffers in their place), and two numbers (a mean and a factor) for each
+    set of each part.
 
     In a model that is 16-bit throughout, PyTorch also rounds its statistics to 16 bits; float32
     statistics, the rule here, may take two more bytes per value.
@@ -799,6 +878,8 @@ def saves_no_more_than_torch(family: Family, factory: Factory) -> None:
                     else:
                         kept = x.numel() * x.element_size() + 2 * 4 * sets_of(family, x)
                         kept += sum(t.numel() * t.element_size() for t in layer.parameters())
+                        if not family.has_running_statistics:
+                            kept += sum(t.numel() * 4 for t in layer.buffers())
                         limits = kept, kept
                     what = f"{dtype}, {parameters} parameters, {layout}, training={training}"
                     ours = saved_bytes(layer, x)

@@ -46,9 +46,17 @@ class Family:
         return reference.counterpart(self.spec)(self.channels, **self.options)
 
     @property
+    def has_groups(self) -> bool:
+        """Whether channels are grouped."""
+        return any("(C/G)" in axes for axes in self.spec.axes)
+
+    @property
     def groups(self) -> int:
-        """Groups of channels, as the counterpart has them."""
-        if not any("(C/G)" in axes for axes in self.spec.axes):
+        """Groups of channels, as the counterpart has them; the images of a chunk where the batch is
+        cut."""
+        if any("(N/G)" in axes for axes in self.spec.axes):
+            return int(self.counterpart().virtual_batch_size)
+        if not self.has_groups:
             return 1
         other = self.counterpart()
         return int(getattr(other, "num_groups", None) or other.groups)
@@ -68,8 +76,22 @@ class Family:
         return self.has_gate or self.spec.formula == NormSpec.formula
 
     @property
+    def standardizing_axes(self) -> tuple[str, ...]:
+        """Axes of the sets that need more than one value: what is subtracted is their mean, or what
+        divides is their spread."""
+        names = reference.names_in(self.spec.formula)
+        if len(self.spec.axes) == 1 and names & {"mean", "var", "xhat"}:
+            return self.spec.axes
+        return tuple(
+            axes
+            for axes in self.spec.axes
+            if {f"xhat_{axes}", f"var_{axes}"} & names or f"x - mean_{axes}" in self.spec.formula
+        )
+
+    @property
     def has_running_statistics(self) -> bool:
-        return "running_mean" in self.spec.buffers
+        """Whether training moves them; those of a frozen layer are its own affair."""
+        return "running_mean" in self.spec.buffers and bool(self.spec.momentum)
 
     @property
     def has_affine(self) -> bool:

@@ -44,11 +44,15 @@ class Moments:
         return self.squares / {"n": self.count, "n - 1": self.count - 1}[divisor]
 
 
-def set_of(axes: str, index: Index, channels: int, groups: int) -> Key:
-    """Which statistic set the value at ``index`` belongs to: its coordinates off the axes."""
+def set_of(axes: str, index: Index, shape: Index, groups: int) -> Key:
+    """Which statistic set the value at ``index`` belongs to: its coordinates off the axes. For
+    ``(N/G)``, ``groups`` are the images that a chunk has at most."""
     n, c, h, w = index
+    channels = shape[1]
     key = []
-    if "N" not in axes:
+    if "(N/G)" in axes:
+        key.append(n * math.ceil(shape[0] / groups) // shape[0])
+    elif "N" not in axes:
         key.append(n)
     if "(C/G)" in axes:
         key.append(c // (channels // groups))
@@ -65,7 +69,7 @@ def statistic_sets(axes: str, shape: Index, groups: int = 1) -> dict[Key, list[I
     """Every statistic set with the indices of its values."""
     sets: dict[Key, list[Index]] = {}
     for index in itertools.product(*map(range, shape)):
-        sets.setdefault(set_of(axes, index, shape[1], groups), []).append(index)
+        sets.setdefault(set_of(axes, index, shape, groups), []).append(index)
     return sets
 
 
@@ -139,7 +143,7 @@ def forward(
             if values.ndim <= 1:
                 names[name] = float(values[c] if values.shape == (channels,) else values.flat[0])
         for axes, of_set in found.items():
-            m = of_set[set_of(axes, index, channels, groups)]
+            m = of_set[set_of(axes, index, x.shape, groups)]
             mean, square = m.mean, m.mean_square
             if spec.buffers and "N" in axes and not training:
                 mean, var = float(state["running_mean"][c]), float(state["running_var"][c])
@@ -159,26 +163,39 @@ def moving_average(
     mean: Array,
     var: Array,
     momentum: float | None,
-) -> tuple[Array, Array]:
-    """Running mean and variance after the batches, in closed form.
+    groups: int = 1,
+) -> tuple[Array, Array, int]:
+    """Running mean and variance after the batches, in closed form, and how many were counted.
 
     The momentum m weighs the new value: after k batches the start has weight ``(1 - m)**k`` and
     batch i ``m * (1 - m)**(k - 1 - i)``. Without momentum it is the plain average of the batches.
+    Chunks of a batch count as batches, in their order.
     """
     assert spec.momentum == "the new value"
-    k = len(batches)
+    of_mean, *_, of_var = [a for a in spec.axes if "N" in a] * 2
+    seen: list[tuple[Array, Array]] = []
+    for batch in batches:
+        means, variances = (moments(axes, batch, groups) for axes in (of_mean, of_var))
+        for chunk in sorted({key[:-1] for key in means}):
+            wanted = [(*chunk, c) for c in range(batch.shape[1])]
+            new_var = [variances[key if key in variances else ()] for key in wanted][: len(var)]
+            seen.append(
+                (
+                    np.array([means[key].mean for key in wanted]),
+                    np.array([m.variance(spec.running_variance) for m in new_var]),
+                )
+            )
+    k = len(seen)
     if momentum is None:
         start, shares = 0.0, [1 / k] * k
     else:
         start = (1 - momentum) ** k
         shares = [momentum * (1 - momentum) ** (k - 1 - i) for i in range(k)]
-    (axes,) = (a for a in spec.axes if "N" in a)
-    new_mean, new_var = start * mean, start * var
-    for share, batch in zip(shares, batches, strict=True):
-        for (c,), m in moments(axes, batch).items():
-            new_mean[c] += share * m.mean
-            new_var[c] += share * m.variance(spec.running_variance)
-    return new_mean, new_var
+    new_mean, moved_var = start * mean, start * var
+    for share, (one_mean, one_var) in zip(shares, seen, strict=True):
+        new_mean = new_mean + share * one_mean
+        moved_var = moved_var + share * one_var
+    return new_mean, moved_var, k
 
 
 # ---------------------------------------------------------------------------------------------

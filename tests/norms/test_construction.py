@@ -245,15 +245,18 @@ def test_mistakes_in_a_layer_of_ones_own(own: str, text: str, said: str) -> None
 def test_spec_agrees_with_its_layer(spec: NormSpec) -> None:
     layer = make_norm(spec.name, CHANNELS)
     assert tuple(dict(layer.named_buffers())) == spec.buffers
-    assert bool(spec.buffers) == bool(spec.running_variance) == bool(spec.momentum)
-    assert bool(spec.buffers) == any("N" in axes for axes in spec.axes)
+    assert bool(spec.running_variance) == bool(spec.momentum)
+    assert bool(spec.momentum) == any("N" in axes for axes in spec.axes)
+    assert spec.buffers or not spec.momentum
     assert bool(spec.variance) == bool(spec.eps_place)
-    assert spec.axes or not spec.variance
+    assert spec.axes or spec.buffers or not spec.variance
     assert spec.evaluation
     assert spec.title
     assert spec.citation or not spec.axes
-    subtracts = any(name == "mean" or "xhat" in name for name in names_in(spec.formula))
-    assert spec.conv_bias == (not subtracts), "a bias is needed unless a mean is subtracted"
+    names = names_in(spec.formula)
+    subtracts = any(name == "mean" or "xhat" in name for name in names)
+    needed = not subtracts and "bias" not in names
+    assert spec.conv_bias == needed, "a bias is needed where nothing after it subtracts or adds"
     assert parse_norm(spec.name).conv_bias is spec.conv_bias
 
 

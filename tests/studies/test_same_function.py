@@ -15,7 +15,7 @@ from scipy import stats
 from normlab import compare
 from normlab.data import DataConfig, DataSet, load
 from normlab.errors import InputError
-from normlab.norms import BatchNorm2d
+from normlab.norms import BatchNorm2d, BatchRenorm2d
 from normlab.report.sections.sanity import Conclusion, conclusions
 from normlab.results import Results, Run, read_results
 from normlab.results.statistics import paired_difference
@@ -120,6 +120,32 @@ def test_the_layer_from_the_paper_is_the_same_function(digits: DataSet) -> None:
     # A comparison of nothing would find nothing: rounding must be there.
     assert found.largest["buffers"].difference > 0
     assert found.float32["gradients"] > 0
+
+
+def test_what_follows_a_run_is_compared_along_it(digits: DataSet) -> None:
+    """At first batch renormalization is batch normalization; its own mistakes come later."""
+    found = _compared("batch_renorm", digits, steps=24)
+    assert found.outcome == "different"
+    assert found.largest["loss"].first_over == 3  # of 24 updates, one is within the first 5 %
+    reference, right, wrong = (
+        (norm, RunConfig(norm=norm, n=1))
+        for norm in ("batch_renorm", f"{HERE}:Renormed", f"{HERE}:Unclipped")
+    )
+    assert compare_functions(reference, right, digits, steps=24).outcome == "same"
+    assert compare_functions(reference, wrong, digits, steps=24).outcome == "different"
+
+
+class Renormed(BatchRenorm2d):
+    pass
+
+
+class Unclipped(BatchRenorm2d):
+    def _correction(self, x: torch.Tensor, pool: Any) -> Any:
+        bounds = self.r_max, self.d_max
+        self.r_max = max(self.r_max, 2.0)
+        found = super()._correction(x, pool)
+        self.r_max, self.d_max = bounds
+        return found
 
 
 @pytest.mark.parametrize(

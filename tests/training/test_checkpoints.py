@@ -116,6 +116,7 @@ def _checkpoints(folder: Path) -> list[Path]:
         {"balance": "sampling"},
         {"norm": f"{HERE}:Drawing"},
         {"optimizer": "adamw", "lr": 1e-3, "clip_norm": 1.0},
+        {"norm": "batch_renorm:momentum=0.5"},
     ],
     ids=lambda fields: ",".join(fields) or "plain",
 )

@@ -14,12 +14,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from normlab import compare
+from normlab import compare, stopping
 from normlab.cli import main
 from normlab.data import DataConfig, DataSet, load
 from normlab.errors import InputError
 from normlab.models import ResNet, load_model, save_model
-from normlab.norms import ParameterNeeds
+from normlab.norms import ParameterNeeds, Ramp
 from normlab.runs import CHECKPOINTS, RunConfig, read_predictions
 from normlab.training import Keeping, check_layer, layer_check, run, train
 from normlab.training.optimizer import LayerAwareOptimizer
@@ -323,6 +323,54 @@ class NeedsAsList(_Needy):
     optimizer_needs: ClassVar[Any] = [("weight", ParameterNeeds())]
 
 
+class Followed(nn.BatchNorm2d):
+    """What it gives depends on where the run is, in evaluation too."""
+
+    schedules: ClassVar[Any] = {"gain": Ramp(((0.25, 0.5), (0.75, 2.0)))}
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.gain = 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * self.gain
+
+
+class FollowsNothing(Followed):
+    schedules: ClassVar[Any] = {"gian": Ramp(((0.0, 2.0),))}
+
+
+class FollowsNoNumber(Followed):
+    schedules: ClassVar[Any] = {"affine": Ramp(((0.0, 1.0),))}
+
+
+class FollowsByPairs(Followed):
+    schedules: ClassVar[Any] = {"gain": ((0.0, 0.5), (1.0, 2.0))}
+
+
+class FollowsAList(Followed):
+    schedules: ClassVar[Any] = [("gain", Ramp(((0.0, 2.0),)))]
+
+
+class EndsElsewhere(Followed):
+    schedules: ClassVar[Any] = {"gain": Ramp(((0.0, 2.0), (1.0, 3.0)))}
+
+
+class CannotFollow(Followed):
+    schedules: ClassVar[Any] = {"doubled": Ramp(((0.0, 4.0),))}
+
+    @property
+    def doubled(self) -> float:
+        return 2.0 * self.gain
+
+
+class FailsAtTheStart(Followed):
+    def forward(self, x: Tensor) -> Tensor:
+        if self.gain < 1:
+            raise RuntimeError("too little")
+        return super().forward(x)
+
+
 class Lazy(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -414,6 +462,13 @@ class Noisy(nn.BatchNorm2d):
         ("Lazy", "norm.weight has no shape before the first input"),
         ("Locked", "cannot be copied.*TypeError: cannot pickle"),
         ("NeedsAsList", "must map names of parameters"),
+        ("FollowsNothing", "schedule of 'gian', which is not one of its attributes"),
+        ("FollowsNoNumber", "schedule of 'affine', which is not one of its .*it is True"),
+        ("FollowsByPairs", r"schedule of 'gain' as \(\(0.0, 0.5\).*Use normlab.norms.Ramp"),
+        ("FollowsAList", "schedules of FollowsAList at the top must map names of attributes"),
+        ("EndsElsewhere", "sets gain to 2 in __init__, but its schedule ends at 3.0"),
+        ("CannotFollow", "an attribute with a schedule cannot be set: .*no setter"),
+        ("FailsAtTheStart", "fails in training .*too little"),
     ],
 )  # fmt: skip
 def test_what_a_run_relies_on_is_tried_first(
@@ -673,3 +728,60 @@ def test_what_is_to_be_known_of_a_layer_is_told(
     assert main(asked) == 0
     for name in ("report.html", "results.md"):
         assert said.split(",")[0] in (tmp_path / "s" / name).read_text()
+
+
+def test_attributes_follow_the_run_and_its_continuation(
+    digits: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before every update the value for what is done, the last one in evaluation, in a run that is
+    stopped and resumed as in one that is not; and the saved model answers as the trained one."""
+    trained: list[float] = []
+    evaluated: list[float] = []
+
+    def gains(model: nn.Module) -> float:
+        (found,) = {m.gain for m in model.modules() if isinstance(m, Followed)}
+        return float(found)
+
+    def train_step(model: nn.Module, *rest: Any, **named: Any) -> Any:
+        trained.append(gains(model))
+        if len(trained) == stop_at:
+            stopping.request()
+        return step_as_it_is(model, *rest, **named)
+
+    def evaluate(model: nn.Module, *rest: Any) -> Any:
+        evaluated.append(gains(model))
+        return evaluation_as_it_is(model, *rest)
+
+    step_as_it_is, evaluation_as_it_is = run.train_step, run.evaluate
+    monkeypatch.setattr(run, "train_step", train_step)
+    monkeypatch.setattr(run, "evaluate", evaluate)
+    config = RunConfig(**SMALL, norm=f"{HERE}:Followed")
+    stop_at = 0
+    record = train(config, digits, tmp_path / "whole")
+    updates = record["steps_done"]
+    ramp = Followed.schedules["gain"]
+    assert trained == [ramp.at(done / updates) for done in range(updates)]
+    assert trained[0] == 0.5
+    assert len(set(trained)) >= 4
+    assert set(evaluated) == {2.0}
+    assert "notes" not in record, "it resumes"
+    whole = trained[:]
+    trained.clear()
+    stop_at = updates // 2 + 1
+    with pytest.raises(stopping.Stopped), stopping.handled():
+        train(config, digits, tmp_path / "cut", keeping=Keeping(checkpoint_minutes=1e6))
+    assert len(trained) == stop_at < updates
+    train(config, digits, tmp_path / "cut")
+    assert trained == whole
+    for name in ("weights.safetensors", "predictions.npz"):
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_a_method_that_is_called_schedules_is_the_layers_own(digits: DataSet) -> None:
+    config = RunConfig(**SMALL, norm=f"{HERE}:Scheduling")
+    assert check_layer(config, digits).resumable
+
+
+class Scheduling(Plain):
+    def schedules(self) -> list[str]:
+        return []

@@ -23,7 +23,15 @@ from .drawing import (
 )
 from .info import ModelInfo
 from .resnet import ResNet, layers_at_every_width
-from .sites import Site, check_sites, followers, needs_of, outside_sites, sites
+from .sites import (
+    Site,
+    check_sites,
+    followers,
+    needs_of,
+    outside_sites,
+    schedules_of,
+    sites,
+)
 from .state import packed, unpacked
 
 __all__ = [
@@ -53,6 +61,7 @@ __all__ = [
     "parse_norm",
     "read_bundle",
     "save_model",
+    "schedules_of",
     "seed_generators",
     "set_generator_states",
     "sites",

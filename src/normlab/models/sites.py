@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from ..errors import did_you_mean
-from ..norms import Norm2d, NormChoice, ParameterNeeds, Place, parse_norm
+from ..norms import Norm2d, NormChoice, ParameterNeeds, Place, Ramp, parse_norm
 
 _NORMS = (Norm2d, _NormBase, nn.GroupNorm, nn.LayerNorm, nn.LocalResponseNorm, nn.RMSNorm)
 
@@ -199,3 +199,47 @@ def needs_of(model: nn.Module) -> dict[int, ParameterNeeds]:
             if (parameter := module._parameters[name]) is not None:
                 found[id(parameter)] = need
     return found
+
+
+def schedules_of(model: nn.Module) -> tuple[tuple[nn.Module, str, Ramp], ...]:
+    """Every attribute of a module that follows the run, as its ``schedules`` declare.
+
+    >>> from normlab.norms import make_norm
+    >>> [(name, ramp.last) for _, name, ramp in schedules_of(make_norm("batch_renorm", 4))]
+    [('r_max', 3.0), ('d_max', 5.0)]
+
+    Raises:
+        ValueError: a module declares a schedule of an attribute that it does not have or that is no
+            plain number, not as :class:`~normlab.norms.Ramp`, or with another last value than the
+            constructor set.
+    """
+    found = []
+    for path, module in model.named_modules():
+        where = f"{type(module).__name__} at {path or 'the top'}"
+        declared = getattr(module, "schedules", {})
+        if callable(declared):
+            continue  # a name of the module's own
+        if not isinstance(declared, Mapping):
+            raise ValueError(
+                f"schedules of {where} must map names of attributes to Ramp, got {declared!r:.80}."
+            )
+        for name, ramp in declared.items():
+            if not isinstance(ramp, Ramp):
+                raise ValueError(
+                    f"{where} declares a schedule of {name!r} as {ramp!r:.80}. Use "
+                    "normlab.norms.Ramp(((share, value), ...))."
+                )
+            value = getattr(module, str(name), None)
+            if not isinstance(value, (int, float)) or isinstance(value, bool):
+                raise ValueError(
+                    f"{where} declares a schedule of {name!r}, which is not one of its attributes "
+                    f"that are numbers (it is {value!r:.80}). Set it in __init__."
+                )
+            if value != ramp.last:
+                raise ValueError(
+                    f"{where} sets {name} to {value!r} in __init__, but its schedule ends at "
+                    f"{ramp.last!r}. Set it to the value that the schedule ends at, since a saved "
+                    "model has that."
+                )
+            found.append((module, str(name), ramp))
+    return tuple(found)

@@ -4,11 +4,18 @@ from ._base import Norm2d, ParameterNeeds, PlainNorm2d
 from .catalog import CATALOG, NormChoice, make_norm, name_of_layer, parse_norm
 from .methods.batch import BatchNorm2d
 from .methods.batch_instance import BatchInstanceNorm2d
+from .methods.batch_renorm import BatchRenorm2d
+from .methods.extended_batch import ExtendedBatchNorm2d
+from .methods.frozen_batch import FrozenBatchNorm2d
+from .methods.ghost_batch import GhostBatchNorm2d
 from .methods.group import GroupNorm2d
 from .methods.instance import InstanceNorm2d
+from .methods.instance_enhanced import InstanceEnhancedBatchNorm2d
 from .methods.layer import LayerNormCHW
 from .methods.none import NoNorm2d
+from .methods.sync_batch import SyncBatchNorm2d
 from .places import Parts, Place
+from .schedules import Ramp
 from .spec import FAMILIES, NormSpec
 
 __all__ = [
@@ -16,7 +23,12 @@ __all__ = [
     "FAMILIES",
     "BatchInstanceNorm2d",
     "BatchNorm2d",
+    "BatchRenorm2d",
+    "ExtendedBatchNorm2d",
+    "FrozenBatchNorm2d",
+    "GhostBatchNorm2d",
     "GroupNorm2d",
+    "InstanceEnhancedBatchNorm2d",
     "InstanceNorm2d",
     "LayerNormCHW",
     "NoNorm2d",
@@ -27,6 +39,8 @@ __all__ = [
     "Parts",
     "Place",
     "PlainNorm2d",
+    "Ramp",
+    "SyncBatchNorm2d",
     "make_norm",
     "name_of_layer",
     "parse_norm",

@@ -18,6 +18,7 @@ mode, tracing). The tests compare both with each other and with a float64 loop.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -54,6 +55,11 @@ class Pool:
         """This pool as the kernels know it."""
         return _kernels.BATCH if self.batch else self.groups
 
+    @property
+    def by_kernels(self) -> bool:
+        """Whether the kernels know it."""
+        return self.divided is None
+
     def shape(self, x: Tensor) -> tuple[int, int, int, int]:
         """Of its statistics for an input, see :meth:`mean`."""
         return (1, x.shape[1], 1, 1) if self.batch else (x.shape[0], self.groups, 1, 1)
@@ -88,12 +94,74 @@ class Pool:
         """
         if self.divided is not None:
             return self.divided.moments(mean, rest, var)
+        return self._merged(mean, rest, var)
+
+    def _merged(self, mean: Tensor, rest: Tensor, var: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         channels = mean.shape[1]
         base = self.mean(mean)
         apart = mean - self.spread(base, channels)
         shift = self.mean(apart + rest)
         offset = apart - self.spread(shift, channels)
         return base + shift, self.mean(var + (offset + rest).square()), offset
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChunkPool(Pool):
+    """Channel c over the images of each chunk of the batch (ghost batch norm).
+
+    Of N images there are ``chunks`` runs of consecutive ones, whose sizes differ by one at most:
+    image i is in chunk floor(i * chunks / N). Statistics have the shape (rows, C, 1, 1), where rows
+    beyond the chunks are empty. Where several processes divide the batch, the chunks are those of
+    the whole.
+    """
+
+    images: int
+    chunks: int
+
+    @property
+    def rows(self) -> int:
+        """As many as there are chunks; a graph for batches of any size has room for any number."""
+        return self.images if torch.compiler.is_compiling() else self.chunks
+
+    @property
+    def by_kernels(self) -> bool:
+        return False
+
+    def of_images(self, device: torch.device) -> Tensor:
+        """The chunk of every image of the batch, shape (N,)."""
+        return torch.arange(self.images, device=device) * self.chunks // self.images
+
+    def sizes(self, device: torch.device) -> Tensor:
+        """Images of every chunk, shape (rows,)."""
+        numbers = torch.arange(self.rows, device=device)
+        return (self.of_images(device) == numbers[:, None]).sum(1)
+
+    def mean(self, t: Tensor) -> Tensor:
+        own = self._own(t.device)
+        shares = t / self.sizes(t.device)[own].view(-1, 1, 1, 1)
+        there = (own == torch.arange(self.rows, device=t.device)[:, None])[:, :, None, None, None]
+        # Not a product with ones and zeros: a NaN stays in its chunk.
+        sums = torch.where(there, shares, 0).sum(1)
+        return sums if self.divided is None else self.divided.sum(sums)
+
+    def means(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        return tuple(self.mean(t) for t in tensors)
+
+    def spread(self, t: Tensor, channels: int) -> Tensor:
+        return t[self._own(t.device)]
+
+    def moments(self, mean: Tensor, rest: Tensor, var: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        if self.divided is not None:
+            self.divided.check(mean)
+        return self._merged(mean, rest, var)
+
+    def _own(self, device: torch.device) -> Tensor:
+        """The chunk of every image that this process has."""
+        found = self.of_images(device)
+        if self.divided is None:
+            return found
+        first = sum(self.divided.counts[: self.divided.rank])
+        return found[first : first + self.divided.counts[self.divided.rank]]
 
 
 class Then(NamedTuple):
@@ -109,6 +177,15 @@ NOTHING = Then()
 def statistics_dtype(x: Tensor) -> torch.dtype:
     """float32 for 16-bit and float32 input, float64 for float64 input."""
     return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+def without_autocast(x: Tensor) -> AbstractContextManager[object]:
+    """The block computes in the types of its tensors. Where autocast is off, or a device such as
+    meta has none, there is nothing to switch off, and nothing of it in an exported graph."""
+    kind = x.device.type
+    if not torch.amp.is_autocast_available(kind) or not torch.is_autocast_enabled(kind):
+        return nullcontext()
+    return torch.autocast(kind, enabled=False)
 
 
 class Tracking(Protocol):
@@ -249,10 +326,7 @@ def definition(
     """The readable definition: plain differentiable operations, see :func:`normalize`."""
     channels = x.shape[1]
     xs = x.to(statistics_dtype(x))
-    map_mean = xs.mean(_MAP, keepdim=True)
-    centred = xs - map_mean
-    rest = _rest(centred).detach()  # 0 but for rounding, so its derivative is 0
-    map_var = (centred - rest).square().mean(_MAP, keepdim=True)
+    map_mean, centred, rest, map_var = map_moments(xs)
     standardized, statistics = [], []
     for pool in pools:
         if pool is None:
@@ -273,6 +347,15 @@ def definition(
     if bias is not None:
         y = y + per_channel(bias, xs.dtype)
     return y.to(x.dtype), *statistics[0]
+
+
+def map_moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Of each map of a float32 or float64 tensor: its mean, the map less its mean, what rounding
+    left out of the mean, and its biased variance."""
+    mean = x.mean(_MAP, keepdim=True)
+    centred = x - mean
+    rest = _rest(centred).detach()  # 0 but for rounding, so its derivative is 0
+    return mean, centred, rest, (centred - rest).square().mean(_MAP, keepdim=True)
 
 
 class _Lean(torch.autograd.Function):
@@ -393,7 +476,7 @@ def _forward(
         kernels is None
         or not _kernels.accepts(x, weight, bias, gate, *(job.fixed or ()))
         or any(code > 0 and x.shape[1] % code for code in job.codes)
-        or any(pool is not None and pool.divided is not None for pool in job.pools)
+        or not all(pool is None or pool.by_kernels for pool in job.pools)
     ):
         y, saved = _in_passes(x, weight, bias, gate, job)
         return _followed_there(y, Then(residual, job.relu)), saved, None

@@ -12,11 +12,23 @@ from ._base import Norm2d
 from ._core import behind_relu, needs_plain_operations
 from .methods.batch import BatchNorm2d
 from .methods.batch_instance import BatchInstanceNorm2d
+from .methods.batch_renorm import BatchRenorm2d
+from .methods.frozen_batch import FrozenBatchNorm2d
 from .methods.group import GroupNorm2d
 from .methods.instance import InstanceNorm2d
 from .methods.layer import LayerNormCHW
+from .methods.sync_batch import SyncBatchNorm2d
 
-_NORMALIZING = {BatchNorm2d, InstanceNorm2d, BatchInstanceNorm2d, LayerNormCHW, GroupNorm2d}
+_NORMALIZING = {
+    BatchNorm2d,
+    InstanceNorm2d,
+    BatchInstanceNorm2d,
+    LayerNormCHW,
+    GroupNorm2d,
+    SyncBatchNorm2d,
+    BatchRenorm2d,
+    FrozenBatchNorm2d,
+}
 
 
 def norm_relu(

@@ -46,7 +46,8 @@ class NormSpec:
             ``(x - mean) / sqrt(var + eps)``. Parameters have their own names. The tests evaluate
             it, where it is an expression of these, ``sqrt``, ``exp``, ``tanh``, ``erf``,
             ``sigmoid``, ``max`` and ``min``.
-        axes: the axes of (N, C, H, W) over which a set of statistics is taken, per part.
+        axes: the axes of (N, C, H, W) over which a set of statistics is taken, per part: ``(C/G)``
+            for groups of channels, ``(N/G)`` for chunks of the batch.
         variance: divisor of the variance that normalizes, or "" if there is none.
         running_variance: divisor of the variance that is stored, or "" if none is.
         eps_place: where eps is added.

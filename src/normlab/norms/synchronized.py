@@ -4,6 +4,9 @@ Each process has some images of the batch. Within :func:`pooled_over` layers wit
 take those of the whole batch, forward and backward, as one process with all the images would: the
 moments of the parts are merged by the law of total variance, weighed by images, and what backward
 averages over the batch is averaged over all parts. Each is one sum over the processes.
+
+Where a run takes the statistics of each process's part, a block is entered with ``by_all=False``:
+then only layers that always synchronize know of the division.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -49,6 +53,10 @@ class Division:
                 f"this process has {self.counts[self.rank]} images of the batch, got {x.shape[0]}"
             )
 
+    def sum(self, own: Tensor) -> Tensor:
+        """The sum of a tensor over the processes, which gradients pass through."""
+        return _total(own, self.total)
+
     def means(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         """(N, C, 1, 1) each -> (1, C, 1, 1): means over the images of all processes."""
         own = torch.stack([t.sum(0, keepdim=True) for t in tensors])
@@ -77,31 +85,59 @@ class Division:
         return whole + whole_shift, whole_var, offset + offset_of[self.rank]
 
 
-_division: Division | None = None
+@dataclass(frozen=True)
+class _Declared:
+    """What the block around says of its batches."""
+
+    division: Division | None
+    by_all: bool
 
 
-def division() -> Division | None:
-    """How the batch is divided that layers see now; None where it is whole.
+_declared: _Declared | None = None
+
+
+def division(*, always: bool = False) -> Division | None:
+    """How the batch is divided that layers see now; None where it is whole, or its parts count as
+    batches of their own. A layer that synchronizes ``always`` is told of every division.
 
     One for all threads: on a GPU autograd calls backward in its own.
     """
-    return _division
+    if _declared is None or not (always or _declared.by_all):
+        return None
+    return _declared.division
+
+
+def is_declared() -> bool:
+    """Whether a block around says how batches are divided, or that they are whole."""
+    return _declared is not None
 
 
 @contextmanager
-def pooled_over(divided: Division | None) -> Iterator[None]:
-    """Within this block batches are parts, and batch statistics are those of the whole."""
-    global _division
-    before, _division = _division, divided
+def pooled_over(divided: Division | None, *, by_all: bool = True) -> Iterator[None]:
+    """Within this block batches are parts, and batch statistics are those of the whole: of every
+    layer, or (``by_all=False``) of those alone that always synchronize."""
+    global _declared
+    before, _declared = _declared, _Declared(divided, by_all)
     try:
         yield
     finally:
-        _division = before
+        _declared = before
 
 
-def images_of(x: Tensor) -> int:
-    """How many images the batch has of which ``x`` (N, C, H, W) is all, or a part."""
-    return x.shape[0] if _division is None else _division.images
+def among_processes(x: Tensor, group: dist.ProcessGroup | None = None) -> Division | None:
+    """How the processes of ``torch.distributed`` divide a batch of which each has some images; None
+    where this one is alone. Each of them must call it at the same time."""
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size(group) == 1:
+        return None
+
+    def total(own: Tensor) -> Tensor:
+        summed = own.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(summed, group=group)
+        return summed
+
+    rank, size = dist.get_rank(group), dist.get_world_size(group)
+    counts = total(F.one_hot(torch.tensor(rank, device=x.device), size) * x.shape[0])
+    return Division(total, rank, tuple(counts.tolist()))
 
 
 def _total(own: Tensor, total: Callable[[Tensor], Tensor]) -> Tensor:

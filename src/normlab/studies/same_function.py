@@ -34,6 +34,7 @@ from ..runs.same_function import BOUND, Largest, SameFunction
 from ..runs.schema import QUANTITIES
 from ..training import build, layers_of
 from ..training.control import controlled
+from ..training.following import Following
 from ..training.optimizer import LayerAwareOptimizer
 from ..training.schedule import highest_rate
 from ..training.step import gradients
@@ -126,7 +127,7 @@ def _in_float64(
     """Largest differences, updates made, whether the reference diverged, and why nothing could be
     compared."""
     largest: dict[str, Largest] = {}
-    for step, (ours, theirs) in enumerate(_walk(pair, data, torch.float64)):
+    for step, (ours, theirs) in enumerate(_walk(pair, data, torch.float64, steps)):
         if step == 0:
             mismatch = _mismatch(ours, theirs)
             if mismatch:
@@ -177,13 +178,17 @@ def question(reference: RunConfig, arm: RunConfig, data: DataSet) -> str:
 
 
 def _walk(
-    pair: tuple[RunConfig, RunConfig], data: DataSet, dtype: torch.dtype
+    pair: tuple[RunConfig, RunConfig], data: DataSet, dtype: torch.dtype, run: int = 0
 ) -> Iterator[tuple[Values, Values]]:
-    """Both models' values before the first step, then after each, without end."""
+    """Both models' values before the first step, then after each, without end.
+
+    Attributes that follow a run go through one of so many updates; with none they stay what they
+    are at its end."""
     config = pair[0]
     models = [build(each, data)[1].to(dtype) for each in pair]
     _copy(models[0], models[1])
     optimizers = [LayerAwareOptimizer(m, c) for m, c in zip(models, pair, strict=True)]
+    followings = [Following(model) for model in models]
     split = DeviceSplit(data, "train", config.device)
     val = DeviceSplit(data, "val", config.device)
     held, _ = val.batch(range(min(EVALUATED, len(val))))
@@ -205,8 +210,10 @@ def _walk(
             _copy(models[0], models[1])
             _copy_state(models[0], models[1], optimizers[0].inner, optimizers[1].inner)
             found = []
-            for model, optimizer in zip(models, optimizers, strict=True):
+            for model, optimizer, following in zip(models, optimizers, followings, strict=True):
                 model.train()
+                if run:
+                    following.before_update(min(step, run), run)
                 optimizer.set_lr(highest_rate(config) * min(1.0, (step + 1) / WARMUP))
                 loss, _ = gradients(model, group, config)
                 kept = {
@@ -215,6 +222,7 @@ def _walk(
                     if p.grad is not None
                 }
                 optimizer.step()
+                following.in_evaluation()
                 reference = models[0] if dtype is torch.float32 else None
                 found.append(_values(model, seen, (loss, kept), reference))
             step += 1

@@ -18,7 +18,7 @@ from ..errors import InputError
 from ..foreign import is_custom
 from ..models import drawn_by, make_layer
 from ..models.state import EXTRA
-from ..norms import BatchNorm2d
+from ..norms import BatchNorm2d, SyncBatchNorm2d
 from ..norms.methods.batch import BatchStatistics
 from ..norms.synchronized import pooled_over
 from ..runs import RunConfig
@@ -83,7 +83,7 @@ def check_division(
 
 def _notes(config: RunConfig) -> tuple[str, ...]:
     layer = make_layer(config.norm, min(STRIDE))
-    if config.statistics != "synchronized":
+    if config.statistics != "synchronized" and not isinstance(layer, SyncBatchNorm2d):
         return ()
     if type(layer) is nn.BatchNorm2d:
         return (
@@ -129,7 +129,8 @@ def _try(config: RunConfig, shape: tuple[int, ...], group: Group) -> None:
         for _ in range(2)
     )
     own = group.launch.share(shape[0])
-    y, dx, state = _trained(config, x, g, 0)
+    with pooled_over(None):
+        y, dx, state = _trained(config, x, g, 0)
     with pooled_over(group.divided(shape[0])):
         y_own, dx_own, state_own = _trained(config, x[own], g[own], group.launch.rank)
     pairs = [(y[own], y_own), (dx[own], dx_own)]

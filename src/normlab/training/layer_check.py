@@ -34,6 +34,7 @@ from ..models import (
 )
 from ..runs import RunConfig
 from .control import controlled
+from .following import Following
 
 STEPS = 3
 VALUES = 1 << 21
@@ -147,6 +148,7 @@ class _Trial:
         self.x = [self._as_input(1.5 * torch.randn(shape, generator=generator) + offset)
                   for _ in range(STEPS + 1)]  # fmt: skip
         self.g = self._as_input(torch.randn(shape, generator=generator))
+        self.following: dict[int, Following] = {}
 
     def _as_input(self, values: Tensor) -> Tensor:
         dtype = torch.bfloat16 if self.config.precision == "bfloat16" else torch.float32
@@ -194,6 +196,15 @@ class _Trial:
                 f"{lazy[0]} has no shape before the first input. Make it in __init__, with the "
                 "number of channels."
             )
+        try:
+            self.following[id(layer)] = Following(layer)
+            self.following[id(layer)].in_evaluation()
+        except ValueError as error:
+            raise self._wrong(str(error)) from error
+        except Exception as error:
+            raise self._wrong(
+                f"an attribute with a schedule cannot be set: {told(error)}."
+            ) from error
         return layer.to(device=self.config.device, memory_format=torch.channels_last)  # type: ignore[no-any-return,call-overload]
 
     def _check_apart(self, one: nn.Module, two: nn.Module) -> None:
@@ -234,6 +245,7 @@ class _Trial:
 
     def _step(self, layer: nn.Module, step: int) -> tuple[Tensor, Tensor]:
         x = self.x[step].detach().clone(memory_format=torch.preserve_format).requires_grad_()
+        self.following[id(layer)].before_update(step, STEPS)
         with drawn_by(step, "tried step"):
             y = self._called(layer, x + 0, "training")
             self._check_output(y, x, "training")
@@ -295,6 +307,7 @@ class _Trial:
     @torch.no_grad()
     def _evaluated(self, layer: nn.Module, x: Tensor, draw: int) -> Tensor:
         layer.eval()
+        self.following[id(layer)].in_evaluation()
         with drawn_by(draw, "tried evaluation"):
             y = self._called(layer, x.clone(), "evaluation")
         self._check_output(y, x, "evaluation")

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..data import DataSet
 from ..foreign import origin_of
 from ..models import ModelInfo, Site, save_model
+from ..norms import SyncBatchNorm2d
 from ..runs import COMPLETE, DIVERGED, RunConfig, SplitPredictions, write_predictions, write_record
 from ..values import json_numbers
 from .command import train_command
@@ -82,6 +83,12 @@ class Described:
         )
 
     @property
+    def images_per_statistics(self) -> int:
+        """The batch that statistics see: the whole one where layers always synchronize."""
+        always = any(site.layer == SyncBatchNorm2d.__name__ for site in self.sites)
+        return self.config.batch_size if always else self.config.images_per_statistics
+
+    @property
     def site_records(self) -> list[dict[str, str]]:
         """The layer at each site."""
         return [{"name": site.name, "layer": site.detail} for site in self.sites]
@@ -134,7 +141,7 @@ def write_run(
         **({"notes": list(run.notes)} if run.notes else {}),
         **({"kernels_note": run.kernels_note} if run.kernels_note else {}),
         "batch": {
-            "statistics": config.images_per_statistics,
+            "statistics": run.images_per_statistics,
             "gradient": config.images_per_update,
         },
         "highest_lr": highest_rate(config),

@@ -26,7 +26,6 @@ from ..models import (
     unpacked,
 )
 from ..norms.fused import is_computed_again
-from ..norms.synchronized import pooled_over
 from ..runs import (
     COMPLETE,
     INTERRUPTED,
@@ -51,6 +50,7 @@ from .division import check_division, divisible
 from .environment import fingerprint, of_all
 from .evaluation import Evaluation, evaluate, probabilities
 from .features import feature_row, inputs_of
+from .following import Following
 from .group import ALONE, Group, names_of, states_of
 from .keeping import Keeping
 from .layer_check import LayerTraits, check_layer
@@ -62,7 +62,7 @@ from .resuming import Resuming
 from .saving import Saver
 from .schedule import learning_rate
 from .standing import LOSSES_AT_A_TIME, DivergedError, Running, Standing
-from .step import division_of, forward, train_step
+from .step import division_of, forward, train_step, waits_for_others
 from .updates import Updates
 
 REPORT_SECONDS = 0.25
@@ -212,6 +212,7 @@ class _Run:
             is_computed_again(self.model.get_submodule(site.name)) for site in built[2]
         )
         self.optimizer = LayerAwareOptimizer(self.model, config)
+        self.following = Following(self.model)
         self.train_split = DeviceSplit(data, "train", config.device)
         self.val_split = DeviceSplit(data, "val", config.device)
         self.updates = Updates(config, self.train_split, group.launch)
@@ -292,6 +293,7 @@ class _Run:
         for batches in self.updates.of(epoch, running.updates):
             index, step = running.updates, self.step
             self.optimizer.set_lr(learning_rate(config, step, self.updates.per_epoch))
+            self.following.before_update(step, self.updates.in_all)
             loss, guess = train_step(
                 self.model,
                 self.optimizer,
@@ -396,6 +398,7 @@ class _Run:
 
     def _evaluate(self, split: DeviceSplit) -> Evaluation:
         config = self.config
+        self.following.in_evaluation()
         found = evaluate(self.model, split, len(self.data.classes), config.precision, self.group)
         # All decide by the same bits, also where processors differ.
         return replace(found, metrics=self.group.from_first(lambda: found.metrics))
@@ -439,10 +442,10 @@ class _Run:
         x, y = self.train_split.batch(rows, share=share)
         model = divisible(build(config, self.data)[1].train(), config)
         own = share(len(y))
-        if own.stop == own.start and config.statistics == "per-process":
+        if own.stop == own.start and not waits_for_others(model, config):
             return
         try:
-            with pooled_over(division_of(len(y), config, self.group)):
+            with division_of(len(y), config, self.group):
                 kept = kept_for_backward(
                     model,
                     lambda: forward(model, x, y[own], config, self.weights)[0],

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..norms import SyncBatchNorm2d
 from ..norms.recompute import saving_memory
-from ..norms.synchronized import Division, pooled_over
+from ..norms.synchronized import pooled_over
 from ..runs import RunConfig
 from .group import ALONE, Group
 from .optimizer import LayerAwareOptimizer
@@ -64,10 +65,10 @@ def gradients(
         own = group.launch.share(len(y))
         known, place = y[own], slice(start + own.start, start + own.stop)
         start += len(y)
-        if not len(known) and config.statistics == "per-process":
+        if not len(known) and not waits_for_others(model, config):
             continue  # otherwise the others wait for it in every layer
         saving = saving_memory() if save_memory else nullcontext()
-        with pooled_over(division_of(len(y), config, group)), saving:
+        with division_of(len(y), config, group), saving:
             loss, logits = forward(model, x, known, config, weights)
             (loss * (len(known) / total)).backward()  # type: ignore[no-untyped-call]
         if len(known):
@@ -78,10 +79,18 @@ def gradients(
     return group.add_up(list(model.parameters()), mean, guesses)
 
 
-def division_of(images: int, config: RunConfig, group: Group) -> Division | None:
-    """How the processes divide a batch of so many images over which layers take statistics; None
-    where they take those of their own part."""
-    return group.divided(images) if config.statistics == "synchronized" else None
+def division_of(images: int, config: RunConfig, group: Group) -> AbstractContextManager[None]:
+    """Within it layers know how the processes divide a batch of so many images: all layers where
+    statistics are synchronized, else those that always synchronize."""
+    return pooled_over(group.divided(images), by_all=config.statistics == "synchronized")
+
+
+def waits_for_others(model: nn.Module, config: RunConfig) -> bool:
+    """Whether a process whose part of a batch has no image must go through the network with it,
+    because layers add up what all processes have."""
+    return config.statistics == "synchronized" or any(
+        isinstance(module, SyncBatchNorm2d) for module in model.modules()
+    )
 
 
 def _plain(loss: Tensor, logits: Tensor, y: Tensor, config: RunConfig) -> Tensor:

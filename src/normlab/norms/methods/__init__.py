@@ -1,7 +1,20 @@
 """One file per method: its layer, its parts for a network, and its spec."""
 
 from ..spec import NormSpec
-from . import batch, batch_instance, group, instance, layer, none
+from . import (
+    batch,
+    batch_instance,
+    batch_renorm,
+    extended_batch,
+    frozen_batch,
+    ghost_batch,
+    group,
+    instance,
+    instance_enhanced,
+    layer,
+    none,
+    sync_batch,
+)
 
 SPECS: tuple[NormSpec, ...] = (
     batch.TORCH_BN,
@@ -11,5 +24,11 @@ SPECS: tuple[NormSpec, ...] = (
     layer.SPEC,
     group.SPEC,
     none.SPEC,
+    sync_batch.SPEC,
+    ghost_batch.SPEC,
+    batch_renorm.SPEC,
+    extended_batch.SPEC,
+    frozen_batch.SPEC,
+    instance_enhanced.SPEC,
 )
 """The specs of all methods: first the seven of the experiment, then by family."""

@@ -11,19 +11,13 @@ from .._base import Norm2d, another_name_for
 from .._core import NOTHING, Pool, Then, normalize
 from ..kernels import Running
 from ..spec import NormSpec, tracking
-from ..synchronized import division, images_of
+from ..synchronized import Division, division
 
 _BATCH = Pool(batch=True)
 _SMALL_BATCHES = (
     "With batches of a few images, and where training and evaluation see different images, its "
     "statistics are noise and evaluation is not what was trained."
 )
-
-
-def batch_pool() -> Pool:
-    """The whole batch, of which this process may have a part only."""
-    divided = division()
-    return _BATCH if divided is None else Pool(batch=True, divided=divided)
 
 
 class BatchStatistics(Norm2d, _NormBase):  # type: ignore[misc]  # weight may be None
@@ -96,8 +90,23 @@ class BatchStatistics(Norm2d, _NormBase):  # type: ignore[misc]  # weight may be
             )
         return None if self.training or mean is None or var is None else (mean, var)
 
+    def _division(self, x: Tensor) -> Division | None:
+        """How several processes divide the batch of which ``x`` is a part; None where ``x`` is the
+        batch."""
+        return division()
+
+    def _images_of(self, x: Tensor) -> int:
+        """Images of the batch of which ``x`` is all, or a part."""
+        divided = self._division(x)
+        return x.shape[0] if divided is None else divided.images
+
+    def _batch_pool(self, x: Tensor) -> Pool:
+        """The batch of which ``x`` is all, or a part."""
+        divided = self._division(x)
+        return _BATCH if divided is None else Pool(batch=True, divided=divided)
+
     def _check_batch(self, x: Tensor) -> None:
-        images = images_of(x)
+        images = self._images_of(x)
         if images == 0:
             raise ValueError(
                 f"{type(self).__name__} cannot train on an empty batch, "
@@ -121,19 +130,20 @@ class BatchStatistics(Norm2d, _NormBase):  # type: ignore[misc]  # weight may be
             if self.num_batches_tracked is not None:
                 self.num_batches_tracked.add_(1)
             if self.running_mean is not None and self.running_var is not None:
-                count = images_of(x) * x.shape[2] * x.shape[3]
+                count = self._values_of_variance(x)
                 self._move(self.running_mean, mean)
                 self._move(self.running_var, var, count / (count - 1))  # the UNBIASED variance
+
+    def _values_of_variance(self, x: Tensor) -> int:
+        """How many values of the batch a variance is of."""
+        return self._images_of(x) * x.shape[2] * x.shape[3]
 
     def _move(self, running: Tensor, new: Tensor, factor: float | None = None) -> None:
         if factor is not None:
             new = new * factor
         # At least float32: the batch's variance may not fit 16 bits where its share does.
         wide = torch.promote_types(running.dtype, new.dtype)
-        old = running.to(wide)
-        moved = old.lerp(new.flatten().to(wide), self._share_of_new(wide))
-        # An average that holds an infinity is infinite; the difference would be NaN.
-        running.copy_(torch.where(old.isinf(), old, moved))
+        move(running, new.flatten().to(wide), self._share_of_new(wide))
 
     def _share_of_new(self, dtype: torch.dtype) -> Tensor | float:
         if self.momentum is not None:
@@ -145,6 +155,14 @@ class BatchStatistics(Norm2d, _NormBase):  # type: ignore[misc]  # weight may be
     def extra_repr(self) -> str:
         said = f"{self.channels}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}"
         return said if self.track_running_stats else f"{said}, track_running_stats=False"
+
+
+def move(running: Tensor, new: Tensor, share: Tensor | float) -> None:
+    """Take running statistics this share of the way to new ones, which have a type that is at least
+    as wide."""
+    old = running.to(new.dtype)
+    # An average that holds an infinity is infinite; the difference would be NaN.
+    running.copy_(torch.where(old.isinf(), old, old.lerp(new, share)))
 
 
 class _Tracking:
@@ -231,7 +249,7 @@ class BatchNorm2d(BatchStatistics, nn.BatchNorm2d):  # type: ignore[misc]  # wei
         if fixed is not None:
             return normalize(x, self.weight, self.bias, (None,), self.eps, fixed=fixed, then=then)
         self._check_batch(x)
-        batch = batch_pool()
+        batch = self._batch_pool(x)
         return normalize(
             x, self.weight, self.bias, (batch,), self.eps, then=then, track=self._tracking(x)
         )
