@@ -428,8 +428,8 @@ def nan_stays_in_its_set(family: Family, factory: Factory) -> None:
         y = layer(x)
         assert torch.equal(y.isnan(), expected), f"NaN of the output in {mode}"
         y.backward(torch.ones_like(y))
-        # The derivative is constant in x where the statistics are.
-        fixed = not family.axes_in_use(training)
+        # The derivative is constant in x where the statistics are, unless the formula bends.
+        fixed = not family.axes_in_use(training) and not family.bends
         allowed = torch.zeros_like(expected) if fixed else expected
         assert torch.equal(x.grad.isnan(), allowed), f"NaN of the gradient in {mode}"
         if training and family.has_running_statistics:
@@ -777,7 +777,8 @@ def saves_no_more_than_torch(family: Family, factory: Factory) -> None:
     """Bytes kept for backward, each time something is kept and by distinct storage.
 
     Where torch.nn has no such layer, the limit is what the formula needs: the input, the
-    parameters, and two numbers (a mean and a factor) for each set of each part.
+    parameters (as float32 at least), and two numbers (a mean and a factor) for each set of each
+    part.
 
     In a model that is 16-bit throughout, PyTorch also rounds its statistics to 16 bits; float32
     statistics, the rule here, may take two more bytes per value.
@@ -798,7 +799,8 @@ def saves_no_more_than_torch(family: Family, factory: Factory) -> None:
                             limits = limits[0] + extra, limits[1] + extra
                     else:
                         kept = x.numel() * x.element_size() + 2 * 4 * sets_of(family, x)
-                        kept += sum(t.numel() * t.element_size() for t in layer.parameters())
+                        sizes = [(t.numel(), t.element_size()) for t in layer.parameters()]
+                        kept += sum(number * max(4, size) for number, size in sizes)
                         limits = kept, kept
                     what = f"{dtype}, {parameters} parameters, {layout}, training={training}"
                     ours = saved_bytes(layer, x)

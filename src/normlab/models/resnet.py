@@ -30,9 +30,11 @@ def layers_at_every_width(norm: str) -> dict[int, nn.Module]:
     [16, 32, 64]
 
     Raises:
-        ValueError: the layer cannot be made for one of them.
+        ValueError: the layer, or another part of the method, cannot be made for one of them.
     """
     choice = parse_norm(norm)
+    for width in WIDTHS:
+        choice.check(width)
     return {width: choice.make(width) for width in WIDTHS}
 
 

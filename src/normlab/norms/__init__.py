@@ -4,10 +4,17 @@ from ._base import Norm2d, ParameterNeeds, PlainNorm2d
 from .catalog import CATALOG, NormChoice, make_norm, name_of_layer, parse_norm
 from .methods.batch import BatchNorm2d
 from .methods.batch_instance import BatchInstanceNorm2d
+from .methods.derf import DynamicErf2d
+from .methods.dyt import DynamicTanh2d
+from .methods.fixup import FixupBias2d, FixupConv2d, FixupScale2d
 from .methods.group import GroupNorm2d
 from .methods.instance import InstanceNorm2d
 from .methods.layer import LayerNormCHW
 from .methods.none import NoNorm2d
+from .methods.scaled_ws import ScaledSkipInit2d, ScaledStandardizedConv2d
+from .methods.skipinit import SkipInit2d
+from .methods.weight_norm import WeightNormConv2d
+from .methods.weight_standardization import HeStandardizedConv2d, StandardizedConv2d
 from .places import Parts, Place
 from .spec import FAMILIES, NormSpec
 
@@ -16,7 +23,13 @@ __all__ = [
     "FAMILIES",
     "BatchInstanceNorm2d",
     "BatchNorm2d",
+    "DynamicErf2d",
+    "DynamicTanh2d",
+    "FixupBias2d",
+    "FixupConv2d",
+    "FixupScale2d",
     "GroupNorm2d",
+    "HeStandardizedConv2d",
     "InstanceNorm2d",
     "LayerNormCHW",
     "NoNorm2d",
@@ -27,6 +40,11 @@ __all__ = [
     "Parts",
     "Place",
     "PlainNorm2d",
+    "ScaledSkipInit2d",
+    "ScaledStandardizedConv2d",
+    "SkipInit2d",
+    "StandardizedConv2d",
+    "WeightNormConv2d",
     "make_norm",
     "name_of_layer",
     "parse_norm",

@@ -18,6 +18,7 @@ mode, tracing). The tests compare both with each other and with a float64 loop.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -109,6 +110,18 @@ NOTHING = Then()
 def statistics_dtype(x: Tensor) -> torch.dtype:
     """float32 for 16-bit and float32 input, float64 for float64 input."""
     return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+def without_autocast(x: Tensor) -> AbstractContextManager[object]:
+    """The block computes in the types of its tensors.
+
+    Where autocast is off already, nothing is entered, so that an exported graph has no trace of it;
+    some devices, such as meta, have none.
+    """
+    kind = x.device.type
+    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+        return torch.autocast(kind, enabled=False)
+    return nullcontext()
 
 
 class Tracking(Protocol):

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+import torch
 from torch import nn
 
 from .. import foreign
@@ -84,6 +85,18 @@ class NormChoice:
     def make(self, channels: int) -> nn.Module:
         """The layer for this number of channels."""
         return make_norm(self.name, channels, **self.options)
+
+    def check(self, channels: int) -> None:
+        """Make one of every part besides the layer, to see whether the options are possible.
+
+        Raises:
+            ValueError: they are not.
+        """
+        with torch.device("meta"):
+            self.convolution(channels, channels, 3)
+        for part in self.parts.classes():
+            if not issubclass(part, nn.Conv2d):
+                self._made(part, channels)
 
     def layer(self, place: Place, channels: int) -> nn.Module:
         """What stands after the convolution at this place."""

@@ -1,7 +1,21 @@
 """One file per method: its layer, its parts for a network, and its spec."""
 
 from ..spec import NormSpec
-from . import batch, batch_instance, group, instance, layer, none
+from . import (
+    batch,
+    batch_instance,
+    derf,
+    dyt,
+    fixup,
+    group,
+    instance,
+    layer,
+    none,
+    scaled_ws,
+    skipinit,
+    weight_norm,
+    weight_standardization,
+)
 
 SPECS: tuple[NormSpec, ...] = (
     batch.TORCH_BN,
@@ -11,5 +25,13 @@ SPECS: tuple[NormSpec, ...] = (
     layer.SPEC,
     group.SPEC,
     none.SPEC,
+    weight_norm.SPEC,
+    weight_standardization.ALONE,
+    weight_standardization.WITH_GROUPS,
+    scaled_ws.SPEC,
+    fixup.SPEC,
+    skipinit.SPEC,
+    dyt.SPEC,
+    derf.SPEC,
 )
 """The specs of all methods: first the seven of the experiment, then by family."""
