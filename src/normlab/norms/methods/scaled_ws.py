@@ -42,15 +42,17 @@ class ScaledStandardizedConv2d(StandardizedConv2d):
     in Unnormalized ResNets", section 4; the learned gain and the place of eps are those of the
     authors' code. Clipping of gradients by unit, at 0.01, is that of Brock, De, Smith & Simonyan
     2021, "High-Performance Large-Scale Image Recognition Without Normalization"; as in its code,
-    gains, biases and the scale of the branch are clipped too, and the classifier's weight is not.
+    gains and biases are clipped too, and the classifier's weight is not.
 
     Departures from the paper: the gain of ReLU is exact, where the authors' code has an estimate,
     1.71396. It is a factor of every filter, those of the first convolution included; the code
     applies it to the output of ReLU. As the paper has it, a residual branch is multiplied by 0.2
     and by SkipInit's factor (:class:`ScaledSkipInit2d`), but its input is not divided by the
     spread that the paper predicts for its own blocks, in which ReLU comes before the convolutions.
-    The classifier starts as in every other arm and, unlike in the authors' code, its bias is not
-    clipped. timm's ScaledStdConv2d adds 1e-6 to the variance in place of the maximum.
+    The classifier starts as in every other arm. Its bias and the factor of a branch are not
+    clipped, as they are in the authors' code: that factor starts at 0, so its gradient could be
+    0.00001 at most, and at a learning rate of 0.1 (theirs is 1.6) it would not reach 0.001 within
+    100 updates. timm's ScaledStdConv2d adds 1e-6 to the variance in place of the maximum.
 
     Args:
         shape, named: as in ``torch.nn.Conv2d``.
@@ -112,8 +114,6 @@ class ScaledSkipInit2d(SkipInit2d):
     Raises:
         ValueError: a factor that is not a number above 0; input that :class:`Norm2d` refuses.
     """
-
-    optimizer_needs: ClassVar[Mapping[str, ParameterNeeds]] = {"scale": _CLIPPED}
 
     def __init__(
         self,
