@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from normlab.models import ResNet, check_sites, sites
+from normlab.models.resnet import place_of
 from normlab.norms import CATALOG, BatchNorm2d
 
 
@@ -30,7 +31,9 @@ def test_any_size_from_8_and_one_site_after_every_convolution(norm: str, shortcu
     convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
     biased = CATALOG[norm].conv_bias
     assert all((conv.bias is not None) == biased for conv in convolutions)
-    assert sum(type(m) is CATALOG[norm].layer for m in model.modules()) == len(found)
+    parts, kind = CATALOG[norm].parts, CATALOG[norm].layer
+    expected = [parts.layer(model.place_of(site.name)) or kind for site in found]
+    assert [type(model.get_submodule(site.name)) for site in found] == expected
 
 
 def test_weights_are_he_and_the_same_whatever_the_normalization() -> None:
@@ -38,8 +41,12 @@ def test_weights_are_he_and_the_same_whatever_the_normalization() -> None:
     shared = [k for k in states["bn"] if "conv" in k or k.startswith("fc")]
     assert len(shared) == 15
     for norm, state in states.items():
+        parts = CATALOG[norm].parts
         for name in shared:
-            assert torch.equal(state[name], states["bn"][name]), (norm, name)
+            factor = parts.classifier if name == "fc.weight" else parts.weights(place_of(name, 2))
+            expected = states["bn"][name] * factor
+            assert torch.allclose(state[name], expected, rtol=1e-6, atol=0), (norm, name)
+            assert factor != 1 or torch.equal(state[name], expected), (norm, name)
     other = ResNet(2, 10, "bn", seed=8).state_dict()
     assert not torch.equal(other["conv.weight"], states["bn"]["conv.weight"])
     deep = ResNet(5, 10, seed=0)

@@ -430,8 +430,8 @@ def nan_stays_in_its_set(family: Family, factory: Factory) -> None:
         y = layer(x)
         assert torch.equal(y.isnan(), expected), f"NaN of the output in {mode}"
         y.backward(torch.ones_like(y))
-        # The derivative is constant in x where the statistics are.
-        fixed = not family.axes_in_use(training)
+        # The derivative is constant in x where the statistics are, unless the formula bends.
+        fixed = not family.axes_in_use(training) and not family.bends
         allowed = torch.zeros_like(expected) if fixed else expected
         assert torch.equal(x.grad.isnan(), allowed), f"NaN of the gradient in {mode}"
         if training and family.has_running_statistics:
@@ -572,9 +572,7 @@ def memory_format_is_kept(family: Family, factory: Factory) -> None:
 def output_is_its_own(family: Family, factory: Factory) -> None:
     """An activation in place after the layer changes neither the input nor the gradients."""
     for training in MODES.values():
-        layer, again = (
-            scramble(family.make(factory)).double().train(training) for _ in range(2)
-        )
+        layer, again = (scramble(family.make(factory)).double().train(training) for _ in range(2))
         x, g = input_for(family).requires_grad_(), input_for(family, seed=9)
         expected = torch.autograd.grad(layer(x).relu(), x, g)[0]
         kept = x.detach().clone()
@@ -769,7 +767,9 @@ def in_parts(
             def total(t: Tensor, rank: int = rank) -> Tensor:
                 index = len(given[rank])
                 given[rank].append(t.detach().clone())
-                others = [put[index] for r, put in enumerate(before) if r != rank and index < len(put)]
+                others = [
+                    put[index] for r, put in enumerate(before) if r != rank and index < len(put)
+                ]
                 return torch.stack([t.detach(), *others]).sum(0)
 
             with pooled_over(Division(total, rank, counts), by_all=by_all):
@@ -855,8 +855,8 @@ def saves_no_more_than_torch(family: Family, factory: Factory) -> None:
     """Bytes kept for backward, each time something is kept and by distinct storage.
 
     Where torch.nn has no such layer, the limit is what the formula needs: the input, the
-    parameters (or float32 buffers in their place), and two numbers (a mean and a factor) for each
-    set of each part.
+    parameters (as float32 at least, and so buffers in their place), and two numbers (a mean and a
+    factor) for each set of each part.
 
     In a model that is 16-bit throughout, PyTorch also rounds its statistics to 16 bits; float32
     statistics, the rule here, may take two more bytes per value.
@@ -877,7 +877,8 @@ def saves_no_more_than_torch(family: Family, factory: Factory) -> None:
                             limits = limits[0] + extra, limits[1] + extra
                     else:
                         kept = x.numel() * x.element_size() + 2 * 4 * sets_of(family, x)
-                        kept += sum(t.numel() * t.element_size() for t in layer.parameters())
+                        sizes = [(t.numel(), t.element_size()) for t in layer.parameters()]
+                        kept += sum(number * max(4, size) for number, size in sizes)
                         if not family.has_running_statistics:
                             kept += sum(t.numel() * 4 for t in layer.buffers())
                         limits = kept, kept

@@ -71,6 +71,12 @@ class Family:
         return "gate" in reference.names_in(self.spec.formula)
 
     @property
+    def bends(self) -> bool:
+        """Whether the output is no linear function of the input even where statistics are fixed."""
+        bent = {"exp", "tanh", "erf", "sigmoid", "max", "min"}
+        return bool(bent & reference.names_in(self.spec.formula))
+
+    @property
     def standardizes(self) -> bool:
         """Whether mean and variance of a set become 0 and 1, before weight and bias."""
         return self.has_gate or self.spec.formula == NormSpec.formula

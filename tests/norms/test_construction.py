@@ -25,6 +25,7 @@ from normlab.norms import (
     parse_norm,
 )
 from normlab.norms.methods import SPECS
+from normlab.norms.spec import options_of
 
 from .reference import names_in
 
@@ -263,14 +264,17 @@ def test_spec_agrees_with_its_layer(spec: NormSpec) -> None:
 @each_spec
 def test_spec_lists_the_options(spec: NormSpec) -> None:
     """Each option listed is taken, with the default that is listed."""
+    own = options_of(spec.layer)
     signature = inspect.signature(spec.layer)
     for option, default in spec.options.items():
-        assert signature.parameters[option].default == default
+        assert option in own or any(option in options_of(c) for c in spec.parts.classes())
+        if option in own:
+            assert signature.parameters[option].default == default
         made = make_norm(spec.name, CHANNELS, **{option: default})
         assert repr(made) == repr(make_norm(spec.name, CHANNELS))
     if issubclass(spec.layer, Norm2d):
         not_of_an_arm = {"channels", "device", "dtype", "track_running_stats"}
-        assert set(spec.options) == set(signature.parameters) - not_of_an_arm
+        assert set(own) == set(signature.parameters) - not_of_an_arm
     if "momentum" in spec.options:
         assert spec.options["momentum"] == 0.1
     if "eps" in spec.options:
@@ -279,8 +283,10 @@ def test_spec_lists_the_options(spec: NormSpec) -> None:
 
 @each_spec
 def test_spec_lists_what_parameters_need(spec: NormSpec) -> None:
-    parameters = dict(make_norm(spec.name, CHANNELS).named_parameters())
-    assert set(spec.optimizer_needs) <= set(parameters)
+    choice = parse_norm(spec.name)
+    parts = [choice.convolution(CHANNELS, CHANNELS, 3), make_norm(spec.name, CHANNELS)]
+    parameters = {name for part in parts for name, _ in part.named_parameters()}
+    assert set(spec.optimizer_needs) <= parameters | {"bias"}
     if spec.name == "bin":
         assert dict(spec.optimizer_needs) == {
             "gate": ParameterNeeds(lr_scale=10.0, weight_decay=False, clamp=(0.0, 1.0))
@@ -304,7 +310,7 @@ def test_layer_prints_its_options(spec: NormSpec) -> None:
     layer = make_norm(spec.name, CHANNELS)
     text = repr(layer)
     assert text.startswith(f"{spec.layer.__name__}({CHANNELS}")
-    for option in spec.options:
+    for option in options_of(spec.layer):
         if option != "channels_per_group":  # said as groups
             assert f"{option}={getattr(layer, option)}" in text
 
@@ -314,8 +320,11 @@ def test_docstring_tells_source_shapes_and_errors(spec: NormSpec) -> None:
     if not issubclass(spec.layer, Norm2d):
         return
     text = inspect.getdoc(spec.layer) or ""
-    for heading in ("Args:", "Shapes:", "Raises:", *(["Source:"] if spec.citation else [])):
+    for heading in ("Args:", "Shapes:", "Raises:"):
         assert heading in text, heading
+    ours = [part for part in spec.parts.classes() if part.__module__.startswith("normlab.")]
+    text += "".join(inspect.getdoc(part) or "" for part in ours)
+    assert ("Source:" in text) == bool(spec.citation)
     for option in spec.options:
         assert f"{option}:" in text, f"option {option} is not documented"
 

@@ -538,6 +538,8 @@ def test_a_module_that_cannot_be_imported_is_a_message(
         {"clamp": (1, 0)}, {"clamp": (0.0,)}, {"clamp": 1.0}, {"clamp": (0.0, float("nan"))},
         {"clamp": ("0", "1")}, {"lr_scale": -1.0}, {"lr_scale": float("nan")},
         {"lr_scale": float("inf")}, {"lr_scale": "fast"}, {"weight_decay": 0},
+        {"unit_clip": 0}, {"unit_clip": -0.01}, {"unit_clip": True}, {"unit_clip": "0.01"},
+        {"unit_clip": float("nan")}, {"unit_clip": float("inf")},
     ],
 )  # fmt: skip
 def test_impossible_needs(fields: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from normlab.errors import InputError
 from normlab.models import ResNet
+from normlab.norms import ParameterNeeds
 from normlab.runs import FIELDS, RunConfig, identity
 from normlab.training.metrics import measure
 from normlab.training.optimizer import LayerAwareOptimizer
@@ -146,8 +147,6 @@ def test_the_gate_gets_what_it_declares() -> None:
 
 
 def test_a_layer_of_ones_own_is_honoured_and_a_false_declaration_refused() -> None:
-    from normlab.norms import ParameterNeeds
-
     class Own(nn.Module):
         optimizer_needs: ClassVar = {"scale": ParameterNeeds(clamp=(0.9, 1.1))}
 
@@ -181,6 +180,64 @@ def test_clipping_keeps_the_direction() -> None:
     fields = {"lr": 1.0, "momentum": 0.0, "weight_decay": 0.0, "clip_norm": 1.0}
     LayerAwareOptimizer(layer, RunConfig(**fields)).step()  # type: ignore[arg-type]
     assert (before - layer.weight).flatten().tolist() == pytest.approx([0.6, 0.8], rel=1e-4)
+
+
+UNIT = {"lr": 1.0, "momentum": 0.0, "weight_decay": 0.0}
+
+
+class Clipped(nn.Module):
+    """A layer of one's own that asks for its gradients to be clipped by unit."""
+
+    optimizer_needs: ClassVar = {
+        name: ParameterNeeds(unit_clip=0.1) for name in ("weight", "bias", "scale")
+    }
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(3, 1, 2, 2))
+        self.bias = nn.Parameter(torch.tensor([3.0, 4.0]))
+        self.scale = nn.Parameter(torch.tensor(2.0))
+        self.free = nn.Parameter(torch.tensor([3.0, 4.0]))
+        with torch.no_grad():
+            self.weight[0] = 5.0  # a norm of 10
+            self.weight[1, 0, 0, 0] = 1e-4
+
+
+def test_gradients_are_clipped_by_unit() -> None:
+    """By hand: rows of norm 10, 0.0001 and 0 may have gradients of 1, and of 0.0001 (a tenth of
+    0.001) twice. A vector and a number are one unit each."""
+    layer = Clipped()
+    before = {name: p.detach().clone() for name, p in layer.named_parameters()}
+    layer.weight.grad = torch.tensor([[3.0, 4.0, 0.0, 0.0]] * 3).view(3, 1, 2, 2)
+    layer.bias.grad, layer.free.grad = torch.tensor([0.0, 2.0]), torch.tensor([0.0, 2.0])
+    layer.scale.grad = torch.tensor(-0.1)  # within a tenth of 2
+    LayerAwareOptimizer(layer, RunConfig(**UNIT)).step()  # type: ignore[arg-type]
+    moved = {name: before[name] - p.detach() for name, p in layer.named_parameters()}
+    rows = moved["weight"].view(3, 4)
+    assert rows[0].tolist() == pytest.approx([0.6, 0.8, 0.0, 0.0], abs=1e-6)
+    for row in rows[1:]:
+        assert row.tolist() == pytest.approx([6e-5, 8e-5, 0.0, 0.0], rel=1e-4)
+    assert moved["bias"].tolist() == pytest.approx([0.0, 0.5])
+    assert moved["scale"].item() == pytest.approx(-0.1)
+    assert moved["free"].tolist() == [0.0, 2.0]
+
+
+def test_clipping_by_unit_comes_before_that_of_all_gradients() -> None:
+    """The other way round, the outlier would shorten what is left of all others."""
+    layer = Clipped()
+    layer.weight.grad = torch.zeros_like(layer.weight)
+    layer.bias.grad, layer.free.grad = torch.tensor([0.0, 1e6]), torch.tensor([0.0, 0.5])
+    before = layer.free.detach().clone()
+    LayerAwareOptimizer(layer, RunConfig(**UNIT, clip_norm=1.0)).step()  # type: ignore[arg-type]
+    assert (before - layer.free.detach()).tolist() == pytest.approx([0.0, 0.5])
+
+
+def test_what_has_no_gradient_is_not_clipped_and_layout_does_not_matter() -> None:
+    layer = Clipped().to(memory_format=torch.channels_last)
+    layer.weight.grad = torch.ones_like(layer.weight)
+    LayerAwareOptimizer(layer, RunConfig(**UNIT)).step()  # type: ignore[arg-type]
+    assert (5.0 - layer.weight[0]).flatten().tolist() == pytest.approx([0.5] * 4)
+    assert layer.bias.tolist() == [3.0, 4.0]
 
 
 @pytest.mark.parametrize(

@@ -194,7 +194,8 @@ def needs_of(model: nn.Module) -> dict[int, ParameterNeeds]:
             if not isinstance(need, ParameterNeeds):
                 raise ValueError(
                     f"{where} declares optimizer needs of {name!r} as {need!r:.80}. Use "
-                    "normlab.norms.ParameterNeeds(lr_scale=..., weight_decay=..., clamp=...)."
+                    "normlab.norms.ParameterNeeds(lr_scale=..., weight_decay=..., clamp=..., "
+                    "unit_clip=...)."
                 )
             if (parameter := module._parameters[name]) is not None:
                 found[id(parameter)] = need

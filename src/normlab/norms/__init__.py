@@ -5,7 +5,10 @@ from .catalog import CATALOG, NormChoice, make_norm, name_of_layer, parse_norm
 from .methods.batch import BatchNorm2d
 from .methods.batch_instance import BatchInstanceNorm2d
 from .methods.batch_renorm import BatchRenorm2d
+from .methods.derf import DynamicErf2d
+from .methods.dyt import DynamicTanh2d
 from .methods.extended_batch import ExtendedBatchNorm2d
+from .methods.fixup import FixupBias2d, FixupConv2d, FixupScale2d
 from .methods.frozen_batch import FrozenBatchNorm2d
 from .methods.ghost_batch import GhostBatchNorm2d
 from .methods.group import GroupNorm2d
@@ -13,7 +16,11 @@ from .methods.instance import InstanceNorm2d
 from .methods.instance_enhanced import InstanceEnhancedBatchNorm2d
 from .methods.layer import LayerNormCHW
 from .methods.none import NoNorm2d
+from .methods.scaled_ws import ScaledSkipInit2d, ScaledStandardizedConv2d
+from .methods.skipinit import SkipInit2d
 from .methods.sync_batch import SyncBatchNorm2d
+from .methods.weight_norm import WeightNormConv2d
+from .methods.weight_standardization import HeStandardizedConv2d, StandardizedConv2d
 from .places import Parts, Place
 from .schedules import Ramp
 from .spec import FAMILIES, NormSpec
@@ -29,6 +36,12 @@ __all__ = [
     "GhostBatchNorm2d",
     "GroupNorm2d",
     "InstanceEnhancedBatchNorm2d",
+    "DynamicErf2d",
+    "DynamicTanh2d",
+    "FixupBias2d",
+    "FixupConv2d",
+    "FixupScale2d",
+    "HeStandardizedConv2d",
     "InstanceNorm2d",
     "LayerNormCHW",
     "NoNorm2d",
@@ -41,6 +54,11 @@ __all__ = [
     "PlainNorm2d",
     "Ramp",
     "SyncBatchNorm2d",
+    "ScaledSkipInit2d",
+    "ScaledStandardizedConv2d",
+    "SkipInit2d",
+    "StandardizedConv2d",
+    "WeightNormConv2d",
     "make_norm",
     "name_of_layer",
     "parse_norm",

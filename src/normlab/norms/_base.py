@@ -24,21 +24,27 @@ class ParameterNeeds:
     The trainer honors them for any layer, including your own.
 
     >>> ParameterNeeds(lr_scale=10.0, weight_decay=False, clamp=(0.0, 1.0))
-    ParameterNeeds(lr_scale=10.0, weight_decay=False, clamp=(0.0, 1.0))
+    ParameterNeeds(lr_scale=10.0, weight_decay=False, clamp=(0.0, 1.0), unit_clip=None)
 
     Attributes:
         lr_scale: factor on the learning rate.
         weight_decay: False exempts the parameter from weight decay, whatever the run says.
         clamp: closed interval to which the values are clamped after each optimizer step.
+        unit_clip: the gradient of each unit is shortened to at most this share of the unit's own
+            norm, which counts as 0.001 where it is less (adaptive gradient clipping of Brock et
+            al. 2021). A unit is a row of the parameter, such as the filter of one output; a
+            parameter of one dimension or none is one unit.
 
     Raises:
         ValueError: a scale that is negative or not finite, a ``weight_decay`` that is not a bool,
-            or a clamp that is not a pair ``(low, high)`` with ``low <= high``.
+            a clamp that is not a pair ``(low, high)`` with ``low <= high``, or a share that is not
+            a finite number above 0.
     """
 
     lr_scale: float = 1.0
     weight_decay: bool = True
     clamp: tuple[float, float] | None = None
+    unit_clip: float | None = None
 
     def __post_init__(self) -> None:
         if not _is_number(self.lr_scale) or not 0 <= self.lr_scale < math.inf:
@@ -47,6 +53,9 @@ class ParameterNeeds:
             )
         if not isinstance(self.weight_decay, bool):
             raise ValueError(f"weight_decay must be True or False, got {self.weight_decay!r}.")
+        share = self.unit_clip
+        if share is not None and not (_is_number(share) and 0 < share < math.inf):
+            raise ValueError(f"unit_clip must be a finite number above 0, got {share!r}.")
         pair = self.clamp
         if pair is None:
             return
@@ -70,6 +79,18 @@ def another_name_for(name: str) -> Any:
         setattr(layer, name, value)
 
     return property(read, write, doc=f"The same as ``{name}``.")
+
+
+def recorded(layer: nn.Module, x: fx.Proxy) -> Any:
+    """One node of the graph that ``torch.fx`` records, as layers of torch.nn are."""
+    tracer: Any = x.tracer
+    path = tracer.path_of_module(layer)
+    if not path:
+        raise TraceError(
+            f"{type(layer).__name__} is recorded by torch.fx as one node of a network. "
+            "Trace the network that it is in."
+        )
+    return tracer.create_proxy("call_module", path, (x,), {})
 
 
 class Norm2d(nn.Module):
@@ -138,7 +159,7 @@ class Norm2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if isinstance(x, fx.Proxy):
-            return self._recorded(x)
+            return recorded(self, x)
         self._check(x)
         return self._normalized(x)
 
@@ -149,17 +170,6 @@ class Norm2d(nn.Module):
         """``relu(self(x) + residual)``, past the hooks (see :func:`.fused.norm_relu`)."""
         self._check(x)
         return self._normalized(x, Then(residual, True))
-
-    def _recorded(self, x: fx.Proxy) -> Any:
-        """One node of the graph that ``torch.fx`` records, as layers of torch.nn are."""
-        tracer: Any = x.tracer
-        path = tracer.path_of_module(self)
-        if not path:
-            raise TraceError(
-                f"{type(self).__name__} is recorded by torch.fx as one node of a network. "
-                "Trace the network that it is in."
-            )
-        return tracer.create_proxy("call_module", path, (x,), {})
 
     def twin(self) -> nn.Module:
         """The layer of torch.nn that computes the same, with this layer's own parameters and

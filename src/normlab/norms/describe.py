@@ -20,10 +20,12 @@ def facts(spec: NormSpec) -> dict[str, str]:
         f"{name}: learning rate x{need.lr_scale:g}"
         + ("" if need.weight_decay else ", no weight decay")
         + ("" if need.clamp is None else f", clamped to {list(need.clamp)} after each step")
+        + ("" if need.unit_clip is None else f", gradient clipped by unit at {need.unit_clip:g}")
         for name, need in spec.optimizer_needs.items()
     ]
     said = {
         "formula": f"y = {spec.formula}",
+        "filters": spec.filters and f"weight = {spec.filters}",
         "statistics": ", and ".join(f"over {axes}" for axes in spec.axes),
         "variance": f"divided by {spec.variance}" if spec.variance else "",
         "running": f"variance divided by {spec.running_variance}; momentum weighs {spec.momentum}"

@@ -46,6 +46,9 @@ class NormSpec:
             ``(x - mean) / sqrt(var + eps)``. Parameters have their own names. The tests evaluate
             it, where it is an expression of these, ``sqrt``, ``exp``, ``tanh``, ``erf``,
             ``sigmoid``, ``max`` and ``min``.
+        filters: the weight that the convolution uses, where it is a function of its parameter
+            ``w``. ``mean``, ``var`` (divided by ``n``) and ``norm`` are those of the ``n`` values
+            of a filter, the weights of one output.
         axes: the axes of (N, C, H, W) over which a set of statistics is taken, per part: ``(C/G)``
             for groups of channels, ``(N/G)`` for chunks of the batch.
         variance: divisor of the variance that normalizes, or "" if there is none.
@@ -70,6 +73,7 @@ class NormSpec:
     family: Family
     layer: type[nn.Module]
     formula: str = "weight * (x - mean) / sqrt(var + eps) + bias"
+    filters: str = ""
     axes: tuple[str, ...]
     variance: str = "n"
     running_variance: str = ""

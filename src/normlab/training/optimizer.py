@@ -11,6 +11,9 @@ from ..models import needs_of, sites
 from ..runs import RunConfig
 from .eager import SGD, AdamW
 
+LEAST_NORM = 1e-3
+"""What the norm of a unit counts as at least, so that a unit of zeros can learn."""
+
 
 class LayerAwareOptimizer:
     """SGD or AdamW that honours what layers declare in ``optimizer_needs``.
@@ -19,7 +22,8 @@ class LayerAwareOptimizer:
     one dimension or none (gains, slopes, thresholds), unless the configuration says ``decay_all``;
     a parameter whose layer asks for no decay never gets any. A parameter's learning rate is the
     schedule's times its ``lr_scale``; after each step the parameters with a ``clamp`` are put back
-    into it.
+    into it. Gradients of parameters with a ``unit_clip`` are shortened by unit first; ``clip_norm``
+    then limits the norm of all gradients as they are after that.
     """
 
     def __init__(self, model: nn.Module, config: RunConfig) -> None:
@@ -31,6 +35,7 @@ class LayerAwareOptimizer:
         }
         groups: dict[tuple[float, float], list[nn.Parameter]] = {}
         self.clamps: list[tuple[nn.Parameter, tuple[float, float]]] = []
+        self.unit_clips: list[tuple[nn.Parameter, float]] = []
         for parameter in self.parameters:
             need = needs[id(parameter)]
             spared = id(parameter) in at_sites or parameter.dim() <= 1
@@ -39,6 +44,8 @@ class LayerAwareOptimizer:
             groups.setdefault((need.lr_scale, decay), []).append(parameter)
             if need.clamp is not None:
                 self.clamps.append((parameter, need.clamp))
+            if need.unit_clip is not None:
+                self.unit_clips.append((parameter, need.unit_clip))
         self._scales = [scale for scale, _ in groups]
         described = [
             {"params": members, "weight_decay": decay, "lr": config.lr * scale}
@@ -59,6 +66,9 @@ class LayerAwareOptimizer:
 
     def step(self) -> None:
         """Clip, step, clamp, and clear the gradients."""
+        for parameter, share in self.unit_clips:
+            if parameter.grad is not None:
+                clip_by_unit(parameter, share)
         if self.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
         self.inner.step()
@@ -101,3 +111,29 @@ class LayerAwareOptimizer:
             # AdamW keeps its step count on the CPU, whatever the device.
             target = value if key == "step" else value.to(parameter.device)
             self.inner.state[parameter][key] = target.clone()
+
+
+@torch.no_grad()
+def clip_by_unit(parameter: nn.Parameter, share: float) -> None:
+    """Shorten the gradient of each unit to at most this share of the unit's norm, which counts as
+    at least 0.001. Directions stay.
+
+    A unit is a row of a parameter of two or more dimensions; any other parameter is one unit.
+
+    >>> weight = nn.Parameter(torch.tensor([[3.0, 4.0], [0.0, 0.0]]))
+    >>> weight.grad = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
+    >>> clip_by_unit(weight, 0.1)
+    >>> [round(value, 6) for value in weight.grad.flatten().tolist()]
+    [0.0, 0.5, 0.0001, 0.0]
+
+    Source: Brock, De, Smith & Simonyan 2021, "High-Performance Large-Scale Image Recognition
+    Without Normalization", equation 3.
+    """
+    assert parameter.grad is not None
+    rows = parameter.flatten(1) if parameter.dim() > 1 else parameter.view(1, -1)
+    gradients = parameter.grad.reshape(rows.shape)
+    norms = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    lengths = torch.linalg.vector_norm(gradients, dim=1, keepdim=True)
+    most = share * norms.clamp_min(LEAST_NORM)
+    factors = torch.where(lengths > most, most / lengths, torch.ones_like(lengths))
+    parameter.grad.copy_((gradients * factors).view_as(parameter))

@@ -5,7 +5,10 @@ from . import (
     batch,
     batch_instance,
     batch_renorm,
+    derf,
+    dyt,
     extended_batch,
+    fixup,
     frozen_batch,
     ghost_batch,
     group,
@@ -13,7 +16,11 @@ from . import (
     instance_enhanced,
     layer,
     none,
+    scaled_ws,
+    skipinit,
     sync_batch,
+    weight_norm,
+    weight_standardization,
 )
 
 SPECS: tuple[NormSpec, ...] = (
@@ -30,5 +37,13 @@ SPECS: tuple[NormSpec, ...] = (
     extended_batch.SPEC,
     frozen_batch.SPEC,
     instance_enhanced.SPEC,
+    weight_norm.SPEC,
+    weight_standardization.ALONE,
+    weight_standardization.WITH_GROUPS,
+    scaled_ws.SPEC,
+    fixup.SPEC,
+    skipinit.SPEC,
+    dyt.SPEC,
+    derf.SPEC,
 )
 """The specs of all methods: first the seven of the experiment, then by family."""
