@@ -624,7 +624,7 @@ def test_torchscript(family: Family) -> None:
     with pytest.raises(NotImplementedError, match=r"torch.jit.trace, or .* twin\(\)"):
         torch.jit.script(network)
     assert network[1] is layer
-    if not family.has_gate:
+    if family.spec.twin is not None:
         made.append(torch.jit.script(nn.Sequential(layer.twin())))
     for program in made:
         file = io.BytesIO()

@@ -1,7 +1,7 @@
 """One file per method: its layer, its parts for a network, and its spec."""
 
 from ..spec import NormSpec
-from . import batch, batch_instance, group, instance, layer, none
+from . import batch, batch_instance, divisive, grn, group, ibn, instance, layer, lrn, none, proxy
 
 SPECS: tuple[NormSpec, ...] = (
     batch.TORCH_BN,
@@ -11,5 +11,11 @@ SPECS: tuple[NormSpec, ...] = (
     layer.SPEC,
     group.SPEC,
     none.SPEC,
+    grn.SPEC,
+    lrn.SPEC,
+    divisive.SPEC,
+    proxy.SPEC,
+    ibn.A,
+    ibn.B,
 )
 """The specs of all methods: first the seven of the experiment, then by family."""
