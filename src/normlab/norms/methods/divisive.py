@@ -42,8 +42,8 @@ class DivisiveNorm2d(PlainNorm2d):
     penalty on v (DN*). From those networks are the window of 5 pixels and a learned sigma that
     starts at 0.5 and does not decay; their first blocks have a window of 7. At the edges of the
     image the authors' code (``div_norm_2d``) fills the window with zeros and divides by its full
-    size. Here the mean is over the values that there are, as in the paper's definition, which
-    differs within half a window of the edges.
+    size. Here the mean is over the values that there are, as in the paper's definition. The two
+    differ at pixels less than ``window - 1`` from an edge.
 
     Args:
         channels: C.
@@ -119,7 +119,7 @@ SPEC = NormSpec(
     family="sample",
     layer=DivisiveNorm2d,
     formula="weight * (x - local_mean) / sqrt(sigma ** 2 + local_mean_square) + bias",
-    axes=("CHW",),
+    axes=("CHW windows",),
     variance="",
     eps_place="sigma ** 2, inside the root",
     kept=2.5,  # deviations and quotients, and three numbers a pixel (of six channels here)

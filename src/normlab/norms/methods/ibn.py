@@ -1,4 +1,11 @@
-"""Instance-batch normalization: the two networks of IBN-Net."""
+"""Instance-batch normalization: the two networks of IBN-Net.
+
+IBN-a has a layer of its own. IBN-b has batch normalization after each convolution but the stem's,
+which has instance normalization, and so have the last sums of the early stages, before the ReLU.
+The paper's networks have four stages, and the authors' code takes the first two of them for early
+(``ibn_cfg=('b', 'b', None, None)`` in ``ibnnet/resnet_ibn.py``). Of the three stages here the first
+two are: instance normalization stands in as many places as there.
+"""
 
 from __future__ import annotations
 

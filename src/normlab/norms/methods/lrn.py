@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from functools import reduce
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from ...values import plain
 from .._base import PlainNorm2d
+from .._core import needs_plain_operations
 from ..places import Parts, Place
 from ..spec import NormSpec
 from .none import NoNorm2d
@@ -83,14 +84,36 @@ class LocalResponseNorm2d(PlainNorm2d):
     def _sums(self, values: Tensor) -> Tensor:
         """Of each window of channels."""
         reach = min(self.size // 2, self.channels - 1)
-        padded = F.pad(values, (0, 0, 0, 0, reach, reach))
-        windows = (padded.narrow(1, start, self.channels) for start in range(2 * reach + 1))
-        return reduce(torch.add, windows)
+        if needs_plain_operations(values):
+            return window_sums(values, reach)
+        sums: Tensor = _WindowSums.apply(values, reach)  # type: ignore[no-untyped-call]
+        return sums
 
     def extra_repr(self) -> str:
         return (
             f"{self.channels}, size={self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}"
         )
+
+
+def window_sums(values: Tensor, reach: int) -> Tensor:
+    """The sum over the channels at most ``reach`` away from each."""
+    channels = values.shape[1]
+    padded = F.pad(values, (0, 0, 0, 0, reach, reach))
+    return reduce(torch.add, (padded.narrow(1, i, channels) for i in range(2 * reach + 1)))
+
+
+class _WindowSums(torch.autograd.Function):
+    """:func:`window_sums`. Who is in whose window goes both ways, so backward is the same sum, in
+    place of one map of zeros for each channel of the window."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, reach: int) -> Tensor:
+        ctx.reach = reach
+        return window_sums(values, reach)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:
+        return window_sums(g, ctx.reach), None
 
 
 class ReLULocalResponseNorm2d(LocalResponseNorm2d):
@@ -117,7 +140,7 @@ SPEC = NormSpec(
     family="sample",
     layer=LocalResponseNorm2d,
     formula="x / (k + alpha * sum(x[j] ** 2 for j in window)) ** beta",
-    axes=("C",),
+    axes=("C window",),
     variance="",
     eps_place="",
     conv_bias=True,

@@ -32,7 +32,8 @@ class ProxyGroupNorm2d(PlainNorm2d):
 
     ``weight``, ``bias``, ``proxy_mean`` and ``proxy_scale`` are learned per channel; the last two
     start at 0. The proxy's moments depend on them alone, not on the input: they are those of 200
-    quantiles of the Gaussian, as far apart in probability. Training and evaluation are the same.
+    quantiles of the Gaussian, equally far apart in probability. Training and evaluation are the
+    same.
 
     >>> import torch
     >>> layer = ProxyGroupNorm2d(2, groups=1)
