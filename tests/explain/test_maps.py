@@ -54,6 +54,13 @@ def close(found: Tensor, expected: Tensor) -> None:
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
+def sites_of(norm: str) -> tuple[str, ...]:
+    """Where a map has a value. Nothing but a sum stands between the second layer of a block and
+    the instance norm of IBN-b, so a constant there changes nothing, and the gradients of each map
+    have the mean 0."""
+    return tuple(s for s in SITES if norm != "ibn_b" or s != "stages.0.0.norm2")
+
+
 def head(model: ResNet, activation: Tensor) -> Tensor:
     """Logits from the output of the last block."""
     logits: Tensor = model.fc(activation.mean((2, 3)))
@@ -65,7 +72,7 @@ def head(model: ResNet, activation: Tensor) -> Tensor:
 def test_grad_cam_is_captums(norm: str, dtype: torch.dtype) -> None:
     captum = pytest.importorskip("captum.attr")
     model, x = network(norm, dtype), images(dtype)
-    for site in SITES:
+    for site in sites_of(norm):
         maps = explain_batch(model, x, TARGETS, "grad-cam", (site,))
         assert maps.dtype == dtype
         assert not maps.requires_grad
@@ -79,7 +86,7 @@ def test_grad_cam_is_captums(norm: str, dtype: torch.dtype) -> None:
 def test_grad_cam_layer_cam_and_cam_are_torchcams(norm: str) -> None:
     methods = pytest.importorskip("torchcam.methods")
     model, x = network(norm), images()
-    for site in SITES:
+    for site in sites_of(norm):
         for name, method in (("grad-cam", methods.GradCAM), ("layer-cam", methods.LayerCAM)):
             with method(model, site) as theirs:
                 (expected,) = theirs(TARGETS.tolist(), model(x), normalized=False)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from normlab.norms import CATALOG, Norm2d, NormSpec
 from normlab.norms.fused import is_computed_again
+from normlab.norms.spec import options_of
 
 from . import reference
 
@@ -101,7 +102,7 @@ class Family:
 
     @property
     def has_affine(self) -> bool:
-        return "affine" in self.spec.options
+        return "affine" in options_of(self.spec.layer)
 
     @property
     def lean(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import operator
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -149,4 +150,5 @@ def test_exported_graph_is_made_of_plain_operations(family: Family) -> None:
     """No Python function is left in it, so that it can be saved and run elsewhere."""
     program = torch.export.export(used_layer(family, False), (example(family),))
     targets = {n.target for n in program.graph.nodes if n.op == "call_function"}
+    targets.discard(operator.getitem)  # of an operation with several outputs
     assert all(isinstance(t, torch._ops.OpOverload) for t in targets)

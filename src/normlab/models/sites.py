@@ -137,7 +137,8 @@ def _check_place(
     place = Place() if asks is None else asks(name)
     channels = convolution.out_channels
     _check_module(name, convolution, choice.convolution_like(convolution), norm)
-    expected = [choice.layer(place, channels)]
+    # A network of somebody else's has no places: the method's own layer stands everywhere.
+    expected = [choice.make(channels) if asks is None else choice.layer(place, channels)]
     if asks is not None and place.position == "last":
         after_sum = choice.after_sum(place, channels)
         expected += [] if after_sum is None else [after_sum]

@@ -6,16 +6,21 @@ from .methods.batch import BatchNorm2d
 from .methods.batch_instance import BatchInstanceNorm2d
 from .methods.batch_renorm import BatchRenorm2d
 from .methods.derf import DynamicErf2d
+from .methods.divisive import DivisiveNorm2d
 from .methods.dyt import DynamicTanh2d
 from .methods.extended_batch import ExtendedBatchNorm2d
 from .methods.fixup import FixupBias2d, FixupConv2d, FixupScale2d
 from .methods.frozen_batch import FrozenBatchNorm2d
 from .methods.ghost_batch import GhostBatchNorm2d
+from .methods.grn import GlobalResponseNorm2d
 from .methods.group import GroupNorm2d
+from .methods.ibn import InstanceBatchNorm2d
 from .methods.instance import InstanceNorm2d
 from .methods.instance_enhanced import InstanceEnhancedBatchNorm2d
 from .methods.layer import LayerNormCHW
+from .methods.lrn import LocalResponseNorm2d
 from .methods.none import NoNorm2d
+from .methods.proxy import ProxyGroupNorm2d
 from .methods.scaled_ws import ScaledSkipInit2d, ScaledStandardizedConv2d
 from .methods.skipinit import SkipInit2d
 from .methods.sync_batch import SyncBatchNorm2d
@@ -42,8 +47,12 @@ __all__ = [
     "FixupConv2d",
     "FixupScale2d",
     "HeStandardizedConv2d",
+    "DivisiveNorm2d",
+    "GlobalResponseNorm2d",
+    "InstanceBatchNorm2d",
     "InstanceNorm2d",
     "LayerNormCHW",
+    "LocalResponseNorm2d",
     "NoNorm2d",
     "Norm2d",
     "NormChoice",
@@ -59,6 +68,7 @@ __all__ = [
     "SkipInit2d",
     "StandardizedConv2d",
     "WeightNormConv2d",
+    "ProxyGroupNorm2d",
     "make_norm",
     "name_of_layer",
     "parse_norm",
