@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
 from torch import nn
@@ -91,11 +91,12 @@ class Parts:
         classifier: factor on that of the classifier's.
     """
 
-    convolution: type[nn.Conv2d] = nn.Conv2d
-    layer: Callable[[Place], type[nn.Module] | None] = the_layer
-    activation: Callable[[Place], type[nn.Module]] = relu
-    after_sum: Callable[[Place], type[nn.Module] | None] = nothing
-    weights: Callable[[Place], float] = as_drawn
+    # Factories: a default that is a function or a class would be documented as the class's own.
+    convolution: type[nn.Conv2d] = field(default_factory=lambda: nn.Conv2d)
+    layer: Callable[[Place], type[nn.Module] | None] = field(default_factory=lambda: the_layer)
+    activation: Callable[[Place], type[nn.Module]] = field(default_factory=lambda: relu)
+    after_sum: Callable[[Place], type[nn.Module] | None] = field(default_factory=lambda: nothing)
+    weights: Callable[[Place], float] = field(default_factory=lambda: as_drawn)
     classifier: float = 1.0
 
     @property
@@ -106,12 +107,12 @@ class Parts:
     def classes(self) -> tuple[type[nn.Module], ...]:
         """Every class that takes options of the method, besides the method's own layer."""
         found: list[type[nn.Module] | None] = [self.convolution]
-        for place in _places():
+        for place in kinds_of_place():
             found += [self.layer(place), self.activation(place), self.after_sum(place)]
         return tuple(dict.fromkeys(c for c in found if c is not None))
 
 
-def _places() -> Iterator[Place]:
+def kinds_of_place() -> Iterator[Place]:
     """One of each kind: a method may tell the first and last stages and blocks from others."""
     stages = blocks = 3
     yield Place("stem", 0, stages, 0, blocks)
