@@ -27,9 +27,7 @@ format: $(VENV)/.installed-dev
 
 # First the pages that commands print, which the tests compare; then the site, warnings as errors.
 docs: $(VENV)/.installed-dev
-	mkdir -p build
-	PYTHONPATH=tests $(BIN)/python -m norms.proof > build/proof.json
-	cp build/proof.json src/normlab/workflow/measured/proof.json
+	PYTHONPATH=tests $(BIN)/python -m norms.proof src/normlab/workflow/measured/proof.json
 	$(BIN)/normlab norms --markdown --pictures docs/images/norms > docs/norms.md
 	$(BIN)/python -m normlab.workflow.settings > docs/settings.md
 	$(BIN)/sphinx-build -W --keep-going --quiet -d build/doctrees -c docs . build/site

@@ -1,14 +1,18 @@
 """What the suite holds of each method, counted from the suite itself.
 
-``PYTHONPATH=tests python -m norms.proof`` prints the record from which ``docs/norms.md`` has it.
+``PYTHONPATH=tests python -m norms.proof FILE`` writes the record from which ``docs/norms.md`` has
+it.
 """
 
 from __future__ import annotations
 
 import inspect
 import json
+import sys
+from pathlib import Path
 from typing import Any
 
+from normlab.files import write_text
 from normlab.norms import CATALOG, NormSpec
 
 from .checks import CHECKS
@@ -59,4 +63,4 @@ def as_text() -> str:
 
 
 if __name__ == "__main__":
-    print(as_text(), end="")
+    write_text(Path(sys.argv[1]), as_text())

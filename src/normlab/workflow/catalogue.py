@@ -299,8 +299,7 @@ def _about_proof() -> str:
         "## What holds them\n\n"
         "The conformance suite in `tests/norms` makes its checks from the specs. To see that a "
         "check finds something, mistakes are planted in the layers, and each must be found by the "
-        "check that is there for it. The counts are printed from the suite by "
-        "`PYTHONPATH=tests python -m norms.proof`.\n\n"
+        "check that is there for it. `make docs` counts both in the suite itself.\n\n"
         f"| check | | methods |\n| --- | --- | ---: |\n{rows}\n"
     )
 
