@@ -27,7 +27,8 @@ format: $(VENV)/.installed-dev
 
 # First the pages that commands print, which the tests compare; then the site, warnings as errors.
 docs: $(VENV)/.installed-dev
-	$(BIN)/normlab norms --markdown > docs/norms.md
+	PYTHONPATH=tests $(BIN)/python -m norms.proof src/normlab/workflow/measured/proof.json
+	$(BIN)/normlab norms --markdown --pictures docs/images/norms > docs/norms.md
 	$(BIN)/python -m normlab.workflow.settings > docs/settings.md
 	$(BIN)/sphinx-build -W --keep-going --quiet -d build/doctrees -c docs . build/site
 	@echo build/site/index.html

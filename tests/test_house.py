@@ -53,6 +53,7 @@ ALLOWED = {
         "data",
         "explain",
         "models",
+        "norms",
         "report",
         "results",
         "runs",

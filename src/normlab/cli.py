@@ -495,18 +495,33 @@ def inspect(
 
 @app.command(sort_key=9)
 def norms(
+    name: Annotated[
+        str | None, Parameter(help="A method of the table, to see all that is known of it.")
+    ] = None,
+    /,
     *,
     markdown: Annotated[
         bool, Parameter(negative="", help="Print the catalogue as Markdown (docs/norms.md).")
     ] = False,
+    pictures: Annotated[
+        Path | None, Parameter(help="Write a picture of every method into this folder, as SVG.")
+    ] = None,
 ) -> int:
-    """Print the catalogue of normalizations: formula, axes, state, options, source."""
-    from .console import print_norms
-    from .norms.describe import as_markdown
+    """Print the catalogue of normalizations: what each pools, its cost and year; or one method.
 
+    With NAME: the formula, a picture, options, state, what stands where in a network, cost, when
+    it fails, the paper.
+    """
+    from .console import print_norm, print_norms
+    from .workflow.catalogue import as_markdown, named, write_pictures
+
+    if pictures is not None:
+        write_pictures(pictures)
     if markdown:
         sys.stdout.write(as_markdown())
-    else:
+    elif name is not None:
+        print_norm(Console(), named(name))
+    elif pictures is None:
         print_norms(Console())
     return OK
 
@@ -582,7 +597,7 @@ def _too_many(error: cyclopts.UnusedCliTokensError) -> str:
     words = error.unused_tokens or []
     many = "s" if len(words) > 1 else ""
     # What takes none takes no further one either, but nobody says so.
-    further = "" if chain in ("train", "norms") else "further "
+    further = "" if chain == "train" else "further "
     said = f"{chain} takes no {further}argument{many} {listed(map(repr, words))}."
     if chain in ("compare", "train") and len(words) == 1:
         said += f" Give the data with --data {shlex.quote(words[0])}."

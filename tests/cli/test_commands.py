@@ -16,6 +16,7 @@ from normlab.cli import main
 from normlab.console.progress import recipe
 from normlab.errors import InputError
 from normlab.files import write_bytes, write_text, write_with
+from normlab.norms import CATALOG, FAMILIES
 from normlab.runs import RunConfig
 from normlab.studies import Request, presets
 
@@ -134,6 +135,9 @@ def test_a_model_is_looked_at_used_and_handed_on(photos: Path, tmp_path: Path) -
         (["learning-rate"], "torch_bn,lr=0.0001, torch_bn,lr=0.001", 6),
         (["learning-rate", "--lr", "0.1,0.01", "--arms", "bn"], "bn,lr=0.1, bn,lr=0.01", 6),
         (["depth"], "bn,n=1, bn,n=2, bn,n=3, bn,n=5", 12),
+        (["all-norms"], "torch_bn, bn, in, bin, ln, gn, none", 3 * len(CATALOG)),
+        (["all-norms", "--arms", "gn:groups=4,all"], "gn:groups=4, torch_bn, bn, in, bin, ln, gn",
+         3 * len(CATALOG) + 3),
         (["--patience", "none,2", "--arms", "bn"], "bn,patience=None, bn,patience=2", 12),
         (["--budget", "epochs,updates", "--arms", "bn"], "bn,budget=epochs, bn,budget=upda", 12),
     ],
@@ -197,15 +201,41 @@ def test_the_recipe_names_every_setting_that_is_not_the_default() -> None:
 
 
 def test_norms_prints_the_catalogue_and_the_docs_are_its_print(
-    capsys: pytest.CaptureFixture[str],
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     assert main(["norms"]) == 0
     text = capsys.readouterr().out
-    for name in ("torch_bn", "bn", "in", "bin", "ln", "gn", "none"):
-        assert re.search(rf"^{name}  ", text, re.MULTILINE)
-    assert "clamped to [0.0, 1.0] after each step" in text
-    assert main(["norms", "--markdown"]) == 0
-    assert (ROOT / "docs/norms.md").read_text() == capsys.readouterr().out
+    for name in CATALOG:
+        assert re.search(rf"^{re.escape(name)} ", text, re.MULTILINE)
+    assert [text.index(title) for title in FAMILIES.values() if title in text] == sorted(
+        text.index(title) for title in FAMILIES.values() if title in text
+    )
+    assert main(["norms", "--markdown", "--pictures", str(tmp_path)]) == 0
+    assert (ROOT / "docs/norms.md").read_text() == capsys.readouterr().out, "run make docs"
+    kept = ROOT / "docs/images/norms"
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in kept.iterdir()}
+    for path in tmp_path.iterdir():
+        assert path.read_text() == (kept / path.name).read_text(), f"{path.name}: run make docs"
+
+
+def test_norms_shows_one_method(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["norms", "bin"]) == 0
+    said = capsys.readouterr().out
+    assert "y = weight · (gate · xhat_NHW + (1 − gate) · xhat_HW) + bias" in said
+    assert said.count("■ □ □ □ □ □ □ □") == 4 + 1  # a channel of all images, and of one
+    for text in ("clamped to [0.0, 1.0]", "Nam & Kim 2018", "running_mean", "momentum=0.1", "3C"):
+        assert text in said
+    assert max(map(len, said.splitlines())) <= 80
+
+
+def test_pictures_go_where_they_can(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    there = tmp_path / "taken"
+    there.write_text("")
+    assert main(["norms", "--pictures", str(there)]) == 2
+    assert "taken cannot be written: File exists." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -238,6 +268,10 @@ def test_norms_prints_the_catalogue_and_the_docs_are_its_print(
             ["compare", "--batch-size", "8,16,8"],
             "batch_size has 8 more than once: 8, 16, 8. Give every value once.",
         ),
+        (
+            ["compare", "--arms", "all,gn:groups=4,ln"],
+            "The arm ln is given more than once",
+        ),
         (["compare", "--arms", "bn,gn,bn"], "The arm bn is given more than once."),
         (["compare", "--budget", "steps"], "budget must be one of epochs, updates"),
         (["compare", "--patience", "0"], "patience must be >= 1"),
@@ -255,7 +289,10 @@ def test_norms_prints_the_catalogue_and_the_docs_are_its_print(
             "compare takes no further argument 'dup'. Give the data with --data dup.",
         ),
         (["inspect", "a", "b", "c"], "inspect takes no further arguments 'b' and 'c'."),
-        (["norms", "x"], "norms takes no argument 'x'."),
+        (["norms", "batch"], "no normalization 'batch'"),
+        (["norms", "frrn"], "Known are torch_bn, bn, in"),
+        (["norms", "gm"], "(did you mean gn?)"),
+        (["norms", "bn", "x"], "norms takes no further argument 'x'."),
     ],
 )
 def test_bad_input_is_one_message_with_status_2_and_leaves_nothing(

@@ -174,7 +174,7 @@ def _with_arms(results: Results, *arms: str) -> Results:
 
 
 def test_an_arm_looks_the_same_in_every_study(main_study: Results) -> None:
-    assert styles(main_study) == CATALOGUE
+    assert styles(main_study) == {arm: CATALOGUE[arm] for arm in ARMS}
     few = styles(_with_arms(main_study, "none", "pack.mod:Mine", "bn", "gn:groups=4"))
     assert few["none"] == CATALOGUE["none"]
     assert few["bn"] == CATALOGUE["bn"]

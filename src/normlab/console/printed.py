@@ -15,6 +15,7 @@ from ..pages.findings import troubles
 from ..pages.words import duration, visible
 
 if TYPE_CHECKING:
+    from ..norms import NormSpec
     from ..pages.findings import Finding
     from ..report import ReportFiles
     from ..results import Results
@@ -190,15 +191,50 @@ def print_inspection(console: Console, found: Inspection) -> None:
 
 
 def print_norms(console: Console) -> None:
-    """The catalogue of normalizations."""
-    from ..norms import CATALOG
-    from ..norms.describe import facts
+    """The catalogue of normalizations, family by family."""
+    from ..workflow.catalogue import parameters, table
 
-    for spec in CATALOG.values():
-        console.print(f"[bold]{spec.name}[/bold]  {spec.title}", highlight=False)
-        for name, value in facts(spec).items():
-            console.print(f"    {name:<14}", value, markup=False, highlight=False, soft_wrap=True)
+    heads = ("pools", "parameters", "operations", "kept", "year", "method")
+    for title, rows in table().items():
+        console.print(f"[bold]{title}[/bold]", highlight=False)
+        shown = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+        shown.add_column("name", no_wrap=True, min_width=10)
+        for head in heads:
+            shown.add_column(head, no_wrap=head in ("operations", "kept", "year"))
+        for row in rows:
+            cells = [
+                row.spec.name, "\n".join(row.pools), parameters(row.cost), row.operations,
+                row.kept, row.year, row.spec.title,
+            ]  # fmt: skip
+            shown.add_row(*map(Text, cells))
+        console.print(shown)
         console.print()
+    for line in (
+        "pools: axes of one set of statistics; small letters in part, dots not at all.",
+        "operations: over whole activations, forward + backward, without compiled kernels.",
+        "kept: activations in memory for backward. normlab norms NAME shows one method.",
+    ):
+        console.print(line, style="dim", highlight=False)
+
+
+def print_norm(console: Console, spec: NormSpec) -> None:
+    """All that is known of one method."""
+    from ..norms.axes import kinds_of
+    from ..norms.describe import formula
+    from ..workflow.catalogue import entry
+
+    console.print(f"[bold]{spec.name}[/bold]  {spec.title}", highlight=False)
+    console.print(f"\n{formula(spec)}\n", markup=False, highlight=False)
+    for kind in kinds_of(spec):
+        for line in kind.drawn:
+            console.print(f"  {line}", markup=False, highlight=False)
+        console.print(f"  Filled: {kind.words}.\n", markup=False, highlight=False)
+    shown = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=False)
+    shown.add_column(no_wrap=True)
+    shown.add_column()
+    for label, text in entry(spec).items():
+        shown.add_row(Text(label, style="dim"), Text(text))
+    console.print(shown)
 
 
 def _print_results(console: Console, results: Results, files: ReportFiles) -> None:

@@ -1,17 +1,27 @@
-"""The catalogue in words, for the terminal and the docs."""
+"""A method in words, read off its spec: for the terminal and the docs."""
 
 from __future__ import annotations
 
-from .catalog import CATALOG
+import re
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any
+
+from torch import nn
+
+from ..foreign import is_ours
+from ..pages.words import listed
+from .axes import kinds_of
+from .formulas import readable
+from .fused import is_computed_again
+from .places import Parts, Place, Position, kinds_of_place
 from .spec import NormSpec
 
-_HEAD = """\
-# Normalizations
-
-x has shape (N, C, H, W); G is the number of groups. Statistics are float32 (float64 for float64
-input); output has the input's type and memory format. Weight starts at 1 and bias at 0, one of
-each per channel. This page is printed by `normlab norms --markdown`.
-"""
+_POSITIONS: dict[Position, str] = {
+    "stem": "the network's first convolution",
+    "inner": "the first convolution of a block",
+    "last": "the last convolution of a block",
+    "shortcut": "the convolution of a shortcut",
+}
 
 
 def facts(spec: NormSpec) -> dict[str, str]:
@@ -23,10 +33,13 @@ def facts(spec: NormSpec) -> dict[str, str]:
         + ("" if need.unit_clip is None else f", gradient clipped by unit at {need.unit_clip:g}")
         for name, need in spec.optimizer_needs.items()
     ]
+    compiled = is_computed_again(spec.layer(16))
     said = {
-        "formula": f"y = {spec.formula}",
-        "filters": spec.filters and f"weight = {spec.filters}",
-        "statistics": ", and ".join(f"over {axes}" for axes in spec.axes),
+        "filters": readable(spec.filters) if spec.filters else "",
+        "statistics": "; ".join(
+            f"over {notation}: {kind.words}"
+            for notation, kind in zip(spec.axes, kinds_of(spec), strict=True)
+        ),
         "variance": f"divided by {spec.variance}" if spec.variance else "",
         "running": f"variance divided by {spec.running_variance}; momentum weighs {spec.momentum}"
         if spec.running_variance
@@ -37,16 +50,103 @@ def facts(spec: NormSpec) -> dict[str, str]:
         "options": ", ".join(f"{name}={value}" for name, value in spec.options.items()),
         "optimizer": "; ".join(needs),
         "convolution": "the one before it has " + ("a bias" if spec.conv_bias else "no bias"),
-        "layer": f"{spec.layer.__module__.split('._')[0]}.{spec.layer.__name__}",
-        "source": spec.citation,
+        **in_network(spec),
+        "kernels": "in C where they can be used, by PyTorch otherwise" if compiled else "",
+        "layer": f"{'normlab.norms' if is_ours(spec.layer.__module__) else 'torch.nn'}"
+        f".{spec.layer.__name__}",
     }
     return {label: text for label, text in said.items() if text}
 
 
-def as_markdown() -> str:
-    """docs/norms.md."""
-    parts = [_HEAD]
-    for spec in CATALOG.values():
-        rows = "\n".join(f"| {label} | {text} |" for label, text in facts(spec).items())
-        parts.append(f"## `{spec.name}`: {spec.title}\n\n| | |\n| --- | --- |\n{rows}\n")
-    return "\n".join(parts)
+def formula(spec: NormSpec) -> str:
+    """The formula as people write it."""
+    return f"y = {readable(spec.formula)}"
+
+
+def year(spec: NormSpec) -> str:
+    """Of the paper, or nothing.
+
+    >>> from normlab.norms import CATALOG
+    >>> year(CATALOG["gn"])
+    '2018'
+    """
+    found = re.findall(r"\b(?:19|20)\d\d\b", spec.citation)
+    return found[0] if found else ""
+
+
+def in_network(spec: NormSpec) -> dict[str, str]:
+    """What a method puts into a residual network besides its layer after every convolution, read
+    off its parts at every kind of place; nothing for most methods.
+
+    >>> from normlab.norms import CATALOG
+    >>> in_network(CATALOG["bn"])
+    {}
+    """
+    parts, plain = spec.parts, Parts()
+    said = {}
+    if parts.convolution is not plain.convolution:
+        said["convolutions"] = parts.convolution.__name__
+    own = _named(lambda place: parts.layer(place) or spec.layer, kinds_of_place())
+    if own != spec.layer.__name__:
+        said["after a convolution"] = own
+    activation = _named(parts.activation, kinds_of_place())
+    if activation != "ReLU":
+        said["activation"] = activation
+    ends = [place for place in kinds_of_place() if place.position == "last"]
+    after_sum = _named(parts.after_sum, ends)
+    if after_sum != "nothing":
+        said["after a block's sum"] = after_sum
+    weights = _by_place(parts.weights, kinds_of_place(), lambda factor: f"x{factor:.3g}")
+    if weights != "x1":
+        said["initial weights"] = f"{weights} (factors at three blocks per stage)"
+    if parts.classifier != 1.0:
+        said["initial classifier"] = f"x{parts.classifier:g}"
+    return said
+
+
+def _named(of: Callable[[Place], type[nn.Module] | None], places: Iterable[Place]) -> str:
+    return _by_place(of, places, lambda part: "nothing" if part is None else part.__name__)
+
+
+def _by_place(
+    of: Callable[[Place], Any], places: Iterable[Place], said: Callable[[Any], str]
+) -> str:
+    """What stands where: one name where it is the same everywhere, else each with its places."""
+    found: dict[Hashable, list[Place]] = {}
+    everywhere = list(places)
+    for place in everywhere:
+        found.setdefault(of(place), []).append(place)
+    if len(found) == 1:
+        return said(next(iter(found)))
+    # The one at most places is the rule.
+    usual = max(found, key=lambda key: len(found[key]))
+    others = [
+        f"{said(key)} at {_where(there, everywhere)}"
+        for key, there in found.items()
+        if key != usual
+    ]
+    return f"{said(usual)}; {'; '.join(others)}"
+
+
+def _where(places: list[Place], everywhere: list[Place]) -> str:
+    """The positions, each with the stages and blocks if it is not in all of them."""
+    said = []
+    for position, name in _POSITIONS.items():
+        here = {(p.stage, p.block) for p in places if p.position == position}
+        every = {(p.stage, p.block) for p in everywhere if p.position == position}
+        if not here:
+            continue
+        stages, blocks = ({pair[axis] for pair in here} for axis in (0, 1))
+        limits = []
+        if stages != {pair[0] for pair in every}:
+            limits.append(f"of stage{'s' * (len(stages) > 1)} {_numbers(stages)}")
+        if blocks != {pair[1] for pair in every}:
+            limits.append(f"in block{'s' * (len(blocks) > 1)} {_numbers(blocks)} of a stage")
+        if here != {(s, b) for s in stages for b in blocks} and position != "stem":
+            limits = ["in " + listed([f"block {b + 1} of stage {s + 1}" for s, b in sorted(here)])]
+        said.append(" ".join([name, *limits]))
+    return listed(said)
+
+
+def _numbers(found: set[int]) -> str:
+    return listed([str(index + 1) for index in sorted(found)])

@@ -111,7 +111,7 @@ class Parts:
     def classes(self) -> tuple[type[nn.Module], ...]:
         """Every class that takes options of the method, besides the method's own layer."""
         found: list[type[nn.Module] | None] = [self.convolution]
-        for place in _places():
+        for place in kinds_of_place():
             found += [self.layer(place), self.activation(place), self.after_sum(place)]
         return tuple(dict.fromkeys(c for c in found if c is not None))
 
@@ -123,7 +123,7 @@ class Parts:
         return found
 
 
-def _places() -> Iterator[Place]:
+def kinds_of_place() -> Iterator[Place]:
     """One of each kind: a method may tell the first and last stages and blocks from others."""
     stages = blocks = 3
     yield Place("stem", 0, stages, 0, blocks)

@@ -26,6 +26,10 @@ FOLDED = 24
 """A terminal table in blocks folds row heads that are longer than this."""
 
 
+LONG = 9
+"""Of a name that may break in more places."""
+
+
 @dataclass(frozen=True)
 class Cell:
     """One cell.
@@ -345,10 +349,20 @@ def latex_text(text: str) -> str:
 
 
 def breakable(name: str) -> Markup:
-    """A name that may break after its commas on a page."""
+    """A name that may break on a page: after its commas; a long one, in which nothing else could
+    break but a word, also after underscores and colons.
+
+    >>> breakable("bn,lr=0.1"), breakable("batch_renorm"), breakable("torch_bn")
+    (Markup('bn,<wbr>lr=0.1'), Markup('batch_<wbr>renorm'), Markup('torch_bn'))
+    """
     from markupsafe import Markup
 
-    return Markup(",<wbr>").join(visible(name).split(","))
+    shown = visible(name)
+    signs = r"([,_:])" if len(shown) > LONG else r"(,)"
+    return Markup("").join(
+        part + Markup("<wbr>") if part in (",", "_", ":") else part
+        for part in re.split(signs, shown)
+    )
 
 
 _LATEX = {

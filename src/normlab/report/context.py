@@ -11,7 +11,7 @@ from ..results import Results, Tuning, UnfinishedTuning, read_tunings, unfinishe
 from ..results.statistics import Judgement, judge
 from ..runs.title import shown_title
 from .data_findings import DataFindings, data_findings
-from .styles import Style, families, styles
+from .styles import MANY, Style, families, styles
 
 
 @dataclass(frozen=True)
@@ -85,9 +85,14 @@ class Report:
         """How each arm is drawn."""
         return styles(self.results)
 
+    @property
+    def many(self) -> bool:
+        """Whether there are too many arms to say everything of each at first sight."""
+        return len(self.arms) > MANY
+
     @cached_property
     def families(self) -> dict[str, list[str]]:
-        """Layer to its arms, where several layers vary in something else too."""
+        """Groups of arms that one looks at alone."""
         return families(self.results)
 
 

@@ -1,8 +1,8 @@
 """How an arm is drawn: one colour and dash pattern, the same in every chart and study.
 
-The colours were chosen for least confusion under normal sight, protanopia, deuteranopia and
-tritanopia at 3:1 or more against the ground, light and dark; dash patterns stand in where a
-colour fails.
+The colours of the experiment's arms were chosen for least confusion under normal sight,
+protanopia, deuteranopia and tritanopia at 3:1 or more against the ground, light and dark; dash
+patterns stand in where a colour fails. The catalogue's other methods have hues of their families.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Style:
         return " ".join(f"{length:g}" for length in self.dash)
 
 
-CATALOGUE = {
+EXPERIMENT = {
     "torch_bn": Style("#0c41a8", "#4580fe", (7, 3), turn=30),
     "bn": Style("#b4500a", "#f4511e", ()),
     "in": Style("#12806c", "#22bc93", (2, 2)),
@@ -46,6 +46,39 @@ CATALOGUE = {
     "none": Style("#464646", "#e4e4e4", (1, 2)),
 }
 """The arms that most studies have."""
+
+MANY = 12
+"""A study of more arms shows them by family, and folds what it says of each."""
+FAMILIES: Mapping[str, tuple[str, ...]] = {
+    "batch": (
+        "torch_bn", "bn", "sync_bn", "ghost_bn", "batch_renorm", "frozen_bn", "evonorm_b0",
+        "extended_bn",
+    ),
+    "sample": (
+        "in", "ln", "gn", "rms", "pixel_ln", "position", "frn_tlu", "evonorm_s0", "grn", "lrn",
+        "divisive", "proxy_gn",
+    ),
+    "both": ("bin", "switchable", "ibn_a", "ibn_b"),
+    "weights": ("weight_norm", "ws", "gn+ws", "scaled_ws"),
+    "without": ("none", "fixup", "skipinit", "dyt", "derf"),
+}  # fmt: skip
+"""The catalogue's methods by their families, as far as they have colours of their own. A report is
+made without PyTorch, and so without the catalogue."""
+_GROUPS = {
+    "batch": "batch statistics",
+    "sample": "sample statistics",
+    "both": "batch and sample",
+    "weights": "normalized weights",
+    "without": "no normalization",
+}
+_HUES = {
+    "batch": (8.0, 92.0, 0.14),
+    "sample": (115.0, 235.0, 0.12),
+    "both": (322.0, 350.0, 0.18),
+    "weights": (280.0, 310.0, 0.17),
+    "without": (190.0, 290.0, 0.045),
+}
+"""Of each family: hues in degrees, from and to, and chroma (Oklch)."""
 
 OTHERS = (
     Style("#8a1c4a", "#ff8fb3", ()),
@@ -57,6 +90,8 @@ OTHERS = (
 """For layers that are not listed above, in the order of the study, over and over."""
 
 _DASHES: tuple[Dash, ...] = ((), (7, 3), (2, 2), (9, 2, 2, 2), (12, 3), (4, 2))
+_TONES = ((0.42, 0.72), (0.56, 0.86), (0.49, 0.64), (0.60, 0.79))
+"""Lightness on a light and on a dark ground, in turn."""
 
 
 def styles(results: Results) -> dict[str, Style]:
@@ -93,14 +128,26 @@ def styles_of(arms: Mapping[str, Mapping[str, Any]]) -> dict[str, Style]:
 
 
 def families(results: Results) -> dict[str, list[str]]:
-    """Layer to its arms, where several layers vary in something else too; otherwise nothing.
+    """Groups of arms that one looks at alone; nothing where there are none.
 
-    These are the groups that one looks at alone: the batch sizes of bn, those of gn.
+    Where several layers vary in something else too, these are the layers: the batch sizes of bn,
+    those of gn. Where there are many arms, they are the families of the catalogue.
     """
+    layers: dict[str, list[str]] = {}
+    for arm in results.arms:
+        layers.setdefault(_norm(results, arm), []).append(arm)
+    if len(layers) <= MANY:
+        grouped = len(layers) > 1 and any(len(members) > 1 for members in layers.values())
+        return layers if grouped else {}
+    of_method = {method: _GROUPS[name] for name, methods in FAMILIES.items() for method in methods}
     found: dict[str, list[str]] = {}
     for arm in results.arms:
-        found.setdefault(str(results.question["arms"][arm].get("norm", arm)), []).append(arm)
-    return found if len(found) > 1 and any(len(members) > 1 for members in found.values()) else {}
+        found.setdefault(of_method.get(_layer(_norm(results, arm)), "others"), []).append(arm)
+    return found if len(found) > 1 else {}
+
+
+def _norm(results: Results, arm: str) -> str:
+    return str(results.question["arms"][arm].get("norm", arm))
 
 
 def _layer(norm: str) -> str:
@@ -154,3 +201,25 @@ def _linear(value: float) -> float:
 def _gamma(value: float) -> float:
     value = min(1.0, max(0.0, value))
     return 12.92 * value if value <= 0.0031308 else 1.055 * value ** (1 / 2.4) - 0.055
+
+
+def _methods() -> dict[str, Style]:
+    """The styles of all methods: hues from one end of the family's to the other, in several
+    lightnesses, so that neighbours differ in both; and with another dash pattern."""
+    found = dict(EXPERIMENT)
+    for family, methods in FAMILIES.items():
+        start, end, chroma = _HUES[family]
+        others = [method for method in methods if method not in found]
+        for index, method in enumerate(others):
+            hue = math.radians(start + (end - start) * index / max(1, len(others) - 1))
+            light, dark = _TONES[index % len(_TONES)]
+            found[method] = Style(
+                _from_oklch(light, chroma, hue),
+                _from_oklch(dark, chroma, hue),
+                _DASHES[index % len(_DASHES)],
+            )
+    return found
+
+
+CATALOGUE: Mapping[str, Style] = _methods()
+"""The style of every method of the catalogue that has one of its own."""

@@ -19,6 +19,8 @@ LIGHT = {"ink": "#1b1f24", "muted": "#57606a", "grid": "#e4e7eb", "ground": "#ff
 """Colours of a chart on paper; the page has its own, light and dark."""
 PAGE_FONT = "system-ui, -apple-system, Segoe UI, Roboto, Helvetica Neue, Arial, sans-serif"
 FONT = "Helvetica, Arial, Liberation Sans, sans-serif"
+LEGEND_ROWS = 12
+"""Of a legend next to a chart; more arms take further columns."""
 SHAPES = ("circle", "square", "diamond", "triangle-up", "cross", "triangle-down", "triangle-right")
 """Of points, in the order of the arms."""
 NEAR = "focus === '' || datum.arm === focus"
@@ -62,7 +64,12 @@ def chart(spec: Spec, results: Results) -> Spec:
                 "labelPadding": 5,
                 "titlePadding": 8,
             },
-            "legend": {"labelColor": {"expr": "ink"}, "labelFontSize": 12, "rowPadding": 4},
+            "legend": {
+                "labelColor": {"expr": "ink"},
+                "labelFontSize": 12,
+                "rowPadding": 4,
+                "symbolLimit": 0,  # by default 30, and the rest is a number
+            },
             "aria": False,
         },
     }
@@ -141,12 +148,20 @@ def render(spec: Spec, bounds: Bounds, title: str | None = None) -> Figure:
             "symbolSize": 600,
             "symbolStrokeWidth": 2,
             "labelLimit": 260,
+            "columns": -(-_entries(spec) // LEGEND_ROWS),
         }
         for layer in spec["layer"]:
             layer["encoding"]["y"] = {**layer["encoding"]["y"], "title": title}
             for channel in {"color", "strokeDash"} & layer["encoding"].keys():
                 layer["encoding"][channel] = {**layer["encoding"][channel], "legend": legend}
     return picture(spec)
+
+
+def _entries(spec: Spec) -> int:
+    """Arms in the legend."""
+    encodings = [layer["encoding"] for layer in spec["layer"]]
+    domains = [e["color"]["scale"]["domain"] for e in encodings if "color" in e]
+    return max(1, *map(len, domains))
 
 
 def picture(spec: Spec) -> Figure:

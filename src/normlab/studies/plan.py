@@ -30,7 +30,7 @@ from ..runs.rule import (
     looks_up_to,
     pairs,
 )
-from .request import OF_SEVERAL_PROCESSES, Request, presets
+from .request import ALL, OF_SEVERAL_PROCESSES, Request, presets
 
 CHECKS = ("same-function",)
 """What a study file may ask of its arms in addition to training."""
@@ -157,6 +157,7 @@ def make_plan(request: Request) -> Plan:
     grid: dict[str, list[Any]] = dict(stated.get("grid", {}))
     if request.arms is not None:
         grid["norm"] = list(request.arms)
+    grid = _spelled_out(grid)
     for name, value in list(settings.items()):
         several = isinstance(value, list) and not takes_several(FIELDS[name])
         if several or name in grid:
@@ -343,6 +344,21 @@ def _arms(
         arms[",".join([norm, *(f"{key}={getattr(config, key)}" for key in point)])] = config
     check_arms(list(arms))
     return arms
+
+
+def _spelled_out(grid: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+    """The grid with the names of the catalogue where :data:`ALL` stands for them."""
+    norms = grid.get("norm")
+    if not isinstance(norms, list) or ALL not in norms:
+        return dict(grid)
+    from ..training import methods
+
+    spelled = [name for norm in norms for name in (methods() if norm == ALL else (norm,))]
+    counts = Counter(map(str, spelled))
+    twice = [name for name in counts if counts[name] > 1]
+    if twice:
+        raise InputError(f"{_named_twice(twice)} {ALL} stands for every method of the catalogue.")
+    return {**grid, "norm": spelled}
 
 
 def _check_trusted(norms: Any, trust: bool, what: str) -> None:

@@ -28,7 +28,7 @@ def presets() -> list[str]:
     """Names of the presets that come with the package.
 
     >>> presets()
-    ['batch-size', 'depth', 'experiment', 'learning-rate', 'norms', 'sanity']
+    ['all-norms', 'batch-size', 'depth', 'experiment', 'learning-rate', 'norms', 'sanity']
     """
     folder = resources.files(__package__).joinpath("presets")
     return sorted(
@@ -38,6 +38,8 @@ def presets() -> list[str]:
     )
 
 
+ALL = "all"
+"""Among arms: every method of the catalogue, in its order."""
 DATA_FIELDS = fields_of(DataConfig)
 _OF_THE_CALL = ("out", "workers", "dry_run", "repair", *KEEPING_FIELDS, *MACHINES_FIELDS)
 """What a call of compare takes besides; a request has none of it."""
@@ -70,8 +72,8 @@ class Request:
     title: str | None = option(None, "The title of the report. [default: the preset's]")
     arms: tuple[str, ...] | None = option(
         None,
-        "The normalizations to compare, separated by commas: bn,gn:groups=4,package.module:Class. "
-        "[default: the preset's]",
+        "The normalizations to compare, separated by commas: bn,gn:groups=4,package.module:Class; "
+        "all stands for every method of normlab norms. [default: the preset's]",
     )
     seeds: int | None = option(
         None,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .group import Group, joined
     from .keeping import KEEPING_FIELDS, Keeping
     from .layer_check import LayerTraits, check_layer
-    from .network import build, layers_of, name_of_layer
+    from .network import build, layers_of, methods, name_of_layer
     from .run import Progress, train
     from .step import train_step
 
@@ -39,7 +39,7 @@ _HOME = {
     "group": ("Group", "joined"),
     "keeping": ("KEEPING_FIELDS", "Keeping"),
     "layer_check": ("LayerTraits", "check_layer"),
-    "network": ("build", "layers_of", "name_of_layer"),
+    "network": ("build", "layers_of", "methods", "name_of_layer"),
     "run": ("Progress", "train"),
     "step": ("train_step",),
 }
@@ -57,6 +57,7 @@ __all__ = [
     "joined",
     "kernels_of",
     "layers_of",
+    "methods",
     "name_of_layer",
     "resolve_device",
     "train",

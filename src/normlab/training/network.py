@@ -9,7 +9,13 @@ from .. import models
 from ..data import DataSet
 from ..errors import InputError
 from ..models import ModelInfo, ResNet, Site, check_sites, layers_at_every_width
+from ..norms import CATALOG
 from ..runs import RunConfig
+
+
+def methods() -> tuple[str, ...]:
+    """Names of all methods of the catalogue, in its order."""
+    return tuple(CATALOG)
 
 
 def layers_of(norm: str) -> dict[int, nn.Module]:

@@ -19,8 +19,13 @@ class AnswerSection(FolderSection):
 
     def context(self, report: Report) -> Mapping[str, Any]:
         """The sentences."""
+        found = answer(report)
+        # Of many comparisons, those that are decided are what one came for.
+        folded = [one for one in found.comparisons if report.many and not one.verdict.decided]
         return {
-            "answer": answer(report),
+            "answer": found,
+            "shown": [one for one in found.comparisons if one not in folded],
+            "folded": folded,
             "margin": margin(report.judgement.rule.margin),
             "compared": bool(report.judgement.comparisons),
         }

@@ -46,6 +46,7 @@ class CurvesSection(FolderSection):
             ),
             "any_cut": any(line.cut for line in drawn),
             "readings": [(arm, _sentences(report.results, arm)) for arm in report.arms],
+            "folded": report.many,
             "improving": 100 * IMPROVING,
             "gap": 100 * GAP,
             "rise": 100 * RISE,

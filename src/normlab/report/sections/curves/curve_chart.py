@@ -216,7 +216,8 @@ def figures(results: Results) -> dict[str, Figure]:
                     [x for x in drawn if x.arm in members], split, quantity
                 )
                 title = f"{SPLIT_TITLES[split]} {TITLES[quantity]}"
-                name = f"{quantity.replace('_', '-')}-{split}{suffix.replace(':', ',')}"
+                group = suffix.replace(":", ",").replace(" ", "-")
+                name = f"{quantity.replace('_', '-')}-{split}{group}"
                 made[name] = render(spec, axis, title)
     return made
 

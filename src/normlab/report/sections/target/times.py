@@ -25,6 +25,8 @@ from ....results.target import (
 from ....runs.rule import LEAST_SEEDS
 from ...context import Report
 
+MOST_REASONS = 3
+"""Arms without a ratio to which a sentence each is given."""
 COLUMNS = ("arm", "seed", "status", "target", "reached", *MEASURES, "kind_of_seconds", "epochs_run")
 
 
@@ -103,7 +105,7 @@ class TimeToTarget:
             for found in self.report.judgement.comparisons
             if self._ratio(found, "epochs") is None
         ]
-        said += [self._why(found) for found in missing]
+        said += self._reasons(missing)
         processor = (
             "of the process, over all threads, from the start of the run, validation included"
         )
@@ -154,15 +156,31 @@ class TimeToTarget:
             return None
         return ratio_of(self.report.results, compared, self.target, measure, self.kind)
 
-    def _why(self, found: PairedComparison) -> str:
-        """Why there is no ratio."""
-        never = [
+    def _reasons(self, missing: list[PairedComparison]) -> list[str]:
+        """Why these have no ratio; of many, those without a run that arrived share a sentence."""
+        late = [found for found in missing if self._never(found)]
+        if len(late) <= MOST_REASONS:
+            return [self._why(found) for found in missing]
+        others = [self._why(found) for found in missing if found not in late]
+        shared = (
+            f"{listed(found.arm for found in late)} have no value relative to "
+            f"{listed(dict.fromkeys(found.reference for found in late))}: some of their runs never "
+            "reached the target, and the others were selected by reaching it."
+        )
+        return [shared, *others]
+
+    def _never(self, found: PairedComparison) -> list[str]:
+        """How many runs of the two arms never reached the target."""
+        return [
             f"{count} of {counted(len(of), 'run')} of {arm}"
             for arm in (found.arm, found.reference)
             if (of := [one for one in self.of_arm[arm] if one.run.seed in found.seeds])
             and (count := sum(not one.there for one in of))
         ]
-        if never:
+
+    def _why(self, found: PairedComparison) -> str:
+        """Why there is no ratio."""
+        if never := self._never(found):
             return (
                 f"{found.arm} has no value relative to {found.reference}: {listed(never)} never "
                 "reached the target, and the others were selected by reaching it."

@@ -1,0 +1,66 @@
+"""What the suite holds of each method, counted from the suite itself.
+
+``PYTHONPATH=tests python -m norms.proof FILE`` writes the record from which ``docs/norms.md`` has
+it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from normlab.files import write_text
+from normlab.norms import CATALOG, NormSpec
+
+from .checks import CHECKS
+from .families import FAMILIES, Family
+from .mutants import MUTATIONS
+
+
+def families_of(spec: NormSpec) -> list[Family]:
+    """A method's layer and parts, with every choice of options that is tried."""
+    classes = {spec.layer, *spec.parts.classes()}
+    return [family for family in FAMILIES.values() if family.spec.layer in classes]
+
+
+def proof_of(spec: NormSpec) -> dict[str, Any]:
+    """Names of the checks that hold it, those that do not and why, and how many planted mistakes
+    are found."""
+    families = families_of(spec)
+    names = {spec.name, *(family.name for family in families)}
+    unlike = {check: why for family in families for check, why in family.unlike.items()}
+    return {
+        "checks": [
+            name
+            for name, check in CHECKS.items()
+            if name not in unlike and any(map(check.applies, families))
+        ],
+        "unlike": unlike,
+        "mistakes": sum(not names.isdisjoint(mutation.families) for mutation in MUTATIONS),
+    }
+
+
+def about(check: Any) -> str:
+    """The first sentence of a check's docstring, if it has one."""
+    said = inspect.getdoc(check) or ""
+    return said.split("\n\n")[0].replace("\n", " ").replace("``", "`")
+
+
+def record() -> dict[str, Any]:
+    """All of it."""
+    return {
+        "checks": {name: about(check.run) for name, check in CHECKS.items()},
+        "methods": {spec.name: proof_of(spec) for spec in CATALOG.values()},
+    }
+
+
+def as_text() -> str:
+    """The record as it is kept."""
+    return json.dumps(record(), indent=1, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    write_text(Path(sys.argv[1]), as_text())

@@ -1,0 +1,62 @@
+"""What a method costs is measured on its parts."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from normlab.norms import CATALOG, Place
+from normlab.training.costs import Cost, cost
+
+INNER, LAST = Place("inner", 0, 3, 0, 3), Place("last", 0, 3, 0, 3)
+
+
+class Negated(nn.Module):
+    """An operation each way, views around it, and nothing kept."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.ones(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return -x.flatten(2).unsqueeze(0).squeeze(0).view_as(x)
+
+
+class Square(nn.Module):
+    """Keeps its input."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.rows = nn.Parameter(torch.ones(channels, channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.square()
+
+
+def test_operations_parameters_and_bytes_of_a_layer() -> None:
+    # Backward: 2 x^1 g, three operations.
+    assert cost(f"{__name__}:Square", INNER) == Cost(0.0, 64.0**2, 1, 3, 1.0)
+    assert cost(f"{__name__}:Negated", INNER) == Cost(0.0, 3.0, 1, 1, 0.0)
+
+
+@pytest.mark.parametrize("place", [INNER, LAST], ids=["inner", "last"])
+def test_those_of_the_catalogue(place: Place) -> None:
+    assert cost("none", place) == Cost(1.0, 0.0, 0, 0, 0.0)
+    found = cost("torch_bn", place)
+    assert (found.per_channel, found.other, found.forward, found.backward) == (2.0, 0.0, 1, 1)
+    assert cost("bin", place).per_channel == 3.0
+
+
+@pytest.mark.parametrize("spec", CATALOG.values(), ids=list(CATALOG))
+def test_a_layer_keeps_what_its_spec_says_in_the_network_too(spec: object) -> None:
+    assert isinstance(spec, type(CATALOG["bn"]))
+    if spec.parts.plain:  # what other parts keep comes on top
+        assert cost(spec.name, INNER).kept <= spec.kept + 0.05
+
+
+def test_measuring_leaves_the_random_state_alone() -> None:
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    cost("bn", INNER)
+    assert torch.equal(torch.get_rng_state(), before)
