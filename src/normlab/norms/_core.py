@@ -9,7 +9,7 @@ Every family is the same three steps with other axes:
 :func:`definition` writes this in plain differentiable PyTorch and is what the layers mean.
 :class:`_Lean` computes the same values and gradients in fewer passes, keeping nothing but the
 input (in its own type) and the pooled statistics for backward; eager mode uses it. Where it is
-asked for (:mod:`.kernels`), float32 on a CPU goes through kernels in C instead. A compiler
+asked for (:mod:`.kernels`), float32 and 16 bits on a CPU go through kernels in C instead. A compiler
 decides by itself what to keep, so compiled and exported graphs use the definition, and so does
 whatever differentiates, batches or records operations in its own way (``torch.func``, forward
 mode, tracing). The tests compare both with each other and with a float64 loop.
@@ -516,13 +516,13 @@ def _by_kernels(
     """Forward by the kernels, with what follows: the output, and what backward needs."""
     images, channels = x.shape[:2]
     sets = [images * code if code > 0 else channels for code in job.codes]
-    saved = x.new_empty(2 * sum(sets))
+    saved = x.new_empty(2 * sum(sets), dtype=torch.float32)
     running = None if job.track is None else job.track.running
     job.moved = job.track is None or (running is not None and _kernels.can_move(running, x))
-    var = None if job.moved else x.new_empty(sets[0])
+    var = None if job.moved else saved.new_empty(sets[0])
     fixed = None if job.fixed is None else (_flat(job.fixed[0]), _flat(job.fixed[1]))
     if _recompute.is_on():
-        job.factors = (x.new_empty(3, images, channels),)
+        job.factors = (saved.new_empty(3, images, channels),)
     y = kernels.forward(
         x, _flat(weight), _flat(bias), _flat(gate), job.codes, fixed, job.eps, saved, residual,
         relu, var, running if job.moved else None, *job.factors,
