@@ -171,6 +171,19 @@ INLINE void store_values(void *to, int64_t at, vf v, int lanes, int type) {
     if (lanes < LANES) memcpy(values, some, (size_t)lanes * sizeof(uint16_t));
 }
 
+/* One value at `at`, to be read or to be set. */
+INLINE float value(const void *from, int64_t at, int type) {
+    if (type == FLOAT32) return ((const float *)from)[at];
+    return widened((Short){((const uint16_t *)from)[at]}, type)[0];
+}
+
+INLINE void set_value(void *to, int64_t at, float v, int type) {
+    if (type == FLOAT32)
+        ((float *)to)[at] = v;
+    else
+        ((uint16_t *)to)[at] = narrowed((Vector){v}, type)[0];
+}
+
 /* What a ReLU lets through. NaN passes, as in PyTorch: `lower` tells what is at most 0. */
 INLINE vf kept_by(vf v, vf of) {
     EACH_VECTOR {
@@ -184,6 +197,10 @@ INLINE vf kept_by(vf v, vf of) {
 INLINE vf load_gradient(const void *g, const void *y, int64_t at, int lanes, int type) {
     vf v = load_values(g, at, lanes, type);
     return y ? kept_by(v, load_values(y, at, lanes, type)) : v;
+}
+
+INLINE float one_gradient(const void *g, const void *y, int64_t at, int type) {
+    return y && value(y, at, type) <= 0 ? 0 : value(g, at, type);
 }
 
 /* Of each lane. */
@@ -249,24 +266,10 @@ INLINE void join_moments(Moments *all, const void *x, int64_t start, int64_t fir
 
 INLINE void clear(double *one, double *two) { EACH one[lane] = two[lane] = 0; }
 
-/* What whole vectors leave of a map of `size` values from `at`: the lanes from `first` on. They are
-   read with lanes before them, if there are any, since all LANES are one move. */
-typedef struct {
-    int64_t at;
-    int lanes, first;
-} Rest;
-
-INLINE Rest rest_of(int64_t at, int64_t size) {
-    int left = (int)(size % LANES);
-    if (size < LANES || !left) return (Rest){at, left, 0};
-    return (Rest){at + size - LANES, LANES, LANES - left};
-}
-
 /* Mean and biased variance of a map of `size` values next to each other, from `at`. */
 INLINE void map_moments(const void *x, int64_t at, int64_t size, double *mean, double *var,
                         int type) {
     int64_t rows = size / LANES, seen = rows * LANES;
-    float values[LANES];
     double m = 0, q = 0;
     if (rows) {
         Moments found;
@@ -281,12 +284,10 @@ INLINE void map_moments(const void *x, int64_t at, int64_t size, double *mean, d
         }
         q = add_up(found.squares);
     }
-    Rest rest = rest_of(at, size);
-    if (rest.lanes) store(values, load_values(x, rest.at, rest.lanes, type), LANES);
-    for (int i = rest.first; i < rest.lanes; i++) { /* Welford's update */
-        double apart = values[i] - m;
-        m += apart / ++seen;
-        q += apart * (values[i] - m);
+    for (; seen < size; seen++) { /* Welford's update */
+        double one = value(x, at + seen, type), apart = one - m;
+        m += apart / (seen + 1);
+        q += apart * (one - m);
     }
     *mean = m, *var = q / size;
 }
@@ -373,12 +374,14 @@ INLINE void scale_maps_in(const void *x, void *y, Then then, Maps of, const floa
         return;
     }
     for (int64_t c = 0; c < of.channels; c++) {
-        int64_t from = of.at + c * of.size;
-        vf near = everywhere(pivot[c]), by = everywhere(scale[c]), up = everywhere(shift[c]);
-        Rest rest = rest_of(from, of.size);
-        scale_lanes(x, y, then, from, of.size / LANES, LANES, near, by, up, LANES, type);
-        if (rest.lanes)
-            scale_lanes(x, y, then, rest.at, 1, LANES, near, by, up, rest.lanes, type);
+        int64_t from = of.at + c * of.size, end = from + of.size;
+        scale_lanes(x, y, then, from, of.size / LANES, LANES, everywhere(pivot[c]),
+                    everywhere(scale[c]), everywhere(shift[c]), LANES, type);
+        for (int64_t i = end - of.size % LANES; i < end; i++) {
+            float v = (value(x, i, type) - pivot[c]) * scale[c] + shift[c];
+            if (then.residual) v += value(then.residual, i, type);
+            set_value(y, i, then.relu && v <= 0 ? 0 : v, type);
+        }
     }
 }
 
@@ -438,21 +441,19 @@ INLINE void gradient_means_in(const void *g, const void *y, const void *x, Maps 
         }
     } else {
         for (; c < of.channels; c++) {
-            int64_t from = of.at + c * of.size, rows = of.size / LANES;
+            int64_t from = of.at + c * of.size, end = from + of.size;
             vf near = everywhere(pivot[c]);
-            Rest rest = rest_of(from, of.size);
+            int64_t rows = of.size / LANES;
             Sums found;
             clear(found.sum.of, found.product.of);
             for (int64_t first = 0; first < rows; first += CHUNK)
                 join_sums(&found, g, y, x, from + first * LANES, chunk_of(rows, first), LANES, near,
                           LANES, type);
             a[c] = add_up(found.sum), gc[c] = add_up(found.product);
-            if (!rest.lanes) continue;
-            float ones[LANES], apart[LANES];
-            store(ones, load_gradient(g, y, rest.at, rest.lanes, type), LANES);
-            store(apart, minus(load_values(x, rest.at, rest.lanes, type), near), LANES);
-            for (int i = rest.first; i < rest.lanes; i++)
-                a[c] += ones[i], gc[c] += (double)ones[i] * (double)apart[i];
+            for (int64_t i = end - of.size % LANES; i < end; i++) {
+                double one = one_gradient(g, y, i, type);
+                a[c] += one, gc[c] += one * (double)(value(x, i, type) - pivot[c]);
+            }
         }
     }
     for (c = 0; c < of.channels; c++) a[c] /= of.size, gc[c] /= of.size;
@@ -496,15 +497,16 @@ INLINE void gradient_maps_in(const void *g, const void *y, const void *x, void *
         return;
     }
     for (int64_t c = 0; c < of.channels; c++) {
-        int64_t from = of.at + c * of.size;
-        vf near = everywhere(pivot[c]), by_g = everywhere(g_scale[c]);
-        vf by_x = everywhere(x_scale[c]), up = everywhere(shift[c]);
-        Rest rest = rest_of(from, of.size);
-        gradient_lanes(g, y, x, dx, dresidual, from, of.size / LANES, LANES, near, by_g, by_x, up,
-                       LANES, type);
-        if (rest.lanes)
-            gradient_lanes(g, y, x, dx, dresidual, rest.at, 1, LANES, near, by_g, by_x, up,
-                           rest.lanes, type);
+        int64_t from = of.at + c * of.size, end = from + of.size;
+        gradient_lanes(g, y, x, dx, dresidual, from, of.size / LANES, LANES, everywhere(pivot[c]),
+                       everywhere(g_scale[c]), everywhere(x_scale[c]), everywhere(shift[c]), LANES,
+                       type);
+        for (int64_t i = end - of.size % LANES; i < end; i++) {
+            float one = one_gradient(g, y, i, type);
+            float back = (value(x, i, type) - pivot[c]) * x_scale[c];
+            if (dresidual) set_value(dresidual, i, one, type);
+            set_value(dx, i, (back + one * g_scale[c]) + shift[c], type);
+        }
     }
 }
 
@@ -946,22 +948,22 @@ int normlab_backward(const Backward *back) {
     return 0;
 }
 
-INLINE void add_relu_in(const void *x, const void *residual, void *y, int64_t at, int lanes,
+INLINE void add_relu_in(const void *x, const void *residual, void *y, int64_t count, int threads,
                         int type) {
-    vf v = plus(load_values(x, at, lanes, type), load_values(residual, at, lanes, type));
-    store_values(y, at, kept_by(v, v), lanes, type);
+    int64_t whole = count - count % LANES;
+#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
+    for (int64_t i = 0; i < whole; i += LANES) {
+        vf v = plus(load_values(x, i, LANES, type), load_values(residual, i, LANES, type));
+        store_values(y, i, kept_by(v, v), LANES, type);
+    }
+    for (int64_t i = whole; i < count; i++) {
+        float v = value(x, i, type) + value(residual, i, type);
+        set_value(y, i, v <= 0 ? 0 : v, type);
+    }
 }
 
 /* y = ReLU(x + residual) of `count` values. */
 void normlab_add_relu(const void *x, const void *residual, void *y, int64_t count, int threads,
                       int type) {
-    int64_t stretch = LANES * CHUNK;
-#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
-    for (int64_t from = 0; from < count; from += stretch) {
-        int64_t end = from + stretch < count ? from + stretch : count, whole = end - end % LANES;
-        BY_TYPE(type, {
-            for (int64_t i = from; i < whole; i += LANES) add_relu_in(x, residual, y, i, LANES, TYPE);
-            if (whole < end) add_relu_in(x, residual, y, whole, (int)(end - whole), TYPE);
-        })
-    }
+    BY_TYPE(type, add_relu_in(x, residual, y, count, threads, TYPE))
 }
