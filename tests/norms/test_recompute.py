@@ -77,6 +77,7 @@ def test_training_has_the_same_bits(norm: str, shortcut: str) -> None:
     assert found[0]["logits 0"].std() > 0
 
 
+@pytest.mark.usefixtures("each_way")
 @each_norm
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
 def test_other_types_have_the_same_bits(norm: str, dtype: torch.dtype) -> None:

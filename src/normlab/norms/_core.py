@@ -9,10 +9,10 @@ Every family is the same three steps with other axes:
 :func:`definition` writes this in plain differentiable PyTorch and is what the layers mean.
 :class:`_Lean` computes the same values and gradients in fewer passes, keeping nothing but the
 input (in its own type) and the pooled statistics for backward; eager mode uses it. Where it is
-asked for (:mod:`.kernels`), float32 and 16 bits on a CPU go through kernels in C instead. A compiler
-decides by itself what to keep, so compiled and exported graphs use the definition, and so does
-whatever differentiates, batches or records operations in its own way (``torch.func``, forward
-mode, tracing). The tests compare both with each other and with a float64 loop.
+asked for (:mod:`.kernels`), float32, bfloat16 and float16 on a CPU go through kernels in C instead.
+A compiler decides by itself what to keep, so compiled and exported graphs use the definition, and
+so does whatever differentiates, batches or records operations in its own way (``torch.func``,
+forward mode, tracing). The tests compare both with each other and with a float64 loop.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The layers in a few passes over memory: kernels in C, compiled once on the machine they run on.
 
-``kernels.c`` is compiled with the system's C compiler when it is first needed (about a second)
-and kept in the cache. A machine without a compiler has the operations of PyTorch. No operation is
+``kernels.c`` is compiled with the system's C compiler when it is first needed (a few seconds) and
+kept in the cache. A machine without a compiler has the operations of PyTorch. Tensors may have 16
+bits: what is computed of them is computed in float32 and float64, and rounded once. No operation is
 reordered or contracted, so what the kernels compute should depend neither on the compiler, nor on
 the processor, nor on the number of threads. Tests hold that for threads and for instructions of the
 processor, with the compiler that is there.
@@ -313,7 +314,7 @@ def load() -> Kernels:
 
 
 def _waiting() -> None:
-    """Another process compiles them, which takes a second: nothing need be said."""
+    """Another process compiles them, which takes a few seconds: nothing need be said."""
 
 
 def _declare(library: ctypes.CDLL) -> None:
