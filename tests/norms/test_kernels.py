@@ -95,7 +95,9 @@ def agree(found: dict[str, Tensor], truth: dict[str, Tensor], bound: float = 4e-
     # Around the 16 lanes of a vector and the 64 rows of a chunk, and what is left over.
     channels_per_group=st.sampled_from([1, 2, 5, 8, 16, 17]),
     size=st.sampled_from([(1, 1), (1, 2), (4, 4), (3, 7), (8, 8), (5, 13), (9, 15), (16, 17)]),
-    kinds=st.sampled_from(["batch", "groups", "batch and map", "fixed", "fixed and map"]),
+    kinds=st.sampled_from(
+        ["batch", "groups", "groups about 0", "batch and map", "fixed", "fixed and map"]
+    ),
     layout=st.sampled_from(LAYOUTS),
 )
 def test_any_shape_is_the_definition(
@@ -111,6 +113,7 @@ def test_any_shape_is_the_definition(
     pools: dict[str, tuple[Pool | None, ...]] = {
         "batch": (Pool(batch=True),),
         "groups": (Pool(groups=groups),),
+        "groups about 0": (Pool(groups=groups, centred=False),),
         "batch and map": (Pool(batch=True), Pool(groups=channels)),
         "fixed": (None,),
         "fixed and map": (None, Pool(groups=channels)),

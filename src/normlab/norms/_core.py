@@ -43,11 +43,22 @@ class Pool:
     Maps have equal sizes, so pooled moments are plain averages. Averaging is a symmetric
     projection, which is why the same pooling serves forward and backward. ``divided`` says how
     several processes divide the batch; None where this one has all of it.
+
+    Where a pool is not ``centred``, its mean is 0 and its variance the mean square about 0:
+    values are scaled, and no mean is taken away (root mean square normalization).
+
+    Raises:
+        ValueError: a pool over the batch that is not centred.
     """
 
     batch: bool = False
     groups: int = 1
     divided: Division | None = None
+    centred: bool = True
+
+    def __post_init__(self) -> None:
+        if self.batch and not self.centred:
+            raise ValueError("a pool over the batch is centred; one of an image need not be")
 
     @property
     def code(self) -> int:
@@ -88,6 +99,9 @@ class Pool:
         """
         if self.divided is not None:
             return self.divided.moments(mean, rest, var)
+        if not self.centred:
+            square = self.mean(var + (mean + rest).square())
+            return torch.zeros_like(square), square, mean
         channels = mean.shape[1]
         base = self.mean(mean)
         apart = mean - self.spread(base, channels)
@@ -128,7 +142,8 @@ class _Job:
     ``factors`` that the output is made with."""
 
     __slots__ = (
-        "codes", "eps", "factors", "fixed", "mean", "moved", "pools", "relu", "track", "var"
+        "centred", "codes", "eps", "factors", "fixed", "mean", "moved", "pools", "relu", "track",
+        "var",
     )  # fmt: skip
 
     def __init__(
@@ -142,6 +157,7 @@ class _Job:
     ) -> None:
         self.pools, self.eps, self.fixed, self.relu = pools, eps, fixed, relu
         self.codes = tuple([_kernels.FIXED if pool is None else pool.code for pool in pools])
+        self.centred = tuple([pool is None or pool.centred for pool in pools])
         self.track = track
         self.mean: Tensor | None = None
         self.var: Tensor | None = None
@@ -283,7 +299,8 @@ class _Lean(torch.autograd.Function):
 
         dx = sum_k r_k * (w c_k g - P_k[w c_k a] - xhat_k * P_k[w c_k b_k])
 
-    Without the P_k terms where the statistics are fixed. This is Ioffe & Szegedy (2015),
+    Without the P_k terms where the statistics are fixed, and without that of a where no mean is
+    taken away. This is Ioffe & Szegedy (2015),
     section 3, for any pooling. A second derivative goes through the definition.
     """
 
@@ -303,7 +320,7 @@ class _Lean(torch.autograd.Function):
         ctx.save_for_backward(x, weight, gate, y if job.relu else None, *saved)
         ctx.residual = None if residual is None else (residual.shape, residual.dtype)
         ctx.bias, ctx.pools, ctx.eps = bias, job.pools, job.eps
-        ctx.kernels, ctx.codes = kernels, job.codes
+        ctx.kernels, ctx.codes, ctx.centred = kernels, job.codes, job.centred
         ctx.set_materialize_grads(False)
         return y
 
@@ -357,7 +374,8 @@ class _Lean(torch.autograd.Function):
                     pool.spread(t, channels) for t in pool.means(part * a, part * b_k)
                 )
                 x_scale = x_scale - rstd * rstd * pooled_b
-                shift = shift - rstd * (pooled_a + offset * rstd * pooled_b)
+                of_mean = pooled_a if pool.centred else 0.0
+                shift = shift - rstd * (of_mean + offset * rstd * pooled_b)
 
         size = x.shape[2] * x.shape[3]
         needs_x, needs_weight, needs_bias, needs_gate = ctx.needs_input_grad[:4]
@@ -524,8 +542,8 @@ def _by_kernels(
     if _recompute.is_on():
         job.factors = (saved.new_empty(3, images, channels),)
     y = kernels.forward(
-        x, _flat(weight), _flat(bias), _flat(gate), job.codes, fixed, job.eps, saved, residual,
-        relu, var, running if job.moved else None, *job.factors,
+        x, _flat(weight), _flat(bias), _flat(gate), job.codes, job.centred, fixed, job.eps, saved,
+        residual, relu, var, running if job.moved else None, *job.factors,
     )  # fmt: skip
     if var is not None:
         shape = (job.pools[0] or Pool(batch=True)).shape(x)
@@ -553,7 +571,7 @@ def _backward_by_kernels(
         return None
     needs = ctx.needs_input_grad[:5]
     dx, of_weight, of_bias, of_gate, of_residual = ctx.kernels.backward(
-        g_as_x, y_as_x, x, _flat(weight), _flat(gate), ctx.codes, ctx.eps, saved, needs
+        g_as_x, y_as_x, x, _flat(weight), _flat(gate), ctx.codes, ctx.centred, ctx.eps, saved, needs
     )
     return (
         dx,

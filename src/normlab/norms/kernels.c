@@ -1,6 +1,6 @@
 /* The layers of _core.py on a CPU, in as few passes over memory as they allow. Tensors are float32,
-   bfloat16 or float16; parameters, statistics and whatever is computed are wider than the latter,
-   and the result of a pass is rounded once.
+   bfloat16 or float16, parameters float32. Values of 16 bits become float32 as they are read, and a
+   result is rounded as it is written, once.
 
    The formulas are those of `definition` and `_Lean` in _core.py, for one or two parts. Sums are
    taken in float32 over CHUNK values at most, and merged in float64 (Chan, Golub & LeVeque 1983).
@@ -15,11 +15,13 @@
 #include <string.h>
 #if defined(__F16C__) && defined(__AVX__)
 #include <immintrin.h>
+#define NEAREST (_MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
 #endif
 
 enum { LANES = 16, CHUNK = 64, MOST_PARTS = 2, ABREAST = 4, IN_CACHE = 1 << 18 };
 
 #define INLINE static inline __attribute__((always_inline))
+#define APART static __attribute__((noinline)) /* too long to be everywhere */
 #define EACH for (int lane = 0; lane < LANES; lane++)
 
 /* Doubles of each lane: an array, since compilers make the best of loops over it. */
@@ -103,44 +105,69 @@ INLINE void store(float *to, vf v, int lanes) {
         memcpy(to, &v, (size_t)lanes * sizeof(float));
 }
 
-/* Of values below 2^31, which compare as signed. */
-INLINE Bits is_below(Bits v, uint32_t limit) { return (Bits)((Mask)v < (int32_t)limit); }
+/* The numbers of each lane in the other width. GCC has an operation for it since version 9. */
+#if defined(__clang__) || __GNUC__ > 8
+INLINE Bits wide(Short from) { return __builtin_convertvector(from, Bits); }
+INLINE Short narrow(Bits from) { return __builtin_convertvector(from, Short); }
+#else
+INLINE Bits wide(Short from) {
+    Bits to;
+    for (int i = 0; i < AT_ONCE; i++) to[i] = from[i];
+    return to;
+}
+INLINE Short narrow(Bits from) {
+    Short to;
+    for (int i = 0; i < AT_ONCE; i++) to[i] = (uint16_t)from[i];
+    return to;
+}
+#endif
 
 INLINE Bits either(Bits where, Bits a, Bits b) { return (a & where) | (b & ~where); }
 
-/* The floats that 16-bit values are: a bfloat16 is the upper half of one. */
-INLINE Vector widened(Short from, int type) {
-    Bits v = __builtin_convertvector(from, Bits);
-    if (type == BFLOAT16) return (Vector)(v << 16);
 #if defined(__F16C__) && defined(__AVX512F__)
-    return (Vector)_mm512_cvtph_ps((__m256i)from);
+INLINE Vector floats_of(Short from) { return (Vector)_mm512_cvtph_ps((__m256i)from); }
+INLINE Short float16_of(Vector from) { return (Short)_mm512_cvtps_ph((__m512)from, NEAREST); }
 #elif defined(__F16C__) && defined(__AVX__)
-    return (Vector)_mm256_cvtph_ps((__m128i)from);
-#endif
-    /* The exponent of a float16 is 112 below that of a float. Infinity and NaN have the highest.
-       Subnormal ones count in units of 2^-24: as digits after 2^-14, which is taken away. */
+INLINE Vector floats_of(Short from) { return (Vector)_mm256_cvtph_ps((__m128i)from); }
+INLINE Short float16_of(Vector from) { return (Short)_mm256_cvtps_ph((__m256)from, NEAREST); }
+#else
+/* Of values below 2^31, which compare as signed. */
+INLINE Bits is_below(Bits v, uint32_t limit) { return (Bits)((Mask)v < (int32_t)limit); }
+
+/* The exponent of a float16 is 112 below that of a float. Infinity and NaN have the highest one.
+   Subnormal values count in units of 2^-24: as digits after 2^-14, which is taken away. */
+APART Vector floats_of(Short from) {
+    Bits v = wide(from);
     Bits sign = (v & 0x8000) << 16, size = (v & 0x7fff) << 13;
     Bits normal = size + (112u << 23) + (~is_below(size, 0x7c00u << 13) & (112u << 23));
     Bits subnormal = (Bits)((Vector)(size + (113u << 23)) - 0x1p-14f);
     return (Vector)(sign | either(is_below(size, 0x400u << 13), subnormal, normal));
 }
 
+/* The other way. Adding 1/2, whose last digit is 2^-24, rounds to subnormal values. */
+APART Short float16_of(Vector from) {
+    Bits v = (Bits)from, sign = v >> 16 & 0x8000, size = v & 0x7fffffff;
+    Bits normal = (size - (112u << 23) + 0xfff + (size >> 13 & 1)) >> 13;
+    Bits subnormal = (Bits)((Vector)size + 0.5f) - (126u << 23);
+    Bits found = either(is_below(size, 113u << 23), subnormal, normal);
+    found = either(is_below(size, 143u << 23), found, (Bits){0} + 0x7c00);
+    found |= sign | (~is_below(size, (255u << 23) + 1) & 0x200);
+    return narrow(found);
+}
+#endif
+
+/* The floats that 16-bit values are: a bfloat16 is the upper half of one. */
+INLINE Vector widened(Short from, int type) {
+    if (type == FLOAT16) return floats_of(from);
+    return (Vector)(wide(from) << 16);
+}
+
 /* The nearest 16-bit values, of two equally near the even one. NaN stays one. */
 INLINE Short narrowed(Vector from, int type) {
-    Bits v = (Bits)from, found;
-    if (type == BFLOAT16) {
-        found = either((Bits)(from != from), (Bits){0} + 0x7fc0, (v + 0x7fff + (v >> 16 & 1)) >> 16);
-    } else {
-        /* As above. Adding 1/2, whose last digit is 2^-24, rounds to subnormal values. */
-        Bits sign = v >> 16 & 0x8000, size = v & 0x7fffffff;
-        Bits normal = (size - (112u << 23) + 0xfff + (size >> 13 & 1)) >> 13;
-        Bits subnormal = (Bits)((Vector)size + 0.5f) - (126u << 23);
-        Bits too_large = (Bits){0} + 0x7c00;
-        found = either(is_below(size, 113u << 23), subnormal, normal);
-        found = either(is_below(size, 143u << 23), found, too_large);
-        found |= sign | (~is_below(size, (255u << 23) + 1) & 0x200);
-    }
-    return __builtin_convertvector(found, Short);
+    if (type == FLOAT16) return float16_of(from);
+    Bits v = (Bits)from, nearest = (v + 0x7fff + (v >> 16 & 1)) >> 16;
+    Bits found = either((Bits)(from != from), (Bits){0} + 0x7fc0, nearest);
+    return narrow(found);
 }
 
 /* As load and store, from and to the values at `at` of a tensor. */
@@ -217,7 +244,8 @@ static int64_t chunk_of(int64_t rows, int64_t first) {
     return rows - first < CHUNK ? rows - first : CHUNK;
 }
 
-/* Joins a chunk of n rows, which begins at `start`, to `first` rows before it: mean, and sum of squared deviations from it. */
+/* Joins a chunk of n rows, which begins at `start`, to `first` rows before it: mean, and sum of
+   squared deviations from it. */
 INLINE void join_moments(Moments *all, const void *x, int64_t start, int64_t first, int64_t n,
                          int64_t stride, int lanes, int type) {
     int64_t i;
@@ -518,12 +546,14 @@ static void gradient_maps(const void *g, const void *y, const void *x, void *dx,
 }
 
 /* Whose maps share one mean and one variance: of each channel over the batch, or of `groups`
-   groups of channels of each image. FIXED: given values of each channel take their place. */
+   groups of channels of each image. FIXED: given values of each channel take their place. Groups
+   that are not `centred` have the mean 0, and the mean square about 0 as their variance. */
 enum { FIXED = -1, BATCH = 0 };
 
 /* What is asked, of a dense tensor of images * channels maps of `size` values of a `type`. */
 typedef struct {
-    int64_t images, channels, size, last, pools[MOST_PARTS], relu, threads, type;
+    int64_t images, channels, size, last, pools[MOST_PARTS], centred[MOST_PARTS];
+    int64_t relu, threads, type;
     double eps;
 } Shape;
 
@@ -579,11 +609,11 @@ static void pool_batch(int64_t images, int64_t channels, int64_t c, int64_t end,
     for (int64_t i = c; i < end; i++) to_var[i] /= images;
 }
 
-/* The same of `each` maps. */
-INLINE void pool_group(int64_t each, const double *mean, const double *var, double *to_mean,
-                       double *to_var) {
+/* The same of `each` maps, about their mean or about 0. */
+INLINE void pool_group(int64_t each, const double *mean, const double *var, int64_t centred,
+                       double *to_mean, double *to_var) {
     double m = 0, v = 0;
-    for (int64_t c = 0; c < each; c++) m += mean[c];
+    for (int64_t c = 0; centred && c < each; c++) m += mean[c];
     m /= each;
     for (int64_t c = 0; c < each; c++) v += var[c] + (mean[c] - m) * (mean[c] - m);
     *to_mean = m, *to_var = v / each;
@@ -686,7 +716,7 @@ static void apply_to_image(const Forward *f, Found *to, int64_t n, int64_t from,
         int64_t each = s->channels / pool;
         for (int64_t set = from / each; set < end / each; set++) {
             double m, v;
-            pool_group(each, means + set * each, vars + set * each, &m, &v);
+            pool_group(each, means + set * each, vars + set * each, s->centred[k], &m, &v);
             double rstd = 1 / sqrt(v + s->eps);
             to->mean[k][n * pool + set] = (float)m, to->second[k][n * pool + set] = (float)rstd;
             if (k == 0 && f->var) f->var[n * pool + set] = (float)v;
@@ -872,7 +902,7 @@ static void gradient_of_image(const Backward *back, Returned *to, int64_t n, int
                 double part = (weight ? weight[c] : 1) * share_of(k, gate, c);
                 g_scale[c] += (float)(part * rstd[c]);
                 if (pool == FIXED) continue;
-                double mean_a = pool == BATCH ? of_a[c] : group_a;
+                double mean_a = pool == BATCH ? of_a[c] : s->centred[k] ? group_a : 0;
                 double mean_b = rstd[c] * (pool == BATCH ? of_b[c] : group_b);
                 x_scale[c] -= (float)(rstd[c] * mean_b);
                 shift[c] -= (float)(rstd[c] * (mean_a + (pivot[c] - mean[c]) * mean_b));

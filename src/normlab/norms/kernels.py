@@ -50,7 +50,7 @@ TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 """As in the source."""
 
 
-_FORWARD, _BACKWARD = struct.Struct("=14Q2d9qd"), struct.Struct("=11Q9qd")
+_FORWARD, _BACKWARD = struct.Struct("=14Q2d11qd"), struct.Struct("=11Q11qd")
 """As the source declares them: addresses, numbers, and the shape with what is asked of it."""
 
 
@@ -92,6 +92,7 @@ class Kernels:
         bias: Tensor | None,
         gate: Tensor | None,
         pools: tuple[int, ...],
+        centred: tuple[bool, ...],
         fixed: tuple[Tensor, Tensor] | None,
         eps: float,
         saved: Tensor,
@@ -101,7 +102,8 @@ class Kernels:
         running: Running | None = None,
         factors: Tensor | None = None,
     ) -> Tensor:
-        """The output. There are two pools where there is a gate. ``saved`` takes what backward
+        """The output. There are two pools where there is a gate; ``centred`` says which of them
+        take their mean away. ``saved`` takes what backward
         needs, one part after the other: mean and 1 / sqrt(var + eps) of the sets, or the mean and
         variance that are ``fixed``. ``var`` takes the variance of the first part's sets, and
         ``running`` (see :func:`can_move`) moves towards its mean and variance. ``residual``, laid
@@ -114,8 +116,8 @@ class Kernels:
             _FORWARD.pack(
                 x.data_ptr(), _at(weight), _at(bias), _at(gate), _at(residual), _at(given[0]),
                 _at(given[1]), y.data_ptr(), saved.data_ptr(), _at(var), _at(mean), _at(variance),
-                _at(factors), _at(batches), share, factor, *_shape(x), pools[0], pools[-1], relu,
-                torch.get_num_threads(), TYPES[x.dtype], eps,
+                _at(factors), _at(batches), share, factor, *_shape(x), pools[0], pools[-1],
+                centred[0], centred[-1], relu, torch.get_num_threads(), TYPES[x.dtype], eps,
             )
         )  # fmt: skip
         if failed:
@@ -130,8 +132,8 @@ class Kernels:
         self.library.normlab_output(
             _FORWARD.pack(
                 x.data_ptr(), 0, 0, 0, _at(residual), 0, 0, y.data_ptr(), 0, 0, 0, 0,
-                factors.data_ptr(), 0, 0.0, 0.0, *_shape(x), 0, 0, relu, torch.get_num_threads(),
-                TYPES[x.dtype], 0.0,
+                factors.data_ptr(), 0, 0.0, 0.0, *_shape(x), 0, 0, True, True, relu,
+                torch.get_num_threads(), TYPES[x.dtype], 0.0,
             )
         )  # fmt: skip
         return y
@@ -144,6 +146,7 @@ class Kernels:
         weight: Tensor | None,
         gate: Tensor | None,
         pools: tuple[int, ...],
+        centred: tuple[bool, ...],
         eps: float,
         saved: Tensor,
         needed: Sequence[bool],
@@ -163,7 +166,8 @@ class Kernels:
             _BACKWARD.pack(
                 g.data_ptr(), _at(y), x.data_ptr(), _at(weight), _at(gate), saved.data_ptr(),
                 _at(dx), _at(of_residual), _at(of_weight), _at(of_bias), _at(of_gate), *_shape(x),
-                pools[0], pools[-1], 0, torch.get_num_threads(), TYPES[x.dtype], eps,
+                pools[0], pools[-1], centred[0], centred[-1], 0, torch.get_num_threads(),
+                TYPES[x.dtype], eps,
             )
         )  # fmt: skip
         if failed:
