@@ -1,7 +1,10 @@
 """Time of forward and backward of each layer through its kernels, beside the operations of PyTorch
 that they stand in for, and beside its twin in torch.nn; and of a step of training of each arm.
 
-python benchmarks/kernels.py [threads]
+python benchmarks/kernels.py [threads] [float32 | bfloat16]
+
+In bfloat16 the inputs and gradients of a layer have that type, its parameters are float32, and a
+network trains under autocast. Goals are those of float32.
 
 All ways alternate in one process. Processor time of all threads; the median of each way, and the
 ratios' median and quartiles.
@@ -12,6 +15,7 @@ from __future__ import annotations
 import statistics
 import sys
 import time
+from typing import Any
 
 import torch
 from ratios import Ratio, tell
@@ -45,15 +49,18 @@ def ratio(times: list[float], others: list[float]) -> str:
     return f"{middle:.2f} ({low:.2f} to {high:.2f})"
 
 
-def layers(kernels: Kernels) -> None:
+def layers(kernels: Kernels, precision: Any) -> None:
     """Each layer by itself, on batches of 32."""
+    dtype = getattr(torch, precision)
+    goals = (1.0, 1.15) if precision == "float32" else (None, None)
     print("| shape | layout | arm | kernels ms | of PyTorch's operations | of torch.nn |")
     print("| --- | --- | --- | ---: | --- | --- |")
     medians: dict[str, list[float]] = {}
     for shape in SHAPES:
         for layout in LAYOUTS:
-            x = torch.randn(32, *shape).contiguous(memory_format=layout).requires_grad_()
-            g = torch.randn(32, *shape).contiguous(memory_format=layout)
+            drawn = torch.randn(2, 32, *shape).to(dtype)
+            x, g = (t.contiguous(memory_format=layout) for t in drawn)
+            x.requires_grad_()
             for name in LAYERS:
                 spec = CATALOG[name]
                 own = spec.layer(shape[0])
@@ -80,18 +87,18 @@ def layers(kernels: Kernels) -> None:
         middle, cases = statistics.geometric_mean(found), len(found)
         tell(
             Ratio(f"{name} beside torch.nn's, geometric mean of shapes and layouts",
-                  middle, min(found), max(found), cases, at_most=1.0),
-            Ratio.of(f"{name} beside torch.nn's, worst case", [max(found)], at_most=1.15),
+                  middle, min(found), max(found), cases, at_most=goals[0]),
+            Ratio.of(f"{name} beside torch.nn's, worst case", [max(found)], at_most=goals[1]),
         )  # fmt: skip
 
 
-def network(kernels: Kernels) -> None:
+def network(kernels: Kernels, precision: Any) -> None:
     """A step of training at n = 2, 32 px, batch 32, channels_last."""
     images = torch.randn(32, 3, 32, 32).contiguous(memory_format=torch.channels_last)
     batch = images, torch.randint(0, 10, (32,))
     ways: dict[str, tuple[nn.Module, LayerAwareOptimizer, RunConfig, Kernels | None]] = {}
     for name in ("none", "torch_bn", *LAYERS):
-        config = RunConfig(norm=name)
+        config = RunConfig(norm=name, precision=precision)
         for chosen in (None, kernels):
             model = ResNet(config.n, 10, name, seed=0).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             label = f"{name}, compiled" if chosen else name
@@ -116,7 +123,7 @@ def network(kernels: Kernels) -> None:
             Ratio.of(
                 f"a step of {label} beside one of {other}",
                 [a / b for a, b in zip(found, times[other], strict=True)],
-                at_most=goal if label.endswith("compiled") else None,
+                at_most=goal if label.endswith("compiled") and precision == "float32" else None,
             )
             for label, found in times.items()
             for other, goal in (("none", 1.10), ("torch_bn", 0.90))
@@ -126,13 +133,15 @@ def network(kernels: Kernels) -> None:
 
 
 def main() -> None:
-    torch.set_num_threads(int(sys.argv[1]) if len(sys.argv) > 1 else 1)
+    asked = sys.argv[1:]
+    threads, precision = *asked, *("1", "float32")[len(asked) :]
+    torch.set_num_threads(int(threads))
     keep_memory()
     kernels = load()
     print(f"torch {torch.__version__}, {kernels.compiler}, {torch.get_num_threads()} thread(s), ")
-    print(f"batches of 32, n = {ROUNDS} of each way\n")
-    layers(kernels)
-    network(kernels)
+    print(f"{precision}, batches of 32, n = {ROUNDS} of each way\n")
+    layers(kernels, precision)
+    network(kernels, precision)
 
 
 if __name__ == "__main__":

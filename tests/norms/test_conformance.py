@@ -6,10 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from normlab.norms.kernels import Kernels, computed_by
+from normlab.norms.kernels import computed_by
 
 from . import reference
-from .checks import CHECKS, Check
+from .checks import CHECKS, Check, low_precision_cases
+from .conftest import Counted
 from .families import FAMILIES, Family
 
 CASES = [
@@ -22,16 +23,19 @@ CASES = [
 
 
 @pytest.fixture
-def chosen(request: pytest.FixtureRequest, compiled: bool) -> Iterator[None]:
-    kernels: Kernels | None = request.getfixturevalue("kernels") if compiled else None
-    with computed_by(kernels):
-        yield
+def chosen(request: pytest.FixtureRequest, compiled: bool) -> Iterator[Counted | None]:
+    found = Counted(request.getfixturevalue("kernels")) if compiled else None
+    with computed_by(found):  # type: ignore[arg-type]
+        yield found
 
 
-@pytest.mark.usefixtures("chosen")
 @pytest.mark.parametrize(("check", "family", "compiled"), CASES)
-def test_layer(check: Check, family: Family, compiled: bool) -> None:
+def test_layer(check: Check, family: Family, compiled: bool, chosen: Counted | None) -> None:
     check.run(family, family.spec.layer)
+    if chosen is not None and check.name.startswith("low_precision"):
+        # Each type, layout and mode went through them.
+        assert chosen.calls["forward"] == len(list(low_precision_cases()))
+        assert (chosen.calls["backward"] > 0) == ("gradients" in check.name)
 
 
 @pytest.mark.parametrize("name", FAMILIES)

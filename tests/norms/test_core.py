@@ -38,6 +38,10 @@ class Arrangement:
     def fixed(self) -> bool:
         return None in self.pools
 
+    @property
+    def centred(self) -> bool:
+        return all(pool is None or pool.centred for pool in self.pools)
+
 
 BATCH, MAP = Pool(batch=True), Pool(groups=CHANNELS)
 ARRANGEMENTS = [
@@ -48,11 +52,18 @@ ARRANGEMENTS = [
     Arrangement("fixed", (None,)),
     Arrangement("batch and map", (BATCH, MAP)),
     Arrangement("fixed and map", (None, MAP)),
+    Arrangement("image about 0", (Pool(groups=1, centred=False),)),
+    Arrangement("batch and map about 0", (BATCH, Pool(groups=CHANNELS, centred=False))),
 ]
 each_arrangement = pytest.mark.parametrize("arrangement", ARRANGEMENTS, ids=lambda a: a.name)
 # Statistics that are given are no better than their float32 values, and do not follow the input.
 each_arrangement_of_its_own = pytest.mark.parametrize(
     "arrangement", [a for a in ARRANGEMENTS if not a.fixed], ids=lambda a: a.name
+)
+each_centred_arrangement = pytest.mark.parametrize(
+    "arrangement",
+    [a for a in ARRANGEMENTS if a.centred and not a.fixed],
+    ids=lambda a: a.name,
 )
 each_dtype = pytest.mark.parametrize(
     "dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str
@@ -208,6 +219,37 @@ def test_inputs_that_depend_on_each_other_count_once(
         close(found, expected, 1e-11, f"derivative {i}")
 
 
+@pytest.mark.parametrize("f", [lean, plain], ids=["lean", "definition"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("groups", [1, 2, CHANNELS])
+def test_a_pool_about_0_takes_the_mean_square(
+    groups: int, dtype: torch.dtype, f: Normalize
+) -> None:
+    arrangement = Arrangement("about 0", (Pool(groups=groups, centred=False),))
+    for offset in (0.0, 100.0):
+        named = inputs_for(arrangement, dtype)
+        named["x"] = (named["x"].detach() + offset).requires_grad_()
+        exact = {name: t.detach().double().requires_grad_() for name, t in named.items()}
+        x = exact["x"].view(3, groups, -1)
+        square = x.square().mean(2, keepdim=True)
+        scaled = (x / (square + EPS).sqrt()).view_as(named["x"])
+        y = scaled * exact["weight"].view(1, -1, 1, 1) + exact["bias"].view(1, -1, 1, 1)
+        g = draw(*y.shape, seed=6).to(dtype)
+        truth = torch.autograd.grad(y, list(exact.values()), g.double())
+        found, mean, var = f(arrangement=arrangement, **named)
+        grads = torch.autograd.grad(found, list(named.values()), g)
+        close(found, y, BOUNDS[dtype], f"output at {offset}")
+        close(var, square.view_as(var), BOUNDS[mean.dtype], f"mean square at {offset}")
+        assert not mean.any()
+        for name, ours, theirs in zip(named, grads, truth, strict=True):
+            close(ours, theirs, BOUNDS[ours.dtype], f"gradient of {name} at {offset}")
+
+
+def test_a_pool_over_the_batch_is_centred() -> None:
+    with pytest.raises(ValueError, match="a pool over the batch is centred"):
+        Pool(batch=True, centred=False)
+
+
 def test_output_without_gradient_is_none() -> None:
     """Only the statistics used, nothing to differentiate: no error, no gradient."""
     x = draw(2, 4, 3, 3).requires_grad_()
@@ -231,7 +273,7 @@ def test_float32_keeps_its_digits_far_from_zero(arrangement: Arrangement, f: Nor
     within(f(arrangement=arrangement, **named)[0], truth, 4e-6, "output at an offset of 1e4")
 
 
-@each_arrangement_of_its_own
+@each_centred_arrangement
 @pytest.mark.parametrize("f", [lean, plain], ids=["lean", "definition"])
 def test_constant_input_gives_the_bias(arrangement: Arrangement, f: Normalize) -> None:
     named = inputs_for(arrangement, torch.float32)

@@ -58,17 +58,23 @@ def is_operation(event: Any) -> bool:
     return event is not None and event.name.startswith("aten::")
 
 
-def leaves() -> list[Tensor]:
+def leaves(dtype: torch.dtype) -> list[Tensor]:
     """The input and what is added, as a network in channels_last has them."""
-    drawn = [draw(N, C, SIDE, SIDE, seed=seed).float() for seed in (1, 2)]
+    drawn = [draw(N, C, SIDE, SIDE, seed=seed).to(dtype) for seed in (1, 2)]
     return [t.contiguous(memory_format=torch.channels_last).requires_grad_() for t in drawn]
 
 
-@pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "torch"])
+@pytest.mark.parametrize(
+    ("compiled", "dtype"),
+    [(True, torch.float32), (True, torch.bfloat16), (False, torch.float32)],
+    ids=["compiled", "compiled-bfloat16", "torch"],
+)
 @pytest.mark.parametrize("name", COSTS)
-def test_no_more_calls_and_no_more_bytes(counted: Counted, name: str, compiled: bool) -> None:
-    layer, both, costs = CATALOG[name].layer(C), leaves(), COSTS[name]
-    g = draw(N, C, SIDE, SIDE, seed=3).float().contiguous(memory_format=torch.channels_last)
+def test_no_more_calls_and_no_more_bytes(
+    counted: Counted, name: str, compiled: bool, dtype: torch.dtype
+) -> None:
+    layer, both, costs = CATALOG[name].layer(C), leaves(dtype), COSTS[name]
+    g = draw(N, C, SIDE, SIDE, seed=3).to(dtype).contiguous(memory_format=torch.channels_last)
 
     def step() -> Tensor:
         return norm_relu(layer, nn.ReLU(), *both)
@@ -84,8 +90,8 @@ def test_no_more_calls_and_no_more_bytes(counted: Counted, name: str, compiled: 
     allowed = costs.compiled if compiled else costs.torch
     assert (forward <= allowed[0], backward <= allowed[1]) == (True, True), (forward, backward)
     # The input, where a gradient needs it, the output, and the statistics.
-    inputs = 4 * both[0].numel() * (name != "none")
-    outputs = 4 * y.numel()
+    inputs = both[0].nbytes * (name != "none")
+    outputs = y.nbytes
     assert kept <= inputs + outputs + costs.statistics
     ours = name not in ("none", "torch_bn")
     # Forward was called three times: to count, for backward, and to weigh what is kept.

@@ -99,25 +99,31 @@ def test_one_pass_is_what_runs(kernels: Kernels, family: Family) -> None:
 
 
 @pytest.mark.parametrize("layer", [NoNorm2d(6), nn.BatchNorm2d(6), Doubled()], ids=str)
-def test_no_arm_has_less_but_for_its_layer(kernels: Kernels, layer: nn.Module) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_no_arm_has_less_but_for_its_layer(
+    kernels: Kernels, layer: nn.Module, dtype: torch.dtype
+) -> None:
     """PyTorch's layer and one of one's own remain as they are; sum and ReLU are one pass."""
-    values = [draw(3, 6, 7, 5, seed=seed).float().requires_grad_() for seed in (1, 2)]
+    values = [draw(3, 6, 7, 5, seed=seed).to(dtype).requires_grad_() for seed in (1, 2)]
     found = []
     for chosen in (kernels, None):
         own = copy.deepcopy(layer)
         with computed_by(chosen):
             y = norm_relu(own, nn.ReLU(), *values)
-            grads = torch.autograd.grad(y, values, draw(*y.shape, seed=3).float())
+            grads = torch.autograd.grad(y, values, draw(*y.shape, seed=3).to(dtype))
         found.append([y, *grads, *own.state_dict().values()])
         assert (type(y.grad_fn).__name__ == "_AddReLUBackward") == (chosen is kernels)
     assert all(torch.equal(*pair) for pair in zip(*found, strict=True))
 
 
 @each_family
-def test_nan_passes_and_nothing_negative_does(kernels: Kernels, family: Family) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_nan_passes_and_nothing_negative_does(
+    kernels: Kernels, family: Family, dtype: torch.dtype
+) -> None:
     layer = family.make().eval()
-    x = torch.zeros(1, family.channels, 4, 4)
-    residual = torch.linspace(-1, 1, x.numel()).view_as(x).clone()
+    x = torch.zeros(1, family.channels, 4, 4, dtype=dtype)
+    residual = torch.linspace(-1, 1, x.numel()).view_as(x).to(dtype)
     residual[0, 0, 0, 0] = torch.nan
     outcomes = []
     for chosen in (kernels, None):

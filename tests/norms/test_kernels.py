@@ -6,6 +6,8 @@ That they do what every layer must do is in the tests which ask for ``each_way``
 from __future__ import annotations
 
 import ctypes
+import hashlib
+import math
 import os
 import stat
 import subprocess
@@ -33,6 +35,8 @@ from .families import draw, scramble
 
 EPS = 1e-5
 LAYOUTS = (torch.contiguous_format, torch.channels_last)
+LOW = (torch.bfloat16, torch.float16)
+TYPES = (torch.float32, *LOW)
 
 
 def inputs(
@@ -91,7 +95,9 @@ def agree(found: dict[str, Tensor], truth: dict[str, Tensor], bound: float = 4e-
     # Around the 16 lanes of a vector and the 64 rows of a chunk, and what is left over.
     channels_per_group=st.sampled_from([1, 2, 5, 8, 16, 17]),
     size=st.sampled_from([(1, 1), (1, 2), (4, 4), (3, 7), (8, 8), (5, 13), (9, 15), (16, 17)]),
-    kinds=st.sampled_from(["batch", "groups", "batch and map", "fixed", "fixed and map"]),
+    kinds=st.sampled_from(
+        ["batch", "groups", "groups about 0", "batch and map", "fixed", "fixed and map"]
+    ),
     layout=st.sampled_from(LAYOUTS),
 )
 def test_any_shape_is_the_definition(
@@ -107,6 +113,7 @@ def test_any_shape_is_the_definition(
     pools: dict[str, tuple[Pool | None, ...]] = {
         "batch": (Pool(batch=True),),
         "groups": (Pool(groups=groups),),
+        "groups about 0": (Pool(groups=groups, centred=False),),
         "batch and map": (Pool(batch=True), Pool(groups=channels)),
         "fixed": (None,),
         "fixed and map": (None, Pool(groups=channels)),
@@ -121,6 +128,187 @@ def test_any_shape_is_the_definition(
     # The variance of a few values may be near 0, and 1 / sqrt(eps) multiplies every rounding.
     agree(found, exact(named, pools[kinds], g, fixed), 1e-3 if few or size <= (1, 2) else 1e-5)
     assert found["y"].is_contiguous(memory_format=layout)
+
+
+# ---------------------------------------------------------------------------------------------
+# Types of 16 bits.
+
+
+@pytest.fixture(scope="module")
+def plain(kernels: Kernels, tmp_path_factory: pytest.TempPathFactory) -> Kernels:
+    """The kernels as code for the oldest processors, which convert nothing by themselves."""
+    made = tmp_path_factory.mktemp("plain") / "plain.so"
+    command = [*module._compiler(), *module._FLAGS, "-O1", *module._SHARED, str(module.SOURCE)]
+    subprocess.run([*command, "-o", str(made), "-lm"], check=True)
+    library = ctypes.CDLL(str(made))
+    module._declare(library)
+    return Kernels(library, "", "")
+
+
+def made_of(dtype: torch.dtype, bits: Tensor) -> Tensor:
+    """One map of these bits, less one: not whole vectors."""
+    return bits.view(dtype)[:-1].view(1, 1, 1, -1)
+
+
+def scaled_by(kernels: Kernels, x: Tensor, scales: Tensor) -> Tensor:
+    """x * scales, one for each channel, as the kernels round it."""
+    zeros = torch.zeros_like(scales)
+    return kernels.output(x, torch.stack([zeros, scales, zeros]), None, False)
+
+
+@pytest.mark.parametrize("dtype", LOW, ids=str)
+def test_every_value_of_16_bits_is_read_and_written(
+    kernels: Kernels, plain: Kernels, dtype: torch.dtype
+) -> None:
+    x = made_of(dtype, torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16))
+    for chosen in (kernels, plain):
+        found = scaled_by(chosen, x, torch.ones(1, 1))
+        assert torch.equal(found.isnan(), x.isnan())
+        # Adding the shift of 0 takes the sign of a zero, and nothing else.
+        assert torch.equal(found.nan_to_num(7), x.nan_to_num(7))
+        assert torch.equal(found.isinf(), x.isinf())
+
+
+@pytest.mark.parametrize("dtype", LOW, ids=str)
+@pytest.mark.parametrize("pixels", [1, 17], ids=["rows", "map"])
+def test_rounding_is_to_nearest_even(
+    kernels: Kernels, plain: Kernels, dtype: torch.dtype, pixels: int
+) -> None:
+    """As PyTorch rounds any float: halfway, subnormal, too large, infinite and NaN."""
+    every = torch.randint(-(2**31), 2**31 - 1, (40_000,), generator=torch.manual_seed(0))
+    floats = every.to(torch.int32).view(torch.float32)
+    if dtype is torch.float16:  # most floats are 0 or infinite there
+        floats = torch.cat([floats, torch.ldexp(floats.frexp()[0], every % 46 - 28)])
+    halfway = made_of(dtype, torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16))
+    halfway = halfway.float().flatten()
+    floats = torch.cat([floats, (halfway[1:] + halfway[:-1]) / 2, halfway])
+    x = torch.ones(1, len(floats), 1, pixels, dtype=dtype)
+    expected = floats.to(dtype).view(1, -1, 1, 1).expand_as(x)
+    for chosen in (kernels, plain):
+        found = scaled_by(chosen, x, floats.view(1, -1))
+        assert torch.equal(found.isnan(), expected.isnan())
+        assert torch.equal(found.nan_to_num(7), expected.nan_to_num(7))
+
+
+@pytest.mark.parametrize("dtype", LOW, ids=str)
+@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+@pytest.mark.parametrize("kind", ["batch", "groups", "batch and map", "fixed and map"])
+def test_an_output_with_its_residual_is_rounded_once(
+    counted: Counted, kind: str, layout: torch.memory_format, dtype: torch.dtype
+) -> None:
+    """The exact result, rounded, but for a value in hundreds between two roundings; and gradients
+    that are no worse than twice those of PyTorch's operations."""
+    pools: tuple[Pool | None, ...] = {
+        "batch": (Pool(batch=True),),
+        "groups": (Pool(groups=4),),
+        "batch and map": (Pool(batch=True), Pool(groups=20)),
+        "fixed and map": (None, Pool(groups=20)),
+    }[kind]
+    fixed = (draw(20, seed=21).float(), 0.5 + draw(20, seed=22).float().square())
+    fixed_or_none = fixed if None in pools else None
+    named = inputs((4, 20, 9, 15), layout, gate=len(pools) > 1)
+    named["residual"] = draw(4, 20, 9, 15, seed=7)
+    for name in ("x", "residual"):
+        named[name] = named[name].detach().to(dtype).contiguous(memory_format=layout)
+        named[name].requires_grad_()
+    g = draw(4, 20, 9, 15, seed=6).to(dtype).contiguous(memory_format=layout)
+    truth = followed(named, pools, g, fixed_or_none)
+    found = step(named, pools, g, fixed_or_none)
+    assert counted.calls["forward"] == counted.calls["backward"] == 1
+    with computed_by(None):
+        theirs = step(named, pools, g, fixed_or_none)
+    rounded = truth.pop("y").to(dtype)
+    assert (found["y"] != rounded).double().mean() < 0.01
+    assert (theirs["y"] != rounded).double().mean() > 0.05  # after the layer, and after the sum
+    for name, expected in truth.items():
+        given = named.get(name, fixed[0])
+        assert found[name].dtype is given.dtype
+        # Of the last digit of the largest one, where PyTorch's is exact by luck.
+        least = torch.finfo(given.dtype).eps / 2 * expected.abs().max().item()
+        worst = (theirs[name].double() - expected).abs().max().item()
+        within(found[name].double(), expected, 2 * max(worst, least), name)
+
+
+def followed(
+    named: dict[str, Tensor], pools: tuple[Pool | None, ...], g: Tensor, fixed: Any
+) -> dict[str, Tensor]:
+    """:func:`exact` with the sum and the ReLU."""
+    wide = {name: t.detach().double().requires_grad_() for name, t in named.items()}
+    if fixed is not None:
+        fixed = tuple(t.double() for t in fixed)
+    y, mean, var = definition(
+        wide["x"], wide["weight"], wide["bias"], wide.get("gate"), fixed, pools, EPS
+    )
+    y = (y + wide["residual"]).relu()
+    grads = torch.autograd.grad(y, list(wide.values()), g.double())
+    return {"y": y.detach(), "mean": mean.detach(), "var": var.detach(),
+            **dict(zip(wide, grads, strict=True))}  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", LOW, ids=str)
+def test_a_layer_whose_parameters_have_16_bits(counted: Counted, dtype: torch.dtype) -> None:
+    layer = scramble(BatchInstanceNorm2d(6)).to(dtype)
+    x = draw(3, 6, 4, 5).to(dtype).requires_grad_()
+    outcomes = []
+    for kernels in (counted, None):
+        own = scramble(BatchInstanceNorm2d(6)).to(dtype)
+        own.load_state_dict(layer.state_dict())
+        with computed_by(kernels):  # type: ignore[arg-type]
+            y = own(x)
+            grads = torch.autograd.grad(y, [x, *own.parameters()], torch.ones_like(y))
+            answers = own.eval()(x)
+        outcomes.append([y, *grads, *own.buffers(), answers])
+    for found, expected in zip(*outcomes, strict=True):
+        assert found.dtype is expected.dtype
+        unit = torch.finfo(dtype).eps * max(1.0, expected.abs().max().item())
+        within(found.double(), expected.double(), unit, str(found.shape))
+    assert counted.calls == {"forward": 2, "output": 0, "backward": 1, "add_relu": 0}
+
+
+# ---------------------------------------------------------------------------------------------
+# Bits.
+
+BITS = {
+    "batch": "bd7c88d58e02eeb2",
+    "groups": "5ac480ae27ce17f1",
+    "batch and map": "18623c495fc7725c",
+    "fixed and map": "2b5bdb3d623ea8ab",
+}
+"""SHA-256 of float32 results when runs with compiled layers were first made."""
+
+
+def integers(*shape: int, seed: int) -> Tensor:
+    """Floats in [-2, 2) that are the same everywhere."""
+    order = torch.arange(1, 1 + math.prod(shape)) * (2654435761 + 2 * seed) % 2**32
+    return (order.div(2**8, rounding_mode="floor").float() / 2**22 - 2).view(shape)
+
+
+@pytest.mark.parametrize("kind", BITS)
+def test_float32_has_the_bits_that_it_had(kernels: Kernels, kind: str) -> None:
+    """A run that is continued, or made again, is the same run."""
+    digest = hashlib.sha256()
+    for shape in ((3, 20, 9, 15), (2, 16, 8, 8), (4, 6, 1, 3)):
+        channels = shape[1]
+        pools: tuple[Pool | None, ...] = {
+            "batch": (Pool(batch=True),),
+            "groups": (Pool(groups=2),),
+            "batch and map": (Pool(batch=True), Pool(groups=channels)),
+            "fixed and map": (None, Pool(groups=channels)),
+        }[kind]
+        named = {name: integers(channels, seed=i) for i, name in enumerate(("weight", "bias"))}
+        if len(pools) > 1:
+            named["gate"] = (integers(channels, seed=3) + 2) / 4
+        fixed = (integers(channels, seed=4), 0.5 + integers(channels, seed=5).square())
+        for layout in LAYOUTS:
+            for name in ("x", "residual"):
+                named[name] = integers(*shape, seed=len(name)).contiguous(memory_format=layout)
+            leaves = {name: named[name].clone().requires_grad_() for name in sorted(named)}
+            g = integers(*shape, seed=9).contiguous(memory_format=layout)
+            with computed_by(kernels):
+                found = step(leaves, pools, g, fixed if None in pools else None)
+            for name in sorted(found):
+                digest.update(found[name].detach().contiguous().numpy().tobytes())
+    assert digest.hexdigest()[:16] == BITS[kind]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
@@ -144,13 +332,19 @@ def test_gradients_hold_far_from_zero(
 # The channels of the larger one are too many for the cache, and taken a few at a time.
 @pytest.mark.parametrize("shape", [(7, 20, 9, 15), (9, 5, 61, 67)], ids=str)
 @pytest.mark.parametrize("mixed", [True, False], ids=["batch and map", "batch"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_the_number_of_threads_changes_no_bit(
-    kernels: Kernels, layout: torch.memory_format, shape: tuple[int, ...], mixed: bool
+    kernels: Kernels,
+    layout: torch.memory_format,
+    shape: tuple[int, ...],
+    mixed: bool,
+    dtype: torch.dtype,
 ) -> None:
     pools = (Pool(batch=True), Pool(groups=shape[1]))[: 1 + mixed]
     named = inputs(shape, layout, gate=mixed)
-    named["residual"] = draw(*shape, seed=7).float().requires_grad_()
-    g = draw(*shape, seed=6).float().contiguous(memory_format=layout)
+    named["x"] = named["x"].detach().to(dtype).requires_grad_()
+    named["residual"] = draw(*shape, seed=7).to(dtype).requires_grad_()
+    g = draw(*shape, seed=6).to(dtype).contiguous(memory_format=layout)
     before, found = torch.get_num_threads(), []
     try:
         for threads in (1, 2, 3):
@@ -163,21 +357,19 @@ def test_the_number_of_threads_changes_no_bit(
         assert all(torch.equal(other[name], t) for name, t in found[0].items())
     del named["residual"]
     with computed_by(kernels):
-        agree(step(named, pools, g), exact(named, pools, g))
+        agree(step(named, pools, g), exact(named, pools, g), max(4e-6, torch.finfo(dtype).eps))
 
 
-def test_another_processor_changes_no_bit(kernels: Kernels, tmp_path: Path) -> None:
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+def test_another_processor_changes_no_bit(
+    kernels: Kernels, plain: Kernels, dtype: torch.dtype
+) -> None:
     """Nothing is contracted or reordered, so code for the oldest processors gives the same."""
-    made = tmp_path / "plain.so"
-    command = [*module._compiler(), *module._FLAGS, "-O1", *module._SHARED, str(module.SOURCE)]
-    subprocess.run([*command, "-o", str(made), "-lm"], check=True)
-    library = ctypes.CDLL(str(made))
-    module._declare(library)
-    plain = Kernels(library, "", "")
     for layout in LAYOUTS:
         named = inputs((5, 20, 9, 15), layout, gate=True)
-        named["residual"] = draw(5, 20, 9, 15, seed=7).float().requires_grad_()
-        g = draw(5, 20, 9, 15, seed=6).float().contiguous(memory_format=layout)
+        named["x"] = named["x"].detach().to(dtype).requires_grad_()
+        named["residual"] = draw(5, 20, 9, 15, seed=7).to(dtype).requires_grad_()
+        g = draw(5, 20, 9, 15, seed=6).to(dtype).contiguous(memory_format=layout)
         found = []
         for chosen in (kernels, plain):
             with computed_by(chosen):
@@ -190,7 +382,7 @@ def test_another_processor_changes_no_bit(kernels: Kernels, tmp_path: Path) -> N
 def test_running_statistics_move_as_without_kernels(
     counted: Counted, kind: type[BatchNorm2d], tracked: str
 ) -> None:
-    for momentum in (0.0, 0.1, 0.7, 1.0):
+    for momentum, dtype in ((0.0, TYPES[0]), (0.1, TYPES[1]), (0.7, TYPES[0]), (1.0, TYPES[2])):
         layers = []
         for _ in range(2):
             layer = scramble(Slow(6) if tracked == "own way" else kind(6, momentum=momentum))
@@ -201,7 +393,7 @@ def test_running_statistics_move_as_without_kernels(
                 layer.running_mean = layer.running_mean.double()
                 layer.running_var = layer.running_var.double()
             layers.append(layer)
-        x = draw(3, 6, 4, 5).float()
+        x = draw(3, 6, 4, 5).to(dtype)
         layers[0](x)
         with computed_by(None):
             layers[1](x)
@@ -242,7 +434,6 @@ def test_layers_use_operations_of_torch_unless_asked() -> None:
 
 STRANGE: dict[str, Callable[[Tensor], Tensor]] = {
     "float64": lambda x: x.double(),
-    "bfloat16": lambda x: x.bfloat16(),
     "every second column": lambda x: x[:, :, :, ::2],
     "every second channel": lambda x: x[:, ::2].repeat_interleave(2, 1).transpose(2, 3),
     "one image several times": lambda x: x[:1].expand_as(x),

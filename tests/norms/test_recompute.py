@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from allocated import bytes_of
 from normlab.models import ResNet
 from normlab.norms import BatchNorm2d, GroupNorm2d, recompute
+from normlab.norms._core import Pool, Then, normalize
 from normlab.norms.fused import norm_relu
 from normlab.norms.kernels import Kernels, computed_by
 from normlab.norms.recompute import saving_memory
@@ -77,6 +78,7 @@ def test_training_has_the_same_bits(norm: str, shortcut: str) -> None:
     assert found[0]["logits 0"].std() > 0
 
 
+@pytest.mark.usefixtures("each_way")
 @each_norm
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
 def test_other_types_have_the_same_bits(norm: str, dtype: torch.dtype) -> None:
@@ -101,6 +103,21 @@ def test_other_types_have_the_same_bits(norm: str, dtype: torch.dtype) -> None:
         sum(p.numel() * 2 for p in model.parameters()) if mixed else 0
     )  # of weights, in 16 bits
     assert kept[1] - copies < 0.62 * (kept[0] - copies)
+
+
+@pytest.mark.usefixtures("each_way")
+def test_pools_about_0_have_the_same_bits() -> None:
+    found = []
+    for on in (False, True):
+        x, residual = (draw(3, 8, 7, 5, seed=seed).float().requires_grad_() for seed in (1, 2))
+        then, held = Then(residual, True), list[Tensor]()
+        with saving_memory(held.append) if on else nullcontext():
+            y = normalize(x, None, None, (Pool(groups=4, centred=False),), 1e-5, then=then)
+            grads = torch.autograd.grad(y.square().sum(), [x, residual])
+        assert all(t.data_ptr() != y.data_ptr() for t in held)
+        assert any(t.data_ptr() == x.data_ptr() for t in held) == on
+        found.append({"y": y.detach(), "x": grads[0], "residual": grads[1]})
+    same_bits(*found)
 
 
 @pytest.mark.usefixtures("each_way")

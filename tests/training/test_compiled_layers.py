@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from normlab.data import DataConfig, DataSet, load
 from normlab.errors import InputError
 from normlab.norms import kernels
 from normlab.runs import RunConfig, identity, read_history, read_record
-from normlab.training import train
+from normlab.training import train, why_not_compiled
 from normlab.workflow.running import train_one
 
 SMALL: dict[str, Any] = {"n": 1, "epochs": 1, "batch_size": 16}
@@ -31,17 +32,23 @@ def without_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     kernels.load.cache_clear()
 
 
-@pytest.mark.parametrize("norm", ["bn", "bin", "gn"])
-def test_it_trains_the_same_network(norm: str, digits: DataSet, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("norm", "precision", "apart"),
+    [("bn", "float32", 1e-3), ("bin", "float32", 1e-3), ("gn", "float32", 1e-3),
+     ("bn", "bfloat16", 2e-2), ("gn", "bfloat16", 2e-2)],
+)  # fmt: skip
+def test_it_trains_the_same_network(
+    norm: str, precision: Any, apart: float, digits: DataSet, tmp_path: Path
+) -> None:
     losses = {}
     for way in ("torch", "compiled"):
-        config = RunConfig(norm=norm, kernels=way, **SMALL)
+        config = RunConfig(norm=norm, kernels=way, precision=precision, **SMALL)
         assert train(config, digits, tmp_path / way)["status"] == "complete"
         losses[way] = [row["loss"] for row in read_history(tmp_path / way)]
         assert read_record(tmp_path / way)["config"]["kernels"] == way
     # Not the same bits, or the kernels were not used.
     assert losses["compiled"] != losses["torch"]
-    assert losses["compiled"] == pytest.approx(losses["torch"], rel=1e-3)
+    assert losses["compiled"] == pytest.approx(losses["torch"], rel=apart)
     versions = [read_record(tmp_path / way)["versions"] for way in losses]
     assert "kernels" not in versions[0]
     assert versions[1].pop("kernels")
@@ -54,13 +61,28 @@ def test_it_is_another_run() -> None:
     assert identity(plain, "data", {}) != identity(compiled, "data", {})
 
 
-@pytest.mark.parametrize(
-    ("more", "said"),
-    [({"device": "cuda"}, "cuda and float32"), ({"precision": "bfloat16"}, "cpu and bfloat16")],
-)
-def test_it_is_refused_where_no_kernel_would_be_used(more: dict[str, Any], said: str) -> None:
-    with pytest.raises(InputError, match=f"kernels compiled needs .*got {said}"):
-        RunConfig(kernels="compiled", **more)
+def test_it_is_refused_where_no_kernel_would_be_used() -> None:
+    with pytest.raises(InputError, match="kernels compiled needs the device cpu, got cuda"):
+        RunConfig(kernels="compiled", device="cuda")
+    said = why_not_compiled([RunConfig(), RunConfig(device="cuda")])
+    assert said == "compiled layers need the device cpu"
+
+
+def test_in_bfloat16_every_layer_goes_through_the_kernels(
+    digits: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: Counter[torch.dtype] = Counter()
+    forward = kernels.Kernels.forward
+
+    def noted(self: kernels.Kernels, x: torch.Tensor, *values: Any) -> torch.Tensor:
+        seen[x.dtype] += 1
+        return forward(self, x, *values)
+
+    monkeypatch.setattr(kernels.Kernels, "forward", noted)
+    config = RunConfig(norm="bin", kernels="compiled", precision="bfloat16", **SMALL)
+    assert train(config, digits, tmp_path / "run")["status"] == "complete"
+    assert set(seen) == {torch.bfloat16}
+    assert seen[torch.bfloat16] % 7 == 0  # the sites of a network of n = 1
 
 
 @pytest.mark.usefixtures("without_compiler")

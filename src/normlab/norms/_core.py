@@ -9,10 +9,10 @@ Every family is the same three steps with other axes:
 :func:`definition` writes this in plain differentiable PyTorch and is what the layers mean.
 :class:`_Lean` computes the same values and gradients in fewer passes, keeping nothing but the
 input (in its own type) and the pooled statistics for backward; eager mode uses it. Where it is
-asked for (:mod:`.kernels`), float32 on a CPU goes through kernels in C instead. A compiler
-decides by itself what to keep, so compiled and exported graphs use the definition, and so does
-whatever differentiates, batches or records operations in its own way (``torch.func``, forward
-mode, tracing). The tests compare both with each other and with a float64 loop.
+asked for (:mod:`.kernels`), float32, bfloat16 and float16 on a CPU go through kernels in C instead.
+A compiler decides by itself what to keep, so compiled and exported graphs use the definition, and
+so does whatever differentiates, batches or records operations in its own way (``torch.func``,
+forward mode, tracing). The tests compare both with each other and with a float64 loop.
 """
 
 from __future__ import annotations
@@ -44,11 +44,22 @@ class Pool:
     Maps have equal sizes, so pooled moments are plain averages. Averaging is a symmetric
     projection, which is why the same pooling serves forward and backward. ``divided`` says how
     several processes divide the batch; None where this one has all of it.
+
+    Where a pool is not ``centred``, its mean is 0 and its variance the mean square about 0:
+    values are scaled, and no mean is taken away (root mean square normalization).
+
+    Raises:
+        ValueError: a pool over the batch that is not centred.
     """
 
     batch: bool = False
     groups: int = 1
     divided: Division | None = None
+    centred: bool = True
+
+    def __post_init__(self) -> None:
+        if self.batch and not self.centred:
+            raise ValueError("a pool over the batch is centred; one of an image need not be")
 
     @property
     def code(self) -> int:
@@ -94,6 +105,9 @@ class Pool:
         """
         if self.divided is not None:
             return self.divided.moments(mean, rest, var)
+        if not self.centred:
+            square = self.mean(var + (mean + rest).square())
+            return torch.zeros_like(square), square, mean
         return self._merged(mean, rest, var)
 
     def _merged(self, mean: Tensor, rest: Tensor, var: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -205,7 +219,8 @@ class _Job:
     ``factors`` that the output is made with."""
 
     __slots__ = (
-        "codes", "eps", "factors", "fixed", "mean", "moved", "pools", "relu", "track", "var"
+        "centred", "codes", "eps", "factors", "fixed", "mean", "moved", "pools", "relu", "track",
+        "var",
     )  # fmt: skip
 
     def __init__(
@@ -219,6 +234,7 @@ class _Job:
     ) -> None:
         self.pools, self.eps, self.fixed, self.relu = pools, eps, fixed, relu
         self.codes = tuple([_kernels.FIXED if pool is None else pool.code for pool in pools])
+        self.centred = tuple([pool is None or pool.centred for pool in pools])
         self.track = track
         self.mean: Tensor | None = None
         self.var: Tensor | None = None
@@ -366,7 +382,8 @@ class _Lean(torch.autograd.Function):
 
         dx = sum_k r_k * (w c_k g - P_k[w c_k a] - xhat_k * P_k[w c_k b_k])
 
-    Without the P_k terms where the statistics are fixed. This is Ioffe & Szegedy (2015),
+    Without the P_k terms where the statistics are fixed, and without that of a where no mean is
+    taken away. This is Ioffe & Szegedy (2015),
     section 3, for any pooling. A second derivative goes through the definition.
     """
 
@@ -386,7 +403,7 @@ class _Lean(torch.autograd.Function):
         ctx.save_for_backward(x, weight, gate, y if job.relu else None, *saved)
         ctx.residual = None if residual is None else (residual.shape, residual.dtype)
         ctx.bias, ctx.pools, ctx.eps = bias, job.pools, job.eps
-        ctx.kernels, ctx.codes = kernels, job.codes
+        ctx.kernels, ctx.codes, ctx.centred = kernels, job.codes, job.centred
         ctx.set_materialize_grads(False)
         return y
 
@@ -440,7 +457,8 @@ class _Lean(torch.autograd.Function):
                     pool.spread(t, channels) for t in pool.means(part * a, part * b_k)
                 )
                 x_scale = x_scale - rstd * rstd * pooled_b
-                shift = shift - rstd * (pooled_a + offset * rstd * pooled_b)
+                of_mean = pooled_a if pool.centred else 0.0
+                shift = shift - rstd * (of_mean + offset * rstd * pooled_b)
 
         size = x.shape[2] * x.shape[3]
         needs_x, needs_weight, needs_bias, needs_gate = ctx.needs_input_grad[:4]
@@ -599,16 +617,16 @@ def _by_kernels(
     """Forward by the kernels, with what follows: the output, and what backward needs."""
     images, channels = x.shape[:2]
     sets = [images * code if code > 0 else channels for code in job.codes]
-    saved = x.new_empty(2 * sum(sets))
+    saved = x.new_empty(2 * sum(sets), dtype=torch.float32)
     running = None if job.track is None else job.track.running
     job.moved = job.track is None or (running is not None and _kernels.can_move(running, x))
-    var = None if job.moved else x.new_empty(sets[0])
+    var = None if job.moved else saved.new_empty(sets[0])
     fixed = None if job.fixed is None else (_flat(job.fixed[0]), _flat(job.fixed[1]))
     if _recompute.is_on():
-        job.factors = (x.new_empty(3, images, channels),)
+        job.factors = (saved.new_empty(3, images, channels),)
     y = kernels.forward(
-        x, _flat(weight), _flat(bias), _flat(gate), job.codes, fixed, job.eps, saved, residual,
-        relu, var, running if job.moved else None, *job.factors,
+        x, _flat(weight), _flat(bias), _flat(gate), job.codes, job.centred, fixed, job.eps, saved,
+        residual, relu, var, running if job.moved else None, *job.factors,
     )  # fmt: skip
     if var is not None:
         shape = (job.pools[0] or Pool(batch=True)).shape(x)
@@ -636,7 +654,7 @@ def _backward_by_kernels(
         return None
     needs = ctx.needs_input_grad[:5]
     dx, of_weight, of_bias, of_gate, of_residual = ctx.kernels.backward(
-        g_as_x, y_as_x, x, _flat(weight), _flat(gate), ctx.codes, ctx.eps, saved, needs
+        g_as_x, y_as_x, x, _flat(weight), _flat(gate), ctx.codes, ctx.centred, ctx.eps, saved, needs
     )
     return (
         dx,

@@ -1,7 +1,8 @@
 """The layers in a few passes over memory: kernels in C, compiled once on the machine they run on.
 
-``kernels.c`` is compiled with the system's C compiler when it is first needed (about a second)
-and kept in the cache. A machine without a compiler has the operations of PyTorch. No operation is
+``kernels.c`` is compiled with the system's C compiler when it is first needed (a few seconds) and
+kept in the cache. A machine without a compiler has the operations of PyTorch. Tensors may have 16
+bits: what is computed of them is computed in float32 and float64, and rounded once. No operation is
 reordered or contracted, so what the kernels compute should depend neither on the compiler, nor on
 the processor, nor on the number of threads. Tests hold that for threads and for instructions of the
 processor, with the compiler that is there.
@@ -45,10 +46,11 @@ _TRIED = (("-march=native", "-fopenmp"), ("-fopenmp",), ("-march=native",), ())
 _SECONDS = 120
 _MOST = 1 << 24
 FIXED, BATCH = -1, 0
+TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 """As in the source."""
 
 
-_FORWARD, _BACKWARD = struct.Struct("=14Q2d8qd"), struct.Struct("=11Q8qd")
+_FORWARD, _BACKWARD = struct.Struct("=14Q2d11qd"), struct.Struct("=11Q11qd")
 """As the source declares them: addresses, numbers, and the shape with what is asked of it."""
 
 
@@ -90,6 +92,7 @@ class Kernels:
         bias: Tensor | None,
         gate: Tensor | None,
         pools: tuple[int, ...],
+        centred: tuple[bool, ...],
         fixed: tuple[Tensor, Tensor] | None,
         eps: float,
         saved: Tensor,
@@ -99,7 +102,8 @@ class Kernels:
         running: Running | None = None,
         factors: Tensor | None = None,
     ) -> Tensor:
-        """The output. There are two pools where there is a gate. ``saved`` takes what backward
+        """The output. There are two pools where there is a gate; ``centred`` says which of them
+        take their mean away. ``saved`` takes what backward
         needs, one part after the other: mean and 1 / sqrt(var + eps) of the sets, or the mean and
         variance that are ``fixed``. ``var`` takes the variance of the first part's sets, and
         ``running`` (see :func:`can_move`) moves towards its mean and variance. ``residual``, laid
@@ -112,8 +116,8 @@ class Kernels:
             _FORWARD.pack(
                 x.data_ptr(), _at(weight), _at(bias), _at(gate), _at(residual), _at(given[0]),
                 _at(given[1]), y.data_ptr(), saved.data_ptr(), _at(var), _at(mean), _at(variance),
-                _at(factors), _at(batches), share, factor, *_shape(x), pools[0], pools[-1], relu,
-                torch.get_num_threads(), eps,
+                _at(factors), _at(batches), share, factor, *_shape(x), pools[0], pools[-1],
+                centred[0], centred[-1], relu, torch.get_num_threads(), TYPES[x.dtype], eps,
             )
         )  # fmt: skip
         if failed:
@@ -128,8 +132,8 @@ class Kernels:
         self.library.normlab_output(
             _FORWARD.pack(
                 x.data_ptr(), 0, 0, 0, _at(residual), 0, 0, y.data_ptr(), 0, 0, 0, 0,
-                factors.data_ptr(), 0, 0.0, 0.0, *_shape(x), 0, 0, relu, torch.get_num_threads(),
-                0.0,
+                factors.data_ptr(), 0, 0.0, 0.0, *_shape(x), 0, 0, True, True, relu,
+                torch.get_num_threads(), TYPES[x.dtype], 0.0,
             )
         )  # fmt: skip
         return y
@@ -142,6 +146,7 @@ class Kernels:
         weight: Tensor | None,
         gate: Tensor | None,
         pools: tuple[int, ...],
+        centred: tuple[bool, ...],
         eps: float,
         saved: Tensor,
         needed: Sequence[bool],
@@ -153,14 +158,16 @@ class Kernels:
         # Whoever needs the gradient of the residual writes that of x as well.
         dx = torch.empty_like(x) if needs_x or needs_residual else None
         channels = x.shape[1]
-        of_weight = x.new_empty(channels) if needs_weight else None
-        of_bias = x.new_empty(channels) if needs_bias else None
-        of_gate = x.new_empty(channels) if needs_gate else None
+        of_weight, of_bias, of_gate = (
+            torch.empty(channels, dtype=torch.float32) if needs else None
+            for needs in (needs_weight, needs_bias, needs_gate)
+        )
         failed = self.library.normlab_backward(
             _BACKWARD.pack(
                 g.data_ptr(), _at(y), x.data_ptr(), _at(weight), _at(gate), saved.data_ptr(),
                 _at(dx), _at(of_residual), _at(of_weight), _at(of_bias), _at(of_gate), *_shape(x),
-                pools[0], pools[-1], 0, torch.get_num_threads(), eps,
+                pools[0], pools[-1], centred[0], centred[-1], 0, torch.get_num_threads(),
+                TYPES[x.dtype], eps,
             )
         )  # fmt: skip
         if failed:
@@ -171,8 +178,9 @@ class Kernels:
         """ReLU(x + residual), for a residual that is laid out as ``x`` is."""
         y = torch.empty_like(x)
         self.library.normlab_add_relu(
-            x.data_ptr(), residual.data_ptr(), y.data_ptr(), x.numel(), torch.get_num_threads()
-        )
+            x.data_ptr(), residual.data_ptr(), y.data_ptr(), x.numel(), torch.get_num_threads(),
+            TYPES[x.dtype],
+        )  # fmt: skip
         return y
 
 
@@ -184,9 +192,9 @@ def layout_of(x: Tensor) -> torch.memory_format | None:
 
 
 def accepts(x: Tensor, *of_channels: Tensor | None) -> bool:
-    """Whether the kernels know what to do with an input (plain memory of a CPU, in float32) and
-    with these values of its channels, of any floating-point type."""
-    if x.dtype is not torch.float32 or not _is_plain(x) or layout_of(x) is None or not x.numel():
+    """Whether the kernels know what to do with an input (plain memory of a CPU, in float32 or
+    16 bits) and with these values of its channels, of any floating-point type."""
+    if x.dtype not in TYPES or not _is_plain(x) or layout_of(x) is None or not x.numel():
         return False
     channels = x.size(1)
     for t in of_channels:
@@ -310,7 +318,7 @@ def load() -> Kernels:
 
 
 def _waiting() -> None:
-    """Another process compiles them, which takes a second: nothing need be said."""
+    """Another process compiles them, which takes a few seconds: nothing need be said."""
 
 
 def _declare(library: ctypes.CDLL) -> None:
@@ -318,7 +326,9 @@ def _declare(library: ctypes.CDLL) -> None:
     for asked in (library.normlab_forward, library.normlab_output, library.normlab_backward):
         asked.argtypes = (ctypes.c_char_p,)  # what is asked, packed
     library.normlab_output.restype = None
-    library.normlab_add_relu.argtypes = (*(ctypes.c_void_p,) * 3, ctypes.c_int64, ctypes.c_int)
+    library.normlab_add_relu.argtypes = (
+        *(ctypes.c_void_p,) * 3, ctypes.c_int64, ctypes.c_int, ctypes.c_int
+    )  # fmt: skip
     library.normlab_add_relu.restype = None
 
 

@@ -113,8 +113,8 @@ class RunConfig:
     kernels: KernelChoice = option(
         "torch",
         "How layers of normlab are computed. torch: operations of PyTorch. compiled: C, which the "
-        "system's compiler builds at first use; faster, for float32 on the CPU. auto, for a call: "
-        "as the study has it that the call continues, else compiled where that can be used.",
+        "system's compiler builds at first use; faster, on the CPU. auto, for a call: as the study "
+        "has it that the call continues, else compiled where that can be used.",
     )
     threads: int = option(
         1, "CPU threads of the run; another number gives other bits.", ">= 1 and <= 1024"
@@ -138,8 +138,7 @@ class RunConfig:
             raise InputError("nesterov needs the optimizer sgd and a momentum above 0.")
         if self.kernels == "compiled" and not self.can_be_compiled:
             raise InputError(
-                "kernels compiled needs the device cpu and the precision float32, got "
-                f"{self.device} and {self.precision}. Use kernels torch."
+                f"kernels compiled needs the device cpu, got {self.device}. Use kernels torch."
             )
         if self.processes > self.batch_size:
             raise InputError(
@@ -161,8 +160,8 @@ class RunConfig:
 
     @property
     def can_be_compiled(self) -> bool:
-        """Whether the kernels know the device and the precision."""
-        return self.device == "cpu" and self.precision == "float32"
+        """Whether the kernels know the device. They know both precisions."""
+        return self.device == "cpu"
 
     @property
     def images_per_update(self) -> int:

@@ -60,7 +60,7 @@ def why_not_compiled(configs: Iterable[RunConfig]) -> str:
     """Why the layers of these runs cannot be compiled, as a clause; nothing where they can. They
     are compiled to find out, if they have not been yet."""
     if not all(config.can_be_compiled for config in configs):
-        return "compiled layers need the device cpu and the precision float32"
+        return "compiled layers need the device cpu"
     try:
         load()
     except KernelsUnavailableError as error:
