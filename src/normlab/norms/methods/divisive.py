@@ -122,7 +122,7 @@ SPEC = NormSpec(
     formula="weight * (x - local_mean) / sqrt(sigma ** 2 + local_mean_square) + bias",
     axes=("CHW windows",),
     variance="",
-    eps_place="sigma ** 2, inside the root",
+    eps_place="",
     kept=2.5,  # deviations and quotients, and three numbers a pixel (of six channels here)
     citation="Ren et al. 2017, Normalizing the Normalizers",
 )
