@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from normlab.norms import CATALOG, Norm2d, NormSpec
 from normlab.norms.fused import is_computed_again
-from normlab.norms.spec import options_of
+from normlab.norms.places import options_of
 
 from . import reference
 

@@ -45,7 +45,7 @@ def loop_after_relu(layer: nn.Module, x: Array, state: Mapping[str, Array]) -> A
 
 @written("grn")
 class GlobalResponse(nn.Module):
-    """Algorithm 1 of Woo et al. 2023."""
+    """Woo et al. 2023, one operation after the other."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

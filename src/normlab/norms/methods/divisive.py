@@ -38,12 +38,13 @@ class DivisiveNorm2d(PlainNorm2d):
     neighbourhoods alike, and its smoothing term sigma.
 
     Departures from the paper: weight and bias per channel, as for the other layers compared here,
-    where the authors' residual networks (``resnet-32-dn``) have none with this layer; no L1
-    penalty on v (DN*). From those networks are the window of 5 pixels and a learned sigma that
-    starts at 0.5 and does not decay; their first blocks have a window of 7. At the edges of the
-    image the authors' code (``div_norm_2d``) fills the window with zeros and divides by its full
-    size. Here the mean is over the values that there are, as in the paper's definition. The two
-    differ at pixels less than ``window - 1`` from an edge.
+    where the authors' residual networks have none with this layer; no L1 penalty on v (DN*). From
+    those networks (``resnet-32-dn`` for CIFAR-10 in ``cifar_exp_config.py``) are the window of 5
+    pixels, which is 7 in their first stage, and a learned sigma that starts at 0.5 and does not
+    decay. At the edges of the image the authors' code (``div_norm_2d``) fills the window with zeros
+    and divides by its full size. Here the mean is over the values that there are, as in the paper's
+    definition by sets of neighbours. The two differ at pixels less than ``window - 1`` from an
+    edge.
 
     Args:
         channels: C.
@@ -121,7 +122,7 @@ SPEC = NormSpec(
     formula="weight * (x - local_mean) / sqrt(sigma ** 2 + local_mean_square) + bias",
     axes=("CHW windows",),
     variance="",
-    eps_place="sigma ** 2, inside the root",
+    eps_place="",
     kept=2.5,  # deviations and quotients, and three numbers a pixel (of six channels here)
     citation="Ren et al. 2017, Normalizing the Normalizers",
 )
