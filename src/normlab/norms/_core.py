@@ -97,11 +97,11 @@ class Pool:
         set, and ``mean`` minus the mean of its set for each map, which keeps the digits that a
         large mean has no room for.
         """
-        if self.divided is not None:
-            return self.divided.moments(mean, rest, var)
         if not self.centred:
             square = self.mean(var + (mean + rest).square())
             return torch.zeros_like(square), square, mean
+        if self.divided is not None:
+            return self.divided.moments(mean, rest, var)
         channels = mean.shape[1]
         base = self.mean(mean)
         apart = mean - self.spread(base, channels)
