@@ -300,8 +300,8 @@ class _Lean(torch.autograd.Function):
         dx = sum_k r_k * (w c_k g - P_k[w c_k a] - xhat_k * P_k[w c_k b_k])
 
     Without the P_k terms where the statistics are fixed, and without that of a where no mean is
-    taken away. This is Ioffe & Szegedy (2015),
-    section 3, for any pooling. A second derivative goes through the definition.
+    taken away. This is Ioffe & Szegedy (2015), section 3, for any pooling. A second derivative
+    goes through the definition.
     """
 
     @staticmethod
