@@ -102,10 +102,13 @@ def test_no_more_calls_and_no_more_bytes(
 
 
 @pytest.mark.parametrize("name", COSTS)
-def test_one_call_for_each_site_of_a_network(counted: Counted, name: str) -> None:
+@pytest.mark.parametrize("mixed", [False, True], ids=["float32", "autocast"])
+def test_one_call_for_each_site_of_a_network(counted: Counted, name: str, mixed: bool) -> None:
     model = ResNet(1, 5, name, seed=0)
     images = draw(4, 3, 16, 16, seed=1).float().contiguous(memory_format=torch.channels_last)
-    model(images).square().mean().backward()
+    with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+        logits = model(images)
+    logits.square().mean().backward()
     sites, sums = 7, 3
     ours = name not in ("none", "torch_bn")
     assert counted.calls == (

@@ -103,11 +103,11 @@ class Pool:
         set, and ``mean`` minus the mean of its set for each map, which keeps the digits that a
         large mean has no room for.
         """
-        if self.divided is not None:
-            return self.divided.moments(mean, rest, var)
         if not self.centred:
             square = self.mean(var + (mean + rest).square())
             return torch.zeros_like(square), square, mean
+        if self.divided is not None:
+            return self.divided.moments(mean, rest, var)
         return self._merged(mean, rest, var)
 
     def _merged(self, mean: Tensor, rest: Tensor, var: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -383,8 +383,8 @@ class _Lean(torch.autograd.Function):
         dx = sum_k r_k * (w c_k g - P_k[w c_k a] - xhat_k * P_k[w c_k b_k])
 
     Without the P_k terms where the statistics are fixed, and without that of a where no mean is
-    taken away. This is Ioffe & Szegedy (2015),
-    section 3, for any pooling. A second derivative goes through the definition.
+    taken away. This is Ioffe & Szegedy (2015), section 3, for any pooling. A second derivative
+    goes through the definition.
     """
 
     @staticmethod

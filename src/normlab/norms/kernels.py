@@ -103,12 +103,12 @@ class Kernels:
         factors: Tensor | None = None,
     ) -> Tensor:
         """The output. There are two pools where there is a gate; ``centred`` says which of them
-        take their mean away. ``saved`` takes what backward
-        needs, one part after the other: mean and 1 / sqrt(var + eps) of the sets, or the mean and
-        variance that are ``fixed``. ``var`` takes the variance of the first part's sets, and
-        ``running`` (see :func:`can_move`) moves towards its mean and variance. ``residual``, laid
-        out as ``x`` is, is added to the output, and ``relu`` comes last. ``factors`` (3, N, C)
-        takes pivot, scale and shift of each map, for :meth:`output`."""
+        take their mean away. ``saved`` takes what backward needs, one part after the other: mean
+        and 1 / sqrt(var + eps) of the sets, or the mean and variance that are ``fixed``. ``var``
+        takes the variance of the first part's sets, and ``running`` (see :func:`can_move`) moves
+        towards its mean and variance. ``residual``, laid out as ``x`` is, is added to the output,
+        and ``relu`` comes last. ``factors`` (3, N, C) takes pivot, scale and shift of each map, for
+        :meth:`output`."""
         y = torch.empty_like(x)
         given = fixed or (None, None)
         mean, variance, batches, share, factor = running or _NOT_MOVED
