@@ -68,8 +68,21 @@ class Family:
         return self.has_gate or self.spec.formula == NormSpec.formula
 
     @property
+    def standardizing_axes(self) -> tuple[str, ...]:
+        """Axes of the sets that need more than one value: what is subtracted is their mean, or what
+        divides is their spread."""
+        names = reference.names_in(self.spec.formula)
+        if len(self.spec.axes) == 1 and names & {"mean", "var", "xhat"}:
+            return self.spec.axes
+        return tuple(
+            axes
+            for axes in self.spec.axes
+            if {f"xhat_{axes}", f"var_{axes}"} & names or f"x - mean_{axes}" in self.spec.formula
+        )
+
+    @property
     def has_running_statistics(self) -> bool:
-        return "running_mean" in self.spec.buffers
+        return "running_var" in self.spec.buffers and bool(self.spec.momentum)
 
     @property
     def has_affine(self) -> bool:

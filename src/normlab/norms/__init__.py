@@ -4,10 +4,16 @@ from ._base import Norm2d, ParameterNeeds, PlainNorm2d
 from .catalog import CATALOG, NormChoice, make_norm, name_of_layer, parse_norm
 from .methods.batch import BatchNorm2d
 from .methods.batch_instance import BatchInstanceNorm2d
+from .methods.evonorm import ChannelAffine2d, EvoNorm2dB0, EvoNorm2dS0
+from .methods.filter_response import FilterResponseNorm2d, ThresholdedLinearUnit2d
 from .methods.group import GroupNorm2d
 from .methods.instance import InstanceNorm2d
 from .methods.layer import LayerNormCHW
 from .methods.none import NoNorm2d
+from .methods.pixel_ln import LayerNorm2d
+from .methods.position import PositionNorm2d
+from .methods.rms import RMSNormCHW
+from .methods.switchable import SwitchableNorm2d
 from .places import Parts, Place
 from .spec import FAMILIES, NormSpec
 
@@ -30,4 +36,13 @@ __all__ = [
     "make_norm",
     "name_of_layer",
     "parse_norm",
+    "ChannelAffine2d",
+    "EvoNorm2dB0",
+    "EvoNorm2dS0",
+    "FilterResponseNorm2d",
+    "ThresholdedLinearUnit2d",
+    "LayerNorm2d",
+    "PositionNorm2d",
+    "RMSNormCHW",
+    "SwitchableNorm2d",
 ]

@@ -237,6 +237,20 @@ def _is_batch_of_gradients(g: Tensor) -> bool:
     return bool(torch._C._functorch.is_legacy_batchedtensor(g))
 
 
+def gradients_see_operations(g: Tensor) -> bool:
+    """Whether backward, given ``g``, is itself differentiated, batched or transformed."""
+    return torch.is_grad_enabled() or _in_torch_func() or _is_batch_of_gradients(g)
+
+
+def map_moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Of each map, in plain differentiable operations: the values minus the mean, that mean, what
+    rounding left out of it, and the biased variance. :meth:`Pool.moments` takes the last three."""
+    mean = x.mean(_MAP, keepdim=True)
+    centred = x - mean
+    rest = _rest(centred).detach()  # 0 but for rounding, so its derivative is 0
+    return centred, mean, rest, (centred - rest).square().mean(_MAP, keepdim=True)
+
+
 def definition(
     x: Tensor,
     weight: Tensor | None,
@@ -249,10 +263,7 @@ def definition(
     """The readable definition: plain differentiable operations, see :func:`normalize`."""
     channels = x.shape[1]
     xs = x.to(statistics_dtype(x))
-    map_mean = xs.mean(_MAP, keepdim=True)
-    centred = xs - map_mean
-    rest = _rest(centred).detach()  # 0 but for rounding, so its derivative is 0
-    map_var = (centred - rest).square().mean(_MAP, keepdim=True)
+    centred, map_mean, rest, map_var = map_moments(xs)
     standardized, statistics = [], []
     for pool in pools:
         if pool is None:
@@ -312,7 +323,7 @@ class _Lean(torch.autograd.Function):
         if g is None:
             return (None,) * 6
         x, weight, gate, y, *saved = ctx.saved_tensors
-        again = torch.is_grad_enabled() or _in_torch_func() or _is_batch_of_gradients(g)
+        again = gradients_see_operations(g)
         if not again and ctx.kernels is not None and max(ctx.codes) != _kernels.FIXED:
             by_kernels = _backward_by_kernels(ctx, g, y, x, weight, gate, saved[0])
             if by_kernels is not None:

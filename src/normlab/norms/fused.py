@@ -12,11 +12,19 @@ from ._base import Norm2d
 from ._core import behind_relu, needs_plain_operations
 from .methods.batch import BatchNorm2d
 from .methods.batch_instance import BatchInstanceNorm2d
+from .methods.evonorm import ChannelAffine2d
 from .methods.group import GroupNorm2d
 from .methods.instance import InstanceNorm2d
 from .methods.layer import LayerNormCHW
 
-_NORMALIZING = {BatchNorm2d, InstanceNorm2d, BatchInstanceNorm2d, LayerNormCHW, GroupNorm2d}
+_NORMALIZING = {
+    BatchNorm2d,
+    InstanceNorm2d,
+    BatchInstanceNorm2d,
+    LayerNormCHW,
+    GroupNorm2d,
+    ChannelAffine2d,
+}
 
 
 def norm_relu(

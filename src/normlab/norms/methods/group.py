@@ -67,20 +67,7 @@ class GroupNorm2d(Norm2d, nn.GroupNorm):  # type: ignore[misc]  # weight may be 
         dtype: torch.dtype | None = None,
     ) -> None:
         Norm2d.__init__(self, channels, eps, affine, device=device, dtype=dtype)
-        channels, groups = self.channels, plain(groups)
-        channels_per_group = plain(channels_per_group)
-        if groups is not None and channels_per_group is not None:
-            raise ValueError(
-                f"Give groups or channels_per_group, not both (got {groups} and "
-                f"{channels_per_group})"
-            )
-        if channels_per_group is not None:
-            _divides(channels, "channels_per_group", channels_per_group)
-            groups = channels // channels_per_group
-        elif groups is None:
-            groups = 8
-        _divides(channels, "groups", groups)
-        self.groups = groups
+        self.groups = number_of_groups(self.channels, groups, channels_per_group)
 
     def _normalized(self, x: Tensor, then: Then = NOTHING) -> Tensor:
         size = x.shape[2] * x.shape[3]
@@ -94,6 +81,26 @@ class GroupNorm2d(Norm2d, nn.GroupNorm):  # type: ignore[misc]  # weight may be 
 
     def extra_repr(self) -> str:
         return f"{self.channels}, groups={self.groups}, eps={self.eps}, affine={self.affine}"
+
+
+def number_of_groups(channels: int, groups: int | None, channels_per_group: int | None) -> int:
+    """How many groups are asked for by one of the two; 8 by neither.
+
+    Raises:
+        ValueError: both are given, or the channels cannot be divided so.
+    """
+    groups, channels_per_group = plain(groups), plain(channels_per_group)
+    if groups is not None and channels_per_group is not None:
+        raise ValueError(
+            f"Give groups or channels_per_group, not both (got {groups} and {channels_per_group})"
+        )
+    if channels_per_group is not None:
+        _divides(channels, "channels_per_group", channels_per_group)
+        groups = channels // channels_per_group
+    elif groups is None:
+        groups = 8
+    _divides(channels, "groups", groups)
+    return groups
 
 
 def _divides(channels: int, name: str, value: int) -> None:
