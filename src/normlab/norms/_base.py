@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 from torch.fx.proxy import TraceError
 
 from ..values import plain
-from ._core import NOTHING, Then, followed, per_channel, statistics_dtype
+from ._core import NOTHING, Then, followed, per_channel, statistics_dtype, without_autocast
 
 
 @dataclass(frozen=True)
@@ -233,7 +233,7 @@ class PlainNorm2d(Norm2d):
     """
 
     def _normalized(self, x: Tensor, then: Then = NOTHING) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x):
             y = self._formula(x.to(statistics_dtype(x))).to(x.dtype)
         return followed(y, then)
 

@@ -18,6 +18,7 @@ mode, tracing). The tests compare both with each other and with a float64 loop.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -109,6 +110,15 @@ NOTHING = Then()
 def statistics_dtype(x: Tensor) -> torch.dtype:
     """float32 for 16-bit and float32 input, float64 for float64 input."""
     return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+def without_autocast(x: Tensor) -> AbstractContextManager[object]:
+    """The block computes in the types of its tensors. Where autocast is off, or a device such as
+    meta has none, there is nothing to switch off, and nothing of it in an exported graph."""
+    kind = x.device.type
+    if not torch.amp.is_autocast_available(kind) or not torch.is_autocast_enabled(kind):
+        return nullcontext()
+    return torch.autocast(kind, enabled=False)
 
 
 class Tracking(Protocol):

@@ -12,7 +12,6 @@ nothing but the input (in its own type), one or two numbers for each set, and th
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,19 +43,19 @@ class Sets:
     centred: bool = True
     unbiased: bool = False
 
-    def values(self, x: Tensor) -> int:
-        """Values of a set, n."""
-        return math.prod(x.shape[axis] for axis in self.axes)
-
     def mean(self, t: Tensor) -> Tensor:
         """One value per set, in a shape that broadcasts."""
         return t.mean(self.axes, keepdim=True)
 
     def rescaled(self, mean: Tensor, x: Tensor) -> Tensor:
         """A sum over each set divided by the divisor, from its mean."""
-        n = self.values(x)
+        if not self.unbiased:
+            return mean
+        n = 1
+        for axis in self.axes:
+            n *= x.shape[axis]
         # In this order: n is a tensor of whole numbers where operations are recorded.
-        return mean * n / (n - 1) if self.unbiased else mean
+        return mean * n / (n - 1)
 
 
 def standardize(
