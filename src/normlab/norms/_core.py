@@ -17,7 +17,7 @@ mode, tracing). The tests compare both with each other and with a float64 loop.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -252,6 +252,22 @@ def gradients_see_operations(g: Tensor) -> bool:
     return torch.is_grad_enabled() or _in_torch_func() or _is_batch_of_gradients(g)
 
 
+def differentiate(
+    ctx: Any, definition: Callable[..., Tensor], given: Sequence[Tensor | None], g: Tensor
+) -> tuple[Tensor | None, ...]:
+    """First derivatives of a definition by the inputs given, where ``ctx`` needs them, that can be
+    differentiated again, or of several gradients at once."""
+    again = torch.is_grad_enabled()
+    needed = ctx.needs_input_grad[: len(given)]
+    with torch.enable_grad():
+        # Views, so that an input computed from another (or the same as another) counts once.
+        inputs = [None if t is None else t.view_as(t) for t in given]
+        y = definition(*inputs)
+        wanted = [t for t, n in zip(inputs, needed, strict=True) if n and t is not None]
+        grads = iter(torch.autograd.grad(y, wanted, g, create_graph=again))
+    return tuple(next(grads) if n else None for n in needed)
+
+
 def map_moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Of each map, in plain differentiable operations: the values minus the mean, that mean, what
     rounding left out of it, and the biased variance. :meth:`Pool.moments` takes the last three."""
@@ -342,7 +358,11 @@ class _Lean(torch.autograd.Function):
         if again:
             fixed = next(((m.flatten(), v.flatten()) for pool, m, v in pairs if pool is None), None)
             g = g if y is None else behind_relu(g, y)
-            found = _differentiate_definition(ctx, x, weight, gate, fixed, g)
+
+            def output(*given: Tensor | None) -> Tensor:
+                return definition(*given, fixed, ctx.pools, ctx.eps)[0]  # type: ignore[arg-type]
+
+            found = differentiate(ctx, output, (x, weight, ctx.bias, gate), g)
             return *found, _of_residual(ctx, g), None
         g = g if y is None else torch.ops.aten.threshold_backward(g, y, 0)
         of_residual = _of_residual(ctx, g)
@@ -598,29 +618,6 @@ def _flat(t: _Given) -> _Given:
     if t is None or (t.dtype is torch.float32 and t.is_contiguous()):
         return t
     return t.to(torch.float32).contiguous()
-
-
-def _differentiate_definition(
-    ctx: Any,
-    x: Tensor,
-    weight: Tensor | None,
-    gate: Tensor | None,
-    fixed: tuple[Tensor, Tensor] | None,
-    g: Tensor,
-) -> tuple[Tensor | None, ...]:
-    """First derivatives that can be differentiated again, or of several gradients at once."""
-    again = torch.is_grad_enabled()
-    needed = ctx.needs_input_grad[:4]
-    with torch.enable_grad():
-        # Views, so that an input computed from another (or the same as another) counts once.
-        x = x.view_as(x)
-        weight, bias, gate = (None if t is None else t.view_as(t) for t in (weight, ctx.bias, gate))
-        y, _, _ = definition(x, weight, bias, gate, fixed, ctx.pools, ctx.eps)
-        wanted = [
-            t for t, n in zip((x, weight, bias, gate), needed, strict=True) if n and t is not None
-        ]
-        grads = iter(torch.autograd.grad(y, wanted, g, create_graph=again))
-    return tuple(next(grads) if n else None for n in needed)
 
 
 def _rest(centred: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from torch import Tensor
 from ._core import (
     NOTHING,
     Then,
+    differentiate,
     followed,
     gradients_see_operations,
     needs_plain_operations,
@@ -149,7 +150,11 @@ class _Lean(torch.autograd.Function):
             return (None,) * 5
         x, weight, mean, rstd = ctx.saved_tensors
         if gradients_see_operations(g):
-            return *_differentiate_definition(ctx, x, weight, g), None, None
+
+            def output(*given: Tensor | None) -> Tensor:
+                return definition(*given, ctx.sets, ctx.eps)  # type: ignore[arg-type]
+
+            return *differentiate(ctx, output, (x, weight, ctx.bias), g), None, None
         sets, dtype = ctx.sets, statistics_dtype(x)
         needs_x, needs_weight, needs_bias = ctx.needs_input_grad[:3]
         g = g.to(dtype)
@@ -170,18 +175,3 @@ class _Lean(torch.autograd.Function):
                 dx -= sets.mean(g)
             dx = dx.mul_(rstd).to(x.dtype)
         return dx, dweight, dbias, None, None
-
-
-def _differentiate_definition(
-    ctx: Any, x: Tensor, weight: Tensor | None, g: Tensor
-) -> tuple[Tensor | None, ...]:
-    """First derivatives that can be differentiated again, or of several gradients at once."""
-    again = torch.is_grad_enabled()
-    needed = ctx.needs_input_grad[:3]
-    with torch.enable_grad():
-        # Views, so that an input computed from another (or the same as another) counts once.
-        given = [None if t is None else t.view_as(t) for t in (x, weight, ctx.bias)]
-        y = definition(given[0], given[1], given[2], ctx.sets, ctx.eps)  # type: ignore[arg-type]
-        wanted = [t for t, n in zip(given, needed, strict=True) if n and t is not None]
-        grads = iter(torch.autograd.grad(y, wanted, g, create_graph=again))
-    return tuple(next(grads) if n else None for n in needed)

@@ -198,7 +198,7 @@ class S0WithoutGroups(S0Written):
 
 @mutation("forward_matches_reference", families=["evonorm_s0"], written=False)
 class S0MeanSquare(S0Written):
-    """The second moment about 0, which is EvoNorm-S1's."""
+    """The second moment about 0, which is EvoNorm-S2's."""
 
     def variance(self, cut: Tensor) -> Tensor:
         return cut.square().mean((2, 3, 4), keepdim=True)

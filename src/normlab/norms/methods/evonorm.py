@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from .._base import Norm2d, PlainNorm2d
-from .._core import NOTHING, Pool, Then, map_moments, normalize, per_channel
+from .._core import (
+    NOTHING,
+    Pool,
+    Then,
+    differentiate,
+    gradients_see_operations,
+    map_moments,
+    needs_plain_operations,
+    normalize,
+    per_channel,
+)
 from ..places import Parts, Place
 from ..spec import NormSpec
 from .batch import BatchStatistics, batch_pool
@@ -45,8 +57,8 @@ class EvoNorm2dB0(BatchStatistics, PlainNorm2d):  # type: ignore[misc]  # weight
     networks of the first version.
 
     Departures from the paper: in the authors' network the scale before the sum starts at 0, for
-    batch normalization too; here it starts at 1, as for every arm. timm has an eps of 1e-3 by
-    default, stores the unbiased variance, and computes the same otherwise.
+    batch normalization too; here it starts at 1, as for every arm. timm's layer has an eps of
+    1e-3 by default and stores the unbiased variance; in float32 its values are the same otherwise.
 
     Args:
         channels: C.
@@ -103,10 +115,12 @@ class EvoNorm2dB0(BatchStatistics, PlainNorm2d):  # type: ignore[misc]  # weight
             self._track(x, mean.detach(), var.detach())
         else:
             var = per_channel(fixed, x.dtype)
-        over_map = torch.sqrt(of_map[2] + self.eps)
-        v = per_channel(self.v, x.dtype)
-        divisor = torch.maximum(torch.sqrt(var + self.eps), v * x + over_map)
-        return self._affine(x / divisor)
+        of_batch, over_map = torch.sqrt(var + self.eps), torch.sqrt(of_map[2] + self.eps)
+        given = (x, self.v, of_batch, over_map, self.weight, self.bias)
+        if needs_plain_operations(*given):
+            return _divided(*given)
+        y: Tensor = _Divided.apply(*given)  # type: ignore[no-untyped-call]
+        return y
 
     def _track(self, x: Tensor, mean: Tensor, var: Tensor) -> None:
         """The biased variance is stored, and no mean."""
@@ -117,6 +131,75 @@ class EvoNorm2dB0(BatchStatistics, PlainNorm2d):  # type: ignore[misc]  # weight
                 self.num_batches_tracked.add_(1)
             if self.running_var is not None:
                 self._move(self.running_var, var)
+
+
+def _divided(
+    x: Tensor,
+    v: Tensor,
+    of_batch: Tensor,
+    of_map: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+) -> Tensor:
+    """``weight * x / max(of_batch, v * x + of_map) + bias``, in plain differentiable operations."""
+    y = x / torch.maximum(of_batch, per_channel(v, x.dtype) * x + of_map)
+    if weight is None or bias is None:
+        return y
+    return y * per_channel(weight, x.dtype) + per_channel(bias, x.dtype)
+
+
+class _Divided(torch.autograd.Function):
+    """:func:`_divided`, which keeps x alone of its size, with a closed-form backward.
+
+    With d the divisor, G = weight * g and h = -G * x / d^2, which is the gradient of d::
+
+        dx = G / d + v * h    where the map's term is the larger, else G / d
+
+    and the gradients of the two terms and of v are sums of h over where each is the larger. A
+    second derivative goes through the plain operations.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        v: Tensor,
+        of_batch: Tensor,
+        of_map: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+    ) -> Tensor:
+        ctx.save_for_backward(x, v, of_batch, of_map, weight)
+        ctx.bias = bias
+        gated = torch.mul(x, per_channel(v, x.dtype)).add_(of_map)
+        y = torch.div(x, torch.maximum(gated, of_batch, out=gated), out=gated)
+        if weight is not None and bias is not None:
+            y.mul_(per_channel(weight, x.dtype)).add_(per_channel(bias, x.dtype))
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        x, v, of_batch, of_map, weight = ctx.saved_tensors
+        if gradients_see_operations(g):
+            return differentiate(ctx, _divided, (x, v, of_batch, of_map, weight, ctx.bias), g)
+        wide = per_channel(v, x.dtype)
+        gated = torch.mul(x, wide).add_(of_map)
+        gates = gated > of_batch
+        d = torch.maximum(gated, of_batch, out=gated)
+        dweight = dbias = None
+        if weight is not None:
+            dweight = (g * x).div_(d).sum((0, 2, 3)).to(weight.dtype)
+            dbias = g.sum((0, 2, 3)).to(ctx.bias.dtype)
+            g = g * per_channel(weight, x.dtype)
+        dx = g / d
+        h = (dx * x).div_(d).neg_()
+        through = h * gates
+        dv = (through * x).sum((0, 2, 3)).to(v.dtype)
+        d_map = through.sum((2, 3), keepdim=True)
+        d_batch = None
+        if ctx.needs_input_grad[2]:
+            d_batch = (h.sum((2, 3), keepdim=True) - d_map).sum(0, keepdim=True)
+        return torch.addcmul(dx, through, wide, out=dx), dv, d_batch, d_map, dweight, dbias
 
 
 class EvoNorm2dS0(PlainNorm2d):
@@ -142,7 +225,7 @@ class EvoNorm2dS0(PlainNorm2d):
 
     Departures from the paper: 8 groups by default, where the authors' code has 32 or the next
     smaller number that divides the channels, because the networks here begin with 16 channels.
-    timm has 32 groups by default and computes the same otherwise.
+    timm's layer has 32 groups by default; in float32 its values are the same otherwise.
 
     Args:
         channels: C.
@@ -263,7 +346,7 @@ B0 = NormSpec(
     buffers=("running_var", "num_batches_tracked"),
     evaluation="running variance for the batch's, the image's own for the map's",
     parts=_PARTS,
-    kept=5.0,
+    kept=2.0,
     fails=f"Batches of a few images give a noisy variance, and evaluation has another. {_PAUL}",
     citation=_CITATION,
 )

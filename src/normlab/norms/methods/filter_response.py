@@ -36,8 +36,8 @@ class FilterResponseNorm2d(Norm2d):
     the layer, as in public implementations, which starts at 1e-4.
 
     Departures from the paper: none in the layer. About the network, see
-    :class:`ThresholdedLinearUnit2d`. timm's layer has an eps of 1e-5 by default, and computes the
-    same otherwise.
+    :class:`ThresholdedLinearUnit2d`. timm's layer has an eps of 1e-5 by default; in float32
+    its values are the same otherwise.
 
     Args:
         channels: C.
