@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from .._base import Norm2d, PlainNorm2d
-from .._core import NOTHING, Then, per_channel
+from .._core import (
+    NOTHING,
+    Then,
+    gradients_see_operations,
+    needs_plain_operations,
+    per_channel,
+)
 from .._standardize import Sets, standardize
 from ..places import Parts
 from ..spec import NormSpec
@@ -142,11 +150,34 @@ class ThresholdedLinearUnit2d(PlainNorm2d):
         nn.init.zeros_(self.tau)
 
     def _formula(self, x: Tensor) -> Tensor:
-        tau = per_channel(self.tau, x.dtype)
-        return torch.where(x <= tau, tau, x)  # a NaN stays
+        if needs_plain_operations(x, self.tau):
+            tau = per_channel(self.tau, x.dtype)
+            return torch.where(x <= tau, tau, x)  # a NaN stays
+        y: Tensor = _Thresholded.apply(x, self.tau)  # type: ignore[no-untyped-call]
+        return y
 
     def extra_repr(self) -> str:
         return f"{self.channels}"
+
+
+class _Thresholded(torch.autograd.Function):
+    """max(x, tau), which keeps a byte of each value and none of the values."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, tau: Tensor) -> Tensor:
+        wide = per_channel(tau, x.dtype)
+        ctx.save_for_backward(x <= wide)
+        ctx.dtype = tau.dtype
+        return torch.maximum(x, wide)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor]:
+        (closed,) = ctx.saved_tensors
+        if gradients_see_operations(g):
+            dx = torch.where(closed, 0, g)
+        else:
+            dx = torch.ops.aten.threshold_backward(g, closed.logical_not().to(g.dtype), 0)
+        return dx, (g - dx).sum((0, 2, 3)).to(ctx.dtype)
 
 
 SPEC = NormSpec(
