@@ -359,8 +359,9 @@ class _Lean(torch.autograd.Function):
             fixed = next(((m.flatten(), v.flatten()) for pool, m, v in pairs if pool is None), None)
             g = g if y is None else behind_relu(g, y)
 
-            def output(*given: Tensor | None) -> Tensor:
-                return definition(*given, fixed, ctx.pools, ctx.eps)[0]  # type: ignore[arg-type]
+            def output(x: Tensor, *parameters: Tensor | None) -> Tensor:
+                weight, bias, gate = parameters
+                return definition(x, weight, bias, gate, fixed, ctx.pools, ctx.eps)[0]
 
             found = differentiate(ctx, output, (x, weight, ctx.bias, gate), g)
             return *found, _of_residual(ctx, g), None

@@ -151,8 +151,8 @@ class _Lean(torch.autograd.Function):
         x, weight, mean, rstd = ctx.saved_tensors
         if gradients_see_operations(g):
 
-            def output(*given: Tensor | None) -> Tensor:
-                return definition(*given, ctx.sets, ctx.eps)  # type: ignore[arg-type]
+            def output(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+                return definition(x, weight, bias, ctx.sets, ctx.eps)
 
             return *differentiate(ctx, output, (x, weight, ctx.bias), g), None, None
         sets, dtype = ctx.sets, statistics_dtype(x)

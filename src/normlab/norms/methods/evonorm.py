@@ -25,8 +25,8 @@ from .batch import BatchStatistics, batch_pool
 from .group import number_of_groups
 
 _PAUL = (
-    "In a public comparison of one training each (Paul 2020, a small Inception network on "
-    "CIFAR-10) behind batch normalization with ReLU."
+    "In a quick public comparison (Paul 2020, a small Inception network on CIFAR-10) behind batch "
+    "normalization with ReLU."
 )
 
 
@@ -57,7 +57,8 @@ class EvoNorm2dB0(BatchStatistics, PlainNorm2d):  # type: ignore[misc]  # weight
     networks of the first version.
 
     Departures from the paper: in the authors' network the scale before the sum starts at 0, for
-    batch normalization too; here it starts at 1, as for every arm. timm's layer has an eps of
+    batch normalization too; here it starts at 1, as for every arm. Maps of one pixel, which the
+    authors' code takes, are refused. timm's layer has an eps of
     1e-3 by default and stores the unbiased variance; in float32 its values are the same otherwise.
 
     Args:
@@ -143,9 +144,9 @@ def _divided(
 ) -> Tensor:
     """``weight * x / max(of_batch, v * x + of_map) + bias``, in plain differentiable operations."""
     y = x / torch.maximum(of_batch, per_channel(v, x.dtype) * x + of_map)
-    if weight is None or bias is None:
-        return y
-    return y * per_channel(weight, x.dtype) + per_channel(bias, x.dtype)
+    if weight is not None:
+        y = y * per_channel(weight, x.dtype)
+    return y if bias is None else y + per_channel(bias, x.dtype)
 
 
 class _Divided(torch.autograd.Function):
@@ -173,8 +174,10 @@ class _Divided(torch.autograd.Function):
         ctx.bias = bias
         gated = torch.mul(x, per_channel(v, x.dtype)).add_(of_map)
         y = torch.div(x, torch.maximum(gated, of_batch, out=gated), out=gated)
-        if weight is not None and bias is not None:
-            y.mul_(per_channel(weight, x.dtype)).add_(per_channel(bias, x.dtype))
+        if weight is not None:
+            y.mul_(per_channel(weight, x.dtype))
+        if bias is not None:
+            y.add_(per_channel(bias, x.dtype))
         return y
 
     @staticmethod
@@ -187,9 +190,10 @@ class _Divided(torch.autograd.Function):
         gates = gated > of_batch
         d = torch.maximum(gated, of_batch, out=gated)
         dweight = dbias = None
+        if ctx.bias is not None:
+            dbias = g.sum((0, 2, 3)).to(ctx.bias.dtype)
         if weight is not None:
             dweight = (g * x).div_(d).sum((0, 2, 3)).to(weight.dtype)
-            dbias = g.sum((0, 2, 3)).to(ctx.bias.dtype)
             g = g * per_channel(weight, x.dtype)
         dx = g / d
         h = (dx * x).div_(d).neg_()
@@ -271,10 +275,7 @@ class EvoNorm2dS0(PlainNorm2d):
         _, var, _ = pool.moments(*of_map)
         scale = pool.spread(torch.rsqrt(var + self.eps), self.channels)
         gated = x * torch.sigmoid(x * per_channel(self.v, x.dtype))
-        if self.weight is None or self.bias is None:
-            return gated * scale
-        scale = scale * per_channel(self.weight, x.dtype)
-        return gated * scale + per_channel(self.bias, x.dtype)
+        return self._affine(gated, scale)
 
     def extra_repr(self) -> str:
         return f"{self.channels}, groups={self.groups}, eps={self.eps}, affine={self.affine}"

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...values import plain
 from .._base import Norm2d, PlainNorm2d
 from .._core import (
     NOTHING,
@@ -75,6 +76,7 @@ class FilterResponseNorm2d(Norm2d):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(channels, eps, affine, device=device, dtype=dtype)
+        learned_eps = plain(learned_eps)
         if not isinstance(learned_eps, bool):
             raise ValueError(f"learned_eps must be True or False, got {learned_eps!r}")
         self.learned_eps = learned_eps

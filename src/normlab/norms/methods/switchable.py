@@ -38,7 +38,8 @@ class SwitchableNorm2d(BatchStatistics, PlainNorm2d):  # type: ignore[misc]  # w
     the variance that normalizes in training and starts it at 0; here the unbiased one is stored and
     starts at 1, as in ``torch.nn.BatchNorm2d``, so that a layer with the whole share on the batch
     is batch normalization. The code divides a map's variance by H*W - 1 and makes the other two
-    variances from that; here all three divide by n, as the formula says.
+    variances from that; here all three divide by n, as the formula says. It
+    takes maps of one pixel, which are refused here.
 
     Args:
         channels: C.
@@ -109,12 +110,7 @@ class SwitchableNorm2d(BatchStatistics, PlainNorm2d):  # type: ignore[misc]  # w
         _, variances, offsets = zip(*found, strict=True)
         offset = m[0] * offsets[0] + m[1] * offsets[1] + m[2] * offsets[2]
         var = v[0] * variances[0] + v[1] * variances[1] + v[2] * variances[2]
-        scale: Tensor = torch.rsqrt(var + self.eps)
-        standardized: Tensor = centred + offset
-        if self.weight is None or self.bias is None:
-            return standardized * scale
-        scale = scale * per_channel(self.weight, x.dtype)
-        return standardized * scale + per_channel(self.bias, x.dtype)
+        return self._affine(centred + offset, torch.rsqrt(var + self.eps))
 
 
 SPEC = tracking(
