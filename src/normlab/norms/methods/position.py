@@ -30,8 +30,8 @@ class PositionNorm2d(Norm2d):
     eps and its place of the authors' code in PyTorch, https://github.com/Boyiliee/PONO.
 
     Departures from the paper: ``weight`` and ``bias`` per channel, so that the arm differs from
-    others in its statistics alone. In the authors' code there are none by default, and where asked
-    for they are per position, which ties the layer to one image size. Their code in TensorFlow
+    others in its statistics alone. The authors' function has none, and where a network of theirs
+    has them they are per position, which ties the layer to one image size. Their code in TensorFlow
     divides by C. In generative networks the paper hands mean and deviation on to later layers
     (moment shortcuts); here they are discarded.
 
