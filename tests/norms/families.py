@@ -98,7 +98,7 @@ class Family:
     @property
     def has_running_statistics(self) -> bool:
         """Whether training moves them; those of a frozen layer are its own affair."""
-        return "running_mean" in self.spec.buffers and bool(self.spec.momentum)
+        return "running_var" in self.spec.buffers and bool(self.spec.momentum)
 
     @property
     def has_affine(self) -> bool:

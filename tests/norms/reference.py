@@ -146,7 +146,8 @@ def forward(
             m = of_set[set_of(axes, index, x.shape, groups)]
             mean, square = m.mean, m.mean_square
             if spec.buffers and "N" in axes and not training:
-                mean, var = float(state["running_mean"][c]), float(state["running_var"][c])
+                mean = float(state["running_mean"][c]) if "running_mean" in state else math.nan
+                var = float(state["running_var"][c])
             else:
                 var = m.variance(spec.variance) if spec.variance else 0.0
             xhat = (value - mean) / math.sqrt(var + eps) if var + eps else math.nan

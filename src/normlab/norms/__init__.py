@@ -8,7 +8,9 @@ from .methods.batch_renorm import BatchRenorm2d
 from .methods.derf import DynamicErf2d
 from .methods.divisive import DivisiveNorm2d
 from .methods.dyt import DynamicTanh2d
+from .methods.evonorm import ChannelAffine2d, EvoNorm2dB0, EvoNorm2dS0
 from .methods.extended_batch import ExtendedBatchNorm2d
+from .methods.filter_response import FilterResponseNorm2d, ThresholdedLinearUnit2d
 from .methods.fixup import FixupBias2d, FixupConv2d, FixupScale2d
 from .methods.frozen_batch import FrozenBatchNorm2d
 from .methods.ghost_batch import GhostBatchNorm2d
@@ -20,9 +22,13 @@ from .methods.instance_enhanced import InstanceEnhancedBatchNorm2d
 from .methods.layer import LayerNormCHW
 from .methods.lrn import LocalResponseNorm2d
 from .methods.none import NoNorm2d
+from .methods.pixel_ln import LayerNorm2d
+from .methods.position import PositionNorm2d
 from .methods.proxy import ProxyGroupNorm2d
+from .methods.rms import RMSNormCHW
 from .methods.scaled_ws import ScaledSkipInit2d, ScaledStandardizedConv2d
 from .methods.skipinit import SkipInit2d
+from .methods.switchable import SwitchableNorm2d
 from .methods.sync_batch import SyncBatchNorm2d
 from .methods.weight_norm import WeightNormConv2d
 from .methods.weight_standardization import HeStandardizedConv2d, StandardizedConv2d
@@ -72,4 +78,13 @@ __all__ = [
     "make_norm",
     "name_of_layer",
     "parse_norm",
+    "ChannelAffine2d",
+    "EvoNorm2dB0",
+    "EvoNorm2dS0",
+    "FilterResponseNorm2d",
+    "ThresholdedLinearUnit2d",
+    "LayerNorm2d",
+    "PositionNorm2d",
+    "RMSNormCHW",
+    "SwitchableNorm2d",
 ]

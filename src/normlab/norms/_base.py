@@ -250,8 +250,14 @@ class PlainNorm2d(Norm2d):
     def _formula(self, x: Tensor) -> Tensor:
         raise NotImplementedError
 
-    def _affine(self, y: Tensor) -> Tensor:
-        """``weight * y + bias``, per channel, where there are any."""
-        if self.weight is None or self.bias is None:
-            return y
-        return y * per_channel(self.weight, y.dtype) + per_channel(self.bias, y.dtype)
+    def _affine(self, y: Tensor, scale: Tensor | None = None) -> Tensor:
+        """``weight * scale * y + bias``, weight and bias per channel, of what there is. The two
+        factors become one first, which costs little where ``scale`` is smaller than ``y``."""
+        if self.weight is not None:
+            weight = per_channel(self.weight, y.dtype)
+            scale = weight if scale is None else scale * weight
+        if scale is not None:
+            y = y * scale
+        if self.bias is not None:
+            y = y + per_channel(self.bias, y.dtype)
+        return y

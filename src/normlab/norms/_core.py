@@ -17,7 +17,7 @@ forward mode, tracing). The tests compare both with each other and with a float6
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -330,6 +330,36 @@ def _is_batch_of_gradients(g: Tensor) -> bool:
     return bool(torch._C._functorch.is_legacy_batchedtensor(g))
 
 
+def gradients_see_operations(g: Tensor) -> bool:
+    """Whether backward, given ``g``, is itself differentiated, batched or transformed."""
+    return torch.is_grad_enabled() or _in_torch_func() or _is_batch_of_gradients(g)
+
+
+def differentiate(
+    ctx: Any, definition: Callable[..., Tensor], given: Sequence[Tensor | None], g: Tensor
+) -> tuple[Tensor | None, ...]:
+    """First derivatives of a definition by the inputs given, where ``ctx`` needs them, that can be
+    differentiated again, or of several gradients at once."""
+    again = torch.is_grad_enabled()
+    needed = ctx.needs_input_grad[: len(given)]
+    with torch.enable_grad():
+        # Views, so that an input computed from another (or the same as another) counts once.
+        inputs = [None if t is None else t.view_as(t) for t in given]
+        y = definition(*inputs)
+        wanted = [t for t, n in zip(inputs, needed, strict=True) if n and t is not None]
+        grads = iter(torch.autograd.grad(y, wanted, g, create_graph=again))
+    return tuple(next(grads) if n else None for n in needed)
+
+
+def map_moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Of each map, in plain differentiable operations: the values minus the mean, that mean, what
+    rounding left out of it, and the biased variance. :meth:`Pool.moments` takes the last three."""
+    mean = x.mean(_MAP, keepdim=True)
+    centred = x - mean
+    rest = _rest(centred).detach()  # 0 but for rounding, so its derivative is 0
+    return centred, mean, rest, (centred - rest).square().mean(_MAP, keepdim=True)
+
+
 def definition(
     x: Tensor,
     weight: Tensor | None,
@@ -342,7 +372,7 @@ def definition(
     """The readable definition: plain differentiable operations, see :func:`normalize`."""
     channels = x.shape[1]
     xs = x.to(statistics_dtype(x))
-    map_mean, centred, rest, map_var = map_moments(xs)
+    centred, map_mean, rest, map_var = map_moments(xs)
     standardized, statistics = [], []
     for pool in pools:
         if pool is None:
@@ -363,15 +393,6 @@ def definition(
     if bias is not None:
         y = y + per_channel(bias, xs.dtype)
     return y.to(x.dtype), *statistics[0]
-
-
-def map_moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Of each map of a float32 or float64 tensor: its mean, the map less its mean, what rounding
-    left out of the mean, and its biased variance."""
-    mean = x.mean(_MAP, keepdim=True)
-    centred = x - mean
-    rest = _rest(centred).detach()  # 0 but for rounding, so its derivative is 0
-    return mean, centred, rest, (centred - rest).square().mean(_MAP, keepdim=True)
 
 
 class _Lean(torch.autograd.Function):
@@ -412,7 +433,7 @@ class _Lean(torch.autograd.Function):
         if g is None:
             return (None,) * 6
         x, weight, gate, y, *saved = ctx.saved_tensors
-        again = torch.is_grad_enabled() or _in_torch_func() or _is_batch_of_gradients(g)
+        again = gradients_see_operations(g)
         if not again and ctx.kernels is not None and max(ctx.codes) != _kernels.FIXED:
             by_kernels = _backward_by_kernels(ctx, g, y, x, weight, gate, saved[0])
             if by_kernels is not None:
@@ -421,7 +442,12 @@ class _Lean(torch.autograd.Function):
         if again:
             fixed = next(((m.flatten(), v.flatten()) for pool, m, v in pairs if pool is None), None)
             g = g if y is None else behind_relu(g, y)
-            found = _differentiate_definition(ctx, x, weight, gate, fixed, g)
+
+            def output(x: Tensor, *parameters: Tensor | None) -> Tensor:
+                weight, bias, gate = parameters
+                return definition(x, weight, bias, gate, fixed, ctx.pools, ctx.eps)[0]
+
+            found = differentiate(ctx, output, (x, weight, ctx.bias, gate), g)
             return *found, _of_residual(ctx, g), None
         g = g if y is None else torch.ops.aten.threshold_backward(g, y, 0)
         of_residual = _of_residual(ctx, g)
@@ -678,29 +704,6 @@ def _flat(t: _Given) -> _Given:
     if t is None or (t.dtype is torch.float32 and t.is_contiguous()):
         return t
     return t.to(torch.float32).contiguous()
-
-
-def _differentiate_definition(
-    ctx: Any,
-    x: Tensor,
-    weight: Tensor | None,
-    gate: Tensor | None,
-    fixed: tuple[Tensor, Tensor] | None,
-    g: Tensor,
-) -> tuple[Tensor | None, ...]:
-    """First derivatives that can be differentiated again, or of several gradients at once."""
-    again = torch.is_grad_enabled()
-    needed = ctx.needs_input_grad[:4]
-    with torch.enable_grad():
-        # Views, so that an input computed from another (or the same as another) counts once.
-        x = x.view_as(x)
-        weight, bias, gate = (None if t is None else t.view_as(t) for t in (weight, ctx.bias, gate))
-        y, _, _ = definition(x, weight, bias, gate, fixed, ctx.pools, ctx.eps)
-        wanted = [
-            t for t, n in zip((x, weight, bias, gate), needed, strict=True) if n and t is not None
-        ]
-        grads = iter(torch.autograd.grad(y, wanted, g, create_graph=again))
-    return tuple(next(grads) if n else None for n in needed)
 
 
 def _rest(centred: Tensor) -> Tensor:

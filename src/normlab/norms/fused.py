@@ -13,6 +13,7 @@ from ._core import behind_relu, needs_plain_operations
 from .methods.batch import BatchNorm2d
 from .methods.batch_instance import BatchInstanceNorm2d
 from .methods.batch_renorm import BatchRenorm2d
+from .methods.evonorm import ChannelAffine2d
 from .methods.frozen_batch import FrozenBatchNorm2d
 from .methods.group import GroupNorm2d
 from .methods.instance import InstanceNorm2d
@@ -28,6 +29,7 @@ _NORMALIZING = {
     SyncBatchNorm2d,
     BatchRenorm2d,
     FrozenBatchNorm2d,
+    ChannelAffine2d,
 }
 
 

@@ -141,7 +141,7 @@ class BatchRenorm2d(BatchStatistics):
             return None
         with without_autocast(x):
             xs = x.detach().to(statistics_dtype(x))
-            map_mean, _, rest, map_var = map_moments(xs)
+            _, map_mean, rest, map_var = map_moments(xs)
             mean, var, _ = pool.moments(map_mean, rest, map_var)
             rstd = torch.rsqrt(running_var.to(xs.dtype) + self.eps)
             r = (var.flatten() + self.eps).sqrt() * rstd

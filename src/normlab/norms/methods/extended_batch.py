@@ -93,7 +93,7 @@ class ExtendedBatchNorm2d(PlainNorm2d, BatchStatistics):
             (means,) = pool.means(x.mean((2, 3), keepdim=True))
             pivot = torch.where(means.isfinite(), means, 0).mean()
         x = x - pivot
-        map_mean, _, rest, map_var = map_moments(x)
+        _, map_mean, rest, map_var = map_moments(x)
         mean, of_channels, _ = pool.moments(map_mean, rest, map_var)
         apart = mean - mean.mean(1, keepdim=True)
         var = (of_channels + apart.square()).mean(1, keepdim=True)
