@@ -200,7 +200,7 @@ def low_precision_pair(
     """Layer, PyTorch's own and their input. Parameters are float32, as in mixed precision."""
     x = KINDS[kind](input_for(family, size=12)).to(dtype).contiguous(memory_format=layout)
     layer = scramble(family.make(factory)).train(training)
-    if "running_mean" in family.spec.buffers:
+    if {"running_mean", "running_var"} & set(family.spec.buffers):
         # Statistics that fit the input, as after some training.
         with torch.no_grad():
             seen = tracked(layer, x).double()
@@ -964,7 +964,8 @@ def tensors_in(thing: object) -> Iterator[Tensor]:
 
 def tracked(layer: nn.Module, x: Tensor) -> Tensor:
     """The channels that have running statistics, which are the last ones where not all have."""
-    return x[:, -len(layer.running_mean) :]
+    running = getattr(layer, "running_mean", None)
+    return x[:, -len(layer.running_var if running is None else running) :]
 
 
 def input_for(family: Family, *, size: int = 4, seed: int = 0) -> Tensor:
