@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -108,7 +109,7 @@ def test_ghost_batch_norm_is_batch_norm_on_one_chunk_after_the_other(
     x = example(images=images)
     chunks = -(-images // size)
     edges = [-(-i * images // chunks) for i in range(chunks + 1)]
-    parts = [x[start:stop] for start, stop in zip(edges, edges[1:], strict=False)]
+    parts = [x[start:stop] for start, stop in itertools.pairwise(edges)]
     sizes = [len(part) for part in parts]
     assert max(sizes) - min(sizes) <= 1
     assert max(sizes) <= size

@@ -63,7 +63,9 @@ class WeightIsTrained(nn.Module):
 class EpsOutsideTheFrozenRoot(nn.Module):
     def _normalized(self, x: Tensor, then: object = None) -> Tensor:
         scale = self.weight / (self.running_var.sqrt() + self.eps)
-        return (x - self.running_mean[:, None, None]) * scale[:, None, None] + self.bias[:, None, None]
+        return (x - self.running_mean[:, None, None]) * scale[:, None, None] + self.bias[
+            :, None, None
+        ]
 
 
 @mutation("gradients_match_counterpart", families=["frozen_bn"], written=False)

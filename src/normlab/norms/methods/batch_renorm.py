@@ -120,7 +120,9 @@ class BatchRenorm2d(BatchStatistics):
         if fixed is not None:
             return normalize(x, self.weight, self.bias, (None,), self.eps, fixed=fixed, then=then)
         self._check_batch(x)
-        pool, weight, bias = self._batch_pool(x), self.weight, self.bias
+        pool = self._batch_pool(x)
+        weight: Tensor | None = self.weight
+        bias: Tensor | None = self.bias
         correction = self._correction(x, pool)
         if correction is not None:
             r, d = correction
@@ -168,8 +170,8 @@ SPEC = tracking(
         layer=BatchRenorm2d,
         formula="weight * (r * (x - mean) / sqrt(var + eps) + d) + bias",
         axes=("NHW",),
-        fails="Where the running statistics lag behind the weights: the corrections then point to what "
-        "the network was. So they are allowed only step by step.",
+        fails="Where batches are tiny, less than batch normalization does. With wide bounds from the "
+        "first update on: the paper widens them step by step.",
         citation="Ioffe 2017, Batch Renormalization",
     )
 )

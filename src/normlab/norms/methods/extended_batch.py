@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .._base import PlainNorm2d
 from .._core import map_moments, per_channel
@@ -11,7 +11,7 @@ from ..spec import NormSpec, tracking
 from .batch import BatchStatistics
 
 
-class ExtendedBatchNorm2d(PlainNorm2d, BatchStatistics):
+class ExtendedBatchNorm2d(PlainNorm2d, BatchStatistics):  # type: ignore[misc]  # weight may be None
     """Extended batch normalization: the mean of each channel, one spread for all channels.
 
     With the mean of channel c over the images and positions of the batch, and the biased variance

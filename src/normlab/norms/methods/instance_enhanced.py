@@ -11,7 +11,7 @@ from ..spec import NormSpec, tracking
 from .batch import BatchStatistics
 
 
-class InstanceEnhancedBatchNorm2d(PlainNorm2d, BatchStatistics):
+class InstanceEnhancedBatchNorm2d(PlainNorm2d, BatchStatistics):  # type: ignore[misc]  # weight may be None
     """Instance enhancement batch normalization: batch normalization with a gate from the image.
 
     With xhat standardized by the batch's statistics and the mean of each map::
