@@ -170,8 +170,8 @@ SPEC = tracking(
         layer=BatchRenorm2d,
         formula="weight * (r * (x - mean) / sqrt(var + eps) + d) + bias",
         axes=("NHW",),
-        fails="Where batches are tiny, less than batch normalization does. With wide bounds from the "
-        "first update on: the paper widens them step by step.",
+        fails="With wide bounds from the first update on. The paper starts as batch normalization "
+        "and widens them step by step.",
         citation="Ioffe 2017, Batch Renormalization",
     )
 )

@@ -163,8 +163,8 @@ SPEC = tracking(
         family="batch",
         layer=GhostBatchNorm2d,
         axes=("(N/G)HW",),
-        fails="As batch normalization, with chunks in the place of batches: the statistics of small "
-        "chunks are noise.",
+        fails="As batch normalization, with chunks in the place of batches: the statistics of "
+        "small chunks are noise.",
         citation="Hoffer, Hubara & Soudry 2017, Train longer, generalize better",
     )
 )
