@@ -51,7 +51,7 @@ class BatchRenorm2d(BatchStatistics):
     [1.0, 3.0]
 
     Source: Ioffe 2017, "Batch Renormalization: Towards Reducing Minibatch Dependence in
-    Batch-Normalized Models", algorithm 1 and section 4.
+    Batch-Normalized Models", algorithm 1; the schedule is that of its experiments.
 
     Departures from the paper: the schedule is in shares of a run, where the paper has updates (5000
     without correction, d_max until 25 000, r_max until 40 000, here taken of 100 000). The running

@@ -32,9 +32,9 @@ class ExtendedBatchNorm2d(PlainNorm2d, BatchStatistics):  # type: ignore[misc]  
     Source: Luo, Zhan, Wang & Gao 2020, "Extended Batch Normalization", arXiv 2003.05569: the mean
     along (N, H, W), the standard deviation along (N, C, H, W).
 
-    Departures from the paper: none are known. The standard deviation is that of all values around
-    their common mean; it also has the spread of the channels' means in it. The authors have not
-    published code to compare with.
+    Departures from the paper: none are known. The standard deviation is read as that of all values
+    around their common mean, so the spread of the channels' means is part of it. No code of the
+    authors was found to compare with.
 
     Args:
         channels: C.

@@ -40,7 +40,8 @@ class GhostBatchNorm2d(BatchStatistics):
 
     Departures from the paper: chunks have nearly equal sizes where the paper's size divides the
     batch. The paper cuts batches of 4096 into chunks of 128; the default here is half a batch of
-    32. Others let running statistics see the last chunk alone, or the mean of all chunks.
+    32. Some implementations keep running statistics for each place of a chunk, and evaluate with
+    the mean of these.
 
     Args:
         channels: C.

@@ -33,13 +33,11 @@ class SyncBatchNorm2d(BatchNorm2d, nn.SyncBatchNorm):  # type: ignore[misc]  # w
     >>> [round(value, 2) for value in y.flatten().tolist()]
     [-1.0, -1.0, 1.0, 1.0]
 
-    Source: Zhang et al. 2018, "Context Encoding for Semantic Segmentation", section 3.2, and Peng
-    et al. 2018, "MegDet: A Large Mini-Batch Object Detector", section 3.2; the statistics are those
-    of Ioffe & Szegedy 2015.
+    Source: Zhang et al. 2018, "Context Encoding for Semantic Segmentation", and Peng et al. 2018,
+    "MegDet: A Large Mini-Batch Object Detector"; the statistics are those of Ioffe & Szegedy 2015.
 
     Departures from the papers: parts are weighed by their images, as in ``torch.nn.SyncBatchNorm``.
-    That layer synchronizes on GPUs alone and is refused on a CPU where several processes are; this
-    one works on both.
+    That layer refuses tensors on a CPU where there are several processes; this one takes them.
 
     Args:
         channels: C.
