@@ -105,8 +105,8 @@ class ChunkOfOneValueAccepted(nn.Module):
 
 @mutation("a_divided_batch_counts_as_one", families=CHUNKS, written=False)
 class ChunksOfEachProcess(nn.Module):
-    def _division(self, x: Tensor) -> Any:
-        return None
+    def _chunks(self, x: Tensor) -> ChunkPool:
+        return replace(super()._chunks(x), divided=None, images=len(x))
 
 
 ONE_CHUNK = ("ghost_bn",)

@@ -20,7 +20,7 @@ from .._core import (
 )
 from ..schedules import Ramp
 from ..spec import NormSpec, tracking
-from .batch import BatchStatistics
+from .batch import BatchStatistics, batch_pool
 
 BEGIN, D_END, R_END = 0.05, 0.25, 0.4
 """Shares of a run: where the corrections begin to be allowed, and where their bounds are reached.
@@ -57,8 +57,8 @@ class BatchRenorm2d(BatchStatistics):
     without correction, d_max until 25 000, r_max until 40 000, here taken of 100 000). The running
     average is of the variance, unbiased, as in :class:`BatchNorm2d`; the paper's is of the standard
     deviation. ``momentum`` is 0.1, as in the package's other layers; ``momentum=0.01`` is the
-    paper's. Other implementations for PyTorch add eps to the standard deviation, and count the
-    schedule in calls of each layer.
+    paper's. Other implementations for PyTorch average the standard deviation too, add eps to it,
+    and count the schedule in calls of each layer; values differ while running statistics move.
 
     Args:
         channels: C.
@@ -120,7 +120,7 @@ class BatchRenorm2d(BatchStatistics):
         if fixed is not None:
             return normalize(x, self.weight, self.bias, (None,), self.eps, fixed=fixed, then=then)
         self._check_batch(x)
-        pool = self._batch_pool(x)
+        pool = batch_pool()
         weight: Tensor | None = self.weight
         bias: Tensor | None = self.bias
         correction = self._correction(x, pool)

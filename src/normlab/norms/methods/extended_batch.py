@@ -8,7 +8,7 @@ from torch import Tensor
 from .._base import PlainNorm2d
 from .._core import map_moments, per_channel
 from ..spec import NormSpec, tracking
-from .batch import BatchStatistics
+from .batch import BatchStatistics, batch_pool
 
 
 class ExtendedBatchNorm2d(PlainNorm2d, BatchStatistics):  # type: ignore[misc]  # weight may be None
@@ -87,7 +87,7 @@ class ExtendedBatchNorm2d(PlainNorm2d, BatchStatistics):  # type: ignore[misc]  
             mean, var = (per_channel(t, x.dtype) for t in fixed)
             return self._scaled(x - mean, var)
         self._check_batch(x)
-        pool = self._batch_pool(x)
+        pool = batch_pool()
         # Near 0, so that the spread of the channels' means keeps its digits.
         with torch.no_grad():
             (means,) = pool.means(x.mean((2, 3), keepdim=True))

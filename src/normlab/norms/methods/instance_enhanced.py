@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from .._base import PlainNorm2d
 from .._core import normalize, per_channel
 from ..spec import NormSpec, tracking
-from .batch import BatchStatistics
+from .batch import BatchStatistics, batch_pool
 
 
 class InstanceEnhancedBatchNorm2d(PlainNorm2d, BatchStatistics):  # type: ignore[misc]  # weight may be None
@@ -89,7 +89,7 @@ class InstanceEnhancedBatchNorm2d(PlainNorm2d, BatchStatistics):  # type: ignore
             xhat = normalize(x, None, None, (None,), self.eps, fixed=fixed)
         else:
             self._check_batch(x)
-            pools = (self._batch_pool(x),)
+            pools = (batch_pool(),)
             xhat = normalize(x, None, None, pools, self.eps, track=self._tracking(x))
         slope, start = (per_channel(t, x.dtype) for t in (self.gate_weight, self.gate_bias))
         # Not mean(), whose gradient would be laid out in a format of its own.

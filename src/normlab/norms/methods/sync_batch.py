@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from .._core import NOTHING, Then
 from ..spec import NormSpec, tracking
-from ..synchronized import Division, among_processes, division, is_declared, pooled_over
+from ..synchronized import among_processes, is_declared, pooled_over
 from .batch import BatchNorm2d
 
 if TYPE_CHECKING:
@@ -60,6 +60,8 @@ class SyncBatchNorm2d(BatchNorm2d, nn.SyncBatchNorm):  # type: ignore[misc]  # w
     in its place.
     """
 
+    always_synchronized: ClassVar[bool] = True
+
     def __init__(
         self,
         channels: int,
@@ -82,9 +84,6 @@ class SyncBatchNorm2d(BatchNorm2d, nn.SyncBatchNorm):  # type: ignore[misc]  # w
             dtype=dtype,
         )
         self.process_group: ProcessGroup | None = None
-
-    def _division(self, x: Tensor) -> Division | None:
-        return division(always=True)
 
     def _normalized(self, x: Tensor, then: Then = NOTHING) -> Tensor:
         if not is_declared() and self._fixed() is None:
