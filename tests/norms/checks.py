@@ -774,37 +774,44 @@ def in_parts(
     The processes go one after the other, again and again: each finds in a sum what the others put
     there the time before, until nobody puts in anything else.
     """
-    given: list[list[Tensor]] = [[] for _ in counts]
+    before: list[list[Tensor]] = [[] for _ in counts]
     while True:
-        before, given = given, [[] for _ in counts]
+        given: list[list[Tensor]] = [[] for _ in counts]
         found = []
-        for rank, (own, own_g) in enumerate(
+        for rank, own in enumerate(
             zip(torch.split(x, counts), torch.split(g, counts), strict=True)
         ):
-
-            def total(t: Tensor, rank: int = rank) -> Tensor:
-                index = len(given[rank])
-                given[rank].append(t.detach().clone())
-                others = [
-                    put[index] for r, put in enumerate(before) if r != rank and index < len(put)
-                ]
-                return torch.stack([t.detach(), *others]).sum(0)
-
+            total = _Total(given[rank], [put for r, put in enumerate(before) if r != rank])
             with pooled_over(Division(total, rank, counts), by_all=by_all):
                 layer = make()
-                part = own.detach().clone().requires_grad_()
+                part = own[0].detach().clone().requires_grad_()
                 named = {"x": part, **dict(layer.named_parameters())}
                 y = layer(part)
                 grads = torch.autograd.grad(
-                    y, list(named.values()), own_g, allow_unused=True, materialize_grads=True
+                    y, list(named.values()), own[1], allow_unused=True, materialize_grads=True
                 )
                 found.append((y.detach(), dict(zip(named, grads, strict=True)), layer))
-        same = all(
+        settled = all(
             len(one) == len(two) and all(map(torch.equal, one, two))
             for one, two in zip(before, given, strict=True)
         )
-        if same:
+        if settled:
             return found
+        before = given
+
+
+@dataclass(frozen=True)
+class _Total:
+    """A sum over processes: what this one puts in, and what each other did the time before."""
+
+    own: list[Tensor]
+    others: list[list[Tensor]]
+
+    def __call__(self, t: Tensor) -> Tensor:
+        index = len(self.own)
+        self.own.append(t.detach().clone())
+        known = [put[index] for put in self.others if index < len(put)]
+        return torch.stack([t.detach(), *known]).sum(0)
 
 
 # ---------------------------------------------------------------------------------------------

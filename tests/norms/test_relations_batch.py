@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,13 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from normlab.models import ResNet
+from normlab.models import ModelInfo, ResNet, check_sites, load_model, save_model
+from normlab.models.shapes import Kind, state_parts
 from normlab.norms import (
+    CATALOG,
     BatchNorm2d,
     BatchRenorm2d,
     FrozenBatchNorm2d,
     GhostBatchNorm2d,
     SyncBatchNorm2d,
+    make_norm,
 )
 
 from .checks import TIGHT, close, saved_bytes
@@ -108,7 +113,7 @@ def test_ghost_batch_norm_is_batch_norm_on_one_chunk_after_the_other(
     x = example(images=images)
     chunks = -(-images // size)
     edges = [-(-i * images // chunks) for i in range(chunks + 1)]
-    parts = [x[start:stop] for start, stop in zip(edges, edges[1:], strict=False)]
+    parts = [x[start:stop] for start, stop in itertools.pairwise(edges)]
     sizes = [len(part) for part in parts]
     assert max(sizes) - min(sizes) <= 1
     assert max(sizes) <= size
@@ -197,3 +202,60 @@ def test_bounds_that_cannot_be_are_refused(options: dict[str, Any], message: str
 def test_chunks_have_a_whole_number_of_images(size: Any) -> None:
     with pytest.raises(ValueError, match="virtual_batch_size must be a whole number"):
         GhostBatchNorm2d(4, virtual_batch_size=size)
+
+
+# Networks ------------------------------------------------------------------------------------
+
+NAMES = ("sync_bn", "ghost_bn", "batch_renorm", "extended_bn", "frozen_bn", "iebn")
+
+
+@pytest.mark.parametrize("norm", NAMES)
+def test_a_network_trains_and_is_the_one_that_was_saved(norm: str, tmp_path: Path) -> None:
+    kind = CATALOG[norm].layer
+    info = ModelInfo(1, ("a", "b", "c", "d", "e"), norm, "B", 3, 16, (0.5,) * 3, (0.2,) * 3)
+    model = info.build(seed=0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    before = model.conv.weight.detach().clone()
+    for seed in (1, 2):
+        loss = nn.functional.cross_entropy(
+            model(draw(6, 3, 16, 16, seed=seed).float()), torch.arange(6) % 5
+        )
+        assert bool(loss.isfinite())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert not torch.equal(model.conv.weight, before)
+    found = check_sites(model, norm)
+    assert {site.layer for site in found} == {kind.__name__}
+    assert len(found) == sum(isinstance(m, nn.Conv2d) for m in model.modules()) == 9
+    assert all(m.bias is None for m in model.modules() if isinstance(m, nn.Conv2d))
+    parts = {part.name: str(part.kind) for part in state_parts(info)}
+    state = {name: str(Kind.of(t)) for name, t in model.state_dict().items()}
+    assert parts == state
+    save_model(tmp_path / "model", info, model.state_dict())
+    x = draw(3, 3, 16, 16, seed=4).float()
+    with torch.no_grad():
+        assert torch.equal(load_model(tmp_path / "model")(x), model.eval()(x))
+
+
+@pytest.mark.parametrize("norm", NAMES)
+def test_a_network_with_a_part_exchanged_or_missing_is_refused(norm: str) -> None:
+    for other in (BatchNorm2d(16), nn.BatchNorm2d(16), make_norm("gn", 16)):
+        model = ResNet(1, 5, norm=norm, seed=0)
+        model.stages[0][0].norm1 = other
+        with pytest.raises(ValueError, match=r"site stages\.0\.0\.norm1 has "):
+            check_sites(model, norm)
+    model = ResNet(1, 5, norm=norm, seed=0)
+    del model.norm0
+    with pytest.raises(ValueError, match="there are 1 modules, but the arm"):
+        check_sites(model, norm)
+
+
+def test_a_network_with_other_options_is_refused() -> None:
+    for norm, other in (
+        ("batch_renorm", "batch_renorm:r_max=2"),
+        ("ghost_bn", "ghost_bn:virtual_batch_size=4"),
+        ("frozen_bn", "frozen_bn:eps=0.001"),
+    ):
+        with pytest.raises(ValueError, match="would not compare what its name says"):
+            check_sites(ResNet(1, 5, norm=other, seed=0), norm)

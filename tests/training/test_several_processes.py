@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 import json
@@ -28,7 +29,7 @@ from normlab.errors import InputError
 from normlab.launch import Launch, launched
 from normlab.models import load_model
 from normlab.models.card import checked_card
-from normlab.norms import BatchInstanceNorm2d, BatchNorm2d
+from normlab.norms import BatchInstanceNorm2d, BatchNorm2d, SyncBatchNorm2d
 from normlab.norms.kernels import computed_by
 from normlab.norms.kernels import load as load_kernels
 from normlab.norms.synchronized import Division, pooled_over
@@ -49,6 +50,7 @@ from normlab.training.balance import class_weights
 from normlab.training.division import check_division, divisible
 from normlab.training.group import ALONE, Group
 from normlab.training.optimizer import LayerAwareOptimizer
+from normlab.training.outcome import Described
 from normlab.training.step import train_step
 from normlab.training.updates import Updates
 from normlab.workflow import train_one
@@ -57,7 +59,7 @@ from several import in_processes, results, variables
 pytestmark = pytest.mark.xdist_group("several processes")  # they share what they compare with
 HERE = "test_several_processes"
 EVERY_STEP = Keeping(checkpoint_minutes=0)
-ARMS = ("bn", "torch_bn", "bin", "in", "ln", "gn", "none")
+ARMS = ("bn", "torch_bn", "bin", "in", "ln", "gn", "none", "sync_bn", "ghost_bn")
 SET: dict[str, Any] = {"limit_per_class": 4}
 SMALL: dict[str, Any] = {"n": 1, "epochs": 2, "batch_size": 19, "crop_pad": 1,
                          "kernels": "torch"}  # fmt: skip
@@ -170,13 +172,35 @@ def test_statistics_of_each_part_make_another_run_where_statistics_are_of_the_ba
 ) -> None:
     first, *others = (found[1] for found in two)
     for (arm, _), whole, *parts in zip(POINTS, alone, first, *others, strict=True):
-        if arm in ("bn", "torch_bn", "bin"):
+        if arm in ("bn", "torch_bn", "bin", "ghost_bn"):
             assert _apart(whole, parts[0]) > 1e-4, arm
         else:
             assert _apart(whole, parts[0]) < 1e-10, arm
         # Running statistics are of each process's own parts; those of process 0 are kept.
         learned = [{k: v for k, v in one.items() if not k.endswith(BUFFERS)} for one in parts]
         assert all(_apart(learned[0], other) == 0 for other in learned[1:]), "one model"
+
+
+def _synchronized_always(data: DataSet) -> State:
+    config = RunConfig(**SMALL, norm="sync_bn", processes=launched().size, statistics="per-process")
+    with joined(launched(), "cpu") as group:
+        return _after_an_epoch(config, data, group)
+
+
+def test_synchronized_layers_wait_for_processes_without_images(digits: DataSet) -> None:
+    """Of the last two images, one of three processes has none. Nobody waits for it where statistics
+    are of each process's part, but for layers that synchronize whatever the run says."""
+    whole = _after_an_epoch(RunConfig(**SMALL, norm="bn"), digits)
+    for found in results(in_processes(3, _synchronized_always, digits)):
+        assert _apart(whole, found) < 1e-10
+
+
+def test_the_record_says_what_batch_synchronized_layers_see(digits: DataSet) -> None:
+    config = RunConfig(**SMALL, norm="bn", processes=2, statistics="per-process")
+    for norm, images in (("bn", 10), ("sync_bn", 19)):
+        asked = dataclasses.replace(config, norm=norm)
+        described = Described.of(asked, digits, "", {}, build(asked, digits), 1)
+        assert described.images_per_statistics == images
 
 
 # What a layer is -----------------------------------------------------------------------------
@@ -217,6 +241,32 @@ def test_a_layer_makes_of_a_part_what_it_makes_of_it_within_the_batch() -> None:
         np.testing.assert_allclose(pieces, known, rtol=bound, atol=bound)
     for part in parts:
         np.testing.assert_allclose(part[-1], whole[-1], rtol=1e-5)
+
+
+def _in_anybodys_training(x: Tensor) -> list[np.ndarray]:
+    """Where torch.distributed is initialized, and nobody says how a batch is divided."""
+    with joined(launched(), "cpu") as group:
+        layer = SyncBatchNorm2d(3).double()
+        part = x[group.launch.share(len(x))].clone().requires_grad_()
+        y = layer(part)
+        (dx,) = torch.autograd.grad(y.pow(3).sum(), part)
+        with pytest.raises(ValueError, match="more than one value"):
+            layer(part[: 1 if group.first else 0, :, :1, :1])
+        evaluated = layer.eval()(part)
+    return [t.detach().numpy() for t in (y, dx, evaluated, *layer.buffers())]
+
+
+def test_synchronized_layers_synchronize_in_anybodys_training() -> None:
+    x = torch.randn(5, 3, 2, 2, generator=torch.Generator().manual_seed(0)).double()
+    layer, leaf = BatchNorm2d(3).double(), x.clone().requires_grad_()
+    y = layer(leaf)
+    (dx,) = torch.autograd.grad(y.pow(3).sum(), leaf)
+    whole = [t.detach() for t in (y, dx, layer.eval()(leaf), *layer.buffers())]
+    parts = results(in_processes(3, _in_anybodys_training, x))
+    for index, known in enumerate(whole):
+        for rank, part in enumerate(parts):
+            own = known[Launch(rank, 3).share(5)] if index < 3 else known
+            np.testing.assert_allclose(part[index], own, rtol=1e-11, atol=1e-11)
 
 
 @pytest.mark.skipif(

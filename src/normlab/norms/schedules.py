@@ -60,7 +60,8 @@ class Ramp:
         if after in (0, len(points)):
             return points[max(0, after - 1)][1]
         (start, low), (stop, high) = points[after - 1 : after + 1]
-        return low + (high - low) * ((share - start) / (stop - start))
+        between = low + (high - low) * ((share - start) / (stop - start))
+        return sorted((low, between, high))[1]  # rounding goes past neither
 
 
 def _is_pair(point: object) -> bool:

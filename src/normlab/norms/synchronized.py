@@ -140,6 +140,13 @@ def among_processes(x: Tensor, group: dist.ProcessGroup | None = None) -> Divisi
     return Division(total, rank, tuple(counts.tolist()))
 
 
+def images_of(x: Tensor, *, always: bool = False) -> int:
+    """How many images the batch has of which ``x`` (N, C, H, W) is all, or a part, to a layer that
+    synchronizes ``always`` or not."""
+    divided = division(always=always)
+    return x.shape[0] if divided is None else divided.images
+
+
 def _total(own: Tensor, total: Callable[[Tensor], Tensor]) -> Tensor:
     summed: Tensor = _Total.apply(own, total)  # type: ignore[no-untyped-call]
     return summed

@@ -18,7 +18,7 @@ from ..errors import InputError
 from ..foreign import is_custom
 from ..models import drawn_by, make_layer
 from ..models.state import EXTRA
-from ..norms import BatchNorm2d, SyncBatchNorm2d
+from ..norms import BatchNorm2d
 from ..norms.methods.batch import BatchStatistics
 from ..norms.synchronized import pooled_over
 from ..runs import RunConfig
@@ -83,7 +83,7 @@ def check_division(
 
 def _notes(config: RunConfig) -> tuple[str, ...]:
     layer = make_layer(config.norm, min(STRIDE))
-    if config.statistics != "synchronized" and not isinstance(layer, SyncBatchNorm2d):
+    if config.statistics != "synchronized" and not getattr(layer, "always_synchronized", False):
         return ()
     if type(layer) is nn.BatchNorm2d:
         return (

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..norms import SyncBatchNorm2d
+from ..norms.methods.batch import BatchStatistics
 from ..norms.recompute import saving_memory
 from ..norms.synchronized import pooled_over
 from ..runs import RunConfig
@@ -89,7 +89,8 @@ def waits_for_others(model: nn.Module, config: RunConfig) -> bool:
     """Whether a process whose part of a batch has no image must go through the network with it,
     because layers add up what all processes have."""
     return config.statistics == "synchronized" or any(
-        isinstance(module, SyncBatchNorm2d) for module in model.modules()
+        isinstance(module, BatchStatistics) and module.always_synchronized
+        for module in model.modules()
     )
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from normlab.norms._core import Pool
+from normlab.norms.methods.batch import batch_pool
 
 from ..families import unlike
 from ..mutants import mutation
@@ -102,7 +103,7 @@ class BiasCorrectedToo(nn.Module):
     """``(weight * xhat + bias) * r + d``."""
 
     def _normalized(self, x: Tensor, then: object = None) -> Tensor:
-        correction = self._correction(x, self._batch_pool(x))
+        correction = self._correction(x, batch_pool())
         y = F.batch_norm(x, None, None, self.weight, self.bias, True, eps=self.eps)
         if correction is None:
             return super()._normalized(x)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 from typing import Any
@@ -28,7 +29,7 @@ class Ghost(nn.BatchNorm2d):
         if chunks <= 1:
             return super().forward(x)
         bounds = [-(-i * len(x) // chunks) for i in range(chunks + 1)]
-        parts = [x[start:stop] for start, stop in zip(bounds, bounds[1:], strict=False)]
+        parts = [x[start:stop] for start, stop in itertools.pairwise(bounds)]
         return torch.cat([nn.BatchNorm2d.forward(self, part) for part in parts])
 
 
@@ -104,8 +105,8 @@ class ChunkOfOneValueAccepted(nn.Module):
 
 @mutation("a_divided_batch_counts_as_one", families=CHUNKS, written=False)
 class ChunksOfEachProcess(nn.Module):
-    def _division(self, x: Tensor) -> Any:
-        return None
+    def _chunks(self, x: Tensor) -> ChunkPool:
+        return replace(super()._chunks(x), divided=None, images=len(x))
 
 
 ONE_CHUNK = ("ghost_bn",)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
@@ -11,13 +13,20 @@ from .._base import Norm2d, another_name_for
 from .._core import NOTHING, Pool, Then, normalize
 from ..kernels import Running
 from ..spec import NormSpec, tracking
-from ..synchronized import Division, division
+from ..synchronized import division, images_of
 
 _BATCH = Pool(batch=True)
 _SMALL_BATCHES = (
     "With batches of a few images, and where training and evaluation see different images, its "
     "statistics are noise and evaluation is not what was trained."
 )
+
+
+def batch_pool(*, always: bool = False) -> Pool:
+    """The whole batch, of which this process may have a part only: as a layer sees it that
+    synchronizes ``always``, or where the run says so."""
+    divided = division(always=always)
+    return _BATCH if divided is None else Pool(batch=True, divided=divided)
 
 
 class BatchStatistics(Norm2d, _NormBase):  # type: ignore[misc]  # weight may be None
@@ -29,6 +38,9 @@ class BatchStatistics(Norm2d, _NormBase):  # type: ignore[misc]  # weight may be
     running statistics are None, evaluation takes those of the batch.
     """
 
+    always_synchronized: ClassVar[bool] = False
+    """Whether statistics are those of the whole batch also where a run takes them of each process's
+    part."""
     running_mean: Tensor | None
     running_var: Tensor | None
     num_batches_tracked: Tensor | None
@@ -90,23 +102,8 @@ class BatchStatistics(Norm2d, _NormBase):  # type: ignore[misc]  # weight may be
             )
         return None if self.training or mean is None or var is None else (mean, var)
 
-    def _division(self, x: Tensor) -> Division | None:
-        """How several processes divide the batch of which ``x`` is a part; None where ``x`` is the
-        batch."""
-        return division()
-
-    def _images_of(self, x: Tensor) -> int:
-        """Images of the batch of which ``x`` is all, or a part."""
-        divided = self._division(x)
-        return x.shape[0] if divided is None else divided.images
-
-    def _batch_pool(self, x: Tensor) -> Pool:
-        """The batch of which ``x`` is all, or a part."""
-        divided = self._division(x)
-        return _BATCH if divided is None else Pool(batch=True, divided=divided)
-
     def _check_batch(self, x: Tensor) -> None:
-        images = self._images_of(x)
+        images = images_of(x, always=self.always_synchronized)
         if images == 0:
             raise ValueError(
                 f"{type(self).__name__} cannot train on an empty batch, "
@@ -136,7 +133,7 @@ class BatchStatistics(Norm2d, _NormBase):  # type: ignore[misc]  # weight may be
 
     def _values_of_variance(self, x: Tensor) -> int:
         """How many values of the batch a variance is of."""
-        return self._images_of(x) * x.shape[2] * x.shape[3]
+        return images_of(x, always=self.always_synchronized) * x.shape[2] * x.shape[3]
 
     def _move(self, running: Tensor, new: Tensor, factor: float | None = None) -> None:
         if factor is not None:
@@ -249,7 +246,7 @@ class BatchNorm2d(BatchStatistics, nn.BatchNorm2d):  # type: ignore[misc]  # wei
         if fixed is not None:
             return normalize(x, self.weight, self.bias, (None,), self.eps, fixed=fixed, then=then)
         self._check_batch(x)
-        batch = self._batch_pool(x)
+        batch = batch_pool(always=self.always_synchronized)
         return normalize(
             x, self.weight, self.bias, (batch,), self.eps, then=then, track=self._tracking(x)
         )

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from .._base import ParameterNeeds
 from .._core import NOTHING, Pool, Then, normalize
 from ..spec import NormSpec, tracking
-from .batch import BatchStatistics
+from .batch import BatchStatistics, batch_pool
 
 
 class BatchInstanceNorm2d(BatchStatistics):
@@ -102,7 +102,7 @@ class BatchInstanceNorm2d(BatchStatistics):
     def _normalized(self, x: Tensor, then: Then = NOTHING) -> Tensor:
         self._check_values(x, x.shape[2] * x.shape[3], "per map")
         fixed = self._fixed()
-        batch = None if fixed is not None else self._batch_pool(x)
+        batch = None if fixed is not None else batch_pool()
         if fixed is None:
             self._check_batch(x)
         return normalize(

@@ -20,7 +20,7 @@ from .._core import (
 )
 from ..schedules import Ramp
 from ..spec import NormSpec, tracking
-from .batch import BatchStatistics
+from .batch import BatchStatistics, batch_pool
 
 BEGIN, D_END, R_END = 0.05, 0.25, 0.4
 """Shares of a run: where the corrections begin to be allowed, and where their bounds are reached.
@@ -51,14 +51,14 @@ class BatchRenorm2d(BatchStatistics):
     [1.0, 3.0]
 
     Source: Ioffe 2017, "Batch Renormalization: Towards Reducing Minibatch Dependence in
-    Batch-Normalized Models", algorithm 1 and section 4.
+    Batch-Normalized Models", algorithm 1; the schedule is that of its experiments.
 
     Departures from the paper: the schedule is in shares of a run, where the paper has updates (5000
     without correction, d_max until 25 000, r_max until 40 000, here taken of 100 000). The running
     average is of the variance, unbiased, as in :class:`BatchNorm2d`; the paper's is of the standard
     deviation. ``momentum`` is 0.1, as in the package's other layers; ``momentum=0.01`` is the
-    paper's. Other implementations for PyTorch add eps to the standard deviation, and count the
-    schedule in calls of each layer.
+    paper's. Other implementations for PyTorch average the standard deviation too, add eps to it,
+    and count the schedule in calls of each layer; values differ while running statistics move.
 
     Args:
         channels: C.
@@ -120,7 +120,9 @@ class BatchRenorm2d(BatchStatistics):
         if fixed is not None:
             return normalize(x, self.weight, self.bias, (None,), self.eps, fixed=fixed, then=then)
         self._check_batch(x)
-        pool, weight, bias = self._batch_pool(x), self.weight, self.bias
+        pool = batch_pool()
+        weight: Tensor | None = self.weight
+        bias: Tensor | None = self.bias
         correction = self._correction(x, pool)
         if correction is not None:
             r, d = correction
@@ -168,8 +170,8 @@ SPEC = tracking(
         layer=BatchRenorm2d,
         formula="weight * (r * (x - mean) / sqrt(var + eps) + d) + bias",
         axes=("NHW",),
-        fails="Where the running statistics lag behind the weights: the corrections then point to what "
-        "the network was. So they are allowed only step by step.",
+        fails="With wide bounds from the first update on. The paper starts as batch normalization "
+        "and widens them step by step.",
         citation="Ioffe 2017, Batch Renormalization",
     )
 )

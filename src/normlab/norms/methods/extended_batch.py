@@ -8,10 +8,10 @@ from torch import Tensor
 from .._base import PlainNorm2d
 from .._core import map_moments, per_channel
 from ..spec import NormSpec, tracking
-from .batch import BatchStatistics
+from .batch import BatchStatistics, batch_pool
 
 
-class ExtendedBatchNorm2d(PlainNorm2d, BatchStatistics):
+class ExtendedBatchNorm2d(PlainNorm2d, BatchStatistics):  # type: ignore[misc]  # weight may be None
     """Extended batch normalization: the mean of each channel, one spread for all channels.
 
     With the mean of channel c over the images and positions of the batch, and the biased variance
@@ -32,9 +32,9 @@ class ExtendedBatchNorm2d(PlainNorm2d, BatchStatistics):
     Source: Luo, Zhan, Wang & Gao 2020, "Extended Batch Normalization", arXiv 2003.05569: the mean
     along (N, H, W), the standard deviation along (N, C, H, W).
 
-    Departures from the paper: none are known. The standard deviation is that of all values around
-    their common mean; it also has the spread of the channels' means in it. The authors have not
-    published code to compare with.
+    Departures from the paper: none are known. The standard deviation is read as that of all values
+    around their common mean, so the spread of the channels' means is part of it. No code of the
+    authors was found to compare with.
 
     Args:
         channels: C.
@@ -87,7 +87,7 @@ class ExtendedBatchNorm2d(PlainNorm2d, BatchStatistics):
             mean, var = (per_channel(t, x.dtype) for t in fixed)
             return self._scaled(x - mean, var)
         self._check_batch(x)
-        pool = self._batch_pool(x)
+        pool = batch_pool()
         # Near 0, so that the spread of the channels' means keeps its digits.
         with torch.no_grad():
             (means,) = pool.means(x.mean((2, 3), keepdim=True))

@@ -8,7 +8,8 @@ from torch import Tensor
 from ...values import plain
 from .._core import NOTHING, ChunkPool, Then, normalize
 from ..spec import NormSpec, tracking
-from .batch import BatchStatistics, move
+from ..synchronized import division, images_of
+from .batch import BatchStatistics, batch_pool, move
 
 
 class GhostBatchNorm2d(BatchStatistics):
@@ -40,7 +41,8 @@ class GhostBatchNorm2d(BatchStatistics):
 
     Departures from the paper: chunks have nearly equal sizes where the paper's size divides the
     batch. The paper cuts batches of 4096 into chunks of 128; the default here is half a batch of
-    32. Others let running statistics see the last chunk alone, or the mean of all chunks.
+    32. Some implementations keep running statistics for each place of a chunk, and evaluate with
+    the mean of these.
 
     Args:
         channels: C.
@@ -94,9 +96,8 @@ class GhostBatchNorm2d(BatchStatistics):
         self.virtual_batch_size = size
 
     def _chunks(self, x: Tensor) -> ChunkPool:
-        images = self._images_of(x)
+        images, divided = images_of(x), division()
         chunks = (images + self.virtual_batch_size - 1) // self.virtual_batch_size
-        divided = self._division(x)
         return ChunkPool(batch=True, divided=divided, images=images, chunks=chunks)
 
     def _check_batch(self, x: Tensor) -> None:
@@ -110,7 +111,7 @@ class GhostBatchNorm2d(BatchStatistics):
         if fixed is not None:
             return normalize(x, self.weight, self.bias, (None,), self.eps, fixed=fixed, then=then)
         self._check_batch(x)
-        pool = self._chunks(x) if self.training else self._batch_pool(x)
+        pool = self._chunks(x) if self.training else batch_pool()
         track = self._tracking(x)
         return normalize(x, self.weight, self.bias, (pool,), self.eps, then=then, track=track)
 
@@ -163,8 +164,8 @@ SPEC = tracking(
         family="batch",
         layer=GhostBatchNorm2d,
         axes=("(N/G)HW",),
-        fails="As batch normalization, with chunks in the place of batches: small chunks have noisy "
-        "statistics.",
+        fails="As batch normalization, with chunks in the place of batches: the statistics of "
+        "small chunks are noise.",
         citation="Hoffer, Hubara & Soudry 2017, Train longer, generalize better",
     )
 )

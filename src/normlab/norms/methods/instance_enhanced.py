@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from .._base import PlainNorm2d
 from .._core import normalize, per_channel
 from ..spec import NormSpec, tracking
-from .batch import BatchStatistics
+from .batch import BatchStatistics, batch_pool
 
 
-class InstanceEnhancedBatchNorm2d(PlainNorm2d, BatchStatistics):
+class InstanceEnhancedBatchNorm2d(PlainNorm2d, BatchStatistics):  # type: ignore[misc]  # weight may be None
     """Instance enhancement batch normalization: batch normalization with a gate from the image.
 
     With xhat standardized by the batch's statistics and the mean of each map::
@@ -89,7 +89,7 @@ class InstanceEnhancedBatchNorm2d(PlainNorm2d, BatchStatistics):
             xhat = normalize(x, None, None, (None,), self.eps, fixed=fixed)
         else:
             self._check_batch(x)
-            pools = (self._batch_pool(x),)
+            pools = (batch_pool(),)
             xhat = normalize(x, None, None, pools, self.eps, track=self._tracking(x))
         slope, start = (per_channel(t, x.dtype) for t in (self.gate_weight, self.gate_bias))
         # Not mean(), whose gradient would be laid out in a format of its own.

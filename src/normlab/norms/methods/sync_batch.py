@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from .._core import NOTHING, Then
 from ..spec import NormSpec, tracking
-from ..synchronized import Division, among_processes, division, is_declared, pooled_over
+from ..synchronized import among_processes, is_declared, pooled_over
 from .batch import BatchNorm2d
 
 if TYPE_CHECKING:
@@ -33,13 +33,11 @@ class SyncBatchNorm2d(BatchNorm2d, nn.SyncBatchNorm):  # type: ignore[misc]  # w
     >>> [round(value, 2) for value in y.flatten().tolist()]
     [-1.0, -1.0, 1.0, 1.0]
 
-    Source: Zhang et al. 2018, "Context Encoding for Semantic Segmentation", section 3.2, and Peng
-    et al. 2018, "MegDet: A Large Mini-Batch Object Detector", section 3.2; the statistics are those
-    of Ioffe & Szegedy 2015.
+    Source: Zhang et al. 2018, "Context Encoding for Semantic Segmentation", and Peng et al. 2018,
+    "MegDet: A Large Mini-Batch Object Detector"; the statistics are those of Ioffe & Szegedy 2015.
 
     Departures from the papers: parts are weighed by their images, as in ``torch.nn.SyncBatchNorm``.
-    That layer synchronizes on GPUs alone and is refused on a CPU where several processes are; this
-    one works on both.
+    That layer refuses tensors on a CPU where there are several processes; this one takes them.
 
     Args:
         channels: C.
@@ -61,6 +59,8 @@ class SyncBatchNorm2d(BatchNorm2d, nn.SyncBatchNorm):  # type: ignore[misc]  # w
     with those of ``torch.nn.BatchNorm2d`` too. ``convert_sync_batchnorm`` puts PyTorch's own layer
     in its place.
     """
+
+    always_synchronized: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -84,9 +84,6 @@ class SyncBatchNorm2d(BatchNorm2d, nn.SyncBatchNorm):  # type: ignore[misc]  # w
             dtype=dtype,
         )
         self.process_group: ProcessGroup | None = None
-
-    def _division(self, x: Tensor) -> Division | None:
-        return division(always=True)
 
     def _normalized(self, x: Tensor, then: Then = NOTHING) -> Tensor:
         if not is_declared() and self._fixed() is None:
