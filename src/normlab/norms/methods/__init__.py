@@ -35,6 +35,7 @@ from . import (
 )
 
 SPECS: tuple[NormSpec, ...] = (
+    # The seven of the experiment.
     batch.TORCH_BN,
     batch.SPEC,
     instance.SPEC,
@@ -42,32 +43,37 @@ SPECS: tuple[NormSpec, ...] = (
     layer.SPEC,
     group.SPEC,
     none.SPEC,
+    # Statistics of the batch.
     sync_batch.SPEC,
     ghost_batch.SPEC,
     batch_renorm.SPEC,
     extended_batch.SPEC,
     frozen_batch.SPEC,
-    instance_enhanced.SPEC,
-    weight_norm.SPEC,
-    weight_standardization.ALONE,
-    weight_standardization.WITH_GROUPS,
-    scaled_ws.SPEC,
-    fixup.SPEC,
-    skipinit.SPEC,
-    dyt.SPEC,
-    derf.SPEC,
-    grn.SPEC,
-    lrn.SPEC,
-    divisive.SPEC,
-    proxy.SPEC,
+    evonorm.B0,
+    # Of the batch and of each image.
+    switchable.SPEC,
     ibn.A,
     ibn.B,
+    instance_enhanced.SPEC,
+    # Of each image.
     rms.SPEC,
     pixel_ln.SPEC,
     position.SPEC,
     filter_response.SPEC,
     evonorm.S0,
-    evonorm.B0,
-    switchable.SPEC,
+    proxy.SPEC,
+    grn.SPEC,
+    lrn.SPEC,
+    divisive.SPEC,
+    # Of the weights.
+    weight_norm.SPEC,
+    weight_standardization.ALONE,
+    weight_standardization.WITH_GROUPS,
+    scaled_ws.SPEC,
+    # Without normalization.
+    fixup.SPEC,
+    skipinit.SPEC,
+    dyt.SPEC,
+    derf.SPEC,
 )
-"""The specs of all methods: first the seven of the experiment, then by family."""
+"""The specs of all methods, in the order of the pages."""

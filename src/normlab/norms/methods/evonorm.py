@@ -21,7 +21,7 @@ from .._core import (
 )
 from ..places import Parts, Place
 from ..spec import NormSpec
-from .batch import BatchStatistics
+from .batch import BatchStatistics, batch_pool
 from .group import number_of_groups
 
 _PAUL = (
@@ -112,7 +112,7 @@ class EvoNorm2dB0(BatchStatistics, PlainNorm2d):  # type: ignore[misc]  # weight
             self._check_batch(x)
         _, *of_map = map_moments(x)
         if fixed is None:
-            mean, var, _ = self._batch_pool(x).moments(*of_map)
+            mean, var, _ = batch_pool().moments(*of_map)
             self._track(x, mean.detach(), var.detach())
         else:
             var = per_channel(fixed, x.dtype)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from .._core import NOTHING, Pool, Then, followed, normalize
 from ..places import Parts, Place
 from ..spec import NormSpec, tracking
-from .batch import BatchNorm2d, BatchStatistics
+from .batch import BatchNorm2d, BatchStatistics, batch_pool
 from .instance import InstanceNorm2d
 
 
@@ -102,7 +102,7 @@ class InstanceBatchNorm2d(BatchStatistics):
         by_map, by_batch = torch.split(x, [first, self.channels - first], 1)
         weights, biases = self._halves(self.weight), self._halves(self.bias)
         maps = Pool(groups=first)
-        batch = None if fixed is not None else self._batch_pool(x)
+        batch = None if fixed is not None else batch_pool()
         y = (
             normalize(by_map, weights[0], biases[0], (maps,), self.eps),
             normalize(

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from .._base import PlainNorm2d
 from .._core import Pool, map_moments, per_channel
 from ..spec import NormSpec, tracking
-from .batch import BatchStatistics
+from .batch import BatchStatistics, batch_pool
 
 
 class SwitchableNorm2d(BatchStatistics, PlainNorm2d):  # type: ignore[misc]  # weight may be None
@@ -97,7 +97,7 @@ class SwitchableNorm2d(BatchStatistics, PlainNorm2d):  # type: ignore[misc]  # w
         centred, *of_map = map_moments(x)
         pools = [Pool(groups=self.channels), Pool(groups=1)]
         if fixed is None:
-            pools.append(self._batch_pool(x))
+            pools.append(batch_pool())
         found = [pool.moments(*of_map) for pool in pools]
         if fixed is None:
             mean, var, _ = found[2]
