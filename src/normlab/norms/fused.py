@@ -18,6 +18,7 @@ from .methods.frozen_batch import FrozenBatchNorm2d
 from .methods.group import GroupNorm2d
 from .methods.instance import InstanceNorm2d
 from .methods.layer import LayerNormCHW
+from .methods.rms import RMSNormCHW
 from .methods.sync_batch import SyncBatchNorm2d
 
 _NORMALIZING = {
@@ -29,6 +30,7 @@ _NORMALIZING = {
     SyncBatchNorm2d,
     BatchRenorm2d,
     FrozenBatchNorm2d,
+    RMSNormCHW,
     ChannelAffine2d,
 }
 

@@ -11,9 +11,11 @@ from ...values import plain
 from .._base import Norm2d, PlainNorm2d
 from .._core import (
     NOTHING,
+    Pool,
     Then,
     gradients_see_operations,
     needs_plain_operations,
+    normalize,
     per_channel,
 )
 from .._standardize import Sets, standardize
@@ -90,8 +92,10 @@ class FilterResponseNorm2d(Norm2d):
 
     def _normalized(self, x: Tensor, then: Then = NOTHING) -> Tensor:
         extra = self.extra_eps
-        eps = self.eps if extra is None else self.eps + extra.abs()
-        return standardize(x, self.weight, self.bias, _MAP, eps, then)
+        if extra is not None:
+            return standardize(x, self.weight, self.bias, _MAP, self.eps + extra.abs(), then)
+        pool = Pool(groups=self.channels, centred=False)
+        return normalize(x, self.weight, self.bias, (pool,), self.eps, then=then)
 
     def extra_repr(self) -> str:
         return (

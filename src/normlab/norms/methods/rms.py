@@ -5,11 +5,10 @@ from __future__ import annotations
 from torch import Tensor
 
 from .._base import Norm2d
-from .._core import NOTHING, Then
-from .._standardize import Sets, standardize
+from .._core import NOTHING, Pool, Then, normalize
 from ..spec import NormSpec
 
-_IMAGE = Sets(axes=(1, 2, 3), centred=False)
+_IMAGE = Pool(groups=1, centred=False)
 
 
 class RMSNormCHW(Norm2d):
@@ -50,7 +49,7 @@ class RMSNormCHW(Norm2d):
     """
 
     def _normalized(self, x: Tensor, then: Then = NOTHING) -> Tensor:
-        return standardize(x, self.weight, self.bias, _IMAGE, self.eps, then)
+        return normalize(x, self.weight, self.bias, (_IMAGE,), self.eps, then=then)
 
 
 SPEC = NormSpec(
