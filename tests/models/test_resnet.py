@@ -30,7 +30,9 @@ def test_any_size_from_8_and_one_site_after_every_convolution(norm: str, shortcu
     convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
     biased = CATALOG[norm].conv_bias
     assert all((conv.bias is not None) == biased for conv in convolutions)
-    assert sum(type(m) is CATALOG[norm].layer for m in model.modules()) == len(found)
+    parts, kind = CATALOG[norm].parts, CATALOG[norm].layer
+    expected = [parts.layer(model.place_of(site.name)) or kind for site in found]
+    assert [type(model.get_submodule(site.name)) for site in found] == expected
 
 
 def test_weights_are_he_and_the_same_whatever_the_normalization() -> None:
