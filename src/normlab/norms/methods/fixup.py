@@ -36,7 +36,7 @@ class FixupConv2d(nn.Conv2d):
 
     Departures from the paper: no such bias before the classifier, whose own biases can express
     it. The authors' code has none before the first convolution, where the paper asks for one, and
-    lets the convolution of a shortcut share that of its block. Initial weights have the variance
+    gives a shortcut that changes the shape the bias of its block's first convolution. Initial weights have the variance
     2 / fan-in as in every other arm, where the code has 2 / fan-out.
 
     Args:
