@@ -150,7 +150,7 @@ def _layer(house: House) -> None:
         f'SPEC = NormSpec(name="dummy",{spec}',
     )
     listed = f"{methods}/__init__.py"
-    house.replace(listed, "from . import ", "from . import dummy, ")
+    house.replace(listed, "from . import (\n", "from . import (\n    dummy,\n")
     house.add_item(listed, "SPECS", "dummy.SPEC")
     mistakes = (
         "@mutation('forward_matches_reference', families=['dummy'], written=False)\n"

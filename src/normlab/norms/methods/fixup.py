@@ -36,8 +36,8 @@ class FixupConv2d(nn.Conv2d):
 
     Departures from the paper: no such bias before the classifier, whose own biases can express
     it. The authors' code has none before the first convolution, where the paper asks for one, and
-    gives a shortcut that changes the shape the bias of its block's first convolution. Initial weights have the variance
-    2 / fan-in as in every other arm, where the code has 2 / fan-out.
+    gives a shortcut that changes the shape the bias of its block's first convolution. Initial
+    weights have the variance 2 / fan-in as in every other arm, where the code has 2 / fan-out.
 
     Args:
         shape, named: as in ``torch.nn.Conv2d``.
