@@ -25,7 +25,7 @@ from normlab.norms import (
     parse_norm,
 )
 from normlab.norms.methods import SPECS
-from normlab.norms.spec import options_of
+from normlab.norms.places import options_of
 
 from .reference import names_in
 

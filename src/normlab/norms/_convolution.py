@@ -13,7 +13,7 @@ from ._base import recorded
 from ._core import statistics_dtype, without_autocast
 
 
-class FilteredConv2d(nn.Conv2d):
+class ReparametrizedConv2d(nn.Conv2d):
     """Base of convolutions that use another weight than their parameter ``weight``.
 
     Each has :meth:`effective_weight`: the convolution is ``torch.nn.Conv2d`` with that weight. A

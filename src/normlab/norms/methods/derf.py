@@ -76,6 +76,6 @@ SPEC = NormSpec(
     eps_place="",
     kept=3.0,
     fails="Made for transformers. Nothing holds the scale of its input, and values far beyond "
-    "1 / alpha pass no gradient.",
+    "1 / alpha pass almost no gradient.",
     citation="Chen et al. 2025, Stronger Normalization-Free Transformers",
 )

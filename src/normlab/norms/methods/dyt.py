@@ -79,6 +79,6 @@ SPEC = NormSpec(
     eps_place="",
     kept=2.0,
     fails="Made for transformers. Nothing holds the scale of its input, and values far beyond "
-    "1 / alpha pass no gradient.",
+    "1 / alpha pass almost no gradient.",
     citation="Zhu et al. 2025, Transformers without Normalization",
 )

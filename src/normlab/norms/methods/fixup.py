@@ -181,6 +181,7 @@ SPEC = NormSpec(
     variance="",
     eps_place="",
     parts=Parts(convolution=FixupConv2d, layer=_layer, weights=_spread, classifier=0.0),
-    fails="Without strong regularization it generalizes worse than batch normalization.",
+    fails="It lacks the noise of batch statistics, which regularizes: its authors add other "
+    "regularization, such as mixup, for their best results.",
     citation="Zhang, Dauphin & Ma 2019, Fixup Initialization",
 )
