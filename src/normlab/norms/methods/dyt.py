@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from .._base import PlainNorm2d
 from .._convolution import positive
+from .._pointwise import squashed
 from ..spec import NormSpec
 
 
@@ -62,7 +63,7 @@ class DynamicTanh2d(PlainNorm2d):
         nn.init.constant_(self.alpha, self.alpha_init)
 
     def _formula(self, x: Tensor) -> Tensor:
-        return self._affine(torch.tanh(x * self.alpha.to(x.dtype)))
+        return squashed(torch.tanh, x, self.alpha, None, self.weight, self.bias)
 
     def extra_repr(self) -> str:
         return f"{self.channels}, alpha_init={self.alpha_init}, affine={self.affine}"
