@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .._base import PlainNorm2d
-from .._convolution import positive
+from .._base import PlainNorm2d, positive
 from .._pointwise import squashed
 from ..spec import NormSpec
 

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from .._base import ParameterNeeds
-from .._convolution import per_filter, positive
+from .._base import ParameterNeeds, positive
+from .._convolution import per_filter
 from ..places import Parts
 from ..spec import NormSpec
 from .skipinit import SkipInit2d, on_the_branch

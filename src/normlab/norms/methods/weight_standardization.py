@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._convolution import ReparametrizedConv2d, positive
+from .._base import positive
+from .._convolution import ReparametrizedConv2d
 from ..places import Parts
 from ..spec import NormSpec
 from .group import SPEC as GROUP
