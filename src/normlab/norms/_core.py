@@ -113,15 +113,12 @@ def statistics_dtype(x: Tensor) -> torch.dtype:
 
 
 def without_autocast(x: Tensor) -> AbstractContextManager[object]:
-    """The block computes in the types of its tensors.
-
-    Where autocast is off already, nothing is entered, so that an exported graph has no trace of it;
-    some devices, such as meta, have none.
-    """
+    """The block computes in the types of its tensors. Where autocast is off, or a device such as
+    meta has none, there is nothing to switch off, and nothing of it in an exported graph."""
     kind = x.device.type
-    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
-        return torch.autocast(kind, enabled=False)
-    return nullcontext()
+    if not torch.amp.is_autocast_available(kind) or not torch.is_autocast_enabled(kind):
+        return nullcontext()
+    return torch.autocast(kind, enabled=False)
 
 
 class Tracking(Protocol):
