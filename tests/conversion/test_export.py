@@ -23,7 +23,7 @@ from normlab.data.decode import decode
 from normlab.errors import InputError
 from normlab.files import write_json
 from normlab.models import ModelInfo
-from normlab.norms import CATALOG, make_norm
+from normlab.norms import CATALOG, make_norm, parse_norm
 from normlab.runs import RunConfig
 from normlab.training import train
 from normlab.workflow.exporting import PROOF_IMAGES
@@ -33,15 +33,23 @@ INFO = ModelInfo(1, ("a", "b", "ü"), "gn", "A", 3, 9, (0.5, 0.4, 0.3), (0.2, 0.
 
 
 class EveryLayer(nn.Module):
-    """One layer of each family in a row, all that is learned or tracked away from its start."""
+    """One layer of each method in a row, and the convolution of each that has its own, all that is
+    learned or tracked away from its start."""
 
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(0)
         self.conv = nn.Conv2d(3, 8, 3)
         self.norms = nn.Sequential(*(make_norm(name, 8) for name in CATALOG))
+        choices = [parse_norm(name) for name, spec in CATALOG.items() if not spec.parts.plain]
+        made = [choice.convolution(8, 8, 3) for choice in choices]
+        self.convs = nn.Sequential(*(conv for conv in made if type(conv) is not nn.Conv2d))
         self.fc = nn.Linear(8, 3)
         with torch.no_grad():
+            for conv in self.convs:
+                for _, extra in conv.named_parameters():
+                    if extra.dim() == 1:
+                        extra.uniform_(0.5, 1.0)
             for name, tensor in self.norms.state_dict().items():
                 if name.endswith("gate"):
                     tensor.uniform_(0.2, 0.8)
@@ -52,6 +60,8 @@ class EveryLayer(nn.Module):
         x = self.conv(x)
         for norm in self.norms:
             x = norm(x) + x.sin()
+        for conv in self.convs:
+            x = conv(x).sin()
         return self.fc(x.mean((2, 3)))
 
 

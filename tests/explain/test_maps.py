@@ -46,6 +46,10 @@ def network(norm: str = "bn", dtype: torch.dtype = torch.float32, n: int = 1) ->
                 tensor.uniform_(0.2, 0.8, generator=generator)
             elif name.endswith(("bias", "running_mean")):
                 tensor.normal_(0, 0.3, generator=generator)
+            elif name.endswith(("scale", "alpha")):
+                tensor.uniform_(1.0, 2.0, generator=generator)
+            elif name.endswith("weight") and not tensor.any():  # as Fixup starts
+                tensor.normal_(0, 0.2, generator=generator)
     return model.to(dtype).eval()
 
 

@@ -19,8 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from normlab.norms import CATALOG, NormSpec
-from normlab.norms.places import DrawnConvolution
-from normlab.norms.spec import options_of
+from normlab.norms.places import DrawnConvolution, options_of
 
 from .checks import CHANNELS_LAST, LOW, TIGHT, close, refused, within
 from .families import as_array, draw

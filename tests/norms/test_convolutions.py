@@ -110,6 +110,6 @@ def test_options_reach_the_convolution() -> None:
     assert made.weight_eps == 0.5
     assert effective(made).std() < 0.2
     with pytest.raises(ValueError, match="weight_eps must be a number above 0, got -1"):
-        parse_norm("gn+ws:weight_eps=-1").check(16)
+        parse_norm("gn+ws:weight_eps=-1").check_parts(16)
     with pytest.raises(ValueError, match="alpha must be a number above 0, got 0"):
         parse_norm("scaled_ws:alpha=0").make(16)

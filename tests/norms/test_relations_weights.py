@@ -188,6 +188,45 @@ def test_dynamic_erf_is_the_share_of_a_normal_below_a_value() -> None:
     close(layer(x), weight * (2 * share - 1) + bias, TIGHT * 10, "output")
 
 
+# PyTorch's own modules use what it deprecates, when forward mode is first imported.
+@pytest.mark.filterwarnings("ignore:.torch.jit.*:DeprecationWarning")
+@pytest.mark.parametrize("kind", [DynamicTanh2d, DynamicErf2d])
+def test_every_way_to_a_derivative_is_the_same(kind: type[nn.Module]) -> None:
+    """Backward in few passes, torch.func, forward mode, several gradients at once; and some of the
+    parameters alone."""
+    layer = scramble(kind(6)).double()
+    x, g, tangent = (draw(2, 6, 3, 3, seed=seed) for seed in (0, 9, 5))
+    expected = backward(layer, x, g)
+    parameters = {name: p.detach() for name, p in layer.named_parameters()}
+
+    def f(parameters: dict[str, Tensor], x: Tensor) -> Tensor:
+        y: Tensor = torch.func.functional_call(layer, parameters, (x,))
+        return y
+
+    found, d_x = torch.func.grad(lambda *given: (g * f(*given)).sum(), (0, 1))(parameters, x)
+    for name, d in {**found, "x": d_x}.items():
+        close(d, expected[name], TIGHT * 10, f"{name} by torch.func")
+    batch = torch.stack([g, 2 * g])
+    leaf = x.clone().requires_grad_()
+    at_once = torch.autograd.grad(
+        layer(leaf), [leaf, *layer.parameters()], batch, is_grads_batched=True
+    )
+    for d, name in zip(at_once, expected, strict=True):
+        close(d, torch.stack([expected[name], 2 * expected[name]]), TIGHT * 10, f"{name} at once")
+    _, along = torch.func.jvp(lambda x: f(parameters, x), (x,), (tangent,))
+    close((g * along).sum(), (expected["x"] * tangent).sum(), TIGHT * 100, "forward mode")
+    for name, p in layer.named_parameters():
+        for other in layer.parameters():
+            other.requires_grad_(other is p)
+        (alone,) = torch.autograd.grad(layer(x), p, g)
+        close(alone, expected[name], TIGHT * 10, f"{name} alone")
+    bare = kind(6, affine=False).double()
+    close(bare(x), kind(6).double()(x), TIGHT, "without weight and bias")
+    y = bare(x)
+    y.relu_()
+    y.sum().backward()
+
+
 def test_a_closed_branch_gives_zeros_and_an_open_one_is_scaled() -> None:
     x = draw(2, 6, 3, 3)
     for layer, factor in ((SkipInit2d(6), 1.0), (ScaledSkipInit2d(6, alpha=0.5), 0.5)):

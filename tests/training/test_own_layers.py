@@ -311,6 +311,15 @@ class _Needy(_Formula):
         return x * self.weight[:, None, None]
 
 
+class Steep(_Needy):
+    """Too steep for gradients that are not clipped."""
+
+    optimizer_needs: ClassVar[Any] = {"weight": ParameterNeeds(unit_clip=0.01)}
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * (1 + 1e20 * (self.weight[:, None, None] - 1))
+
+
 class NeedsOfNothing(_Needy):
     optimizer_needs: ClassVar[Any] = {"wieght": ParameterNeeds(lr_scale=2.0)}
 
@@ -619,6 +628,10 @@ def test_a_layer_for_contiguous_input_gets_it(layer: str, digits: DataSet, tmp_p
 def test_a_layer_that_takes_any_format_is_given_what_there_is(digits: DataSet) -> None:
     assert check_layer(RunConfig(norm=f"{HERE}:Plain"), digits) == layer_check.LayerTraits()
     assert not ResNet(1, 3, f"{HERE}:Plain", seed=0).norm0._forward_pre_hooks
+
+
+def test_a_layer_is_tried_with_the_gradients_that_it_asks_for(digits: DataSet) -> None:
+    assert check_layer(RunConfig(norm=f"{HERE}:Steep"), digits).resumable
 
 
 def _stopped_and_resumed(norm: str, digits: DataSet, folder: Path) -> int:

@@ -64,7 +64,8 @@ def randomization_check(
     together with its normalization. A randomized layer is as at the start of training with
     another seed: new weights, scale 1, shift 0, running statistics of mean 0 and variance 1. So
     are all layers above it. A map that does not change does not show what was learned. Edges in
-    the image, for example, can stay visible in it.
+    the image, for example, can stay visible in it. Where a method starts with a classifier of
+    zeros (Fixup), all maps are zero from the first step on, and correlations are NaN.
 
     Source: Adebayo et al. 2018, "Sanity Checks for Saliency Maps", section 3.1 (cascading
     randomization) and 4.1 (rank correlation with absolute values). Departures: a convolution and

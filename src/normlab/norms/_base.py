@@ -69,6 +69,21 @@ def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
+def positive(option: str, value: object) -> float:
+    """The value of an option that is a number above 0.
+
+    >>> positive("weight_eps", 1)
+    1.0
+
+    Raises:
+        ValueError: it is something else.
+    """
+    value = plain(value)
+    if not (_is_number(value) and 0 < value <= sys.float_info.max):  # type: ignore[operator]
+        raise ValueError(f"{option} must be a number above 0, got {value!r:.60}")
+    return float(value)  # type: ignore[arg-type]
+
+
 def another_name_for(name: str) -> Any:
     """An attribute under the name that it has in torch.nn, to be read and set."""
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-import sys
 
 import torch
 from torch import Tensor, fx, nn
 
-from ..values import plain
 from ._base import recorded
 from ._core import statistics_dtype, without_autocast
 
 
-class FilteredConv2d(nn.Conv2d):
+class ReparametrizedConv2d(nn.Conv2d):
     """Base of convolutions that use another weight than their parameter ``weight``.
 
     Each has :meth:`effective_weight`: the convolution is ``torch.nn.Conv2d`` with that weight. A
@@ -52,19 +50,3 @@ class FilteredConv2d(nn.Conv2d):
 def per_filter(t: Tensor, dtype: torch.dtype) -> Tensor:
     """One value per output, to be broadcast against a weight."""
     return t.to(dtype).view(-1, 1, 1, 1)
-
-
-def positive(name: str, value: object) -> float:
-    """An option that is a number above 0.
-
-    >>> positive("weight_eps", 1)
-    1.0
-
-    Raises:
-        ValueError: it is something else.
-    """
-    value = plain(value)
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not (number and 0 < value <= sys.float_info.max):  # type: ignore[operator]
-        raise ValueError(f"{name} must be a number above 0, got {value!r:.60}")
-    return float(value)  # type: ignore[arg-type]

@@ -35,6 +35,7 @@ from ..models import (
 from ..runs import RunConfig
 from .control import controlled
 from .following import Following
+from .optimizer import clip_by_unit
 
 STEPS = 3
 VALUES = 1 << 21
@@ -267,6 +268,8 @@ class _Trial:
                 if parameter.grad is None:
                     continue
                 need = needs[id(parameter)]
+                if need.unit_clip is not None:
+                    clip_by_unit(parameter, need.unit_clip)
                 parameter.sub_(0.01 * need.lr_scale * parameter.grad)
                 if need.clamp is not None:
                     parameter.clamp_(*need.clamp)

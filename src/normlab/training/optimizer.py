@@ -127,10 +127,10 @@ def clip_by_unit(parameter: nn.Parameter, share: float) -> None:
     [0.0, 0.5, 0.0001, 0.0]
 
     Source: Brock, De, Smith & Simonyan 2021, "High-Performance Large-Scale Image Recognition
-    Without Normalization", equation 3.
+    Without Normalization" (adaptive gradient clipping).
     """
     assert parameter.grad is not None
-    rows = parameter.flatten(1) if parameter.dim() > 1 else parameter.view(1, -1)
+    rows = parameter.flatten(1) if parameter.dim() > 1 else parameter.reshape(1, -1)
     gradients = parameter.grad.reshape(rows.shape)
     norms = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
     lengths = torch.linalg.vector_norm(gradients, dim=1, keepdim=True)

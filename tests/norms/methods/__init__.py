@@ -4,7 +4,7 @@ A module enters what its method needs: a loop in float64 where the spec's formul
 (:func:`~..reference.looped`), the same in operations of PyTorch (:func:`~..reference.written`),
 parts that are layers of their own (:func:`~..families.extra`), checks that do not hold for it, with
 the reason (:func:`~..families.unlike`), and at least four mistakes that the checks must find
-(:func:`~..mutants.mutation`).
+(:func:`~..mutants.mutation`; of a convolution, :func:`~..convolutions.mistake`).
 """
 
 import importlib

@@ -55,8 +55,8 @@ class AlphaForEachChannel(nn.Module):
 
 @mutation("forward_matches_reference", families=BOTH, written=False)
 class SquashedTwice(nn.Module):
-    def _affine(self, y: Tensor) -> Tensor:
-        return super()._affine(torch.tanh(y))
+    def _formula(self, x: Tensor) -> Tensor:
+        return super()._formula(torch.tanh(x))
 
 
 @mutation("gradients_match_counterpart", families=BOTH, written=False)

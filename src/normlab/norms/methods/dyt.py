@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .._base import PlainNorm2d
-from .._convolution import positive
+from .._base import PlainNorm2d, positive
+from .._pointwise import squashed
 from ..spec import NormSpec
 
 
@@ -62,7 +62,7 @@ class DynamicTanh2d(PlainNorm2d):
         nn.init.constant_(self.alpha, self.alpha_init)
 
     def _formula(self, x: Tensor) -> Tensor:
-        return self._affine(torch.tanh(x * self.alpha.to(x.dtype)))
+        return squashed(torch.tanh, x, self.alpha, None, self.weight, self.bias)
 
     def extra_repr(self) -> str:
         return f"{self.channels}, alpha_init={self.alpha_init}, affine={self.affine}"
@@ -79,6 +79,6 @@ SPEC = NormSpec(
     eps_place="",
     kept=2.0,
     fails="Made for transformers. Nothing holds the scale of its input, and values far beyond "
-    "1 / alpha pass no gradient.",
+    "1 / alpha pass almost no gradient.",
     citation="Zhu et al. 2025, Transformers without Normalization",
 )

@@ -36,8 +36,8 @@ class FixupConv2d(nn.Conv2d):
 
     Departures from the paper: no such bias before the classifier, whose own biases can express
     it. The authors' code has none before the first convolution, where the paper asks for one, and
-    lets the convolution of a shortcut share that of its block. Initial weights have the variance
-    2 / fan-in as in every other arm, where the code has 2 / fan-out.
+    gives a shortcut that changes the shape the bias of its block's first convolution. Initial
+    weights have the variance 2 / fan-in as in every other arm, where the code has 2 / fan-out.
 
     Args:
         shape, named: as in ``torch.nn.Conv2d``.
@@ -181,6 +181,7 @@ SPEC = NormSpec(
     variance="",
     eps_place="",
     parts=Parts(convolution=FixupConv2d, layer=_layer, weights=_spread, classifier=0.0),
-    fails="Without strong regularization it generalizes worse than batch normalization.",
+    fails="It lacks the noise of batch statistics, which regularizes: its authors add other "
+    "regularization, such as mixup, for their best results.",
     citation="Zhang, Dauphin & Ma 2019, Fixup Initialization",
 )

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from .._base import ParameterNeeds
-from .._convolution import per_filter, positive
+from .._base import ParameterNeeds, positive
+from .._convolution import per_filter
 from ..places import Parts
 from ..spec import NormSpec
 from .skipinit import SkipInit2d, on_the_branch
@@ -39,7 +39,7 @@ class ScaledStandardizedConv2d(StandardizedConv2d):
     [-1.2112, 1.2112]
 
     Source: Brock, De & Smith 2021, "Characterizing Signal Propagation to Close the Performance Gap
-    in Unnormalized ResNets", section 4; the learned gain and the place of eps are those of the
+    in Unnormalized ResNets"; the learned gain and the place of eps are those of the
     authors' code. Clipping of gradients by unit, at 0.01, is that of Brock, De, Smith & Simonyan
     2021, "High-Performance Large-Scale Image Recognition Without Normalization"; as in its code,
     gains and biases are clipped too, and the classifier's weight is not.
@@ -98,7 +98,7 @@ class ScaledSkipInit2d(SkipInit2d):
     0.4
 
     Source: Brock, De & Smith 2021, "Characterizing Signal Propagation to Close the Performance Gap
-    in Unnormalized ResNets", section 3, with SkipInit as in the authors' code.
+    in Unnormalized ResNets", with SkipInit as in the authors' code.
 
     Departures from the paper: see :class:`ScaledStandardizedConv2d`.
 
@@ -138,7 +138,7 @@ SPEC = NormSpec(
     title="Scaled weight standardization (NF-ResNet)",
     family="weights",
     layer=ScaledSkipInit2d,
-    formula="x, and alpha * scale * x at the end of a residual branch",
+    formula="alpha * scale * x",
     filters="sqrt(2 / (1 - 1 / pi)) * gain * (w - mean) / sqrt(max(n * var, weight_eps))",
     axes=(),
     variance="",

@@ -24,7 +24,7 @@ class SkipInit2d(Norm2d):
     False
 
     Source: De & Smith 2020, "Batch Normalization Biases Residual Blocks Towards the Identity
-    Function in Deep Networks", section 4 (ReZero of Bachlechner et al. 2020 is the same factor).
+    Function in Deep Networks" (ReZero of Bachlechner et al. 2020 is the same factor).
 
     Departures from the paper: none in the layer. The network puts it at the end of each residual
     branch, before the sum and the ReLU that follows the sum; the authors' code has blocks with

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._convolution import FilteredConv2d, per_filter
+from .._convolution import ReparametrizedConv2d, per_filter
 from .._core import statistics_dtype
 from ..places import Parts
 from ..spec import NormSpec
@@ -16,7 +16,7 @@ from .none import NoNorm2d
 _FILTER = (1, 2, 3)
 
 
-class WeightNormConv2d(FilteredConv2d):
+class WeightNormConv2d(ReparametrizedConv2d):
     """Convolution whose filters have a length and a direction as parameters.
 
     With ``v`` the filter of an output (all its weights), which is the parameter ``weight``, and

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._convolution import FilteredConv2d, positive
+from .._base import positive
+from .._convolution import ReparametrizedConv2d
 from ..places import Parts
 from ..spec import NormSpec
 from .group import SPEC as GROUP
@@ -18,7 +19,7 @@ from .none import NoNorm2d
 _FILTER = (1, 2, 3)
 
 
-class StandardizedConv2d(FilteredConv2d):
+class StandardizedConv2d(ReparametrizedConv2d):
     """Convolution with standardized filters: weight standardization.
 
     With mean and variance (divided by n) of the n weights of each output, the convolution uses::
@@ -34,7 +35,7 @@ class StandardizedConv2d(FilteredConv2d):
     [-1.0, 1.0]
 
     Source: Qiao, Wang, Liu, Shen & Yuille 2019, "Micro-Batch Training with Batch-Channel
-    Normalization and Weight Standardization", section 3.
+    Normalization and Weight Standardization" (first "Weight Standardization").
 
     Departures from the paper: none. Implementations differ: the authors' PyTorch code divides the
     variance by n - 1, their TensorFlow code by n, and timm's StdConv2d adds 1e-6 to the variance
