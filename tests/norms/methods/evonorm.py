@@ -237,7 +237,7 @@ class ShiftBeforeScale(nn.Module):
 
 
 @mutation("state_is_declared", families=["channel_affine"], written=False)
-class ScaleStartsAtZero(nn.Module):
+class AffineScaleStartsAtZero(nn.Module):
     """As in the authors' recipe."""
 
     def __init__(self, *given: Any, **options: Any) -> None:
