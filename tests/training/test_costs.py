@@ -34,7 +34,19 @@ class Square(nn.Module):
         return x.square()
 
 
+class Halved(nn.Module):
+    """Works on half of the channels."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+
+    def forward(self, x: Tensor) -> Tensor:
+        one, other = x.chunk(2, dim=1)
+        return torch.cat([one.neg().neg(), other], dim=1)
+
+
 def test_operations_parameters_and_bytes_of_a_layer() -> None:
+    assert cost(f"{__name__}:Halved", INNER).forward == 2  # two of halves, and a whole one
     # Backward: 2 x^1 g, three operations.
     assert cost(f"{__name__}:Square", INNER) == Cost(0.0, 64.0**2, 1, 3, 1.0)
     assert cost(f"{__name__}:Negated", INNER) == Cost(0.0, 3.0, 1, 1, 0.0)

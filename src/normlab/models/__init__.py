@@ -1,6 +1,6 @@
 """The residual network, its normalization sites, and the format of trained models on disk."""
 
-from ..norms import name_of_layer
+from ..norms import name_of_layer, parse_norm
 from .bundle import (
     check_model_trusted,
     code_of_model,
@@ -50,6 +50,7 @@ __all__ = [
     "not_finite",
     "outside_sites",
     "packed",
+    "parse_norm",
     "read_bundle",
     "save_model",
     "seed_generators",

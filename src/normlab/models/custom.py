@@ -19,17 +19,22 @@ ALIKE = 1e-3
 _known: weakref.WeakKeyDictionary[type, dict[str, bool]] = weakref.WeakKeyDictionary()
 
 
-def make_layer(norm: str | NormChoice, channels: int) -> nn.Module:
-    """A normalization as the network has it.
+def make_layer(
+    norm: str | NormChoice, channels: int, part: type[nn.Module] | None = None
+) -> nn.Module:
+    """A normalization as the network has it, or another part of the method.
 
     Raises:
         ValueError: it cannot be made.
     """
     choice = parse_norm(norm) if isinstance(norm, str) else norm
-    return prepared(choice.make(channels), choice)
+    made = choice.make(channels) if part is None else choice.make_part(part, channels)
+    return _prepared(made, choice, part)
 
 
-def prepared(layer: nn.Module, choice: NormChoice) -> nn.Module:
+def _prepared(
+    layer: nn.Module, choice: NormChoice, part: type[nn.Module] | None = None
+) -> nn.Module:
     """Let a layer of a person's own have contiguous input, and contiguous gradients, if it needs
     them; the network works in channels_last.
 
@@ -37,7 +42,7 @@ def prepared(layer: nn.Module, choice: NormChoice) -> nn.Module:
     by itself computes something else. Which one does is tried once. Names and state stay as they
     are.
     """
-    if choice.custom and _known_to_need_contiguous(choice, type(layer)):
+    if choice.custom and _known_to_need_contiguous(choice, type(layer), part):
         layer.register_forward_pre_hook(_contiguous_input)
         layer.register_forward_hook(_contiguous_gradient)
     return layer
@@ -48,23 +53,23 @@ def has_contiguous_input(layer: nn.Module) -> bool:
     return _contiguous_input in layer._forward_pre_hooks.values()
 
 
-def _known_to_need_contiguous(choice: NormChoice, kind: type) -> bool:
+def _known_to_need_contiguous(choice: NormChoice, kind: type, part: type[nn.Module] | None) -> bool:
     """Tried once for a class and its options; a class that was reloaded is another."""
     known = _known.setdefault(kind, {})
     options = repr(sorted(choice.options.items()))
     if options not in known:
-        known[options] = _needs_contiguous(choice)
+        known[options] = _needs_contiguous(choice, part)
     return known[options]
 
 
-def _needs_contiguous(choice: NormChoice) -> bool:
+def _needs_contiguous(choice: NormChoice, part: type[nn.Module] | None) -> bool:
     try:
-        last = _tried(choice, torch.channels_last, 0)
+        last = _tried(choice, part, torch.channels_last, 0)
     except Exception:
         return True  # without it nothing is lost, if it fails then too
     try:
-        plain = _tried(choice, torch.contiguous_format, 0)
-        again = _tried(choice, torch.contiguous_format, 1)
+        plain = _tried(choice, part, torch.contiguous_format, 0)
+        again = _tried(choice, part, torch.contiguous_format, 1)
     except Exception:
         return False
     if not _alike(plain, again):
@@ -72,12 +77,14 @@ def _needs_contiguous(choice: NormChoice) -> bool:
     return not _alike(plain, last)
 
 
-def _tried(choice: NormChoice, form: torch.memory_format, draw: int) -> tuple[Any, Any]:
+def _tried(
+    choice: NormChoice, part: type[nn.Module] | None, form: torch.memory_format, draw: int
+) -> tuple[Any, Any]:
     """Output and gradient of the input, in training."""
     generator = torch.Generator().manual_seed(0)
     x, g = (torch.randn(SHAPE, generator=generator).contiguous(memory_format=form)
             for _ in range(2))  # fmt: skip
-    layer = _made(choice).train()
+    layer = _made(choice, part).train()
     x.requires_grad_()
     with drawn_by(draw, "tried"), torch.enable_grad():
         y = layer(x + 0)
@@ -85,9 +92,9 @@ def _tried(choice: NormChoice, form: torch.memory_format, draw: int) -> tuple[An
     return y.detach(), grad
 
 
-def _made(choice: NormChoice) -> nn.Module:
+def _made(choice: NormChoice, part: type[nn.Module] | None) -> nn.Module:
     with drawn_by(0, "made"):
-        return choice.make(SHAPE[1])
+        return choice.make(SHAPE[1]) if part is None else choice.make_part(part, SHAPE[1])
 
 
 def _alike(one: tuple[Tensor, Tensor], two: tuple[Tensor, Tensor]) -> bool:

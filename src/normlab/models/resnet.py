@@ -15,7 +15,7 @@ from ..norms import NormChoice, Place, parse_norm
 from ..norms.fused import norm_relu
 from ..norms.places import DrawnConvolution, Position
 from ..values import plain
-from .custom import prepared
+from .custom import make_layer
 from .drawing import drawn_by
 from .sites import outside_sites
 
@@ -30,9 +30,11 @@ def layers_at_every_width(norm: str) -> dict[int, nn.Module]:
     [16, 32, 64]
 
     Raises:
-        ValueError: the layer cannot be made for one of them.
+        ValueError: the layer, or another part of the method, cannot be made for one of them.
     """
     choice = parse_norm(norm)
+    for width in WIDTHS:
+        choice.check_parts(width)
     return {width: choice.make(width) for width in WIDTHS}
 
 
@@ -180,16 +182,18 @@ class _Parts:
     n: int
 
     def layer(self, path: str, place: Place, channels: int) -> nn.Module:
-        with drawn_by(self.seed, "layer", path):
-            return prepared(self.choice.layer(place, channels), self.choice)
+        return self._drawn(path, channels, self.choice.parts.layer(place))
 
     def activation(self, path: str, place: Place, channels: int) -> nn.Module:
-        with drawn_by(self.seed, "layer", path):
-            return self.choice.activation(place, channels)
+        return self._drawn(path, channels, self.choice.parts.activation(place))
 
     def after_sum(self, path: str, place: Place, channels: int) -> nn.Module | None:
+        part = self.choice.parts.after_sum(place)
+        return None if part is None else self._drawn(path, channels, part)
+
+    def _drawn(self, path: str, channels: int, part: type[nn.Module] | None) -> nn.Module:
         with drawn_by(self.seed, "layer", path):
-            return self.choice.after_sum(place, channels)
+            return make_layer(self.choice, channels, part)
 
 
 class Block(nn.Module):

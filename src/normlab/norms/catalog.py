@@ -25,8 +25,8 @@ from ..errors import did_you_mean, told
 from ..values import plain, read_value
 from ._base import Norm2d
 from .methods import SPECS
-from .places import Parts, Place
-from .spec import NormSpec, options_of
+from .places import Parts, Place, options_of
+from .spec import NormSpec
 
 CATALOG: Mapping[str, NormSpec] = MappingProxyType({spec.name: spec for spec in SPECS})
 """Name to spec, for every method."""
@@ -88,16 +88,16 @@ class NormChoice:
     def layer(self, place: Place, channels: int) -> nn.Module:
         """What stands after the convolution at this place."""
         other = self.parts.layer(place)
-        return self.make(channels) if other is None else self._made(other, channels)
+        return self.make(channels) if other is None else self.make_part(other, channels)
 
     def activation(self, place: Place, channels: int) -> nn.Module:
         """The activation of this place, ReLU for most methods."""
-        return self._made(self.parts.activation(place), channels)
+        return self.make_part(self.parts.activation(place), channels)
 
     def after_sum(self, place: Place, channels: int) -> nn.Module | None:
         """What stands between the sum at the end of a block and the activation, if anything."""
         made = self.parts.after_sum(place)
-        return None if made is None else self._made(made, channels)
+        return None if made is None else self.make_part(made, channels)
 
     def convolution(
         self, channels_in: int, channels: int, kernel_size: int, stride: int = 1
@@ -127,10 +127,30 @@ class NormChoice:
         made: Callable[..., nn.Conv2d] = self.parts.convolution
         return made(*shape, **named, **self._options_for(self.parts.convolution))
 
-    def _made(self, part: type[nn.Module], channels: int) -> nn.Module:
-        if part.__module__.startswith("torch.nn") and part in (nn.ReLU, nn.Identity):
+    def make_part(self, part: type[nn.Module], channels: int) -> nn.Module:
+        """One of the classes in :attr:`parts`, with the method's options that it takes."""
+        if part in (nn.ReLU, nn.Identity):
             return part()
         return part(channels, **self._options_for(part))
+
+    def check_parts(self, channels: int) -> None:
+        """Make each part once, to find out whether it can be made.
+
+        Raises:
+            ValueError: with what the part said.
+        """
+        parts = self.parts
+        for part in parts.classes():
+            try:
+                if part is not parts.convolution:
+                    self.make_part(part, channels)
+                elif part is not nn.Conv2d:
+                    self.convolution_like(nn.Conv2d(1, channels, 1, device="meta"))
+            except Exception as error:
+                raise ValueError(
+                    f"{part.__name__} of {self.name} could not be made for {channels} channels: "
+                    f"{told(error)}."
+                ) from error
 
     def _options_for(self, part: type[nn.Module]) -> dict[str, Any]:
         known = options_of(part)
@@ -192,7 +212,8 @@ def make_norm(name: str | type[nn.Module], channels: int, **options: Any) -> nn.
     if choice.options:
         return make_norm(choice.name, channels, **{**choice.options, **options})
     layer = CATALOG[name].layer if name in CATALOG else _layer_class(name)
-    known = CATALOG[name].options if name in CATALOG else options_of(layer)
+    own = options_of(layer)
+    known = own if choice.parts.plain else {**own, **choice.parts.options()}
     for option, value in options.items():
         if option not in known and not _takes_any_option(layer):
             raise ValueError(
@@ -204,11 +225,12 @@ def make_norm(name: str | type[nn.Module], channels: int, **options: Any) -> nn.
             raise ValueError(f"{option} of {name} must be true or false, got {value!r}.")
         if name in CATALOG and isinstance(known[option], float) and not issubclass(layer, Norm2d):
             _check_number(name, option, value)
+    if not _takes_any_option(layer):
+        options = {key: value for key, value in options.items() if key in own}
     if foreign.is_custom(name):
         return _made(name, layer, channels, options)
-    own = options_of(layer)
     try:
-        return layer(channels, **{key: value for key, value in options.items() if key in own})
+        return layer(channels, **options)
     except TypeError as error:
         raise ValueError(f"{name} could not be made: {error}") from error
 
@@ -225,6 +247,7 @@ def _check_number(name: str, option: str, value: object) -> None:
 def name_of_layer(layer: type) -> str:
     """The name by which a class is an arm.
 
+    >>> from normlab.norms import GroupNorm2d
     >>> name_of_layer(GroupNorm2d), name_of_layer(nn.BatchNorm2d)
     ('gn', 'torch_bn')
 

@@ -6,12 +6,16 @@ than the layer after a convolution says so in :class:`Parts`.
 
 from __future__ import annotations
 
+import inspect
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, runtime_checkable
+from types import MappingProxyType
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from torch import nn
+
+from .. import foreign
 
 Position = Literal["stem", "inner", "last", "shortcut"]
 """Which convolution: the network's first; one in a block that an activation follows; the last of a
@@ -91,7 +95,7 @@ class Parts:
         classifier: factor on that of the classifier's.
     """
 
-    # Factories: a default that is a function or a class would be documented as the class's own.
+    # Factories: a function or a class inside of a class is something else to whoever looks at it.
     convolution: type[nn.Conv2d] = field(default_factory=lambda: nn.Conv2d)
     layer: Callable[[Place], type[nn.Module] | None] = field(default_factory=lambda: the_layer)
     activation: Callable[[Place], type[nn.Module]] = field(default_factory=lambda: relu)
@@ -111,6 +115,13 @@ class Parts:
             found += [self.layer(place), self.activation(place), self.after_sum(place)]
         return tuple(dict.fromkeys(c for c in found if c is not None))
 
+    def options(self) -> dict[str, Any]:
+        """The options that these classes take, with their defaults."""
+        found: dict[str, Any] = {}
+        for part in self.classes():
+            found = {**options_of(part), **found}
+        return found
+
 
 def kinds_of_place() -> Iterator[Place]:
     """One of each kind: a method may tell the first and last stages and blocks from others."""
@@ -119,3 +130,29 @@ def kinds_of_place() -> Iterator[Place]:
     positions: tuple[Position, ...] = ("inner", "last", "shortcut")
     for stage, block, position in itertools.product(range(stages), range(blocks), positions):
         yield Place(position, stage, stages, block, blocks)
+
+
+def options_of(part: type[nn.Module]) -> Mapping[str, Any]:
+    """Keyword arguments of a part's constructor with their defaults: without the channels of a
+    layer; of a convolution, those that only its own class has.
+
+    >>> from normlab.norms import LayerNormCHW
+    >>> dict(options_of(LayerNormCHW))
+    {'eps': 1e-05, 'affine': True}
+    >>> dict(options_of(nn.Conv2d))
+    {}
+    """
+    listed = part is nn.BatchNorm2d or foreign.is_ours(part.__module__)
+    skip = {"device", "dtype", "track_running_stats"} if listed else set()
+    parameters = list(inspect.signature(part).parameters.values())
+    if issubclass(part, nn.Conv2d):
+        parameters = [p for p in parameters if p.kind == p.KEYWORD_ONLY]
+    else:
+        parameters = parameters[1:]
+    return MappingProxyType(
+        {
+            p.name: p.default
+            for p in parameters
+            if p.name not in skip and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+        }
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -10,9 +9,8 @@ from typing import Any, Literal
 
 from torch import nn
 
-from .. import foreign
 from ._base import ParameterNeeds
-from .places import Parts
+from .places import Parts, options_of
 
 Family = Literal["batch", "sample", "both", "weights", "without"]
 """Where a method takes its statistics: from the batch, from each sample, from both, from the
@@ -48,6 +46,9 @@ class NormSpec:
             ``(x - mean) / sqrt(var + eps)``. Parameters have their own names. The tests evaluate
             it, where it is an expression of these, ``sqrt``, ``exp``, ``tanh``, ``erf``,
             ``sigmoid``, ``max`` and ``min``.
+        filters: the weight that the convolution uses, where it is a function of its parameter
+            ``w``. ``mean``, ``var`` (divided by ``n``) and ``norm`` are those of the ``n`` values
+            of a filter, the weights of one output.
         axes: the axes of (N, C, H, W) over which a set of statistics is taken, per part.
         variance: divisor of the variance that normalizes, or "" if there is none.
         running_variance: divisor of the variance that is stored, or "" if none is.
@@ -71,6 +72,7 @@ class NormSpec:
     family: Family
     layer: type[nn.Module]
     formula: str = "weight * (x - mean) / sqrt(var + eps) + bias"
+    filters: str = ""
     axes: tuple[str, ...]
     variance: str = "n"
     running_variance: str = ""
@@ -88,11 +90,7 @@ class NormSpec:
     @property
     def options(self) -> Mapping[str, Any]:
         """Options of the method with their defaults: the layer's, and those of its other parts."""
-        found: dict[str, Any] = {}
-        for part in (self.layer, *self.parts.classes()):
-            for name, default in options_of(part).items():
-                found.setdefault(name, default)
-        return MappingProxyType(found)
+        return MappingProxyType({**self.parts.options(), **options_of(self.layer)})
 
     @property
     def optimizer_needs(self) -> Mapping[str, ParameterNeeds]:
@@ -111,30 +109,4 @@ def tracking(spec: NormSpec, evaluation: str = "running statistics") -> NormSpec
         momentum="the new value",
         buffers=("running_mean", "running_var", "num_batches_tracked"),
         evaluation=evaluation,
-    )
-
-
-def options_of(part: type[nn.Module]) -> Mapping[str, Any]:
-    """Keyword arguments of a part's constructor with their defaults: without the channels of a
-    layer; of a convolution, those that only its own class has.
-
-    >>> from normlab.norms import LayerNormCHW
-    >>> dict(options_of(LayerNormCHW))
-    {'eps': 1e-05, 'affine': True}
-    >>> dict(options_of(nn.Conv2d))
-    {}
-    """
-    listed = part is nn.BatchNorm2d or foreign.is_ours(part.__module__)
-    skip = {"device", "dtype", "track_running_stats"} if listed else set()
-    parameters = list(inspect.signature(part).parameters.values())
-    if issubclass(part, nn.Conv2d):
-        parameters = [p for p in parameters if p.kind == p.KEYWORD_ONLY]
-    else:
-        parameters = parameters[1:]
-    return MappingProxyType(
-        {
-            p.name: p.default
-            for p in parameters
-            if p.name not in skip and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
-        }
     )

@@ -45,7 +45,8 @@ def cost(norm: str, place: Place) -> Cost:
     """Measure a method at a place: ``inner``, with an activation after it, or ``last``, with the
     sum and what stands after that.
 
-    Operations are counted as PyTorch dispatches them, views left out. Bytes are those that autograd
+    Operations are counted as PyTorch dispatches them, views left out; those over parts of an
+    activation, of an eighth or more, count as these parts. Bytes are those that autograd
     keeps (:func:`.memory.kept_for_backward`), in float32.
 
     >>> cost("bn", Place("inner")).per_channel
@@ -119,21 +120,23 @@ def _parameters(choice: NormChoice, place: Place, width: int) -> int:
 
 @contextmanager
 def _counted(size: int) -> Iterator[Callable[[], int]]:
-    """Yields what tells how many operations have had a tensor of at least ``size`` values."""
+    """Yields what tells how many operations over ``size`` values there were. Those over half of
+    them, as of a layer for half of the channels, are half an operation."""
 
     class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
-        count = 0
+        values = 0
 
         def __torch_dispatch__(
             self, func: Any, types: Any, args: Any = (), kwargs: Any = None
         ) -> Any:
             out = func(*args, **(kwargs or {}))
-            if not func.is_view and any(t.numel() >= size for t in _tensors((args, kwargs, out))):
-                self.count += 1
+            if not func.is_view:
+                most = max((t.numel() for t in _tensors((args, kwargs, out))), default=0)
+                self.values += most if 8 * most >= size else 0
             return out
 
     with Counter() as counter:  # type: ignore[no-untyped-call]
-        yield lambda: counter.count
+        yield lambda: round(counter.values / size)
 
 
 def _tensors(values: Any) -> Iterator[Tensor]:

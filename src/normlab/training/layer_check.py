@@ -29,6 +29,7 @@ from ..models import (
     make_layer,
     needs_of,
     packed,
+    parse_norm,
     unpacked,
 )
 from ..runs import RunConfig
@@ -93,12 +94,13 @@ def _checked(
     config = RunConfig(norm=norm, precision=precision, device=device, threads=threads)  # type: ignore[arg-type]
     with controlled(config):
         outside: list[str] = []
-        for width, stride in STRIDE.items():
-            place = -(-side // stride)
-            for batch in batches:
-                count = max(1, min(batch, VALUES // (width * place * place)))
-                trial = _Trial(config, width, (count, width, place, place))
-                outside += trial.carry_out()
+        for part in (None, *_other_parts(config.norm)):
+            for width, stride in STRIDE.items():
+                place = -(-side // stride)
+                for batch in batches:
+                    count = max(1, min(batch, VALUES // (width * place * place)))
+                    trial = _Trial(config, width, (count, width, place, place), part)
+                    outside += trial.carry_out()
         return LayerTraits(not outside, _notes(config, tuple(dict.fromkeys(outside))))
 
 
@@ -119,11 +121,27 @@ def _notes(config: RunConfig, outside: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(notes)
 
 
-class _Trial:
-    """The layer of one width on input of one shape."""
+def _other_parts(norm: str) -> list[type[nn.Module]]:
+    """What the method puts after convolutions, activations and sums besides its layer."""
+    plain = (nn.ReLU, nn.Identity)
+    return [
+        part
+        for part in parse_norm(norm).parts.classes()
+        if part not in plain and not issubclass(part, nn.Conv2d)
+    ]
 
-    def __init__(self, config: RunConfig, width: int, shape: tuple[int, ...]) -> None:
-        self.config, self.width, self.shape = config, width, shape
+
+class _Trial:
+    """The layer of one width, or another part of the method, on input of one shape."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        width: int,
+        shape: tuple[int, ...],
+        part: type[nn.Module] | None = None,
+    ) -> None:
+        self.config, self.width, self.shape, self.part = config, width, shape, part
         generator = torch.Generator().manual_seed(0)
         offset = torch.randn(width, 1, 1, generator=generator)
         self.x = [self._as_input(1.5 * torch.randn(shape, generator=generator) + offset)
@@ -167,7 +185,7 @@ class _Trial:
     def _made(self, seed: int) -> nn.Module:
         try:
             with drawn_by(seed, "tried", self.width):
-                layer = make_layer(self.config.norm, self.width)
+                layer = make_layer(self.config.norm, self.width, self.part)
         except Exception as error:
             raise self._wrong(f"it cannot be made: {told(error)}.") from error
         lazy = [n for n, p in layer.named_parameters() if isinstance(p, UninitializedParameter)]
@@ -354,8 +372,9 @@ class _Trial:
         return _same(one, two, exact=self.config.device == "cpu")
 
     def _wrong(self, what: str) -> InputError:
+        named = "layer" if self.part is None else self.part.__name__
         return InputError(
-            f"Arm {self.config.norm}, layer of {self.width} channels: {what.rstrip('.')}. {DOCS}"
+            f"Arm {self.config.norm}, {named} of {self.width} channels: {what.rstrip('.')}. {DOCS}"
         )
 
 

@@ -42,7 +42,8 @@ In a picture, filled cells share one set of statistics. In the column *pools*, a
 that a set takes whole, a small letter one that it takes in part, and a dot one along which it takes
 a single index. In a formula, `mean`, `var` and `ms` are the mean, the variance and the mean of the
 squares of a set; where there are several kinds of sets, their axes follow, and `xhat` is
-`(x - mean) / √(var + eps)`.
+`(x - mean) / √(var + eps)`. In a formula of filters, `w` is the parameter of the convolution, and
+`mean`, `var` and `norm` are those of the n weights of a filter.
 
 This page is printed by `normlab norms --markdown`, its pictures by `normlab norms --pictures
 docs/{PICTURES}`. `normlab norms NAME` shows one method in the terminal.
@@ -50,11 +51,11 @@ docs/{PICTURES}`. `normlab norms NAME` shows one method in the terminal.
 
 _COSTS = """\
 Costs are measured on the layers, at a convolution inside a block: parameters besides those of a
-plain convolution; operations of PyTorch that read or write a whole activation, forward and
-backward; activations that stay in memory for backward, besides those of the convolution and the
-ReLU. An operation may go over the activation more than once inside, as PyTorch's batch norm does.
-Where a method's table says that kernels in C compute it, one call forward and one backward do all
-of it, with the sum and the ReLU.
+plain convolution; operations of PyTorch over a whole activation, forward + backward; activations
+that stay in memory for backward, besides those of the convolution and the ReLU. An operation may go
+over the activation more than once inside, as PyTorch's batch norm does. Where a method's table says
+that kernels in C compute it, one call forward and one backward do all of it, with the sum and the
+ReLU.
 """
 
 
@@ -118,7 +119,7 @@ def pools(spec: NormSpec) -> tuple[str, ...]:
     >>> pools(CATALOG["bin"])
     ('N · HW', '· · HW')
     """
-    return tuple(kind.axes.letters for kind in kinds_of(spec))
+    return tuple("filters " * kind.filters + kind.axes.letters for kind in kinds_of(spec))
 
 
 def entry(spec: NormSpec) -> dict[str, str]:
@@ -145,7 +146,7 @@ def cost_in_words(spec: NormSpec) -> str:
     inner, last = (cost(spec.name, _inside(position)) for position in ("inner", "last"))
     said = [f"{_figures(inner)}."]
     if _figures(inner) != _figures(last):
-        said = [f"Inside a block {_figures(inner)}; at its end {_figures(last)}."]
+        said = [f"Inside a block: {_figures(inner)}.", f"At its end: {_figures(last)}."]
     return " ".join([*said, *_slow(spec.name)])
 
 
@@ -166,8 +167,8 @@ def _slow(name: str) -> list[str]:
 def _figures(found: Cost) -> str:
     kept = f"{found.kept:.1f}"
     return (
-        f"parameters: {parameters(found)}; operations over an activation: {found.forward} forward "
-        f"and {found.backward} backward; activations kept: {kept}"
+        f"{parameters(found)} parameters, {found.forward} + {found.backward} operations over an "
+        f"activation, {kept} activations kept"
     )
 
 
