@@ -31,7 +31,7 @@ class Cost:
             grow linearly, all of those at 64 channels.
         forward, backward: operations of PyTorch that read or write a whole activation. Compiled
             kernels need fewer.
-        kept: activations that stay in memory for backward.
+        kept: activations that stay in memory for backward, besides the inputs of convolutions.
     """
 
     per_channel: float
@@ -46,7 +46,7 @@ def cost(norm: str, place: Place) -> Cost:
     sum and what stands after that.
 
     Operations are counted as PyTorch dispatches them, views left out; those over parts of an
-    activation, of an eighth or more, count as these parts. Bytes are those that autograd
+    activation, of a quarter or more, count as these parts. Bytes are those that autograd
     keeps (:func:`.memory.kept_for_backward`), in float32.
 
     >>> cost("bn", Place("inner")).per_channel
@@ -81,6 +81,7 @@ class _Site(nn.Module):
             self.layer = choice.layer(place, width)
             self.after_sum = choice.after_sum(place, width) if place.position == "last" else None
             self.relu = choice.activation(place, width)
+        self.next = nn.Conv2d(width, 1, 1, bias=False)
         shape = (_BATCH, _WIDTHS[0], _SIDE, _SIDE)
         self.x = torch.randn(shape).contiguous(memory_format=torch.channels_last)
         # As inside a network: gradients go on to earlier layers.
@@ -109,7 +110,8 @@ class _Site(nn.Module):
             return forward, counter() - forward
 
     def kept(self) -> int:
-        return kept_for_backward(self, self)
+        """Bytes, the inputs of this convolution and of the next one among them."""
+        return kept_for_backward(self, lambda: self.next(self()))
 
 
 def _parameters(choice: NormChoice, place: Place, width: int) -> int:
@@ -132,7 +134,7 @@ def _counted(size: int) -> Iterator[Callable[[], int]]:
             out = func(*args, **(kwargs or {}))
             if not func.is_view:
                 most = max((t.numel() for t in _tensors((args, kwargs, out))), default=0)
-                self.values += most if 8 * most >= size else 0
+                self.values += most if 4 * most >= size else 0
             return out
 
     with Counter() as counter:  # type: ignore[no-untyped-call]

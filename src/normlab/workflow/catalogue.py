@@ -16,10 +16,11 @@ from typing import Any
 
 from ..errors import InputError, did_you_mean
 from ..files import write_text
-from ..norms import CATALOG, FAMILIES, NormSpec, Place
+from ..norms import CATALOG, FAMILIES, NormSpec
 from ..norms.axes import kinds_of
 from ..norms.describe import facts, formula, year
 from ..norms.pictures import describe_picture, picture
+from ..norms.places import kinds_of_place
 from ..pages.tables import markdown_text
 from ..pages.words import counted, listed
 from ..training.costs import Cost, cost
@@ -28,6 +29,8 @@ _WAYS = {"compiled": "with compiled kernels", "torch": "without"}
 """How layers are computed, in the order in which it is said."""
 MUCH = 1.5
 """A step that takes so many times bn's is said to."""
+INNER = next(place for place in kinds_of_place() if place.position == "inner")
+"""Inside the first block of a network."""
 PICTURES = "images/norms"
 """Where docs/norms.md finds them."""
 
@@ -52,10 +55,9 @@ docs/{PICTURES}`. `normlab norms NAME` shows one method in the terminal.
 _COSTS = """\
 Costs are measured on the layers, at a convolution inside a block: parameters besides those of a
 plain convolution; operations of PyTorch over a whole activation, forward + backward; activations
-that stay in memory for backward, besides those of the convolution and the ReLU. An operation may go
-over the activation more than once inside, as PyTorch's batch norm does. Where a method's table says
-that kernels in C compute it, one call forward and one backward do all of it, with the sum and the
-ReLU.
+that stay in memory for backward, besides the inputs of convolutions. An operation may go over the
+activation more than once inside, as PyTorch's batch norm does. Where a method's table says that
+kernels in C compute it, one call forward and one backward do all of it, with the sum and the ReLU.
 """
 
 
@@ -107,9 +109,7 @@ def table() -> dict[str, list[Row]]:
     """The methods by family, the families by their titles; empty ones are left out."""
     rows: dict[str, list[Row]] = {title: [] for title in FAMILIES.values()}
     for spec in CATALOG.values():
-        rows[FAMILIES[spec.family]].append(
-            Row(spec, pools(spec), cost(spec.name, _inside("inner")))
-        )
+        rows[FAMILIES[spec.family]].append(Row(spec, pools(spec), cost(spec.name, INNER)))
     return {title: found for title, found in rows.items() if found}
 
 
@@ -143,10 +143,13 @@ def parameters(found: Cost) -> str:
 def cost_in_words(spec: NormSpec) -> str:
     """What a method costs inside a block, at its end where that differs, and in time where it is
     much."""
-    inner, last = (cost(spec.name, _inside(position)) for position in ("inner", "last"))
+    ends = [place for place in kinds_of_place() if place.position == "last"]
+    with_more = [place for place in ends if spec.parts.after_sum(place) is not None]
+    where = "With what stands after a block's sum" if with_more else "At its end"
+    inner, last = cost(spec.name, INNER), cost(spec.name, (with_more or ends)[0])
     said = [f"{_figures(inner)}."]
     if _figures(inner) != _figures(last):
-        said = [f"Inside a block: {_figures(inner)}.", f"At its end: {_figures(last)}."]
+        said = [f"Inside a block: {_figures(inner)}.", f"{where}: {_figures(last)}."]
     return " ".join([*said, *_slow(spec.name)])
 
 
@@ -213,11 +216,6 @@ def write_pictures(folder: Path) -> list[Path]:
     except OSError as error:
         raise InputError(f"{folder} cannot be written: {error.strerror}.") from error
     return [folder / f"{name}.svg" for name in CATALOG]
-
-
-def _inside(position: Any) -> Place:
-    """In the first block of a network of three stages of three blocks."""
-    return Place(position, 0, 3, 0, 3)
 
 
 def _contents(families: Mapping[str, list[Row]]) -> str:
