@@ -69,9 +69,8 @@ def test_the_cells_of_one_set_are_filled(axes: str, front: int, top: int, side: 
 def test_words_and_letters_are_the_sets_of_the_reference(axes: str) -> None:
     """The drawing's axes and those by which the tests compute are read from one notation."""
     shape, groups = (4, 8, 2, 2), 2
-    first = reference.statistic_sets(axes, shape, groups)[
-        reference.set_of(axes, (0, 0, 0, 0), shape[1], groups)
-    ]
+    sets = reference.statistic_sets(axes, shape, groups).values()
+    first = next(indices for indices in sets if (0, 0, 0, 0) in indices)
     read = read_axes(axes)
     for extent, axis in ((read.n, 0), (read.c, 1), (read.hw, 2)):
         size = len({index[axis] for index in first})

@@ -64,7 +64,8 @@ def test_those_of_the_catalogue(place: Place) -> None:
 def test_a_layer_keeps_what_its_spec_says_in_the_network_too(spec: object) -> None:
     assert isinstance(spec, type(CATALOG["bn"]))
     if spec.parts.plain:  # what other parts keep comes on top
-        assert cost(spec.name, INNER).kept <= spec.kept + 0.05
+        # Of 16 channels, two statistics for each pixel are an eighth of an activation.
+        assert cost(spec.name, INNER).kept <= spec.kept + 0.2
 
 
 def test_measuring_leaves_the_random_state_alone() -> None:

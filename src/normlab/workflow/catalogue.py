@@ -25,7 +25,10 @@ from ..pages.tables import markdown_text
 from ..pages.words import counted, listed
 from ..training.costs import Cost, cost
 
-_WAYS = {"compiled": "with compiled kernels", "torch": "without"}
+_WAYS = {
+    "compiled": " bn's time with compiled kernels",
+    "torch": " bn's time without compiled kernels",
+}
 """How layers are computed, in the order in which it is said."""
 MUCH = 1.5
 """A step that takes so many times bn's is said to."""
@@ -160,8 +163,7 @@ def _slow(name: str) -> list[str]:
     if all(ratio["median"] <= MUCH for ratio in found.values()):
         return []
     said = [
-        f"{ratio['median']:.2f} times as long as with bn {_WAYS[way]} "
-        f"({ratio['low']:.2f} to {ratio['high']:.2f})"
+        f"{ratio['median']:.2f} times{_WAYS[way]} ({ratio['low']:.2f} to {ratio['high']:.2f})"
         for way, ratio in found.items()
     ]
     return [f"A step of training takes {listed(said)}."]
@@ -182,9 +184,10 @@ def proof_in_words(spec: NormSpec) -> str:
         return ""
     if not found["checks"]:
         return "the layer of PyTorch itself, which others are compared with"
+    checks, mistakes = len(found["checks"]), found["mistakes"]
     said = (
-        f"{counted(len(found['checks']), 'check')} of the suite hold it; "
-        f"{counted(found['mistakes'], 'planted mistake')}, each found"
+        f"{counted(checks, 'check')} of the suite hold{'s' * (checks == 1)} it; "
+        f"{counted(mistakes, 'planted mistake')}, {'each ' * (mistakes > 1)}found"
     )
     for check, reason in found["unlike"].items():
         said += f"; {_check(check)} does not hold: {reason.rstrip('.')}"
@@ -198,7 +201,7 @@ def as_markdown() -> str:
     parts += [_contents(rows), _COSTS, *_about_steps()]
     for title, found in rows.items():
         parts.append(f"## {title}\n")
-        parts += [_section(row.spec) for row in found]
+        parts += [section(row.spec) for row in found]
     parts.append(_about_proof())
     return "\n".join(parts)
 
@@ -239,7 +242,8 @@ def _contents(families: Mapping[str, list[Row]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _section(spec: NormSpec) -> str:
+def section(spec: NormSpec) -> str:
+    """A method's section of docs/norms.md."""
     said = entry(spec)
     last = {label: said.pop(label, "") for label in ("proof", "cost", "fails", "source")}
     rows = "\n".join(f"| {label} | {markdown_text(text)} |" for label, text in said.items())
