@@ -20,17 +20,20 @@ from .families import FAMILIES, Family
 from .mutants import MUTATIONS
 
 
-def families_of(spec: NormSpec) -> list[Family]:
-    """A method's layer and parts, with every choice of options that is tried."""
-    classes = {spec.layer, *spec.parts.classes()}
-    return [family for family in FAMILIES.values() if family.spec.layer in classes]
+def proof_of(spec: NormSpec) -> list[dict[str, Any]]:
+    """Of each layer that the method puts into a network, its own first: names of the checks that
+    hold it, those that do not and why, and how many planted mistakes are found."""
+    found = []
+    for part in dict.fromkeys((spec.layer, *spec.parts.classes())):
+        families = [family for family in FAMILIES.values() if family.spec.layer is part]
+        if families:
+            found.append({"part": part.__name__, **_held(families)})
+    return found
 
 
-def proof_of(spec: NormSpec) -> dict[str, Any]:
-    """Names of the checks that hold it, those that do not and why, and how many planted mistakes
-    are found."""
-    families = families_of(spec)
-    names = {spec.name, *(family.name for family in families)}
+def _held(families: list[Family]) -> dict[str, Any]:
+    """A layer, with every choice of options that is tried."""
+    names = {family.name for family in families}
     unlike = {check: why for family in families for check, why in family.unlike.items()}
     return {
         "checks": [

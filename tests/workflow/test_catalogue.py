@@ -54,15 +54,17 @@ def test_without_a_measurement_nothing_is_said_of_time(monkeypatch: pytest.Monke
 def test_a_check_that_does_not_hold_is_told_with_its_reason(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    window = {
+        "part": "GroupNorm2d",
+        "checks": ["layout_changes_no_value"],
+        "unlike": {"nan_stays_in_its_set": "a window has neighbours too."},
+        "mistakes": 1,
+    }
     found = {
         "checks": {"nan_stays_in_its_set": "", "layout_changes_no_value": "About layouts."},
         "methods": {
-            "gn": {
-                "checks": ["layout_changes_no_value"],
-                "unlike": {"nan_stays_in_its_set": "a window has neighbours too."},
-                "mistakes": 1,
-            },
-            "torch_bn": {"checks": [], "unlike": {}, "mistakes": 0},
+            "gn": [window],
+            "in": [window, {**window, "part": "Other2d", "unlike": {}, "mistakes": 3}],
         },
     }
     monkeypatch.setattr(catalogue, "_proof", lambda: found)
@@ -70,6 +72,9 @@ def test_a_check_that_does_not_hold_is_told_with_its_reason(
         "1 check of the suite holds it; 1 planted mistake, found; nan stays in its set does not "
         "hold: a window has neighbours too"
     )
+    assert catalogue.proof_in_words(CATALOG["in"]).endswith(
+        "too; Other2d: 1 check of the suite holds it; 3 planted mistakes, each found"
+    )
     assert "PyTorch itself" in catalogue.proof_in_words(CATALOG["torch_bn"])
     assert catalogue.proof_in_words(CATALOG["bn"]) == ""  # of which the record knows nothing yet
-    assert "| layout changes no value | About layouts. | 1 |" in catalogue.as_markdown()
+    assert "| layout changes no value | About layouts. | 2 |" in catalogue.as_markdown()

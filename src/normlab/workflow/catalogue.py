@@ -16,6 +16,7 @@ from typing import Any
 
 from ..errors import InputError, did_you_mean
 from ..files import write_text
+from ..foreign import is_ours
 from ..norms import CATALOG, FAMILIES, NormSpec
 from ..norms.axes import kinds_of
 from ..norms.describe import facts, formula, year
@@ -135,10 +136,11 @@ def entry(spec: NormSpec) -> dict[str, str]:
 def parameters(found: Cost) -> str:
     """Their number for C channels.
 
-    >>> parameters(Cost(2.0, 3.0, 0, 0, 0.0)), parameters(Cost(1.0, 0.0, 0, 0, 0.0))
-    ('2C + 3', 'C')
+    >>> parameters(Cost(16.0, 3.0, 0, 0, 0.0)), parameters(Cost(1.0, 0.0, 0, 0, 0.0))
+    ('16C + 3', 'C')
     """
-    per_channel = f"{found.per_channel:g}C".removeprefix("1") if found.per_channel else ""
+    each = "" if found.per_channel == 1 else f"{found.per_channel:g}"
+    per_channel = f"{each}C" if found.per_channel else ""
     other = f"{found.other:g}" if found.other else ""
     return " + ".join(filter(None, [per_channel, other])) or "0"
 
@@ -178,18 +180,21 @@ def _figures(found: Cost) -> str:
 
 
 def proof_in_words(spec: NormSpec) -> str:
-    """Which checks hold a method, and how many planted mistakes they find."""
-    found = _proof()["methods"].get(spec.name)
-    if found is None:
-        return ""
-    if not found["checks"]:
+    """Which checks hold the layers of a method, and how many planted mistakes they find."""
+    if not is_ours(spec.layer.__module__):
         return "the layer of PyTorch itself, which others are compared with"
-    checks, mistakes = len(found["checks"]), found["mistakes"]
+    parts = _proof()["methods"].get(spec.name, [])
+    named_parts = [part["part"] for part in parts] != [spec.layer.__name__]
+    return "; ".join(f"{part['part']}: " * named_parts + _held(part) for part in parts)
+
+
+def _held(part: Mapping[str, Any]) -> str:
+    checks, mistakes = len(part["checks"]), part["mistakes"]
     said = (
         f"{counted(checks, 'check')} of the suite hold{'s' * (checks == 1)} it; "
         f"{counted(mistakes, 'planted mistake')}, {'each ' * (mistakes > 1)}found"
     )
-    for check, reason in found["unlike"].items():
+    for check, reason in part["unlike"].items():
         said += f"; {_check(check)} does not hold: {reason.rstrip('.')}"
     return said
 
@@ -291,7 +296,14 @@ def _about_steps() -> list[str]:
 def _about_proof() -> str:
     proof = _proof()
     held = {
-        check: sum(check in found["checks"] for found in proof["methods"].values())
+        check: len(
+            {
+                part["part"]
+                for parts in proof["methods"].values()
+                for part in parts
+                if check in part["checks"]
+            }
+        )
         for check in proof["checks"]
     }
     rows = "\n".join(
@@ -303,7 +315,7 @@ def _about_proof() -> str:
         "The conformance suite in `tests/norms` makes its checks from the specs. To see that a "
         "check finds something, mistakes are planted in the layers, and each must be found by the "
         "check that is there for it. `make docs` counts both in the suite itself.\n\n"
-        f"| check | | methods |\n| --- | --- | ---: |\n{rows}\n"
+        f"| check | | layers |\n| --- | --- | ---: |\n{rows}\n"
     )
 
 
