@@ -167,12 +167,16 @@ def _layer(house: House) -> None:
         "from normlab.cli import main\n"
         "from normlab.models import ResNet\n"
         "from normlab.norms import make_norm\n"
+        "from normlab.studies import Request, make_plan\n"
+        "main(['norms', '--pictures', 'pictures'])\n"
         "main(['norms'])\n"
+        "assert 'dummy' in make_plan(Request.of('norms', arms='all')).arms\n"
         "print(make_norm('dummy', 4))\n"
         "ResNet(1, 2, norm='dummy')",
     )
     assert re.search(r"^dummy +", said, re.MULTILINE)
     assert "DummyNorm2d(4" in said
+    assert "one image, one channel, all positions" in house.read("pictures/dummy.svg")
     tests = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/norms/test_conformance.py"]
     tests.append("tests/norms/test_mutations.py")
     conformed = house.python(*tests, "-k", "dummy")

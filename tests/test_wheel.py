@@ -81,7 +81,7 @@ def test_the_wheel_has_the_package_and_nothing_else(wheel: Path) -> None:
     packed = {name for name in names if not name.split("/")[0].endswith(".dist-info")}
     assert packed == source
     suffixes = {Path(name).suffix for name in packed}
-    needed = {".py", ".j2", ".toml", ".c"}
+    needed = {".py", ".j2", ".toml", ".c", ".json"}
     assert {*needed, ".js", ".css", ".typed"} >= suffixes >= needed
     assert not any("test" in Path(name).parts or "cache" in Path(name).suffix for name in packed)
 
@@ -91,7 +91,7 @@ def test_the_installed_commands_work(installed: Installed) -> None:
     assert Path(where.strip()).is_relative_to(installed.folder)
     about = "from importlib.metadata import version; print(version('normlab'))"
     assert installed.run("normlab", "--version") == installed.run("python", "-c", about)
-    assert "GroupNorm2d" in installed.run("normlab", "norms")
+    assert "GroupNorm2d" in installed.run("normlab", "norms", "gn")
     study = ["compare", "--arms", "bn,gn", *TINY, "--out", "study"]
     assert "2 to run (2 arms, 1 seed)" in installed.run("normlab", *study, "--dry-run")
     assert not (installed.folder / "study").exists()

@@ -501,7 +501,7 @@ def norms(
     /,
     *,
     markdown: Annotated[
-        bool, Parameter(negative="", help="Print the catalogue as Markdown (docs/norms.md).")
+        bool, Parameter(negative="", help="Print it as Markdown (docs/norms.md).")
     ] = False,
     pictures: Annotated[
         Path | None, Parameter(help="Write a picture of every method into this folder, as SVG.")
@@ -513,14 +513,15 @@ def norms(
     it fails, the paper.
     """
     from .console import print_norm, print_norms
-    from .workflow.catalogue import as_markdown, named, write_pictures
+    from .workflow.catalogue import as_markdown, named, section, write_pictures
 
+    spec = None if name is None else named(name)
     if pictures is not None:
         write_pictures(pictures)
     if markdown:
-        sys.stdout.write(as_markdown())
-    elif name is not None:
-        print_norm(Console(), named(name))
+        sys.stdout.write(as_markdown() if spec is None else section(spec))
+    elif spec is not None:
+        print_norm(Console(), spec)
     elif pictures is None:
         print_norms(Console())
     return OK

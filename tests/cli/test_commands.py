@@ -229,6 +229,10 @@ def test_norms_shows_one_method(
     for text in ("clamped to [0.0, 1.0]", "Nam & Kim 2018", "running_mean", "momentum=0.1", "3C"):
         assert text in said
     assert max(map(len, said.splitlines())) <= 80
+    assert main(["norms", "bin", "--markdown"]) == 0
+    section = capsys.readouterr().out
+    assert section in (ROOT / "docs/norms.md").read_text()
+    assert section.startswith("### `bin`: Batch-instance normalization")
 
 
 def test_pictures_go_where_they_can(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

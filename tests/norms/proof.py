@@ -15,22 +15,41 @@ from typing import Any
 from normlab.files import write_text
 from normlab.norms import CATALOG, NormSpec
 
+from . import convolutions
 from .checks import CHECKS
 from .families import FAMILIES, Family
 from .mutants import MUTATIONS
 
 
-def families_of(spec: NormSpec) -> list[Family]:
-    """A method's layer and parts, with every choice of options that is tried."""
-    classes = {spec.layer, *spec.parts.classes()}
-    return [family for family in FAMILIES.values() if family.spec.layer in classes]
+def proof_of(spec: NormSpec) -> list[dict[str, Any]]:
+    """Of each layer that the method puts into a network, its own first: names of the checks that
+    hold it, those that do not and why, and how many planted mistakes are found."""
+    found = []
+    for part in dict.fromkeys((spec.layer, *spec.parts.classes())):
+        families = [family for family in FAMILIES.values() if family.spec.layer is part]
+        if families:
+            found.append({"part": part.__name__, **_held(families)})
+    if spec.name in convolutions.CONVOLUTIONS:
+        mistakes = sum(spec.name in mistake.methods for mistake in convolutions.MISTAKES)
+        found.append(
+            {
+                "part": spec.parts.convolution.__name__,
+                "checks": [of_convolutions(name) for name in convolutions.CHECKS],
+                "unlike": {},
+                "mistakes": mistakes,
+            }
+        )
+    return found
 
 
-def proof_of(spec: NormSpec) -> dict[str, Any]:
-    """Names of the checks that hold it, those that do not and why, and how many planted mistakes
-    are found."""
-    families = families_of(spec)
-    names = {spec.name, *(family.name for family in families)}
+def of_convolutions(check: str) -> str:
+    """The name of a check of convolutions among all checks, some of which are called alike."""
+    return f"{check} (convolutions)"
+
+
+def _held(families: list[Family]) -> dict[str, Any]:
+    """A layer, with every choice of options that is tried."""
+    names = {family.name for family in families}
     unlike = {check: why for family in families for check, why in family.unlike.items()}
     return {
         "checks": [
@@ -52,7 +71,10 @@ def about(check: Any) -> str:
 def record() -> dict[str, Any]:
     """All of it."""
     return {
-        "checks": {name: about(check.run) for name, check in CHECKS.items()},
+        "checks": {
+            **{name: about(check.run) for name, check in CHECKS.items()},
+            **{of_convolutions(name): about(run) for name, run in convolutions.CHECKS.items()},
+        },
         "methods": {spec.name: proof_of(spec) for spec in CATALOG.values()},
     }
 

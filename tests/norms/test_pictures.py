@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import normlab.norms
 from normlab.norms import CATALOG, NormSpec, Parts, Place, PlainNorm2d
 from normlab.norms.axes import kinds_of, read_axes
-from normlab.norms.describe import facts, in_network, year
+from normlab.norms.describe import facts, formula, in_network, year
 from normlab.norms.formulas import readable
 from normlab.norms.pictures import describe_picture, picture
 from normlab.norms.places import kinds_of_place
@@ -54,9 +54,10 @@ def of(axes: str, **others: object) -> NormSpec:
         ("(C/G)HW", 12, 3, 4),
         ("C", 6, 6, 1),
         ("NCHW", 24, 24, 16),
-        ("(N/k)HW", 4, 2, 8),
+        ("(N/G)HW", 4, 2, 8),
         ("C window", 3, 3, 1),
-        ("windows", 2, 1, 2),
+        ("HW windows", 2, 1, 2),
+        ("CHW windows", 12, 6, 2),
     ],
 )
 def test_the_cells_of_one_set_are_filled(axes: str, front: int, top: int, side: int) -> None:
@@ -68,9 +69,8 @@ def test_the_cells_of_one_set_are_filled(axes: str, front: int, top: int, side: 
 def test_words_and_letters_are_the_sets_of_the_reference(axes: str) -> None:
     """The drawing's axes and those by which the tests compute are read from one notation."""
     shape, groups = (4, 8, 2, 2), 2
-    first = reference.statistic_sets(axes, shape, groups)[
-        reference.set_of(axes, (0, 0, 0, 0), shape[1], groups)
-    ]
+    sets = reference.statistic_sets(axes, shape, groups).values()
+    first = next(indices for indices in sets if (0, 0, 0, 0) in indices)
     read = read_axes(axes)
     for extent, axis in ((read.n, 0), (read.c, 1), (read.hw, 2)):
         size = len({index[axis] for index in first})
@@ -82,13 +82,14 @@ def test_two_kinds_of_sets_have_two_cubes() -> None:
 
 
 def test_weights_have_a_bank_of_filters() -> None:
-    spec = of("CHW", family="weights")
+    spec = replace(of(""), axes=(), filters="w / norm")
     assert cells(spec) == {"front": [9, 36], "top": [12, 48], "side": [12, 48]}
     assert describe_picture(spec) == (
         "One set of statistics takes one filter, all its channels, all its positions."
     )
-    # Groups of channels are those of activations, whatever is done to the weights besides.
-    assert cells(of("(C/G)HW", family="weights"))["front"] == [12, 24]
+    both = of("(C/G)HW", filters="w / norm")
+    assert cells(both)["front"] == [9 + 12, 36 + 24]
+    assert formula(both).startswith("w' = w / norm\ny = ")
 
 
 def test_without_statistics_there_is_a_curve_if_it_bends() -> None:
@@ -108,14 +109,14 @@ def test_every_method_can_be_shown(spec: NormSpec) -> None:
     drawn = ElementTree.fromstring(picture(spec))
     assert drawn.findtext(f"{SVG}title") == spec.title
     assert drawn.findtext(f"{SVG}desc") == describe_picture(spec)
-    assert len(kinds_of(spec)) == len(spec.axes)
+    assert len(kinds_of(spec)) == len(spec.axes) + bool(spec.filters)
     said = facts(spec)
     package = nn if said["layer"].startswith("torch.nn.") else normlab.norms
     assert getattr(package, said["layer"].rpartition(".")[2]) is spec.layer
     assert spec.name == "none" or re.fullmatch(r"(19|20)\d\d", year(spec))
 
 
-@pytest.mark.parametrize("axes", ["", "X", "WH", "H", "N(C/G", "HWC"])
+@pytest.mark.parametrize("axes", ["", "X", "WH", "H", "N(C/G", "HWC", "windows", "N windows"])
 def test_other_axes_are_refused(axes: str) -> None:
     with pytest.raises(ValueError, match="are not of N, C, H and W"):
         read_axes(axes)
@@ -142,16 +143,16 @@ def test_parts_are_read_off_the_places() -> None:
     at_end = Parts(
         layer=lambda place: nn.Identity if place.position == "last" else None,
         activation=lambda place: nn.Tanh if place.position == "stem" else nn.ReLU,
-        after_sum=lambda place: nn.BatchNorm2d if place.stage < 2 else None,
+        after_sum=lambda place: nn.BatchNorm2d if place.stage < 2 and place.block == 2 else None,
         weights=lambda place: 0.0 if place == Place("last", 2, 3, 0, 3) else 1.0,
         classifier=0.0,
     )
     assert in_network(of("HW", parts=at_end)) == {
         "after a convolution": "InstanceNorm2d; Identity at the last convolution of a block",
         "activation": "ReLU; Tanh at the network's first convolution",
-        "after a block's sum": "BatchNorm2d; nothing at the last convolution of a block of stage 3",
-        "initial weights": "x1; x0 at the last convolution of a block of stage 3 in block 1 of a "
-        "stage (factors at three blocks per stage)",
+        "after a block's sum": "BatchNorm2d in the last block of stages 1 and 2",
+        "initial weights": "x1; x0 at the last convolution of a block in the first block of "
+        "stage 3 (factors at three blocks per stage)",
         "initial classifier": "x0",
     }
     assert len(set(kinds_of_place())) == 1 + 3 * 9

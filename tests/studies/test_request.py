@@ -16,7 +16,7 @@ from normlab.cli import app
 from normlab.data import DataConfig
 from normlab.data.decode import FORMATS
 from normlab.errors import InputError
-from normlab.norms import BatchNorm2d, GroupNorm2d, make_norm
+from normlab.norms import CATALOG, BatchNorm2d, GroupNorm2d, make_norm
 from normlab.options import fields_of, names_in
 from normlab.runs import FIELDS
 from normlab.studies import Request, make_plan
@@ -142,6 +142,21 @@ def test_python_s_own_numpy_s_and_paths_ask_the_same(tmp_path: Path) -> None:
             Request.of("norms", batch_size=wrong)
     with pytest.raises(InputError, match="arms must be a list"):
         Request.of("norms", arms={"bn", "gn"})
+
+
+def test_all_stands_for_every_method() -> None:
+    plan = make_plan(Request.of("norms", arms=["gn:groups=4", "all", BatchNorm2dOfMine]))
+    mine = f"{__name__}:BatchNorm2dOfMine"
+    assert list(plan.arms) == ["gn:groups=4", *CATALOG, mine]
+    assert Request.of("norms", arms="all").command() == "normlab compare --arms all"
+    with pytest.raises(InputError, match=r"The arm bn is given more than once\. all stands for"):
+        make_plan(Request.of("norms", arms="all,bn"))
+    with pytest.raises(InputError, match=r"arms torch_bn, .* are given more than once"):
+        make_plan(Request.of("norms", arms="all,all"))
+
+
+class BatchNorm2dOfMine(BatchNorm2d):
+    """A layer of one's own."""
 
 
 def test_a_class_is_an_arm() -> None:

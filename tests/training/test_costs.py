@@ -34,7 +34,19 @@ class Square(nn.Module):
         return x.square()
 
 
+class Halved(nn.Module):
+    """Works on half of the channels."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+
+    def forward(self, x: Tensor) -> Tensor:
+        one, other = x.chunk(2, dim=1)
+        return torch.cat([one.neg().neg(), other], dim=1)
+
+
 def test_operations_parameters_and_bytes_of_a_layer() -> None:
+    assert cost(f"{__name__}:Halved", INNER).forward == 2  # two of halves, and a whole one
     # Backward: 2 x^1 g, three operations.
     assert cost(f"{__name__}:Square", INNER) == Cost(0.0, 64.0**2, 1, 3, 1.0)
     assert cost(f"{__name__}:Negated", INNER) == Cost(0.0, 3.0, 1, 1, 0.0)
@@ -52,7 +64,8 @@ def test_those_of_the_catalogue(place: Place) -> None:
 def test_a_layer_keeps_what_its_spec_says_in_the_network_too(spec: object) -> None:
     assert isinstance(spec, type(CATALOG["bn"]))
     if spec.parts.plain:  # what other parts keep comes on top
-        assert cost(spec.name, INNER).kept <= spec.kept + 0.05
+        # Of 16 channels, two statistics for each pixel are an eighth of an activation.
+        assert cost(spec.name, INNER).kept <= spec.kept + 0.2
 
 
 def test_measuring_leaves_the_random_state_alone() -> None:

@@ -12,7 +12,7 @@ Extent = Literal["all", "part", "one"]
 """How much of an axis one set takes: all of it; a group, chunk or window of it; one index."""
 
 _NOTATION = re.compile(
-    r"(?P<n>N|\(N/\w+\))?(?P<c>C|\(C/\w+\))?(?P<h>H)?(?P<w>W)?(?P<window> windows?)?"
+    r"(?P<letters>(?P<n>N|\(N/\w+\))?(?P<c>C|\(C/\w+\))?(?P<h>H)?(?P<w>W)?)(?P<window> windows?)?"
 )
 _GRID_N, _GRID_C = 4, 8
 
@@ -99,36 +99,38 @@ class Axes:
 
 def read_axes(notation: str) -> Axes:
     """Read a spec's notation: the letters of N, C, H and W that a set takes whole, ``(C/G)`` for
-    a group of channels and ``(N/k)`` for a chunk of images. ``windows`` after them makes channels
-    and positions windows of neighbours; alone it is a window of positions.
+    a group of channels and ``(N/G)`` for a chunk of images. With ``window`` after them, positions
+    are a window of neighbours, or channels where positions are not named.
 
     >>> read_axes("NHW")
     Axes(n='all', c='one', hw='all', windows=False)
     >>> read_axes("C window")
     Axes(n='one', c='part', hw='one', windows=True)
+    >>> read_axes("CHW windows")
+    Axes(n='one', c='all', hw='part', windows=True)
 
     Raises:
         ValueError: another notation.
     """
-    text = f" {notation}" if notation.startswith("window") else notation
-    found = _NOTATION.fullmatch(text)
-    if found is None or not text or (found["h"] is None) != (found["w"] is None):
+    found = _NOTATION.fullmatch(notation)
+    if (
+        found is None
+        or not found["letters"]
+        or (found["h"] is None) != (found["w"] is None)
+        or (found["window"] and not (found["c"] or found["h"]))
+    ):
         raise ValueError(
-            f"the axes {notation!r} are not of N, C, H and W, such as NHW, (C/G)HW, (N/k)HW, "
+            f"the axes {notation!r} are not of N, C, H and W, such as NHW, (C/G)HW, (N/G)HW, "
             "C window or HW windows."
         )
     windows = found["window"] is not None
     extents: dict[str, Extent] = {}
-    for axis, text_of_axis in (("n", found["n"]), ("c", found["c"]), ("hw", found["h"])):
-        if text_of_axis is None:
-            extents[axis] = "one"
-        elif len(text_of_axis) > 1 or (windows and axis != "n"):
-            extents[axis] = "part"
-        else:
-            extents[axis] = "all"
-    if windows and not any(map(found.__getitem__, "nch")):
-        extents["hw"] = "part"
-    return Axes(extents["n"], extents["c"], extents["hw"], windows)
+    for axis in ("n", "c", "h"):
+        letter = found[axis]
+        extents[axis] = "one" if letter is None else "all" if len(letter) == 1 else "part"
+    if windows:
+        extents["h" if found["h"] else "c"] = "part"
+    return Axes(extents["n"], extents["c"], extents["h"], windows)
 
 
 @dataclass(frozen=True)
@@ -150,11 +152,6 @@ class Kind:
 
 
 def kinds_of(spec: NormSpec) -> tuple[Kind, ...]:
-    """Every kind of set of a method. Those of the weights' family are sets of a filter bank, but
-    for groups of channels and what goes over images, which filters do not have."""
-    found = []
-    for notation in spec.axes:
-        axes = read_axes(notation)
-        of_filters = spec.family == "weights" and axes.n == "one" and axes.c != "part"
-        found.append(Kind(axes, of_filters))
-    return tuple(found)
+    """Every kind of set of a method: those of its filters, then those of its layer."""
+    filters = [Kind(Axes("one", "all", "all"), filters=True)] if spec.filters else []
+    return (*filters, *(Kind(read_axes(axes), filters=False) for axes in spec.axes))

@@ -10,7 +10,7 @@ from torch import nn
 
 from ..foreign import is_ours
 from ..pages.words import listed
-from .axes import kinds_of
+from .axes import read_axes
 from .formulas import readable
 from .fused import is_computed_again
 from .places import Parts, Place, Position, kinds_of_place
@@ -22,6 +22,8 @@ _POSITIONS: dict[Position, str] = {
     "last": "the last convolution of a block",
     "shortcut": "the convolution of a shortcut",
 }
+
+_BLOCKS = ("the first block", "the blocks between", "the last block")
 
 
 def facts(spec: NormSpec) -> dict[str, str]:
@@ -37,8 +39,7 @@ def facts(spec: NormSpec) -> dict[str, str]:
     said = {
         "filters": readable(spec.filters) if spec.filters else "",
         "statistics": "; ".join(
-            f"over {notation}: {kind.words}"
-            for notation, kind in zip(spec.axes, kinds_of(spec), strict=True)
+            f"over {notation}: {read_axes(notation).words()}" for notation in spec.axes
         ),
         "variance": f"divided by {spec.variance}" if spec.variance else "",
         "running": f"variance divided by {spec.running_variance}; momentum weighs {spec.momentum}"
@@ -59,8 +60,9 @@ def facts(spec: NormSpec) -> dict[str, str]:
 
 
 def formula(spec: NormSpec) -> str:
-    """The formula as people write it."""
-    return f"y = {readable(spec.formula)}"
+    """The formula as people write it; that of the filters above it where there is one."""
+    filters = f"w' = {readable(spec.filters)}\n" if spec.filters else ""
+    return f"{filters}y = {readable(spec.formula)}"
 
 
 def year(spec: NormSpec) -> str:
@@ -95,7 +97,7 @@ def in_network(spec: NormSpec) -> dict[str, str]:
     ends = [place for place in kinds_of_place() if place.position == "last"]
     after_sum = _named(parts.after_sum, ends)
     if after_sum != "nothing":
-        said["after a block's sum"] = after_sum
+        said["after a block's sum"] = after_sum.removeprefix("nothing; ")
     weights = _by_place(parts.weights, kinds_of_place(), lambda factor: f"x{factor:.3g}")
     if weights != "x1":
         said["initial weights"] = f"{weights} (factors at three blocks per stage)"
@@ -121,32 +123,33 @@ def _by_place(
     # The one at most places is the rule.
     usual = max(found, key=lambda key: len(found[key]))
     others = [
-        f"{said(key)} at {_where(there, everywhere)}"
-        for key, there in found.items()
-        if key != usual
+        f"{said(key)} {_where(there, everywhere)}" for key, there in found.items() if key != usual
     ]
     return f"{said(usual)}; {'; '.join(others)}"
 
 
 def _where(places: list[Place], everywhere: list[Place]) -> str:
-    """The positions, each with the stages and blocks if it is not in all of them."""
+    """The positions, unless there is but one kind, with stages and blocks where it is not all."""
+    positions = {place.position for place in everywhere}
     said = []
     for position, name in _POSITIONS.items():
         here = {(p.stage, p.block) for p in places if p.position == position}
         every = {(p.stage, p.block) for p in everywhere if p.position == position}
         if not here:
             continue
-        stages, blocks = ({pair[axis] for pair in here} for axis in (0, 1))
-        limits = []
-        if stages != {pair[0] for pair in every}:
-            limits.append(f"of stage{'s' * (len(stages) > 1)} {_numbers(stages)}")
-        if blocks != {pair[1] for pair in every}:
-            limits.append(f"in block{'s' * (len(blocks) > 1)} {_numbers(blocks)} of a stage")
-        if here != {(s, b) for s in stages for b in blocks} and position != "stem":
-            limits = ["in " + listed([f"block {b + 1} of stage {s + 1}" for s, b in sorted(here)])]
-        said.append(" ".join([name, *limits]))
+        words = [f"at {name}"] if len(positions) > 1 else []
+        if here != every:
+            words.append(f"in {_limits(here)}")
+        said.append(" ".join(words))
     return listed(said)
 
 
-def _numbers(found: set[int]) -> str:
-    return listed([str(index + 1) for index in sorted(found)])
+def _limits(here: set[tuple[int, int]]) -> str:
+    """Pairs of stage and block, of three each, in words."""
+    stages, blocks = ({pair[axis] for pair in here} for axis in (0, 1))
+    if here != {(stage, block) for stage in stages for block in blocks}:
+        return listed([f"{_BLOCKS[b]} of stage {s + 1}" for s, b in sorted(here)])
+    whole = {0, 1, 2}
+    numbers = listed([str(stage + 1) for stage in sorted(stages)])
+    of = "each stage" if stages == whole else f"stage{'s' * (len(stages) > 1)} {numbers}"
+    return of if blocks == whole else f"{listed([_BLOCKS[b] for b in sorted(blocks)])} of {of}"

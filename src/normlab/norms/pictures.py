@@ -64,8 +64,8 @@ def describe_picture(spec: NormSpec) -> str:
         each = "One set of statistics takes" if len(kinds) == 1 else "The sets of statistics take"
         return f"{each} {sets}."
     if _curve(spec) is not None:
-        return "No statistics: the output as a function of the input, value by value."
-    return "No statistics: no value depends on another."
+        return "No statistics of the input: the output as a function of the input, value by value."
+    return "No statistics of the input: no value depends on another."
 
 
 def _drawn(spec: NormSpec) -> tuple[list[str], float, float]:

@@ -350,7 +350,7 @@ def latex_text(text: str) -> str:
 
 def breakable(name: str) -> Markup:
     """A name that may break on a page: after its commas; a long one, in which nothing else could
-    break but a word, also after underscores and colons.
+    break but a word, also after underscores, colons and signs of equality.
 
     >>> breakable("bn,lr=0.1"), breakable("batch_renorm"), breakable("torch_bn")
     (Markup('bn,<wbr>lr=0.1'), Markup('batch_<wbr>renorm'), Markup('torch_bn'))
@@ -358,9 +358,9 @@ def breakable(name: str) -> Markup:
     from markupsafe import Markup
 
     shown = visible(name)
-    signs = r"([,_:])" if len(shown) > LONG else r"(,)"
+    signs = r"([,_:=])" if len(shown) > LONG else r"(,)"
     return Markup("").join(
-        part + Markup("<wbr>") if part in (",", "_", ":") else part
+        part + Markup("<wbr>") if part in (",", "_", ":", "=") else part
         for part in re.split(signs, shown)
     )
 

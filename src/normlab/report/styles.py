@@ -51,14 +51,13 @@ MANY = 12
 """A study of more arms shows them by family, and folds what it says of each."""
 FAMILIES: Mapping[str, tuple[str, ...]] = {
     "batch": (
-        "torch_bn", "bn", "sync_bn", "ghost_bn", "batch_renorm", "frozen_bn", "evonorm_b0",
-        "extended_bn",
+        "torch_bn", "bn", "sync_bn", "ghost_bn", "batch_renorm", "extended_bn", "frozen_bn",
     ),
     "sample": (
         "in", "ln", "gn", "rms", "pixel_ln", "position", "frn_tlu", "evonorm_s0", "grn", "lrn",
         "divisive", "proxy_gn",
     ),
-    "both": ("bin", "switchable", "ibn_a", "ibn_b"),
+    "both": ("bin", "evonorm_b0", "switchable", "ibn_a", "ibn_b", "iebn"),
     "weights": ("weight_norm", "ws", "gn+ws", "scaled_ws"),
     "without": ("none", "fixup", "skipinit", "dyt", "derf"),
 }  # fmt: skip
@@ -72,9 +71,9 @@ _GROUPS = {
     "without": "no normalization",
 }
 _HUES = {
-    "batch": (8.0, 92.0, 0.14),
+    "batch": (8.0, 88.0, 0.14),
     "sample": (115.0, 235.0, 0.12),
-    "both": (322.0, 350.0, 0.18),
+    "both": (312.0, 352.0, 0.18),
     "weights": (280.0, 310.0, 0.17),
     "without": (190.0, 290.0, 0.045),
 }

@@ -31,7 +31,7 @@ class Cost:
             grow linearly, all of those at 64 channels.
         forward, backward: operations of PyTorch that read or write a whole activation. Compiled
             kernels need fewer.
-        kept: activations that stay in memory for backward.
+        kept: activations that stay in memory for backward, besides the inputs of convolutions.
     """
 
     per_channel: float
@@ -45,7 +45,8 @@ def cost(norm: str, place: Place) -> Cost:
     """Measure a method at a place: ``inner``, with an activation after it, or ``last``, with the
     sum and what stands after that.
 
-    Operations are counted as PyTorch dispatches them, views left out. Bytes are those that autograd
+    Operations are counted as PyTorch dispatches them, views left out; those over parts of an
+    activation, of a quarter or more, count as these parts. Bytes are those that autograd
     keeps (:func:`.memory.kept_for_backward`), in float32.
 
     >>> cost("bn", Place("inner")).per_channel
@@ -80,6 +81,7 @@ class _Site(nn.Module):
             self.layer = choice.layer(place, width)
             self.after_sum = choice.after_sum(place, width) if place.position == "last" else None
             self.relu = choice.activation(place, width)
+        self.next = nn.Conv2d(width, 1, 1, bias=False)
         shape = (_BATCH, _WIDTHS[0], _SIDE, _SIDE)
         self.x = torch.randn(shape).contiguous(memory_format=torch.channels_last)
         # As inside a network: gradients go on to earlier layers.
@@ -108,7 +110,8 @@ class _Site(nn.Module):
             return forward, counter() - forward
 
     def kept(self) -> int:
-        return kept_for_backward(self, self)
+        """Bytes, the inputs of this convolution and of the next one among them."""
+        return kept_for_backward(self, lambda: self.next(self()))
 
 
 def _parameters(choice: NormChoice, place: Place, width: int) -> int:
@@ -119,21 +122,23 @@ def _parameters(choice: NormChoice, place: Place, width: int) -> int:
 
 @contextmanager
 def _counted(size: int) -> Iterator[Callable[[], int]]:
-    """Yields what tells how many operations have had a tensor of at least ``size`` values."""
+    """Yields what tells how many operations over ``size`` values there were. Those over half of
+    them, as of a layer for half of the channels, are half an operation."""
 
     class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
-        count = 0
+        values = 0
 
         def __torch_dispatch__(
             self, func: Any, types: Any, args: Any = (), kwargs: Any = None
         ) -> Any:
             out = func(*args, **(kwargs or {}))
-            if not func.is_view and any(t.numel() >= size for t in _tensors((args, kwargs, out))):
-                self.count += 1
+            if not func.is_view:
+                most = max((t.numel() for t in _tensors((args, kwargs, out))), default=0)
+                self.values += most if 4 * most >= size else 0
             return out
 
     with Counter() as counter:  # type: ignore[no-untyped-call]
-        yield lambda: counter.count
+        yield lambda: round(counter.values / size)
 
 
 def _tensors(values: Any) -> Iterator[Tensor]:

@@ -16,18 +16,25 @@ from typing import Any
 
 from ..errors import InputError, did_you_mean
 from ..files import write_text
-from ..norms import CATALOG, FAMILIES, NormSpec, Place
+from ..foreign import is_ours
+from ..norms import CATALOG, FAMILIES, NormSpec
 from ..norms.axes import kinds_of
 from ..norms.describe import facts, formula, year
 from ..norms.pictures import describe_picture, picture
+from ..norms.places import kinds_of_place
 from ..pages.tables import markdown_text
 from ..pages.words import counted, listed
 from ..training.costs import Cost, cost
 
-_WAYS = {"compiled": "with compiled kernels", "torch": "without"}
+_WAYS = {
+    "compiled": " bn's time with compiled kernels",
+    "torch": " bn's time without compiled kernels",
+}
 """How layers are computed, in the order in which it is said."""
 MUCH = 1.5
 """A step that takes so many times bn's is said to."""
+INNER = next(place for place in kinds_of_place() if place.position == "inner")
+"""Inside the first block of a network."""
 PICTURES = "images/norms"
 """Where docs/norms.md finds them."""
 
@@ -42,7 +49,8 @@ In a picture, filled cells share one set of statistics. In the column *pools*, a
 that a set takes whole, a small letter one that it takes in part, and a dot one along which it takes
 a single index. In a formula, `mean`, `var` and `ms` are the mean, the variance and the mean of the
 squares of a set; where there are several kinds of sets, their axes follow, and `xhat` is
-`(x - mean) / √(var + eps)`.
+`(x - mean) / √(var + eps)`. In a formula of filters, `w` is the parameter of the convolution, and
+`mean`, `var` and `norm` are those of the n weights of a filter.
 
 This page is printed by `normlab norms --markdown`, its pictures by `normlab norms --pictures
 docs/{PICTURES}`. `normlab norms NAME` shows one method in the terminal.
@@ -50,11 +58,10 @@ docs/{PICTURES}`. `normlab norms NAME` shows one method in the terminal.
 
 _COSTS = """\
 Costs are measured on the layers, at a convolution inside a block: parameters besides those of a
-plain convolution; operations of PyTorch that read or write a whole activation, forward and
-backward; activations that stay in memory for backward, besides those of the convolution and the
-ReLU. An operation may go over the activation more than once inside, as PyTorch's batch norm does.
-Where a method's table says that kernels in C compute it, one call forward and one backward do all
-of it, with the sum and the ReLU.
+plain convolution; operations of PyTorch over a whole activation, forward + backward; activations
+that stay in memory for backward, besides the inputs of convolutions. An operation may go over the
+activation more than once inside, as PyTorch's batch norm does. Where a method's table says that
+kernels in C compute it, one call forward and one backward do all of it, with the sum and the ReLU.
 """
 
 
@@ -106,9 +113,7 @@ def table() -> dict[str, list[Row]]:
     """The methods by family, the families by their titles; empty ones are left out."""
     rows: dict[str, list[Row]] = {title: [] for title in FAMILIES.values()}
     for spec in CATALOG.values():
-        rows[FAMILIES[spec.family]].append(
-            Row(spec, pools(spec), cost(spec.name, _inside("inner")))
-        )
+        rows[FAMILIES[spec.family]].append(Row(spec, pools(spec), cost(spec.name, INNER)))
     return {title: found for title, found in rows.items() if found}
 
 
@@ -118,7 +123,7 @@ def pools(spec: NormSpec) -> tuple[str, ...]:
     >>> pools(CATALOG["bin"])
     ('N · HW', '· · HW')
     """
-    return tuple(kind.axes.letters for kind in kinds_of(spec))
+    return tuple("filters " * kind.filters + kind.axes.letters for kind in kinds_of(spec))
 
 
 def entry(spec: NormSpec) -> dict[str, str]:
@@ -131,10 +136,11 @@ def entry(spec: NormSpec) -> dict[str, str]:
 def parameters(found: Cost) -> str:
     """Their number for C channels.
 
-    >>> parameters(Cost(2.0, 3.0, 0, 0, 0.0)), parameters(Cost(1.0, 0.0, 0, 0, 0.0))
-    ('2C + 3', 'C')
+    >>> parameters(Cost(16.0, 3.0, 0, 0, 0.0)), parameters(Cost(1.0, 0.0, 0, 0, 0.0))
+    ('16C + 3', 'C')
     """
-    per_channel = f"{found.per_channel:g}C".removeprefix("1") if found.per_channel else ""
+    each = "" if found.per_channel == 1 else f"{found.per_channel:g}"
+    per_channel = f"{each}C" if found.per_channel else ""
     other = f"{found.other:g}" if found.other else ""
     return " + ".join(filter(None, [per_channel, other])) or "0"
 
@@ -142,10 +148,13 @@ def parameters(found: Cost) -> str:
 def cost_in_words(spec: NormSpec) -> str:
     """What a method costs inside a block, at its end where that differs, and in time where it is
     much."""
-    inner, last = (cost(spec.name, _inside(position)) for position in ("inner", "last"))
+    ends = [place for place in kinds_of_place() if place.position == "last"]
+    with_more = [place for place in ends if spec.parts.after_sum(place) is not None]
+    where = "With what stands after a block's sum" if with_more else "At its end"
+    inner, last = cost(spec.name, INNER), cost(spec.name, (with_more or ends)[0])
     said = [f"{_figures(inner)}."]
     if _figures(inner) != _figures(last):
-        said = [f"Inside a block {_figures(inner)}; at its end {_figures(last)}."]
+        said = [f"Inside a block: {_figures(inner)}.", f"{where}: {_figures(last)}."]
     return " ".join([*said, *_slow(spec.name)])
 
 
@@ -156,8 +165,7 @@ def _slow(name: str) -> list[str]:
     if all(ratio["median"] <= MUCH for ratio in found.values()):
         return []
     said = [
-        f"{ratio['median']:.2f} times as long as with bn {_WAYS[way]} "
-        f"({ratio['low']:.2f} to {ratio['high']:.2f})"
+        f"{ratio['median']:.2f} times{_WAYS[way]} ({ratio['low']:.2f} to {ratio['high']:.2f})"
         for way, ratio in found.items()
     ]
     return [f"A step of training takes {listed(said)}."]
@@ -166,23 +174,27 @@ def _slow(name: str) -> list[str]:
 def _figures(found: Cost) -> str:
     kept = f"{found.kept:.1f}"
     return (
-        f"parameters: {parameters(found)}; operations over an activation: {found.forward} forward "
-        f"and {found.backward} backward; activations kept: {kept}"
+        f"{parameters(found)} parameters, {found.forward} + {found.backward} operations over an "
+        f"activation, {kept} activations kept"
     )
 
 
 def proof_in_words(spec: NormSpec) -> str:
-    """Which checks hold a method, and how many planted mistakes they find."""
-    found = _proof()["methods"].get(spec.name)
-    if found is None:
-        return ""
-    if not found["checks"]:
+    """Which checks hold the layers of a method, and how many planted mistakes they find."""
+    if not is_ours(spec.layer.__module__):
         return "the layer of PyTorch itself, which others are compared with"
+    parts = _proof()["methods"].get(spec.name, [])
+    named_parts = [part["part"] for part in parts] != [spec.layer.__name__]
+    return "; ".join(f"{part['part']}: " * named_parts + _held(part) for part in parts)
+
+
+def _held(part: Mapping[str, Any]) -> str:
+    checks, mistakes = len(part["checks"]), part["mistakes"]
     said = (
-        f"{counted(len(found['checks']), 'check')} of the suite hold it; "
-        f"{counted(found['mistakes'], 'planted mistake')}, each found"
+        f"{counted(checks, 'check')} of the suite hold{'s' * (checks == 1)} it; "
+        f"{counted(mistakes, 'planted mistake')}, {'each ' * (mistakes > 1)}found"
     )
-    for check, reason in found["unlike"].items():
+    for check, reason in part["unlike"].items():
         said += f"; {_check(check)} does not hold: {reason.rstrip('.')}"
     return said
 
@@ -194,7 +206,7 @@ def as_markdown() -> str:
     parts += [_contents(rows), _COSTS, *_about_steps()]
     for title, found in rows.items():
         parts.append(f"## {title}\n")
-        parts += [_section(row.spec) for row in found]
+        parts += [section(row.spec) for row in found]
     parts.append(_about_proof())
     return "\n".join(parts)
 
@@ -212,11 +224,6 @@ def write_pictures(folder: Path) -> list[Path]:
     except OSError as error:
         raise InputError(f"{folder} cannot be written: {error.strerror}.") from error
     return [folder / f"{name}.svg" for name in CATALOG]
-
-
-def _inside(position: Any) -> Place:
-    """In the first block of a network of three stages of three blocks."""
-    return Place(position, 0, 3, 0, 3)
 
 
 def _contents(families: Mapping[str, list[Row]]) -> str:
@@ -240,7 +247,8 @@ def _contents(families: Mapping[str, list[Row]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _section(spec: NormSpec) -> str:
+def section(spec: NormSpec) -> str:
+    """A method's section of docs/norms.md."""
     said = entry(spec)
     last = {label: said.pop(label, "") for label in ("proof", "cost", "fails", "source")}
     rows = "\n".join(f"| {label} | {markdown_text(text)} |" for label, text in said.items())
@@ -288,7 +296,14 @@ def _about_steps() -> list[str]:
 def _about_proof() -> str:
     proof = _proof()
     held = {
-        check: sum(check in found["checks"] for found in proof["methods"].values())
+        check: len(
+            {
+                part["part"]
+                for parts in proof["methods"].values()
+                for part in parts
+                if check in part["checks"]
+            }
+        )
         for check in proof["checks"]
     }
     rows = "\n".join(
@@ -300,7 +315,7 @@ def _about_proof() -> str:
         "The conformance suite in `tests/norms` makes its checks from the specs. To see that a "
         "check finds something, mistakes are planted in the layers, and each must be found by the "
         "check that is there for it. `make docs` counts both in the suite itself.\n\n"
-        f"| check | | methods |\n| --- | --- | ---: |\n{rows}\n"
+        f"| check | | layers |\n| --- | --- | ---: |\n{rows}\n"
     )
 
 
