@@ -127,7 +127,8 @@ def test_a_model_is_looked_at_used_and_handed_on(
     assert looked.returncode == 0, looked.stderr
     chosen = json.loads((run / "explain/chosen.json").read_text())
     assert {image["class"] for image in chosen["images"]} == {"Wren"}
-    together = typed("explain", study, "--arms", "ln;bn", "--right", "1", "--out", tmp_path / "both")
+    both = ["--arms", "ln;bn", "--right", "1", "--out", tmp_path / "both"]
+    together = typed("explain", study, *both)
     assert together.returncode == 0, together.stderr
 
     (photos / "Wren/torn.png").write_bytes((photos / "Wren/00.png").read_bytes()[:200])
