@@ -154,7 +154,8 @@ def forward(
             for index in indices:
                 if fixed:
                     c = index[1]
-                    mean, var = float(state["running_mean"][c]), float(state["running_var"][c])
+                    mean = float(state["running_mean"][c]) if "running_mean" in state else math.nan
+                    var = float(state["running_var"][c])
                 of = names[index]
                 xhat = (of["x"] - mean) / math.sqrt(var + eps) if var + eps else math.nan
                 of[mean_], of[var_], of[ms_], of[xhat_] = mean, var, square, xhat
