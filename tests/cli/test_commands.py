@@ -27,10 +27,10 @@ SMALL = ["--n", "1", "--epochs", "1", "--seeds", "1", "--limit-per-class", "10"]
 QUICK = [*SMALL, "--workers", "1"]
 
 
-def _run(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+def _run(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "normlab", *map(str, arguments)]
     environment = {**os.environ, "COLUMNS": "160"}
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment)
+    return subprocess.run(command, capture_output=True, text=True, env=environment)
 
 
 @pytest.fixture
@@ -70,13 +70,16 @@ def test_compare_from_photos_to_page(photos: Path, tmp_path: Path, typed: Typed)
     assert "NoNorm2d(16)" in inspected.stdout
     page = (out / "report.html").read_bytes()
     (out / "report.html").unlink()
-    reported = _run("report", out)
+    reported = typed("report", out)
     assert reported.returncode == 0, reported.stderr
     assert (out / "report.html").read_bytes() == page
 
 
-def test_dry_run_says_what_and_how_long_and_writes_nothing(tmp_path: Path) -> None:
-    done = _run("compare", "--dry-run", cwd=tmp_path)
+def test_dry_run_says_what_and_how_long_and_writes_nothing(
+    tmp_path: Path, typed: Typed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = typed("compare", "--dry-run")
     assert done.returncode == 0, done.stderr
     assert "42 to run (7 arms, 6 seeds)" in done.stdout
     assert re.search(r"Time +about \d", done.stdout)
@@ -358,7 +361,7 @@ def test_files_are_as_open_as_the_umask_says(tmp_path: Path) -> None:
     assert (tmp_path / "a").stat().st_mode == (tmp_path / "b").stat().st_mode
 
 
-def test_stopping_leaves_a_study_that_goes_on(tmp_path: Path) -> None:
+def test_stopping_leaves_a_study_that_goes_on(tmp_path: Path, typed: Typed) -> None:
     import signal
     import time
 
@@ -379,7 +382,7 @@ def test_stopping_leaves_a_study_that_goes_on(tmp_path: Path) -> None:
     assert process.returncode == 130, errors
     assert f"To resume, run: normlab {' '.join(map(str, command))}" in errors
     assert "Traceback" not in errors
-    done = _run(*command)
+    done = typed(*command)
     assert done.returncode == 0, done.stderr
     statuses = [json.loads(p.read_text())["status"] for p in out.glob("runs/*/*/run.json")]
     assert statuses == ["complete", "complete"]
