@@ -49,6 +49,7 @@ PAGES = (
             "docs/experiment",
             "docs/data",
             "docs/own-layer",
+            "docs/library",
             "docs/statistics",
             "docs/data-checks",
             "docs/many-machines",

@@ -107,6 +107,16 @@ def open_page(browser: Browser) -> Iterator[Callable[..., tuple[Page, Watch]]]:
         page.close()
 
 
+@pytest.fixture
+def blank_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Charts are made and written, but their pictures are blank: for tests of studies, which look
+    at numbers and pages. Drawing is half of what a small study takes."""
+    import vl_convert
+
+    monkeypatch.setattr(vl_convert, "vegalite_to_svg", lambda spec, **_: "<svg/>")
+    monkeypatch.setattr(vl_convert, "svg_to_png", lambda svg, **_: b"PNG")
+
+
 Make = Callable[..., Path]
 
 

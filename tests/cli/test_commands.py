@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,40 +24,63 @@ from normlab.studies import Request, presets
 ROOT = Path(__file__).parents[2]
 BIRDS = ROOT.parent / "shared/data/birds64"
 FASHION = Path("/usr/share/datasets/fashion-mnist")
-QUICK = ["--n", "1", "--epochs", "1", "--seeds", "1", "--limit-per-class", "10"]
+SMALL = ["--n", "1", "--epochs", "1", "--seeds", "1", "--limit-per-class", "10"]
+QUICK = [*SMALL, "--workers", "1"]
 
 
-def _run(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+def _run(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "normlab", *map(str, arguments)]
     environment = {**os.environ, "COLUMNS": "160"}
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment)
+    return subprocess.run(command, capture_output=True, text=True, env=environment)
 
 
-def test_compare_from_photos_to_page(photos: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def typed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """As :func:`_run`, in this process."""
+    monkeypatch.setenv("COLUMNS", "160")
+
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        capsys.readouterr()
+        command = list(map(str, arguments))
+        status = main(command)
+        return subprocess.CompletedProcess(command, status, *capsys.readouterr())
+
+    return run
+
+
+Typed = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def test_compare_from_photos_to_page(photos: Path, tmp_path: Path, typed: Typed) -> None:
     out = tmp_path / "study"
-    command = ["compare", "--data", photos, "--arms", "bn,none", *QUICK, "--out", out]
+    command = ["compare", "--data", photos, "--arms", "bn,none", *SMALL, "--out", out]
     done = _run(*command)
     assert done.returncode == 0, done.stderr
     for expected in ("2 classes", "2 to run (2 arms, 1 seed)", "SGD momentum 0.9", "report.html"):
         assert expected in done.stdout
     assert re.search(r"^bn +\d+\.\d ", done.stdout, re.MULTILINE)
     assert "\x1b" not in done.stdout  # no colours or bars where the output is no terminal
-    again = _run(*command)
+    again = typed(*command)
     assert again.returncode == 0
     assert "nothing was run again" in again.stdout
     run = out / "runs/none/seed-0"
-    inspected = _run("inspect", run)
+    inspected = typed("inspect", run)
     assert "All 7 sites carry none" in inspected.stdout
     assert "NoNorm2d(16)" in inspected.stdout
     page = (out / "report.html").read_bytes()
     (out / "report.html").unlink()
-    reported = _run("report", out)
+    reported = typed("report", out)
     assert reported.returncode == 0, reported.stderr
     assert (out / "report.html").read_bytes() == page
 
 
-def test_dry_run_says_what_and_how_long_and_writes_nothing(tmp_path: Path) -> None:
-    done = _run("compare", "--dry-run", cwd=tmp_path)
+def test_dry_run_says_what_and_how_long_and_writes_nothing(
+    tmp_path: Path, typed: Typed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = typed("compare", "--dry-run")
     assert done.returncode == 0, done.stderr
     assert "42 to run (7 arms, 6 seeds)" in done.stdout
     assert re.search(r"Time +about \d", done.stdout)
@@ -92,26 +116,29 @@ def test_a_run_is_resumed_on_another_day(
     assert len(list((tmp_path / "runs").iterdir())) == 2
 
 
-def test_a_model_is_looked_at_used_and_handed_on(photos: Path, tmp_path: Path) -> None:
+def test_a_model_is_looked_at_used_and_handed_on(
+    photos: Path, tmp_path: Path, typed: Typed
+) -> None:
     study = tmp_path / "study"
-    done = _run("compare", "--data", photos, "--arms", "bn,ln", *QUICK, "--out", study)
+    done = typed("compare", "--data", photos, "--arms", "bn,ln", *QUICK, "--out", study)
     assert done.returncode == 0, done.stderr
     run = study / "runs/bn/seed-0"
-    card = _run("inspect", run)
+    card = typed("inspect", run)
     assert "normlab train --data" in card.stdout
     assert re.search(r"Accuracy +train \d+\.\d\d %, val \d+\.\d\d %, test", card.stdout)
 
-    looked = _run("explain", run, "--classes", "Wren", "--right", "1", "--wrong", "1")
+    looked = typed("explain", run, "--classes", "Wren", "--right", "1", "--wrong", "1")
     assert looked.returncode == 0, looked.stderr
     chosen = json.loads((run / "explain/chosen.json").read_text())
     assert {image["class"] for image in chosen["images"]} == {"Wren"}
-    together = _run("explain", study, "--arms", "ln;bn", "--right", "1", "--out", tmp_path / "both")
+    both = ["--arms", "ln;bn", "--right", "1", "--out", tmp_path / "both"]
+    together = typed("explain", study, *both)
     assert together.returncode == 0, together.stderr
 
     (photos / "Wren/torn.png").write_bytes((photos / "Wren/00.png").read_bytes()[:200])
     first = sorted((photos / "Robin").iterdir())[3]
     answers = tmp_path / "answers.csv"
-    named = _run("predict", run, first, photos / "Wren", "--output", answers)
+    named = typed("predict", run, first, photos / "Wren", "--output", answers)
     assert named.returncode == 3
     assert "torn.png is damaged or cut short" in named.stderr
     rows = answers.read_text().splitlines()
@@ -119,7 +146,7 @@ def test_a_model_is_looked_at_used_and_handed_on(photos: Path, tmp_path: Path) -
     assert len(rows) == 1 + 1 + 24
     assert rows[1].startswith(f"{first},")
 
-    exported = _run("export", run, "--onnx", "--images", first)
+    exported = typed("export", run, "--onnx", "--images", first)
     assert exported.returncode == 0, exported.stderr
     assert (run / "model.onnx").stat().st_size > 100_000
     assert str(run / "model.onnx") in exported.stdout
@@ -153,12 +180,12 @@ def test_presets_and_axes(
     assert not (tmp_path / "s").exists()
 
 
-def test_an_axis_may_hold_none_and_the_command_says_it(tmp_path: Path) -> None:
+def test_an_axis_may_hold_none_and_the_command_says_it(tmp_path: Path, typed: Typed) -> None:
     out = tmp_path / "s"
-    done = _run("compare", "--patience", "none,1", "--arms", "bn", *QUICK, "--out", out)
+    done = typed("compare", "--patience", "none,1", "--arms", "bn", *QUICK, "--out", out)
     assert done.returncode == 0, done.stderr
     assert (out / "runs/bn,patience=None/seed-0/run.json").is_file()
-    again = _run("compare", "--patience", "1", "--arms", "bn", *QUICK, "--out", out)
+    again = typed("compare", "--patience", "1", "--arms", "bn", *QUICK, "--out", out)
     assert again.returncode == 2
     assert "another question" in again.stderr
     assert Request.of(patience=[None, 2]).command() == "normlab compare --patience none,2"
@@ -375,7 +402,7 @@ def test_files_are_as_open_as_the_umask_says(tmp_path: Path) -> None:
     assert (tmp_path / "a").stat().st_mode == (tmp_path / "b").stat().st_mode
 
 
-def test_stopping_leaves_a_study_that_goes_on(tmp_path: Path) -> None:
+def test_stopping_leaves_a_study_that_goes_on(tmp_path: Path, typed: Typed) -> None:
     import signal
     import time
 
@@ -396,7 +423,7 @@ def test_stopping_leaves_a_study_that_goes_on(tmp_path: Path) -> None:
     assert process.returncode == 130, errors
     assert f"To resume, run: normlab {' '.join(map(str, command))}" in errors
     assert "Traceback" not in errors
-    done = _run(*command)
+    done = typed(*command)
     assert done.returncode == 0, done.stderr
     statuses = [json.loads(p.read_text())["status"] for p in out.glob("runs/*/*/run.json")]
     assert statuses == ["complete", "complete"]

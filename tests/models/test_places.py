@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
 from torch import nn
 
-from normlab import compare
+from normlab import compare, foreign
 from normlab.errors import InputError
 from normlab.models import ModelInfo, ResNet, check_sites, load_model, save_model
 from normlab.models.shapes import state_parts
@@ -169,3 +170,21 @@ def test_other_parts_are_tried_before_the_first_run(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"Mixing, Counting of 16 channels: in evaluation its out"):
         compare(arms="none,places_of_mine:Mixing", data="digits", epochs=1, seeds=1,
                 limit_per_class=8, out=tmp_path / "study")  # fmt: skip
+
+
+def test_a_network_looks_once_for_the_code_of_a_layer_of_ones_own(
+    arm: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not at each place: its files are read each time, so that edits are seen."""
+    looked: list[str] = []
+
+    def load(name: str) -> ModuleType:
+        looked.append(name)
+        return of(name)
+
+    of = foreign.load
+    monkeypatch.setattr(foreign, "load", load)
+    network = ResNet(1, 5, norm=arm, seed=0)
+    assert looked == ["places_of_mine"]
+    check_sites(network, arm)
+    assert looked == ["places_of_mine"] * 2

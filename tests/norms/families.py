@@ -127,15 +127,25 @@ class Family:
             other = self.counterpart().double()
             other.load_state_dict(layer.state_dict(), strict=False)  # less weight and bias
             return other.train(layer.training)(x.double()).detach()
-        y = reference.forward(
-            self.spec,
-            as_array(x),
-            state,
-            eps=getattr(layer, "eps", 0.0),
-            groups=self.groups,
-            training=layer.training,
-        )
-        return torch.from_numpy(y)
+        eps, groups = getattr(layer, "eps", 0.0), self.groups
+        known = (self.spec.name, eps, groups, layer.training, _key(as_array(x)))
+        known = (*known, *((name, _key(t)) for name, t in state.items()))
+        if known not in _EXPECTED:
+            if len(_EXPECTED) == 1000:
+                _EXPECTED.clear()
+            _EXPECTED[known] = reference.forward(
+                self.spec, as_array(x), state, eps=eps, groups=groups, training=layer.training
+            )
+        return torch.from_numpy(_EXPECTED[known].copy())
+
+
+_EXPECTED: dict[tuple[object, ...], np.ndarray] = {}
+"""What loops have computed: checks ask for the same in several layouts, and of both ways in which
+a layer is computed."""
+
+
+def _key(values: np.ndarray) -> tuple[object, ...]:
+    return values.shape, values.tobytes()
 
 
 def _channels(spec: NormSpec) -> int:

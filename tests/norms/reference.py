@@ -16,6 +16,7 @@ import itertools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from typing import TypeVar
 
 import numpy as np
@@ -65,7 +66,8 @@ def set_of(axes: str, index: Index, shape: Index, groups: int) -> Key:
     return tuple(key)
 
 
-def statistic_sets(axes: str, shape: Index, groups: int = 1) -> dict[Key, list[Index]]:
+@lru_cache(maxsize=256)
+def statistic_sets(axes: str, shape: Index, groups: int = 1) -> Mapping[Key, list[Index]]:
     """Every statistic set with the indices of its values."""
     sets: dict[Key, list[Index]] = {}
     for index in itertools.product(*map(range, shape)):
@@ -73,19 +75,26 @@ def statistic_sets(axes: str, shape: Index, groups: int = 1) -> dict[Key, list[I
     return sets
 
 
-def moments(axes: str, x: Array, groups: int = 1) -> dict[Key, Moments]:
+def moments(axes: str, x: Array, groups: int = 1) -> Mapping[Key, Moments]:
     """The moments of every set. ``math.fsum`` adds without rounding on the way."""
+    return _moments(axes, x.shape, tuple(x.reshape(-1).tolist()), groups)
+
+
+@lru_cache(maxsize=500)
+def _moments(
+    axes: str, shape: Index, values: tuple[float, ...], groups: int
+) -> Mapping[Key, Moments]:
     found = {}
-    for key, indices in statistic_sets(axes, x.shape, groups).items():
-        values = [float(x[i]) for i in indices]
-        mean = math.fsum(values) / len(values)
-        squares = math.fsum((v - mean) ** 2 for v in values)
-        found[key] = Moments(
-            len(values), mean, squares, math.fsum(v * v for v in values) / len(values)
-        )
+    numbers = dict(zip(np.ndindex(*shape), values, strict=True))
+    for key, indices in statistic_sets(axes, shape, groups).items():
+        of = [numbers[i] for i in indices]
+        mean = math.fsum(of) / len(of)
+        squares = math.fsum((v - mean) ** 2 for v in of)
+        found[key] = Moments(len(of), mean, squares, math.fsum(v * v for v in of) / len(of))
     return found
 
 
+@cache
 def names_in(formula: str) -> frozenset[str]:
     """The names that a formula uses; none if it is not an expression."""
     try:
@@ -133,29 +142,43 @@ def forward(
     assert can_evaluate(spec, state), f"the formula of {spec.name} has names without a meaning here"
     formula = compile(spec.formula, f"formula of {spec.name}", "eval")
     channels = x.shape[1]
-    found = {axes: moments(axes, x, groups) for axes in spec.axes}
+    names: dict[Index, dict[str, float]] = {}
+    numbers = [_of_channel(c, channels, state) for c in range(channels)]
+    for index, value in zip(np.ndindex(*x.shape), x.reshape(-1).tolist(), strict=True):
+        names[index] = {"eps": eps, "weight": 1.0, "bias": 0.0, **numbers[index[1]], "x": value}
+    for axes in spec.axes:
+        fixed = bool(spec.buffers) and "N" in axes and not training
+        alone = len(spec.axes) == 1
+        mean_, var_, ms_, xhat_ = (f"{name}_{axes}" for name in ("mean", "var", "ms", "xhat"))
+        found = moments(axes, x, groups)
+        for key, indices in statistic_sets(axes, x.shape, groups).items():
+            mean, var, square = found[key].mean, 0.0, found[key].mean_square
+            if spec.variance and not fixed:
+                var = found[key].variance(spec.variance)
+            for index in indices:
+                if fixed:
+                    c = index[1]
+                    mean = float(state["running_mean"][c]) if "running_mean" in state else math.nan
+                    var = float(state["running_var"][c])
+                of = names[index]
+                xhat = (of["x"] - mean) / math.sqrt(var + eps) if var + eps else math.nan
+                of[mean_], of[var_], of[ms_], of[xhat_] = mean, var, square, xhat
+                if alone:
+                    of["mean"], of["var"], of["ms"], of["xhat"] = mean, var, square, xhat
     y = np.empty_like(x)
-    for index in itertools.product(*map(range, x.shape)):
-        c = index[1]
-        value = float(x[index])
-        names: dict[str, object] = {"x": value, "eps": eps, "weight": 1.0, "bias": 0.0}
-        for name, values in state.items():
-            if values.ndim <= 1:
-                names[name] = float(values[c] if values.shape == (channels,) else values.flat[0])
-        for axes, of_set in found.items():
-            m = of_set[set_of(axes, index, x.shape, groups)]
-            mean, square = m.mean, m.mean_square
-            if spec.buffers and "N" in axes and not training:
-                mean = float(state["running_mean"][c]) if "running_mean" in state else math.nan
-                var = float(state["running_var"][c])
-            else:
-                var = m.variance(spec.variance) if spec.variance else 0.0
-            xhat = (value - mean) / math.sqrt(var + eps) if var + eps else math.nan
-            of = {"mean": mean, "var": var, "ms": square, "xhat": xhat}
-            names |= {f"{name}_{axes}": number for name, number in of.items()}
-            names |= of if len(spec.axes) == 1 else {}
-        y[index] = eval(formula, {"__builtins__": {}, **FUNCTIONS}, names)
+    known = {"__builtins__": {}, **FUNCTIONS}
+    for index, of in names.items():
+        y[index] = eval(formula, known, of)
     return y
+
+
+def _of_channel(c: int, channels: int, state: Mapping[str, Array]) -> dict[str, float]:
+    """The numbers that parameters and buffers have for a channel."""
+    return {
+        name: float(values[c] if values.shape == (channels,) else values.flat[0])
+        for name, values in state.items()
+        if values.ndim <= 1
+    }
 
 
 def moving_average(

@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -59,22 +60,25 @@ def example(family: Family, images: int = 3, seed: int = 0) -> Tensor:
 
 
 def assert_same_step(
-    found: Callable[[Tensor], Tensor], layer: nn.Module, eager: nn.Module, x: Tensor
+    found: Callable[..., Any], layer: nn.Module, eager: nn.Module, *inputs: Tensor
 ) -> None:
     """One forward and backward: output, gradients and buffers."""
-    y, z = found(x), eager(x)
-    close(y, z, FORWARD, f"output for {len(x)} images")
-    assert y.is_contiguous() == z.is_contiguous()
+    images = len(inputs[0])
+    ours, theirs = (made if isinstance(made, tuple) else (made,)
+                    for made in (found(*inputs), eager(*inputs)))  # fmt: skip
+    for y, z in zip(ours, theirs, strict=True):
+        close(y, z, FORWARD, f"output for {images} images")
+        assert y.is_contiguous() == z.is_contiguous()
     for name, t in eager.named_buffers():
         close(layer.get_buffer(name), t, FORWARD, name)
-    if not (y.requires_grad or z.requires_grad):
+    if not any(y.requires_grad for y in (*ours, *theirs)):
         return
-    g = draw(*y.shape, seed=9).float()
-    ours = torch.autograd.grad(y, [x, *layer.parameters()], g)
-    theirs = torch.autograd.grad(z, [x, *eager.parameters()], g)
-    names = ["x", *dict(layer.named_parameters())]
-    for name, a, b in zip(names, ours, theirs, strict=True):
-        close(a, b, BACKWARD, f"gradient of {name} for {len(x)} images")
+    gs = [draw(*y.shape, seed=9).float() for y in ours]
+    found_ones = torch.autograd.grad(ours, [*inputs, *layer.parameters()], gs)
+    expected = torch.autograd.grad(theirs, [*inputs, *eager.parameters()], gs)
+    names = [*(f"input {i}" for i in range(len(inputs))), *dict(layer.named_parameters())]
+    for name, a, b in zip(names, found_ones, expected, strict=True):
+        close(a, b, BACKWARD, f"gradient of {name} for {images} images")
 
 
 @each_family
@@ -113,16 +117,23 @@ def test_whole_graph_keeps_type_and_memory_format(family: Family, dtype: torch.d
 # PyTorch's own modules use what it deprecates, when the default backend is first imported.
 @pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")
 @pytest.mark.usefixtures("_own_compile_cache")
-@pytest.mark.parametrize(
-    "family", [FAMILIES[n] for n in SEVEN if FAMILIES[n].normalizes], ids=lambda f: f.name
-)
-def test_default_backend(family: Family) -> None:
-    """Machine code for one shape; the tests above are about the graph, this is about kernels."""
-    layer = used_layer(family, True)
-    eager = copy.deepcopy(layer)
-    compiled = torch.compile(layer, fullgraph=True, dynamic=False)
+def test_default_backend() -> None:
+    """Machine code for one shape; the tests above are about the graph, this is about kernels. The
+    compiler is started once, for all layers side by side."""
+    families = [FAMILIES[name] for name in SEVEN if FAMILIES[name].normalizes]
+    layers = SideBySide({family.name: used_layer(family, True) for family in families})
+    eager = copy.deepcopy(layers)
+    compiled = torch.compile(layers, fullgraph=True, dynamic=False)
     for seed in (5, 6):
-        assert_same_step(compiled, layer, eager, example(family, seed=seed).requires_grad_())
+        inputs = [example(family, seed=seed).requires_grad_() for family in families]
+        assert_same_step(compiled, layers, eager, *inputs)
+
+
+class SideBySide(nn.ModuleDict):
+    """Layers that have nothing to do with each other."""
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        return tuple(layer(x) for layer, x in zip(self.values(), inputs, strict=True))
 
 
 @each_family

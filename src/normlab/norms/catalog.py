@@ -15,6 +15,7 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
@@ -42,12 +43,17 @@ class NormChoice:
 
     Attributes:
         name: a name of the catalogue, or ``package.module:Class`` for a layer of your own, which
-            is called as ``Class(channels, **options)``.
+            is called as ``Class(channels, **options)``. It is imported when it is first needed,
+            and a choice stays with the code that it had then.
         options: keyword arguments of the layer.
     """
 
     name: str
     options: Mapping[str, Any]
+
+    @cached_property
+    def _layer(self) -> type[nn.Module]:
+        return CATALOG[self.name].layer if self.name in CATALOG else _layer_class(self.name)
 
     @property
     def custom(self) -> bool:
@@ -60,9 +66,9 @@ class NormChoice:
         class attribute ``conv_bias``; the default is False."""
         if self.name in CATALOG:
             return CATALOG[self.name].conv_bias
-        return bool(getattr(_layer_class(self.name), "conv_bias", False))
+        return bool(getattr(self._layer, "conv_bias", False))
 
-    @property
+    @cached_property
     def parts(self) -> Parts:
         """What the method puts into a network besides its layer. A layer of your own can say so in
         a class attribute ``parts``.
@@ -72,7 +78,7 @@ class NormChoice:
         """
         if self.name in CATALOG:
             return CATALOG[self.name].parts
-        declared = getattr(_layer_class(self.name), "parts", None)
+        declared = getattr(self._layer, "parts", None)
         if declared is None or inspect.isfunction(declared) or isinstance(declared, property):
             return Parts()  # a name of the layer's own
         if not isinstance(declared, Parts):
@@ -83,7 +89,7 @@ class NormChoice:
 
     def make(self, channels: int) -> nn.Module:
         """The layer for this number of channels."""
-        return make_norm(self.name, channels, **self.options)
+        return _make(self, channels)
 
     def layer(self, place: Place, channels: int) -> nn.Module:
         """What stands after the convolution at this place."""
@@ -207,11 +213,13 @@ def make_norm(name: str | type[nn.Module], channels: int, **options: Any) -> nn.
     """
     if isinstance(name, type):
         name = name_of_layer(name)
-    channels, options = plain(channels), {key: plain(value) for key, value in options.items()}
     choice = parse_norm(name)
-    if choice.options:
-        return make_norm(choice.name, channels, **{**choice.options, **options})
-    layer = CATALOG[name].layer if name in CATALOG else _layer_class(name)
+    return _make(NormChoice(choice.name, {**choice.options, **options}), channels)
+
+
+def _make(choice: NormChoice, channels: int) -> nn.Module:
+    name, layer, channels = choice.name, choice._layer, plain(channels)
+    options = {key: plain(value) for key, value in choice.options.items()}
     own = options_of(layer)
     known = own if choice.parts.plain else {**own, **choice.parts.options()}
     for option, value in options.items():
