@@ -112,8 +112,8 @@ class Family:
 
 
 _EXPECTED: dict[tuple[object, ...], np.ndarray] = {}
-"""What loops have computed, by all that they depend on: checks ask for the same in several layouts, and of both ways in which
-a layer is computed."""
+"""What loops have computed, by all that it depends on. Checks ask for the same in several layouts,
+and of both ways in which a layer is computed."""
 
 
 def _key(values: np.ndarray) -> tuple[object, ...]:
