@@ -128,7 +128,8 @@ class Family:
             other.load_state_dict(layer.state_dict(), strict=False)  # less weight and bias
             return other.train(layer.training)(x.double()).detach()
         eps, groups = getattr(layer, "eps", 0.0), self.groups
-        known = (self.spec.name, eps, groups, layer.training, _key(as_array(x)))
+        meaning = self.spec.formula, self.spec.axes, self.spec.variance, self.spec.buffers
+        known = (meaning, eps, groups, layer.training, _key(as_array(x)))
         known = (*known, *((name, _key(t)) for name, t in state.items()))
         if known not in _EXPECTED:
             if len(_EXPECTED) == 1000:
@@ -140,8 +141,8 @@ class Family:
 
 
 _EXPECTED: dict[tuple[object, ...], np.ndarray] = {}
-"""What loops have computed: checks ask for the same in several layouts, and of both ways in which
-a layer is computed."""
+"""What loops have computed, by all that it depends on. Checks ask for the same in several layouts,
+and of both ways in which a layer is computed."""
 
 
 def _key(values: np.ndarray) -> tuple[object, ...]:
