@@ -108,6 +108,7 @@ def has_twin(family: Family) -> bool:
 
 @check()
 def forward_matches_reference(family: Family, factory: Factory) -> None:
+    """The output in float64 is that of the formula, value by value, in training and evaluation."""
     for mode, training in MODES.items():
         for affine in (True, False) if family.has_affine else (None,):
             options = {} if affine is None else {"affine": affine}
@@ -119,6 +120,7 @@ def forward_matches_reference(family: Family, factory: Factory) -> None:
 
 @check()
 def gradients_match_counterpart(family: Family, factory: Factory) -> None:
+    """Gradients of input and parameters are those of the same layer written in PyTorch."""
     for mode, training in MODES.items():
         layer = scramble(family.make(factory)).double().train(training)
         other = same_state(family.counterpart(), layer)
@@ -143,6 +145,7 @@ KINDS: dict[str, Callable[[Tensor], Tensor]] = {
 
 @check()
 def low_precision_forward_within_twice_torch(family: Family, factory: Factory) -> None:
+    """In float32 and 16 bits, far from 0 too, errors are at most twice those of PyTorch."""
     for dtype, kind, layout, training in low_precision_cases():
         layer, other, x = low_precision_pair(family, factory, dtype, kind, layout, training)
         expected = family.expected(layer, x)
@@ -255,6 +258,7 @@ def mean_error(found: Tensor, truth: Tensor) -> float:
 
 @check()
 def derivatives_match_finite_differences(family: Family, factory: Factory) -> None:
+    """Gradients of input and parameters are those of finite differences."""
     for mode, training in MODES.items():
         f, inputs = as_function(family, factory, training)
         assert torch.autograd.gradcheck(f, inputs, raise_exception=False), mode
@@ -262,6 +266,7 @@ def derivatives_match_finite_differences(family: Family, factory: Factory) -> No
 
 @check()
 def second_derivatives_match_finite_differences(family: Family, factory: Factory) -> None:
+    """So are derivatives of gradients."""
     for mode, training in MODES.items():
         f, inputs = as_function(family, factory, training)
         torch.manual_seed(0)  # the fast check draws its directions from the global generator
@@ -323,6 +328,7 @@ def output_moments_are_exact(family: Family, factory: Factory) -> None:
 
 @check(standardizes)
 def shifting_a_set_changes_nothing(family: Family, factory: Factory) -> None:
+    """A number that is added to all values of a set leaves the output as it is."""
     layer = scramble(family.make(factory)).double()
     x = input_for(family)
     y = layer(x)
@@ -419,6 +425,7 @@ def images_do_not_see_each_other(family: Family, factory: Factory) -> None:
 
 @check()
 def nan_stays_in_its_set(family: Family, factory: Factory) -> None:
+    """One NaN reaches the values that share statistics with it, and no others."""
     where = (1, 2, 1, 3)
     for mode, training in MODES.items():
         layer = scramble(family.make(factory)).train(training)
@@ -462,6 +469,7 @@ def sets_with(marked: Tensor, family: Family, training: bool) -> Tensor:
 
 @check()
 def edges_have_a_value_or_a_clear_error(family: Family, factory: Factory) -> None:
+    """One image, one pixel, no image, maps without pixels."""
     shapes = ((1, 3, 4), (3, 1, 1), (1, 1, 1), (2, 1, 5), (2, 0, 3), (0, 3, 4))
     for mode, training in MODES.items():
         for n, h, w in shapes:
@@ -513,6 +521,7 @@ def empty_batch_passes(layer: nn.Module, x: Tensor, what: str) -> None:
 
 @check()
 def wrong_input_is_refused(family: Family, factory: Factory) -> None:
+    """Other dimensions, channels or types end in a message that names them."""
     channels = family.channels
     for training in MODES.values():
         layer = family.make(factory).train(training)
@@ -547,6 +556,7 @@ def layouts(x: Tensor) -> Iterable[tuple[str, Tensor]]:
 
 @check()
 def layout_changes_no_value(family: Family, factory: Factory) -> None:
+    """Any layout of the input gives the same output and gradients."""
     for mode, training in MODES.items():
         for name, x in layouts(input_for(family)):
             what = f"{name} in {mode}"
@@ -566,6 +576,7 @@ def layout_changes_no_value(family: Family, factory: Factory) -> None:
 
 @check()
 def memory_format_is_kept(family: Family, factory: Factory) -> None:
+    """Output and gradient have the memory format of the input, in every type."""
     for training in MODES.values():
         for dtype in (torch.float64, *LOW):
             layer = scramble(family.make(factory)).train(training)
@@ -646,6 +657,7 @@ def state_is_declared(family: Family, factory: Factory) -> None:
 
 @check(has_running_statistics)
 def running_statistics_match_closed_form(family: Family, factory: Factory) -> None:
+    """After five steps they are what the closed form of the moving average says."""
     for momentum in (0.1, 0.3, 0.0, 1.0, None):
         layer = scramble(family.make(factory, momentum=momentum)).double()
         start = {name: as_array(t).copy() for name, t in layer.named_buffers()}
@@ -673,6 +685,7 @@ def running_statistics_match_closed_form(family: Family, factory: Factory) -> No
 
 @check()
 def evaluation_changes_nothing(family: Family, factory: Factory) -> None:
+    """Two evaluations are equal to the bit, and state stays as it is."""
     layer = scramble(family.make(factory)).eval()
     before = {name: t.clone() for name, t in layer.state_dict().items()}
     x = input_for(family).float()
@@ -699,6 +712,7 @@ def training_keeps_parameters(family: Family, factory: Factory) -> None:
 
 @check(has_twin)
 def state_dict_interchanges_with_twin(family: Family, factory: Factory) -> None:
+    """State goes into PyTorch's layer and back, and both compute the same."""
     for training in (False, True):
         layer = scramble(family.make(factory)).double()
         layer(input_for(family))  # statistics that one step has moved
@@ -820,6 +834,7 @@ class _Total:
 
 @check(has_gate)
 def gate_needs_are_declared(family: Family, factory: Factory) -> None:
+    """The gate learns faster, does not decay, and is clamped."""
     needs: Any = getattr(family.make(factory), "optimizer_needs", {})
     assert dict(needs) == {
         "gate": ParameterNeeds(lr_scale=10.0, weight_decay=False, clamp=(0.0, 1.0))
@@ -828,6 +843,7 @@ def gate_needs_are_declared(family: Family, factory: Factory) -> None:
 
 @check(has_gate)
 def clamp_gate_puts_the_gate_back(family: Family, factory: Factory) -> None:
+    """Values beyond the bounds come back, in the same parameter."""
     layer: Any = family.make(factory)
     gate = layer.gate
     with torch.no_grad():

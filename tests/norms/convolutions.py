@@ -135,6 +135,7 @@ def filters_match_reference(convolution: Convolution, factory: Factory) -> None:
 
 @check
 def output_is_that_of_a_plain_convolution(convolution: Convolution, factory: Factory) -> None:
+    """With the effective weight, a plain convolution gives the same output."""
     for shape in SHAPES:
         layer = scrambled(convolution.make(factory, **shape)).double()
         options = {"in_channels": 4, "out_channels": 6, "kernel_size": 3, "padding": 1, **shape}
@@ -151,6 +152,7 @@ def output_is_that_of_a_plain_convolution(convolution: Convolution, factory: Fac
 
 @check
 def derivatives_match_finite_differences(convolution: Convolution, factory: Factory) -> None:
+    """First and second derivatives of input and parameters are those of finite differences."""
     layer = scrambled(convolution.make(factory, in_channels=2, out_channels=2)).double()
     f, values = as_function(layer, image(images=1, channels=2)[:, :, :2, :2])
     assert torch.autograd.gradcheck(f, values, raise_exception=False)
@@ -206,6 +208,7 @@ def autocast_leaves_filters_alone(convolution: Convolution, factory: Factory) ->
 
 @check
 def memory_format_is_kept(convolution: Convolution, factory: Factory) -> None:
+    """Output and gradient have the memory format of the input."""
     for dtype in (torch.float64, *LOW):
         layer = scrambled(convolution.make(factory)).to(dtype)
         plain = layer(image().to(dtype))
@@ -238,6 +241,7 @@ def filters_without_spread_have_a_value(convolution: Convolution, factory: Facto
 def filters_of_one_weight_are_refused_where_they_are_centred(
     convolution: Convolution, factory: Factory
 ) -> None:
+    """They would be 0 whatever the weight."""
     shape = {"in_channels": 1, "kernel_size": 1, "padding": 0}
     if convolution.centres:
         with refused("filters of more than one weight", "one weight"):
@@ -286,6 +290,7 @@ def drawn(layer: nn.Conv2d) -> None:
 
 @check
 def copies_are_equal_and_apart(convolution: Convolution, factory: Factory) -> None:
+    """deepcopy, and a state dict loaded into a fresh one."""
     layer = scrambled(convolution.make(factory))
     x = image().float()
     loaded = convolution.make(factory)
@@ -303,6 +308,7 @@ def copies_are_equal_and_apart(convolution: Convolution, factory: Factory) -> No
 
 @check
 def forward_changes_nothing(convolution: Convolution, factory: Factory) -> None:
+    """It leaves parameters and buffers as they are."""
     layer = scrambled(convolution.make(factory))
     before = {name: t.clone() for name, t in layer.state_dict().items()}
     x = image().float()
@@ -315,6 +321,7 @@ def forward_changes_nothing(convolution: Convolution, factory: Factory) -> None:
 
 @check
 def options_are_checked_and_told(convolution: Convolution, factory: Factory) -> None:
+    """Impossible options end in a message, and repr shows each."""
     for option, default in options_of(convolution.kind).items():
         assert f"{option}={default}" in repr(convolution.make(factory))
         layer = scrambled(convolution.make(factory, **{option: 0.25})).double()
