@@ -29,9 +29,11 @@ TARGETS = torch.tensor([4, 0, 2])
 DTYPES = (torch.float32, torch.float64)
 
 
-NOTHING_POSITIVE = {("evonorm_b0", "stages.2.0.relu1", "layer-cam")}
-"""Where the sum of what speaks for a class is negative: an EvoNorm-B0 bounds what is positive, and
-not what is negative."""
+NOTHING_POSITIVE = {
+    ("evonorm_b0", "stages.2.0.relu1", "layer-cam"),
+    ("proxy_gn", "stages.2.0.relu1", "layer-cam"),
+}
+"""Where the sum of what speaks for a class is negative: these activations have values below 0."""
 
 
 def network(norm: str = "bn", dtype: torch.dtype = torch.float32, n: int = 1) -> ResNet:

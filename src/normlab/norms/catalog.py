@@ -151,7 +151,7 @@ class NormChoice:
                 if part is not parts.convolution:
                     self.make_part(part, channels)
                 elif part is not nn.Conv2d:
-                    self.convolution_like(nn.Conv2d(1, channels, 1, device="meta"))
+                    self._convolution(channels, channels, 3, bias=self.conv_bias, device="meta")
             except Exception as error:
                 raise ValueError(
                     f"{part.__name__} of {self.name} could not be made for {channels} channels: "
