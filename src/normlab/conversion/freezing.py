@@ -48,7 +48,7 @@ def freeze(model: nn.Module, *, trainable: bool = False, inplace: bool = False) 
         InputError: no batch normalization; one without running statistics; one of another
             dimension, or a class of its own, whose function is not known. Nothing is changed then.
     """
-    found = {
+    found: dict[str, nn.Module] = {
         name or type(layer).__name__: layer
         for name, layer in model.named_modules()
         if isinstance(layer, (nn.modules.batchnorm._BatchNorm, *AS_BATCH_NORM))

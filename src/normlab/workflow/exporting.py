@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from ..destinations import check_file
 from ..errors import InputError
-from ..runs import is_run, read_record
 from .prediction import decoder_of, find_images
+from .run_data import own_data
 
 if TYPE_CHECKING:
     import numpy as np
@@ -92,25 +92,5 @@ def _given_images(
 
 def _own_images(folder: Path, info: ModelInfo) -> npt.NDArray[np.uint8]:
     """The first test images of the run's own data."""
-    from ..data import load
-    from ..studies import recorded_data
-
-    give = "Give images to check the export on."
-    if not is_run(folder):
-        raise InputError(f"{folder} does not say which data it was trained on. {give}")
-    try:
-        record = read_record(folder)
-        asked, seed = record["data"]["config"], int(record.get("config", {}).get("seed", 0))
-        config = recorded_data(folder, {**asked, "image_size": info.image_size})
-    except (KeyError, TypeError) as error:
-        raise InputError(f"{folder} does not say which data it was trained on. {give}") from error
-    try:
-        data = load(config).of_seed(seed)
-    except InputError as error:
-        raise InputError(f"The data of the run cannot be loaded: {error} {give}") from error
-    if data.channels != info.in_channels:
-        raise InputError(
-            f"The images of {data.source} now have {data.channels} channels, but the model takes "
-            f"{info.in_channels}. {give}"
-        )
+    data = own_data(folder, info, "Give images to check the export on.")
     return data.splits["test"].images(slice(PROOF_IMAGES))
