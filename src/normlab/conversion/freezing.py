@@ -10,6 +10,7 @@ from ..errors import InputError
 from ..norms import FrozenBatchNorm2d
 from ._affine import AS_BATCH_NORM, put
 
+_BATCH_NORM: tuple[type[nn.Module], ...] = (nn.modules.batchnorm._BatchNorm, *AS_BATCH_NORM)
 _HOOKS = (
     "_forward_hooks",
     "_forward_hooks_with_kwargs",
@@ -51,7 +52,7 @@ def freeze(model: nn.Module, *, trainable: bool = False, inplace: bool = False) 
     found: dict[str, nn.Module] = {
         name or type(layer).__name__: layer
         for name, layer in model.named_modules()
-        if isinstance(layer, (nn.modules.batchnorm._BatchNorm, *AS_BATCH_NORM))
+        if isinstance(layer, _BATCH_NORM)
     }
     if not found:
         raise InputError(

@@ -141,8 +141,8 @@ def freeze_run(run: str | Path, out: str | Path, *, trust: bool = False) -> Chan
         raise _refused(folder, info, "frozen")
     said = (
         "Frozen: batch normalization keeps the statistics, scales and shifts that it had. On "
-        f"{made.images} images of random pixels, logits in float64 differ by at most "
-        f"{made.difference:.1e}."
+        f"{made.images} images of random pixels, logits in float64 "
+        + (f"differ by at most {made.difference:.1e}." if made.difference else "are the same.")
     )
     return _written(folder, out, made.info, made.model, [said])
 
