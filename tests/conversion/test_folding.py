@@ -129,17 +129,18 @@ def test_shared_layers_are_left_alone(shared: str) -> None:
 
 def test_reasons() -> None:
     hooked, ours = nn.BatchNorm2d(4), type("Ours", (nn.Conv2d,), {})
+    fused = type("WithActivation", (nn.BatchNorm2d,), {})
     hooked.register_forward_hook(lambda *_: None)
     network = nn.Sequential(
         nn.Conv2d(3, 4, 1), hooked, nn.Conv2d(4, 4, 1),
         nn.BatchNorm2d(4, track_running_stats=False), ours(4, 4, 1), nn.BatchNorm2d(4),
-        nn.Conv2d(4, 4, 1), nn.ReLU(), nn.BatchNorm2d(4),
+        nn.Conv2d(4, 4, 1), nn.ReLU(), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1), fused(4),
     )  # fmt: skip
     with pytest.raises(InputError, match="has nothing to fold: 1 has hooks"):
         normlab.fold(network, IMAGES)
     made = same(nn.Sequential(network, nn.Conv2d(4, 4, 1), trained(nn.BatchNorm2d(4))))
     assert {name: reason.split()[0] for name, reason in made.kept.items()} == {
-        "0.1": "has", "0.3": "has", "0.5": "follows", "0.8": "does",
+        "0.1": "has", "0.3": "has", "0.5": "follows", "0.8": "does", "0.10": "is",
     }  # fmt: skip
 
 

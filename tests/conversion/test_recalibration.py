@@ -161,6 +161,10 @@ def test_accuracy_comes_back() -> None:
 
 
 def test_bad_input() -> None:
+    small = BatchNorm2d(4).half()
+    with pytest.raises(InputError, match="too large for its buffers"):
+        normlab.recalibrate(nn.Sequential(small), [1e3 * batches()[0]])
+    assert small.running_var.tolist() == [1.0] * 4
     with pytest.raises(InputError, match="no layer with running statistics"):
         normlab.recalibrate(nn.Sequential(nn.GroupNorm(2, 4)), batches())
     with pytest.raises(InputError, match="no batches"):

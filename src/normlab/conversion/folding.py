@@ -41,8 +41,8 @@ class Folding:
         model: the network, with fewer layers.
         folded: path of each layer that is gone to the path of what computes it now.
         plain: paths of convolutions with normalized weights that are plain ones now.
-        kept: path of each layer that could not be folded, or each convolution that could not be
-            made plain, to the reason.
+        kept: path of each layer with running statistics, or of a scale and a shift, that could not
+            be folded, and of each convolution that could not be made plain, to the reason.
         difference: largest absolute difference of an output in float64.
         scale: largest absolute output, but at least 1.
         seconds: median time of a pass before and after, in alternating passes; None where not
@@ -173,8 +173,9 @@ def _largest_difference(before: list[Tensor], after: list[Tensor]) -> float:
 
 
 def _of_kind(model: nn.Module) -> dict[str, nn.Module]:
-    """Layers that may be a scale and a shift, by their paths."""
-    return {name: layer for name, layer in model.named_modules() if type(layer) in AFFINE}
+    """Layers that are a scale and a shift, and those that may be taken for one, by their paths."""
+    kinds: tuple[type[nn.Module], ...] = (*AFFINE, nn.modules.batchnorm._NormBase)
+    return {name: layer for name, layer in model.named_modules() if isinstance(layer, kinds)}
 
 
 def _is_watched(module: nn.Module) -> bool:
@@ -251,6 +252,8 @@ class _Record(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _why_not(self, name: str) -> str:
         layer = self.layers[name]
+        if type(layer) not in AFFINE:
+            return f"is {type(layer).__name__}, not known as a scale and a shift in evaluation"
         if name in self.watched:
             return "has hooks or a forward of its own"
         if scale_and_shift(layer) is None:

@@ -106,7 +106,7 @@ def recalibrate(model: nn.Module, batches: Iterable[Tensor | Sequence[Tensor]]) 
         if not all(bool(value.isfinite().all()) for value in values.values()):
             raise InputError(
                 f"The statistics of {name} are not finite: these images make values there that "
-                "are infinite or no numbers. Nothing was changed."
+                "are infinite, no numbers, or too large for its buffers. Nothing was changed."
             )
     with torch.no_grad():
         for name, values in new.items():
@@ -189,7 +189,7 @@ class _Moments:
                     f"{tuple(buffer.shape)}, but its input has {value.numel()} channels. Such a "
                     "layer cannot be recalibrated. Nothing was changed."
                 )
-            found[kind] = value
+            found[kind] = value.to(buffer.dtype)
         return {kind: found[kind] for kind in wanted}
 
 

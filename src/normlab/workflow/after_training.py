@@ -13,7 +13,7 @@ from ..data.cache import Progress
 from ..destinations import check_folder
 from ..errors import InputError
 from ..options import whole
-from .run_data import own_data
+from .exporting import own_data
 
 if TYPE_CHECKING:
     import torch
@@ -76,7 +76,7 @@ def recalibrate_run(
         batch_size: images by which layers normalize meanwhile; the last batch may be smaller.
         device: ``"cpu"``, ``"cuda"`` or ``"auto"``.
         trust: as for :func:`normlab.load_model`.
-        progress: is told about reading the images.
+        progress: is told about reading the images of ``data``.
 
     Raises:
         InputError: no model in ``run``, one that is not trusted or has no running statistics; an
@@ -220,7 +220,7 @@ def _images(
     from ..data.levels import Levels
 
     if data is None:
-        found = own_data(folder, info, "Give images with --data.", progress)
+        found = own_data(folder, info, "Give images with --data.")
     else:
         asked = DataConfig(source=str(data), image_size=info.image_size, resize=info.resize)
         found = load(asked, progress=progress, levels=Levels(info.grey_range, info.float_range))

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 
 from ..destinations import check_file
 from ..errors import InputError
+from ..runs import is_run, read_record
 from .prediction import decoder_of, find_images
-from .run_data import own_data
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
     from ..conversion import ExportReport
+    from ..data import DataSet
     from ..models import ModelInfo
 
 PROOF_IMAGES = 64
@@ -94,3 +95,38 @@ def _own_images(folder: Path, info: ModelInfo) -> npt.NDArray[np.uint8]:
     """The first test images of the run's own data."""
     data = own_data(folder, info, "Give images to check the export on.")
     return data.splits["test"].images(slice(PROOF_IMAGES))
+
+
+def own_data(folder: Path, info: ModelInfo, give: str) -> DataSet:
+    """The data that a run was trained on.
+
+    Args:
+        folder: the run's.
+        info: of its model.
+        give: what else to do, the end of every message.
+
+    Raises:
+        InputError: the folder does not say which data these were, they cannot be loaded, or their
+            images have other channels now.
+    """
+    from ..data import load
+    from ..studies import recorded_data
+
+    if not is_run(folder):
+        raise InputError(f"{folder} does not say which data it was trained on. {give}")
+    try:
+        record = read_record(folder)
+        asked, seed = record["data"]["config"], int(record.get("config", {}).get("seed", 0))
+        config = recorded_data(folder, {**asked, "image_size": info.image_size})
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{folder} does not say which data it was trained on. {give}") from error
+    try:
+        data = load(config).of_seed(seed)
+    except InputError as error:
+        raise InputError(f"The data of the run cannot be loaded: {error} {give}") from error
+    if data.channels != info.in_channels:
+        raise InputError(
+            f"The images of {data.source} now have {data.channels} channels, but the model takes "
+            f"{info.in_channels}. {give}"
+        )
+    return data
