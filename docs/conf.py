@@ -50,6 +50,7 @@ PAGES = (
             "docs/data",
             "docs/own-layer",
             "docs/library",
+            "docs/recalibrate-freeze-fold",
             "docs/statistics",
             "docs/data-checks",
             "docs/many-machines",

@@ -2,6 +2,8 @@
 
 ``normlab.check_data()`` checks images, ``normlab.compare()`` runs the comparison,
 ``normlab.load_model(RUN)`` gives a trained model back, ``normlab.norms`` has the layers.
+``normlab.recalibrate()``, ``normlab.freeze()`` and ``normlab.fold()`` change what a trained network
+has of them.
 """
 
 from __future__ import annotations
@@ -12,13 +14,24 @@ from .errors import InputError
 from .lazy import names_of
 
 if TYPE_CHECKING:
+    from .conversion import fold, freeze, recalibrate
     from .models import load_model
     from .workflow import check_data, compare
 
 __version__ = "0.1.0"
-__all__ = ["InputError", "__version__", "check_data", "compare", "load_model"]
+__all__ = [
+    "InputError",
+    "__version__",
+    "check_data",
+    "compare",
+    "fold",
+    "freeze",
+    "load_model",
+    "recalibrate",
+]
 
 _HOME = {
+    "conversion": ("fold", "freeze", "recalibrate"),
     "models": ("load_model",),
     "workflow": ("check_data", "compare"),
 }

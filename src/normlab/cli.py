@@ -479,6 +479,90 @@ def export(
     return OK
 
 
+NewModel = Annotated[
+    Path, Parameter(name="--out", help="A folder for the new model, which does not exist yet.")
+]
+
+
+@app.command(sort_key=7)
+def recalibrate(
+    run: Annotated[Path, Parameter(help="A run's folder: STUDY/runs/ARM/seed-K.")],
+    *,
+    out: NewModel,
+    data: Annotated[
+        str | None,
+        Parameter(
+            help="Images in place of the run's own: digits or a folder. [default: the run's data]"
+        ),
+    ] = None,
+    batch_size: Annotated[int, Parameter(help="Images by which layers normalize meanwhile.")] = 256,
+    device: DeviceName = "auto",
+    trust: Trust = False,
+) -> int:
+    """Take running statistics anew, of all training images, with the weights as they are.
+
+    Writes a new model. predict, explain, inspect and export take its folder.
+    """
+    from .console import StageWatcher, print_line
+    from .workflow import recalibrate_run
+
+    console = Console()
+    with StageWatcher(console) as watcher:
+        made = recalibrate_run(
+            run,
+            out,
+            data=data,
+            batch_size=batch_size,
+            device=device,
+            trust=trust,
+            progress=watcher.reading,
+        )
+    for line in (f"{made.folder}: {made.norm}", *made.said):
+        print_line(console, line)
+    return OK
+
+
+@app.command(sort_key=7)
+def freeze(
+    run: Annotated[Path, Parameter(help="A run's folder: STUDY/runs/ARM/seed-K.")],
+    *,
+    out: NewModel,
+    trust: Trust = False,
+) -> int:
+    """Freeze the batch normalization of a model: it stays as it is in evaluation.
+
+    Writes a new model of the arm frozen_bn. predict, explain, inspect and export take its folder.
+    """
+    from .console import print_line
+    from .workflow import freeze_run
+
+    made = freeze_run(run, out, trust=trust)
+    for line in (f"{made.folder}: {made.norm}", *made.said):
+        print_line(Console(), line)
+    return OK
+
+
+@app.command(sort_key=7)
+def fold(
+    run: Annotated[Path, Parameter(help="A run's folder: STUDY/runs/ARM/seed-K.")],
+    *,
+    out: NewModel,
+    passes: Annotated[int, Parameter(help="Passes of each network that are timed.")] = 20,
+    trust: Trust = False,
+) -> int:
+    """Fold the normalization of a model into its convolutions, and measure the speed gained.
+
+    Writes a new model. predict, explain, inspect and export take its folder.
+    """
+    from .console import print_line
+    from .workflow import fold_run
+
+    made = fold_run(run, out, passes=passes, trust=trust)
+    for line in (f"{made.folder}: {made.norm}", *made.said):
+        print_line(Console(), line)
+    return OK
+
+
 @app.command(sort_key=8)
 def inspect(
     run: Annotated[Path, Parameter(help="A run's folder: STUDY/runs/ARM/seed-K.")],

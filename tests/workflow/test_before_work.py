@@ -20,7 +20,10 @@ from normlab.workflow import (
     compare,
     explain,
     export,
+    fold_run,
+    freeze_run,
     predict,
+    recalibrate_run,
     report,
     train_one,
 )
@@ -37,6 +40,9 @@ JOBS: dict[str, tuple[Job, str]] = {
     "explain": (lambda out, run, photos: explain(run, out=out), "explanation._load"),
     "predict": (lambda out, run, photos: predict(run, photos, out), "prediction.write_with"),
     "export": (lambda out, run, photos: export(run, onnx=out), "exporting._own_images"),
+    "recalibrate": (lambda out, run, photos: recalibrate_run(run, out), "after_training._images"),
+    "freeze": (lambda out, run, photos: freeze_run(run, out), "after_training._as_arm"),
+    "fold": (lambda out, run, photos: fold_run(run, out), "after_training._as_arm"),
     "report": (lambda out, run, photos: report(out), "reporting.write_report"),
 }
 

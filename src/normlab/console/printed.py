@@ -273,6 +273,7 @@ def _card_lines(card: Mapping[str, Any], command: str) -> list[tuple[str, str]]:
                  if data else ""),
         ("Fold", str(data.get("fold", ""))),
         ("Accuracy", f"{reached} (epoch {card.get('chosen_epoch')})" if metrics else ""),
+        *(("Changed", change) for change in card.get("changes", ())),
         ("Repeat it", command),
     ]  # fmt: skip
     return [(name, value) for name, value in lines if value]

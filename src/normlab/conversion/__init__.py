@@ -11,11 +11,25 @@ from ..lazy import names_of
 
 if TYPE_CHECKING:
     from .export import ExportReport, export_onnx
+    from .folding import Folding, fold
+    from .freezing import freeze
+    from .recalibration import Recalibration, recalibrate
 
 _HOME = {
     "export": ("ExportReport", "export_onnx"),
+    "folding": ("Folding", "fold"),
+    "freezing": ("freeze",),
+    "recalibration": ("Recalibration", "recalibrate"),
 }
 
-__all__ = ["ExportReport", "export_onnx"]
+__all__ = [
+    "ExportReport",
+    "Folding",
+    "Recalibration",
+    "export_onnx",
+    "fold",
+    "freeze",
+    "recalibrate",
+]
 
 __getattr__, __dir__ = names_of(__name__, _HOME)

@@ -76,6 +76,10 @@ def _command(value: Any) -> bool:
     return words[:2] == ["normlab", "train"] and not any(word.startswith("--out") for word in words)
 
 
+def _texts(value: Any) -> bool:
+    return isinstance(value, list) and all(map(is_name, value))
+
+
 _KNOWN: Mapping[str, tuple[_Check, str]] = {
     "arm": (is_name, "text"),
     "seed": (_count, "a whole number"),
@@ -90,6 +94,7 @@ _KNOWN: Mapping[str, tuple[_Check, str]] = {
     "chosen_epoch": (_epoch, "a whole number or null"),
     "command": (_command, "a command of normlab train"),
     "versions": (_map_of(_text), "names and versions"),
+    "changes": (_texts, "a list of sentences: what was done to the model after training"),
 }
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ..lazy import names_of
 
 if TYPE_CHECKING:
+    from .after_training import ChangedModel, fold_run, freeze_run, recalibrate_run
     from .checking import DataReport, check_data
     from .comparison import Comparison, compare
     from .explanation import Explanation, explain
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from .watching import Estimate, Watcher
 
 _HOME = {
+    "after_training": ("ChangedModel", "fold_run", "freeze_run", "recalibrate_run"),
     "checking": ("DataReport", "check_data"),
     "comparison": ("Comparison", "compare"),
     "explanation": ("Explanation", "explain"),
@@ -33,6 +35,7 @@ _HOME = {
 }
 
 __all__ = [
+    "ChangedModel",
     "Comparison",
     "DataReport",
     "Estimate",
@@ -46,8 +49,11 @@ __all__ = [
     "compare_models",
     "explain",
     "export",
+    "fold_run",
+    "freeze_run",
     "inspect",
     "predict",
+    "recalibrate_run",
     "report",
     "train_one",
 ]

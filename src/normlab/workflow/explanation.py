@@ -25,6 +25,7 @@ from ..results import Results, read_results
 from ..runs import (
     COMPLETE,
     INTERRUPTED,
+    MODEL,
     RECORD,
     STUDY,
     is_run,
@@ -60,7 +61,7 @@ class Explanation:
 
 @dataclass(frozen=True)
 class _Source:
-    """A complete run to explain."""
+    """A complete run to explain, or a model alone, whose record is empty."""
 
     name: str
     folder: Path
@@ -91,9 +92,10 @@ def explain(
     first arm selects them, and all arms show the same ones.
 
     Args:
-        run: the folder of a run or a study.
+        run: the folder of a run or a study, or any folder with ``model.json`` and
+            ``weights.safetensors``.
         data: ``"digits"`` or a folder, in place of the run's own data. The models predict its
-            images again if they are not those of the run.
+            images again if they are not those of the run. A model without its run needs it.
         split: the split that the images are from.
         classes: names of the classes to show, in a list, or with commas between them; None shows
             all.
@@ -118,7 +120,7 @@ def explain(
     where = Path(run)
     data = None if data is None else str(plain(data))
     seed = plain(seed)
-    sources, notes = _find(where, arms, seed)
+    sources, notes = _find(where, arms, seed, data)
     folder = Path(out) if out is not None else where / EXPLANATION
     check_target(folder)
     for source in sources:
@@ -131,7 +133,12 @@ def explain(
             f"The splits are {', '.join(dataset.splits)}."
         )
     same = all(_fingerprint(source) == dataset.fingerprint for source in sources)
-    if not same:
+    if not sources[0].record:
+        notes.append(
+            f"The images are from {dataset.source}. The model predicted them for this page, since "
+            "its run is not with it. Pixels are normalized as it was trained."
+        )
+    elif not same:
         notes.append(
             f"The images are from {dataset.source}, not from the run's data. The models predicted "
             "them for this page. Pixels are normalized by the mean and deviation of the run."
@@ -175,7 +182,7 @@ def explain(
 
 
 def _find(
-    where: Path, arms: str | Iterable[str] | None, seed: int | None
+    where: Path, arms: str | Iterable[str] | None, seed: int | None, data: str | None
 ) -> tuple[list[_Source], list[str]]:
     """The runs that a folder stands for, and notes on which were taken."""
     if not where.is_dir():
@@ -186,7 +193,8 @@ def _find(
         if arms is not None:
             arms = names_in(several("arms", arms), results.arms)
         return _of_study(results, arms, seed)
-    if not is_run(where):
+    alone = not is_run(where)
+    if alone and not (where / MODEL).is_file():
         raise InputError(
             f"{where} contains neither a run (no {RECORD}) nor a study (no {STUDY}). Give "
             "STUDY/runs/ARM/seed-K, the --out of normlab train, or the folder of a study."
@@ -194,6 +202,13 @@ def _find(
     for option, value in (("arms", arms), ("seed", seed)):
         if value is not None:
             raise InputError(f"{option} applies to a study, but {where} is a single run.")
+    if alone:
+        if data is None:
+            raise InputError(
+                f"{where} has a model without its run, so it does not say where images are. Give "
+                "them with --data."
+            )
+        return [_Source(load_info(where).norm, where, {})], []
     record = read_record(where)
     if record["status"] != COMPLETE:
         raise InputError(f"{where} cannot be explained: {_unfinished(record['status'])}.")
@@ -268,7 +283,8 @@ def _of_study(
 
 
 def _fingerprint(source: _Source) -> str:
-    return str(source.record["data"]["fingerprint"])
+    """Of the data of a run; empty where there is no run."""
+    return str(source.record["data"]["fingerprint"]) if source.record else ""
 
 
 def _load(
@@ -279,9 +295,11 @@ def _load(
 ) -> DataSet:
     """The runs' own data, or other data that fits their models."""
     first, info = sources[0], infos[0]
-    seed = int(first.record["config"]["seed"])  # of all of them
-    config = recorded_data(first.folder, first.record["data"]["config"])
+    config = DataConfig()
+    if first.record:
+        config = recorded_data(first.folder, first.record["data"]["config"])
     if other is None:
+        seed = int(first.record["config"]["seed"])  # of all of them
         try:
             dataset = load(config, progress=progress).of_seed(seed)
         except InputError as error:
@@ -361,7 +379,8 @@ def _explained_model(
     source: _Source, info: ModelInfo, data: DataSet, split: str, same: bool, trust: bool
 ) -> ExplainedModel:
     model = load_model(source.folder, trust=trust)
-    precision = str(source.record["config"].get("precision", "float32"))
+    config = source.record.get("config", {})
+    precision = str(config.get("precision", "float32"))
     if same:
         probabilities = _predictions(source.folder, data, split)
     else:
@@ -373,15 +392,17 @@ def _explained_model(
                 f"of {data.source}. {not_finite(model)}".rstrip()
             )
     hits = float((probabilities.argmax(1) == data.splits[split].labels).mean())
-    config = source.record["config"]
+    of_run = {
+        "Seed": str(config["seed"]),
+        "Epoch chosen": f"{source.record['chosen_epoch']} of {config['epochs']}",
+    } if config else {}  # fmt: skip
     return ExplainedModel(
         source.name,
         model,
         probabilities,
         {
             "Model": f"{info.norm}, {6 * info.n + 2} layers (n = {info.n})",
-            "Seed": str(config["seed"]),
-            "Epoch chosen": f"{source.record['chosen_epoch']} of {config['epochs']}",
+            **of_run,
             "Accuracy": f"{100 * hits:.1f} % on {split}",
         },
     )

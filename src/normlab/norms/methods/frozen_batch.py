@@ -10,6 +10,17 @@ from torch import Tensor, nn
 from .._base import Norm2d
 from .._core import NOTHING, Then, normalize
 from ..spec import NormSpec
+from .batch_renorm import BatchRenorm2d
+from .extended_batch import ExtendedBatchNorm2d
+from .ghost_batch import GhostBatchNorm2d
+
+_AS_BATCH_NORM = (
+    nn.modules.batchnorm._BatchNorm,
+    BatchRenorm2d,
+    ExtendedBatchNorm2d,
+    GhostBatchNorm2d,
+)
+"""Batch normalization in evaluation, whatever they are in training."""
 
 
 class FrozenBatchNorm2d(Norm2d):
@@ -71,14 +82,20 @@ class FrozenBatchNorm2d(Norm2d):
             self.register_buffer(name, start(self.channels, device=device, dtype=dtype))
 
     @classmethod
-    def from_batch_norm(cls, layer: nn.Module) -> FrozenBatchNorm2d:
-        """A frozen copy of a layer of batch normalization, PyTorch's or this package's.
+    def from_batch_norm(cls, layer: nn.Module, *, trainable: bool = False) -> FrozenBatchNorm2d:
+        """A frozen copy of a layer of batch normalization, PyTorch's or this package's; also of
+        ghost, extended and batch renormalization, which are that in evaluation.
+
+        Args:
+            layer: has the statistics.
+            trainable: freeze the statistics alone. ``weight`` and ``bias`` are then the layer's
+                own parameters, the same objects.
 
         Raises:
             ValueError: it is no such layer, or has no running statistics.
         """
         mean, var = (getattr(layer, name, None) for name in ("running_mean", "running_var"))
-        if not isinstance(layer, nn.modules.batchnorm._BatchNorm) or mean is None or var is None:
+        if not isinstance(layer, _AS_BATCH_NORM) or mean is None or var is None:
             raise ValueError(
                 "from_batch_norm takes a layer of batch normalization that has running statistics, "
                 f"got {layer!r:.200}."
@@ -87,17 +104,20 @@ class FrozenBatchNorm2d(Norm2d):
         with torch.no_grad():
             made.running_mean.copy_(mean)
             made.running_var.copy_(var)
-            if layer.weight is not None:
-                made.weight.copy_(layer.weight)
-            if layer.bias is not None:
-                made.bias.copy_(layer.bias)
+            for name in ("weight", "bias"):
+                own = getattr(layer, name)
+                if own is not None and trainable:
+                    delattr(made, name)
+                    made.register_parameter(name, own)
+                elif own is not None:
+                    getattr(made, name).copy_(own)
         return made
 
     def reset_parameters(self) -> None:
-        """Put the buffers back to where they start."""
-        for name, buffer in self._buffers.items():
-            assert buffer is not None
-            buffer.fill_(float(name in ("weight", "running_var")))
+        """Put all four back to where they start."""
+        with torch.no_grad():
+            for name in ("weight", "bias", "running_mean", "running_var"):
+                getattr(self, name).fill_(float(name in ("weight", "running_var")))
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *rest: Any, **named: Any
@@ -110,7 +130,8 @@ class FrozenBatchNorm2d(Norm2d):
         return normalize(x, self.weight, self.bias, (None,), self.eps, fixed=fixed, then=then)
 
     def extra_repr(self) -> str:
-        return f"{self.channels}, eps={self.eps}"
+        said = f"{self.channels}, eps={self.eps}"
+        return f"{said}, trainable=True" if self._parameters else said
 
 
 SPEC = NormSpec(
