@@ -50,6 +50,7 @@ PAGES = (
             "docs/data",
             "docs/own-layer",
             "docs/library",
+            "docs/conversion",
             "docs/statistics",
             "docs/data-checks",
             "docs/many-machines",

@@ -46,7 +46,7 @@ ALLOWED = {
     "training": {"models", "norms", "data", "runs"},
     "studies": {"training", "data", "runs"},
     "explain": {"models", "data"},
-    "conversion": {"models"},
+    "conversion": {"models", "norms"},
     "workflow": {
         "checks",
         "conversion",

@@ -1,7 +1,8 @@
 """The laboratory for normalization layers in convolutional networks.
 
 ``normlab.check_data()`` checks images, ``normlab.compare()`` runs the comparison,
-``normlab.load_model(RUN)`` gives a trained model back, ``normlab.norms`` has the layers.
+``normlab.load_model(RUN)`` gives a trained model back, ``normlab.convert()`` puts another
+normalization into any network, ``normlab.norms`` has the layers.
 """
 
 from __future__ import annotations
@@ -12,13 +13,15 @@ from .errors import InputError
 from .lazy import names_of
 
 if TYPE_CHECKING:
+    from .conversion import convert
     from .models import load_model
     from .workflow import check_data, compare
 
 __version__ = "0.1.0"
-__all__ = ["InputError", "__version__", "check_data", "compare", "load_model"]
+__all__ = ["InputError", "__version__", "check_data", "compare", "convert", "load_model"]
 
 _HOME = {
+    "conversion": ("convert",),
     "models": ("load_model",),
     "workflow": ("check_data", "compare"),
 }
