@@ -199,6 +199,7 @@ def _closed(gate: float) -> nn.Module:
     [
         (FrozenOfAnother(8), "bn", True),
         (nn.SyncBatchNorm(8), "frozen_bn", True),
+        (nn.BatchNorm2d(8), "sync_bn", True),
         (nn.BatchNorm2d(8, affine=False), "frozen_bn", True),
         (nn.BatchNorm2d(8, track_running_stats=False), "frozen_bn", False),
         (nn.BatchNorm2d(8), "bin", True),
@@ -286,11 +287,12 @@ def test_groups_that_do_not_divide_are_named_and_replaced_only_where_asked() -> 
     [
         ("gn:groups=2", {}, "Give images"),
         ("gn:groups=2", {"how": "matchd", "images": images(4)}, "matched, copied, fresh"),
-        ("frn_tlu", {"images": images(4)}, "more than a layer"),
-        ("evonorm_s0", {"images": images(4)}, "more than a layer"),
-        ("weight_norm", {"images": images(4)}, "more than a layer"),
+        ("frn_tlu", {"images": images(4)}, "puts more than a layer"),
+        ("evonorm_s0", {"images": images(4)}, "puts more than a layer"),
+        ("weight_norm", {"images": images(4)}, "puts more than a layer"),
         ("grouped", {"images": images(4)}, "unknown normalization 'grouped'"),
         ("none", {"images": images(4)}, "how='fresh'"),
+        ("extended_bn", {"images": images(4)}, "not one per channel"),
         ("gn:groups=2", {"images": images(4)[:, :2]}, "cannot take images of shape"),
         ("gn:groups=2", {"images": torch.zeros(4, 3)}, "shape"),
         ("torch_bn:eps=0.5", {}, "Give images"),
@@ -299,6 +301,26 @@ def test_groups_that_do_not_divide_are_named_and_replaced_only_where_asked() -> 
 def test_what_cannot_be_done_is_said(to: str, options: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
         normlab.convert(trained(plain), to, **options)
+
+
+def test_what_is_trained_by_another_rule_is_refused() -> None:
+    model = trained(plain)
+    nn.utils.parametrize.register_parametrization(model[1], "weight", nn.Softplus())
+    with pytest.raises(InputError, match="1 has a parametrized tensor"):
+        normlab.convert(model, "bn")
+
+
+def test_a_layer_of_rows_is_named() -> None:
+    """PyTorch's group norm takes any number of axes; ours takes images."""
+    model = nn.Sequential(nn.Conv2d(CHANNELS, 8, 3), nn.Flatten(2), nn.GroupNorm(8, 8))
+    with pytest.raises(InputError, match=r"converted network cannot take images.*\(N, C, H, W\)"):
+        normlab.convert(model, "in", images(4))
+
+
+def test_momentum_and_eps_stay() -> None:
+    model = nn.Sequential(nn.Conv2d(CHANNELS, 8, 3), nn.BatchNorm2d(8, eps=0.01, momentum=None))
+    layer = normlab.convert(model, "bn").model[1]
+    assert (layer.eps, layer.momentum) == (0.01, None)
 
 
 def test_nothing_to_do_is_said() -> None:

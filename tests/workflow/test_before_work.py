@@ -18,6 +18,7 @@ from normlab.training import train
 from normlab.workflow import (
     check_data,
     compare,
+    convert_run,
     explain,
     export,
     predict,
@@ -37,6 +38,7 @@ JOBS: dict[str, tuple[Job, str]] = {
     "explain": (lambda out, run, photos: explain(run, out=out), "explanation._load"),
     "predict": (lambda out, run, photos: predict(run, photos, out), "prediction.write_with"),
     "export": (lambda out, run, photos: export(run, onnx=out), "exporting._own_images"),
+    "convert": (lambda out, run, photos: convert_run(run, "torch_bn", out), "converting.own_data"),
     "report": (lambda out, run, photos: report(out), "reporting.write_report"),
 }
 

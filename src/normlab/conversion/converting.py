@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from ..errors import InputError, told
 from ..models import (
@@ -28,7 +29,6 @@ from ..models import (
 from ..norms import CATALOG, NormChoice, name_of_layer, parse_norm
 from .exact import TOLERANCE, copy_state, make, plain_convolution, same_layer
 from .matching import Pair, match, observe
-from .moments import Moments
 
 How = Literal["matched", "copied", "fresh"]
 """Where an approximate conversion takes weight and bias from: what the old layer did, the old
@@ -112,7 +112,8 @@ class Conversion:
     @property
     def summary(self) -> str:
         """Exact or approximate, and by how much, in two sentences."""
-        images = f"{self.images} {'random inputs' if self.drawn else 'images'}"
+        one = "random input" if self.drawn else "image"
+        images = f"{self.images} {one}{'' if self.images == 1 else 's'}"
         measured = (
             f"On {images} its outputs differ from the original's by at most {self.difference:.1e} "
             f"in float64 and evaluation mode (largest output: {self.scale:.3g})."
@@ -135,7 +136,7 @@ def convert(
     Every normalization layer of images is exchanged, see :func:`normlab.models.norm_layers`. All
     else stays: weights, modes, devices, types, hooks, and what is shared. The network that is given
     is not changed; the converted one is a copy. Convolutions of this package that normalize their
-    weights become plain ones, unless the method has them itself.
+    weights become plain ones.
 
     A site is *exact* where the new layer computes the same in evaluation, for any input: batch norm
     as frozen batch norm, a library's layer as this package's, ``in`` as ``gn`` with a group per
@@ -204,6 +205,8 @@ def convert(
             "the same. Give images to match it on, or choose how='copied' or how='fresh'."
         )
     x = _drawn_for(original) if given is None else given
+    with _running("The network", x), torch.no_grad(), in_evaluation(original):
+        original(x[:_DRAWN].to(*like(original, original)))
     converted, sites = _finished(step, choice, how, x, batch_size)
     if isinstance(converted, ResNet):
         converted.norm = _name_of(converted, name)
@@ -248,8 +251,8 @@ def _target(to: str | type[nn.Module]) -> tuple[str, NormChoice]:
     if not parts.plain:
         kinds = ", ".join(spec.name for spec in CATALOG.values() if spec.parts.plain)
         raise InputError(
-            f"Cannot convert to {name}: it is more than a layer in the place of another, since it "
-            f"also changes convolutions or activations. Methods that are a layer: {kinds}."
+            f"Cannot convert to {name}, which puts more than a layer after each convolution, or "
+            f"another one at some places. Methods that are a layer: {kinds}."
         )
     return name, choice
 
@@ -309,10 +312,12 @@ def _exchanged_exactly(model: nn.Module, choice: NormChoice) -> _Step:
     step = _Step(model, [], [], [])
     new: dict[int, nn.Module] = {}
     for paths, layer in _weight_side(model):
+        _check_parametrized(layer, paths)
         plain = plain_convolution(layer)
         new[id(layer)] = carry_over(layer, plain)
         step.sites.append(ConvertedSite(paths, repr(layer), repr(plain), exact=True))
     for found in norm_layers(model):
+        _check_parametrized(found.layer, found.paths)
         fitting = _for_width(choice, found)
         try:
             wanted, made = make(fitting, found.channels), None
@@ -332,6 +337,14 @@ def _exchanged_exactly(model: nn.Module, choice: NormChoice) -> _Step:
     _check_ties(model, new)
     step.model = exchanged(model, new)
     return step
+
+
+def _check_parametrized(layer: nn.Module, paths: tuple[str, ...]) -> None:
+    if is_parametrized(layer):
+        raise InputError(
+            f"{paths[0]} has a parametrized tensor, which another layer would not have. Remove it "
+            "first (torch.nn.utils.parametrize.remove_parametrizations)."
+        )
 
 
 def _weight_side(model: nn.Module) -> Iterator[tuple[tuple[str, ...], nn.Conv2d]]:
@@ -410,21 +423,27 @@ def _finished(
     sites = step.all_sites()
     seen = [site for site in sites if not isinstance(_at(reference, site), nn.Conv2d)]
     batches = [x[start : start + batch_size] for start in range(0, len(x), batch_size)]
-    with in_evaluation(reference), in_evaluation(converted):
-        before, order = _observed(reference, [_at(reference, site) for site in seen], batches)
+    with (
+        in_evaluation(reference),
+        in_evaluation(converted),
+        _running("The converted network", x),
+    ):
+        before, order = observe(reference, [_at(reference, site) for site in seen], batches)
         if how == "matched":
             index = {site.paths: number for number, site in enumerate(seen)}
             pairs = {index[found.paths]: (found.layer, new) for new, found in step.pairs}
+            # By batch; a network may leave one out.
+            calls = [max(1, one.calls // len(batches)) for one in before]
             match(
                 converted,
                 [
-                    Pair(*pairs[number], before[number], before[number].calls // len(batches))
+                    Pair(*pairs[number], before[number], calls[number])
                     for number in order
                     if number in pairs
                 ],
                 batches,
             )
-        after, _ = _observed(converted, [_at(converted, site) for site in seen], batches)
+        after, _ = observe(converted, [_at(converted, site) for site in seen], batches)
     known = {
         site.paths: (first.overall(), second.overall())
         for site, first, second in zip(seen, before, after, strict=True)
@@ -442,14 +461,13 @@ def _at(model: nn.Module, site: ConvertedSite) -> nn.Module:
     return model.get_submodule(site.paths[0])
 
 
-def _observed(
-    model: nn.Module, layers: Sequence[nn.Module], batches: Sequence[Tensor]
-) -> tuple[list[Moments], list[int]]:
+@contextmanager
+def _running(what: str, x: Tensor) -> Iterator[None]:
     try:
-        return observe(model, layers, batches)
+        yield
     except Exception as error:  # the code of a network may do anything
         raise InputError(
-            f"The network cannot take images of shape {tuple(batches[0].shape)}: {told(error)}."
+            f"{what} cannot take images of shape {tuple(x.shape)}: {told(error)}."
         ) from error
 
 
@@ -460,6 +478,12 @@ def _check_affine(new: nn.Module, found: NormLayer, choice: NormChoice) -> None:
             raise InputError(
                 f"{choice.name} has no {name} per channel that could be matched at "
                 f"{found.paths[0]}. Choose how='fresh'."
+            )
+    for name, buffer in new.named_buffers(recurse=False):
+        if name.startswith("running_") and buffer.shape != (found.channels,):
+            raise InputError(
+                f"{choice.name} keeps a {name} that is not one per channel, which cannot be taken "
+                f"from images at {found.paths[0]}. Choose how='fresh' and train it."
             )
 
 

@@ -28,7 +28,7 @@ def same_layer(old: nn.Module, choice: NormChoice, channels: int) -> nn.Module |
     Raises:
         ValueError: the method cannot be made for these channels.
     """
-    kept = {name: value for name in _KEPT if _number(value := getattr(old, name, None))}
+    kept = {name: getattr(old, name) for name in _KEPT if _is_kept(old, name)}
     options = {name: value for name, value in kept.items() if name not in choice.options}
     made = make(choice, channels, options)
     copy_state(old, made)
@@ -93,7 +93,10 @@ def _agree(old: nn.Module, new: nn.Module, channels: int) -> bool:
         return False
 
 
-def _number(value: object) -> bool:
+def _is_kept(old: nn.Module, name: str) -> bool:
+    value = getattr(old, name, "")
+    if value is None:
+        return name == "momentum"  # the plain average of all batches
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 

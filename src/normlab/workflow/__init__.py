@@ -12,6 +12,7 @@ from ..lazy import names_of
 if TYPE_CHECKING:
     from .checking import DataReport, check_data
     from .comparison import Comparison, compare
+    from .converting import convert_run
     from .explanation import Explanation, explain
     from .exporting import export
     from .inspection import Inspection, inspect
@@ -24,6 +25,7 @@ _HOME = {
     "checking": ("DataReport", "check_data"),
     "comparison": ("Comparison", "compare"),
     "explanation": ("Explanation", "explain"),
+    "converting": ("convert_run",),
     "exporting": ("export",),
     "inspection": ("Inspection", "inspect"),
     "prediction": ("PredictionReport", "predict"),
@@ -44,6 +46,7 @@ __all__ = [
     "check_data",
     "compare",
     "compare_models",
+    "convert_run",
     "explain",
     "export",
     "inspect",

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ..conversion import ExportReport
+    from ..data import DataSet
     from ..models import ModelInfo
 
 PROOF_IMAGES = 64
@@ -92,10 +93,25 @@ def _given_images(
 
 def _own_images(folder: Path, info: ModelInfo) -> npt.NDArray[np.uint8]:
     """The first test images of the run's own data."""
+    data = own_data(folder, info, "Give images to check the export on.")
+    return data.splits["test"].images(slice(PROOF_IMAGES))
+
+
+def own_data(folder: Path, info: ModelInfo, give: str) -> DataSet:
+    """The data that a run was trained on.
+
+    Args:
+        folder: the run's.
+        info: of its model.
+        give: what else to do, the end of every message.
+
+    Raises:
+        InputError: the folder does not say which data these were, they cannot be loaded, or their
+            images have other channels now.
+    """
     from ..data import load
     from ..studies import recorded_data
 
-    give = "Give images to check the export on."
     if not is_run(folder):
         raise InputError(f"{folder} does not say which data it was trained on. {give}")
     try:
@@ -113,4 +129,4 @@ def _own_images(folder: Path, info: ModelInfo) -> npt.NDArray[np.uint8]:
             f"The images of {data.source} now have {data.channels} channels, but the model takes "
             f"{info.in_channels}. {give}"
         )
-    return data.splits["test"].images(slice(PROOF_IMAGES))
+    return data
