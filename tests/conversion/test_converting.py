@@ -317,6 +317,16 @@ def test_a_layer_of_rows_is_named() -> None:
         normlab.convert(model, "in", images(4))
 
 
+def test_a_layer_that_no_image_reaches_is_copied() -> None:
+    model = trained(plain)
+    model[0].unused = nn.BatchNorm2d(4)
+    nn.init.constant_(model[0].unused.bias, 3)
+    made = normlab.convert(model, "gn:groups=2", images(8))
+    assert made.model[0].unused.bias.tolist() == [3] * 4
+    (line,) = (line for line in str(made).splitlines() if line.startswith("0.unused"))
+    assert line.endswith("copied")
+
+
 def test_momentum_and_eps_stay() -> None:
     model = nn.Sequential(nn.Conv2d(CHANNELS, 8, 3), nn.BatchNorm2d(8, eps=0.01, momentum=None))
     layer = normlab.convert(model, "bn").model[1]

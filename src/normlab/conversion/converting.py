@@ -94,7 +94,8 @@ class Conversion:
     def __str__(self) -> str:
         rows = [("site", "from", "to", "", "mean, spread before", "after")]
         for site in self.sites:
-            kind = "exact" if site.exact else self.how
+            reached = site.before is not None or self.how != "matched"
+            kind = "exact" if site.exact else self.how if reached else "copied"
             rows.append(
                 (", ".join(site.paths), site.old, site.new, kind,
                  _pair(site.before), _pair(site.after))
@@ -153,7 +154,7 @@ def convert(
       bias is m_old - weight m_new. The weight is negative where the two outputs are negatively
       correlated. A layer that is called several times is matched on all its calls together, and
       only closely, since its later inputs depend on it. Running statistics, where the new layer
-      has them, are those of the images.
+      has them, are those of the images. A layer that the images do not reach is copied.
     - ``copied``: the old layer's weight, bias and running statistics.
     - ``fresh``: nowhere. The new layer starts as one that is not trained.
 
