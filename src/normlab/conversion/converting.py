@@ -175,15 +175,17 @@ def convert(
             of the training set. Without them the two networks are compared on random values.
         how: ``matched``, ``copied`` or ``fresh``.
         batch_size: images per forward pass. One batch that has all images takes one pass where the
-            new layers have no running statistics; otherwise a pass is needed for each layer, up to
-            it.
+            new layers have no running statistics; otherwise each layer needs a pass up to it, or two
+            where it has them.
 
     Raises:
-        InputError: an unknown method or one whose parts are more than a layer and a convolution;
-            a site for which it cannot be made, named with its width; nothing to convert; an
-            approximate conversion without images; a method without weight and bias where they have
-            to be set; images that the network cannot take; a layer whose tensors another module has
-            too, where they would no longer be shared.
+        InputError: an unknown method, or one that puts more than its layer into a network; a site
+            for which it cannot be made, named with its width; nothing to convert; an approximate
+            conversion without images; a method without weight and bias, or with statistics that are
+            not per channel, where they have to be set; images that the network cannot take; a
+            network that cannot be copied; a parameter that is shared with another module and would
+            not be any more; a layer with parametrized tensors; a fused layer that cannot be taken
+            apart.
     """
     if how not in get_args(How):
         raise InputError(f"how must be one of {', '.join(get_args(How))}, got {how!r}.")
