@@ -175,8 +175,8 @@ def convert(
             of the training set. Without them the two networks are compared on random values.
         how: ``matched``, ``copied`` or ``fresh``.
         batch_size: images per forward pass. One batch that has all images takes one pass where the
-            new layers have no running statistics; otherwise each layer needs a pass up to it, or two
-            where it has them.
+            new layers have no running statistics; otherwise each layer needs a pass up to it, or
+            two where it has them.
 
     Raises:
         InputError: an unknown method, or one that puts more than its layer into a network; a site
