@@ -51,6 +51,7 @@ PAGES = (
             "docs/own-layer",
             "docs/library",
             "docs/recalibrate-freeze-fold",
+            "docs/conversion",
             "docs/statistics",
             "docs/data-checks",
             "docs/many-machines",

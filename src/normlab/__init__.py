@@ -2,8 +2,8 @@
 
 ``normlab.check_data()`` checks images, ``normlab.compare()`` runs the comparison,
 ``normlab.load_model(RUN)`` gives a trained model back, ``normlab.norms`` has the layers.
-``normlab.recalibrate()``, ``normlab.freeze()`` and ``normlab.fold()`` change what a trained network
-has of them.
+``normlab.convert()`` puts another normalization into any network; ``normlab.recalibrate()``,
+``normlab.freeze()`` and ``normlab.fold()`` change what a trained network has of it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from .errors import InputError
 from .lazy import names_of
 
 if TYPE_CHECKING:
-    from .conversion import fold, freeze, recalibrate
+    from .conversion import convert, fold, freeze, recalibrate
     from .models import load_model
     from .workflow import check_data, compare
 
@@ -24,6 +24,7 @@ __all__ = [
     "__version__",
     "check_data",
     "compare",
+    "convert",
     "fold",
     "freeze",
     "load_model",
@@ -31,7 +32,7 @@ __all__ = [
 ]
 
 _HOME = {
-    "conversion": ("fold", "freeze", "recalibrate"),
+    "conversion": ("convert", "fold", "freeze", "recalibrate"),
     "models": ("load_model",),
     "workflow": ("check_data", "compare"),
 }

@@ -479,6 +479,35 @@ def export(
     return OK
 
 
+@app.command(sort_key=7)
+def convert(
+    run: Annotated[Path, Parameter(help="A run's folder: STUDY/runs/ARM/seed-K.")],
+    *,
+    to: Annotated[str, Parameter(help="The normalization, such as gn:groups=8.")],
+    out: Annotated[Path, Parameter(help="The new model's folder.")],
+    data: Annotated[
+        str | None,
+        Parameter(help="Images to match it on, their training split. [default: the run's data]"),
+    ] = None,
+    how: Annotated[
+        Literal["matched", "copied", "fresh"],
+        Parameter(
+            help="Where weights and biases come from if no layer computes the same: what the old "
+            "layer does on images, the old layer, or nowhere."
+        ),
+    ] = "matched",
+    trust: Trust = False,
+) -> int:
+    """Put another normalization into a trained model, and say what that changes."""
+    from .console import print_line
+    from .workflow import convert_run
+
+    made = convert_run(run, to, out, data=data, how=how, trust=trust)
+    print_line(Console(), str(made))
+    print_line(Console(), f"Model: {out}")
+    return OK
+
+
 NewModel = Annotated[
     Path, Parameter(name="--out", help="A folder for the new model, which does not exist yet.")
 ]

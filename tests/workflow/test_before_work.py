@@ -18,6 +18,7 @@ from normlab.training import train
 from normlab.workflow import (
     check_data,
     compare,
+    convert_run,
     explain,
     export,
     fold_run,
@@ -43,6 +44,7 @@ JOBS: dict[str, tuple[Job, str]] = {
     "recalibrate": (lambda out, run, photos: recalibrate_run(run, out), "after_training._images"),
     "freeze": (lambda out, run, photos: freeze_run(run, out), "after_training._as_arm"),
     "fold": (lambda out, run, photos: fold_run(run, out), "after_training._as_arm"),
+    "convert": (lambda out, run, photos: convert_run(run, "torch_bn", out), "converting.own_data"),
     "report": (lambda out, run, photos: report(out), "reporting.write_report"),
 }
 

@@ -1,4 +1,4 @@
-"""A trained model in another form.
+"""A trained model in another form: with another normalization, or as another format.
 
 Light to import: what computes is loaded when it is first used.
 """
@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 from ..lazy import names_of
 
 if TYPE_CHECKING:
+    from .converting import Conversion, ConvertedSite, convert
     from .export import ExportReport, export_onnx
     from .folding import Folding, fold
     from .freezing import freeze
     from .recalibration import Recalibration, recalibrate
 
 _HOME = {
+    "converting": ("Conversion", "ConvertedSite", "convert"),
     "export": ("ExportReport", "export_onnx"),
     "folding": ("Folding", "fold"),
     "freezing": ("freeze",),
@@ -23,9 +25,12 @@ _HOME = {
 }
 
 __all__ = [
+    "Conversion",
+    "ConvertedSite",
     "ExportReport",
     "Folding",
     "Recalibration",
+    "convert",
     "export_onnx",
     "fold",
     "freeze",

@@ -21,6 +21,18 @@ from .drawing import (
     seed_generators,
     set_generator_states,
 )
+from .exchange import (
+    NormActivation,
+    NormLayer,
+    OtherLayer,
+    carry_over,
+    exchanged,
+    like,
+    norm_layers,
+    other_layers,
+    split_fused,
+    without_hooks,
+)
 from .info import ModelInfo
 from .resnet import ResNet, layers_at_every_width
 from .sites import (
@@ -36,26 +48,34 @@ from .state import packed, unpacked
 
 __all__ = [
     "ModelInfo",
+    "NormActivation",
+    "NormLayer",
+    "OtherLayer",
     "ResNet",
     "Site",
+    "carry_over",
     "check_model_trusted",
     "check_sites",
     "followers",
     "code_of_model",
     "command_of",
     "drawn_by",
+    "exchanged",
     "generator_states",
     "generators_kept",
     "has_checksum",
     "has_contiguous_input",
     "layers_at_every_width",
+    "like",
     "load_card",
     "load_info",
     "load_model",
     "make_layer",
     "name_of_layer",
     "needs_of",
+    "norm_layers",
     "not_finite",
+    "other_layers",
     "outside_sites",
     "packed",
     "parse_norm",
@@ -65,5 +85,7 @@ __all__ = [
     "seed_generators",
     "set_generator_states",
     "sites",
+    "split_fused",
     "unpacked",
+    "without_hooks",
 ]

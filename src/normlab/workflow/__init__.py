@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .after_training import ChangedModel, fold_run, freeze_run, recalibrate_run
     from .checking import DataReport, check_data
     from .comparison import Comparison, compare
+    from .converting import convert_run
     from .explanation import Explanation, explain
     from .exporting import export
     from .inspection import Inspection, inspect
@@ -26,6 +27,7 @@ _HOME = {
     "checking": ("DataReport", "check_data"),
     "comparison": ("Comparison", "compare"),
     "explanation": ("Explanation", "explain"),
+    "converting": ("convert_run",),
     "exporting": ("export",),
     "inspection": ("Inspection", "inspect"),
     "prediction": ("PredictionReport", "predict"),
@@ -47,6 +49,7 @@ __all__ = [
     "check_data",
     "compare",
     "compare_models",
+    "convert_run",
     "explain",
     "export",
     "fold_run",

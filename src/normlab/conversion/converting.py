@@ -1,0 +1,558 @@
+"""One normalization turned into another, in any network."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
+
+from ..errors import InputError, told
+from ..models import (
+    NormLayer,
+    OtherLayer,
+    ResNet,
+    carry_over,
+    check_sites,
+    exchanged,
+    like,
+    norm_layers,
+    other_layers,
+    split_fused,
+)
+from ..norms import CATALOG, NormChoice, name_of_layer, parse_norm
+from .exact import TOLERANCE, copy_state, make, plain_convolution, same_layer
+from .matching import Pair, match, observe
+
+How = Literal["matched", "copied", "fresh"]
+"""Where an approximate conversion takes weight and bias from: what the old layer did, the old
+layer's own, or nowhere."""
+PROOF_IMAGES = 64
+"""At most this many images are compared in float64."""
+_MOST_GROUPS = 32
+_SIDES = (32, 64, 224)
+_DRAWN = 4
+
+
+@dataclass(frozen=True)
+class ConvertedSite:
+    """What became of one layer.
+
+    Attributes:
+        paths: where it stands. A shared layer has several.
+        old, new: the layers as they print themselves.
+        exact: whether the new one computes the same in evaluation.
+        before, after: mean and standard deviation of its output over all channels, in the original
+            and in the converted network; None for a convolution and for a layer that is not called.
+    """
+
+    paths: tuple[str, ...]
+    old: str
+    new: str
+    exact: bool
+    before: tuple[float, float] | None = None
+    after: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """A converted network, and how close it is to the original.
+
+    Attributes:
+        model: the converted network.
+        to: the method.
+        how: where weights and biases of approximate sites come from.
+        exact: whether the two networks compute the same in evaluation: every site is exact, and
+            the largest difference in float64 is at most 1e-10 of the largest output (or of 1).
+        difference: largest absolute difference of an output in evaluation, in float64.
+        scale: largest absolute output of the original, but at least 1.
+        images: number of images that were compared.
+        drawn: whether they were random values, not images that were given.
+        sites: every layer that was exchanged.
+        unchanged: paths of layers that were what was asked for already.
+        left: layers that have to do with normalization and were left alone, with the reason.
+    """
+
+    model: nn.Module
+    to: str
+    how: How
+    exact: bool
+    difference: float
+    scale: float
+    images: int
+    drawn: bool
+    sites: tuple[ConvertedSite, ...]
+    unchanged: tuple[str, ...]
+    left: tuple[OtherLayer, ...]
+
+    def __str__(self) -> str:
+        rows = [("site", "from", "to", "", "mean, spread before", "after")]
+        for site in self.sites:
+            reached = site.before is not None or self.how != "matched"
+            kind = "exact" if site.exact else self.how if reached else "copied"
+            rows.append(
+                (", ".join(site.paths), site.old, site.new, kind,
+                 _pair(site.before), _pair(site.after))
+            )  # fmt: skip
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            for row in rows
+        ]
+        if self.unchanged:
+            lines.append(f"Unchanged: {', '.join(self.unchanged)}.")
+        lines += [f"Left alone: {one.path} ({one.layer}), which {one.reason}." for one in self.left]
+        return "\n".join([*lines, self.summary])
+
+    @property
+    def summary(self) -> str:
+        """Exact or approximate, and by how much, in two sentences."""
+        one = "random input" if self.drawn else "image"
+        images = f"{self.images} {one}{'' if self.images == 1 else 's'}"
+        measured = (
+            f"On {images} its outputs differ from the original's by at most {self.difference:.1e} "
+            f"in float64 and evaluation mode (largest output: {self.scale:.3g})."
+        )
+        if self.exact:
+            return f"Exact in evaluation. {measured}"
+        return f"Approximate. {measured}"
+
+
+def convert(
+    model: nn.Module,
+    to: str | type[nn.Module],
+    images: Tensor | Iterable[Any] | None = None,
+    *,
+    how: How = "matched",
+    batch_size: int = 256,
+) -> Conversion:
+    """Put another normalization into a trained network.
+
+    Every normalization layer of images is exchanged, see :func:`normlab.models.norm_layers`. All
+    else stays: weights, modes, devices, types, hooks, and what is shared. The network that is given
+    is not changed; the converted one is a copy. Convolutions of this package that normalize their
+    weights become plain ones.
+
+    A site is *exact* where the new layer computes the same in evaluation, for any input: batch norm
+    as frozen batch norm, a library's layer as this package's, ``in`` as ``gn`` with a group per
+    channel, ``ln`` as ``gn`` with one group, ``bin`` with all gates at 1 as ``bn`` and at 0 as
+    ``in``, and each of these the other way round. In training the two may differ: batch norm then
+    takes the batch's statistics.
+
+    Any other site is *approximate*. Weight and bias then come from
+
+    - ``matched``: what the old layer did. Site by site in the order of the forward pass, they are
+      set per channel so that the new output has the old one's mean and standard deviation over the
+      images. With m and s these two, of the old output in the original network and of the new one
+      (at weight 1 and bias 0, in the network converted up to there), weight is s_old / s_new, and
+      bias is m_old - weight m_new. The weight is negative where the two outputs are negatively
+      correlated. A layer that is called several times is matched on all its calls together, and
+      only closely, since its later inputs depend on it. Running statistics, where the new layer
+      has them, are those of the images. A layer that the images do not reach is copied.
+    - ``copied``: the old layer's weight, bias and running statistics.
+    - ``fresh``: nowhere. The new layer starts as one that is not trained.
+
+    >>> network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU()).eval()
+    >>> made = convert(network, "frozen_bn")
+    >>> made.exact, made.model[1]
+    (True, FrozenBatchNorm2d(8, eps=1e-05))
+    >>> convert(network, "gn:groups=4", torch.randn(16, 3, 8, 8)).exact
+    False
+
+    Args:
+        model: any network.
+        to: a method of the catalogue with its options, ``package.module:Class``, or a class.
+            ``gn:groups=auto`` takes for each width the largest number of groups up to 32 that
+            divides it and leaves two channels or more to a group, or one group.
+        images: what the network takes, (N, C, H, W), normalized as for training: a tensor, or
+            batches of tensors or of (images, labels). ``matched`` needs them: some hundred images
+            of the training set. Without them the two networks are compared on random values.
+        how: ``matched``, ``copied`` or ``fresh``.
+        batch_size: images per forward pass. One batch that has all images takes one pass where the
+            new layers have no running statistics; otherwise each layer needs a pass up to it, or
+            two where it has them.
+
+    Raises:
+        InputError: an unknown method, or one that puts more than its layer into a network; a site
+            for which it cannot be made, named with its width; nothing to convert; an approximate
+            conversion without images; a method without weight and bias, or with statistics that are
+            not per channel, where they have to be set; images that the network cannot take; a
+            network that cannot be copied; a parameter that is shared with another module and would
+            not be any more; a layer with parametrized tensors; a fused layer that cannot be taken
+            apart.
+    """
+    if how not in get_args(How):
+        raise InputError(f"how must be one of {', '.join(get_args(How))}, got {how!r}.")
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise InputError(f"batch_size must be a whole number of at least 1, got {batch_size!r}.")
+    name, choice = _target(to)
+    given = None if images is None else _together(images)
+    original = _copied(model)
+    step = _exchanged_exactly(split_fused(_copied(model)), choice)
+    if not step.sites and not step.pairs:
+        if step.unchanged:
+            raise InputError(f"All normalization layers of the network are {name} already.")
+        raise InputError(
+            "The network has no normalization layer of images that could be converted."
+        )
+    if step.pairs and how == "matched" and given is None:
+        _, layer = step.pairs[0]
+        raise InputError(
+            f"{layer.paths[0]} is {layer.layer!r:.80}, for which {name} has no layer that computes "
+            "the same. Give images to match it on, or choose how='copied' or how='fresh'."
+        )
+    x = _drawn_for(original) if given is None else given
+    with _running("The network", x), torch.no_grad(), in_evaluation(original):
+        original(x[:_DRAWN].to(*like(original, original)))
+    converted, sites = _finished(step, choice, how, x, batch_size)
+    if isinstance(converted, ResNet):
+        converted.norm = _name_of(converted, name)
+    # What is exact is proven in float64 from the start: a weight that is computed is rounded when
+    # it is stored.
+    proven = _copied(converted)
+    if not step.pairs:
+        proven = _exchanged_exactly(split_fused(_copied(model).double()), choice).model
+    proof = x[:PROOF_IMAGES]
+    difference, scale = _difference(original, proven, proof)
+    return Conversion(
+        model=converted,
+        to=name,
+        how=how,
+        exact=not step.pairs and difference <= TOLERANCE * scale,
+        difference=difference,
+        scale=scale,
+        images=len(proof),
+        drawn=given is None,
+        sites=tuple(sites),
+        unchanged=tuple(step.unchanged),
+        left=other_layers(converted),
+    )
+
+
+def _name_of(model: ResNet, to: str) -> str:
+    """What to call it: the method, if the network is the one that the method makes."""
+    try:
+        check_sites(model, to)
+    except ValueError:
+        return f"{model.norm} converted to {to}"
+    return to
+
+
+def _target(to: str | type[nn.Module]) -> tuple[str, NormChoice]:
+    try:
+        name = to if isinstance(to, str) else name_of_layer(to)
+        choice = parse_norm(name)
+        parts = choice.parts
+    except ValueError as error:
+        raise InputError(f"Cannot convert to {to!r}: {error}".rstrip(".") + ".") from error
+    if not parts.plain:
+        kinds = ", ".join(spec.name for spec in CATALOG.values() if spec.parts.plain)
+        raise InputError(
+            f"Cannot convert to {name}, which puts more than a layer after each convolution, or "
+            f"another one at some places. Methods that are a layer: {kinds}."
+        )
+    return name, choice
+
+
+def _together(images: Tensor | Iterable[Any]) -> Tensor:
+    if isinstance(images, Tensor):
+        found = images
+    else:
+        batches = [one[0] if isinstance(one, (tuple, list)) else one for one in images]
+        if not batches or not all(isinstance(one, Tensor) for one in batches):
+            raise InputError("images must be a tensor (N, C, H, W), or batches of tensors.")
+        try:
+            found = torch.cat(batches)
+        except RuntimeError as error:
+            raise InputError(f"images cannot be put together: {told(error)}.") from error
+    if found.dim() != 4 or not len(found) or not found.is_floating_point():
+        raise InputError(
+            "images must be floating-point numbers of shape (N, C, H, W) with N at least 1, "
+            f"got {found.dtype} of shape {tuple(found.shape)}."
+        )
+    return found
+
+
+def _copied(model: nn.Module) -> nn.Module:
+    try:
+        return copy.deepcopy(model)
+    except Exception as error:
+        raise InputError(
+            f"The network cannot be copied, which a conversion needs: {told(error)}."
+        ) from error
+
+
+@dataclass
+class _Step:
+    """A network after what is exact, and what is still to do.
+
+    Attributes:
+        model: it, changed.
+        sites: what was exchanged.
+        pairs: a new layer, not in the network yet, for each layer to exchange approximately.
+        unchanged: paths of layers that are what was asked for.
+    """
+
+    model: nn.Module
+    sites: list[ConvertedSite]
+    pairs: list[tuple[nn.Module, NormLayer]]
+    unchanged: list[str]
+
+    def all_sites(self) -> list[ConvertedSite]:
+        return self.sites + [
+            ConvertedSite(old.paths, repr(old.layer), repr(new), exact=False)
+            for new, old in self.pairs
+        ]
+
+
+def _exchanged_exactly(model: nn.Module, choice: NormChoice) -> _Step:
+    step = _Step(model, [], [], [])
+    new: dict[int, nn.Module] = {}
+    for paths, layer in _weight_side(model):
+        _check_parametrized(layer, paths)
+        plain = plain_convolution(layer)
+        new[id(layer)] = carry_over(layer, plain)
+        step.sites.append(ConvertedSite(paths, repr(layer), repr(plain), exact=True))
+    for found in norm_layers(model):
+        _check_parametrized(found.layer, found.paths)
+        fitting = _for_width(choice, found)
+        try:
+            wanted, made = make(fitting, found.channels), None
+            if type(wanted) is type(found.layer) and repr(wanted) == repr(found.layer):
+                step.unchanged += found.paths
+                continue
+            made = same_layer(found.layer, fitting, found.channels)
+        except ValueError as error:
+            raise InputError(_impossible(found, choice, error)) from error
+        device, dtype = like(found.layer, model)
+        if made is None:
+            step.pairs.append((wanted.to(device, dtype), found))
+            continue
+        _keep_tensors(found.layer, made.to(device, dtype))
+        new[id(found.layer)] = carry_over(found.layer, made)
+        step.sites.append(ConvertedSite(found.paths, repr(found.layer), repr(made), exact=True))
+    _check_ties(model, new)
+    step.model = exchanged(model, new)
+    return step
+
+
+def _check_parametrized(layer: nn.Module, paths: tuple[str, ...]) -> None:
+    if is_parametrized(layer):
+        raise InputError(
+            f"{paths[0]} has a parametrized tensor, which another layer would not have. Remove it "
+            "first (torch.nn.utils.parametrize.remove_parametrizations)."
+        )
+
+
+def _weight_side(model: nn.Module) -> Iterator[tuple[tuple[str, ...], nn.Conv2d]]:
+    found: dict[int, tuple[list[str], nn.Conv2d]] = {}
+    for path, module in model.named_modules(remove_duplicate=False):
+        if isinstance(module, nn.Conv2d) and callable(getattr(module, "effective_weight", None)):
+            found.setdefault(id(module), ([], module))[0].append(path)
+    for paths, layer in found.values():
+        yield tuple(paths), layer
+
+
+def _for_width(choice: NormChoice, found: NormLayer) -> NormChoice:
+    if choice.options.get("groups") != "auto":
+        return choice
+    most = min(_MOST_GROUPS, found.channels // 2)
+    groups = max((g for g in range(1, most + 1) if found.channels % g == 0), default=1)
+    return NormChoice(choice.name, {**choice.options, "groups": groups})
+
+
+def _impossible(found: NormLayer, choice: NormChoice, error: ValueError) -> str:
+    said = str(error).rstrip(".")
+    advice = ""
+    if "groups" in choice.options and "divide" in said:
+        advice = f" {choice.name}:groups=auto takes a number for each width."
+    where = f"{found.paths[0] or 'the top'} ({found.channels} channels)"
+    return f"{choice.name} cannot stand at {where}: {said}.{advice}"
+
+
+def _keep_tensors(old: nn.Module, new: nn.Module) -> None:
+    """Give a layer that has the same tensors the old ones themselves, which may be shared."""
+    copy_state(old, new)
+    for own, others in ((new._parameters, old._parameters), (new._buffers, old._buffers)):
+        for name, tensor in own.items():
+            other = others.get(name)
+            if tensor is not None and other is not None and tensor.shape == other.shape:
+                own[name] = other  # type: ignore[assignment]
+
+
+def _check_ties(model: nn.Module, new: Mapping[int, nn.Module]) -> None:
+    """Refuse to part tensors that a layer shares with another module."""
+    owners: dict[int, list[str]] = {}
+    modules = dict(model.named_modules())
+    for path, module in modules.items():
+        for tensor in module._parameters.values():
+            if tensor is not None:
+                owners.setdefault(id(tensor), []).append(path)
+    for paths in owners.values():
+        for path in paths:
+            made = new.get(id(modules[path]))
+            if len(paths) > 1 and made is not None:
+                kept = {id(tensor) for tensor in made._parameters.values()}
+                mine = [t for t in modules[path]._parameters.values() if t is not None]
+                if any(id(t) not in kept and len(owners[id(t)]) > 1 for t in mine):
+                    raise InputError(
+                        f"{' and '.join(paths)} share a parameter, which would end with the "
+                        "conversion. Give each its own."
+                    )
+
+
+def _finished(
+    step: _Step, choice: NormChoice, how: How, x: Tensor, batch_size: int
+) -> tuple[nn.Module, list[ConvertedSite]]:
+    """The converted network, and every site with mean and spread before and after."""
+    reference = step.model
+    converted = _copied(reference)
+    places: dict[int, nn.Module] = {}
+    for new, found in step.pairs:
+        old = converted.get_submodule(found.paths[0])
+        if how != "fresh":
+            copy_state(old, new)
+        if how == "matched":
+            _check_affine(new, found, choice)
+        places[id(old)] = carry_over(old, new)
+    _check_ties(converted, places)
+    converted = exchanged(converted, places)
+    sites = step.all_sites()
+    seen = [site for site in sites if not isinstance(_at(reference, site), nn.Conv2d)]
+    batches = [x[start : start + batch_size] for start in range(0, len(x), batch_size)]
+    with (
+        in_evaluation(reference),
+        in_evaluation(converted),
+        _running("The converted network", x),
+    ):
+        before, order = observe(reference, [_at(reference, site) for site in seen], batches)
+        if how == "matched":
+            index = {site.paths: number for number, site in enumerate(seen)}
+            pairs = {index[found.paths]: (found.layer, new) for new, found in step.pairs}
+            # By batch; a network may leave one out.
+            calls = [max(1, one.calls // len(batches)) for one in before]
+            match(
+                converted,
+                [
+                    Pair(*pairs[number], before[number], calls[number])
+                    for number in order
+                    if number in pairs
+                ],
+                batches,
+            )
+        after, _ = observe(converted, [_at(converted, site) for site in seen], batches)
+    known = {
+        site.paths: (first.overall(), second.overall())
+        for site, first, second in zip(seen, before, after, strict=True)
+        if first.values and second.values
+    }
+    return converted, [
+        replace(site, before=known[site.paths][0], after=known[site.paths][1])
+        if site.paths in known
+        else site
+        for site in sites
+    ]
+
+
+def _at(model: nn.Module, site: ConvertedSite) -> nn.Module:
+    return model.get_submodule(site.paths[0])
+
+
+@contextmanager
+def _running(what: str, x: Tensor) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # the code of a network may do anything
+        raise InputError(
+            f"{what} cannot take images of shape {tuple(x.shape)}: {told(error)}."
+        ) from error
+
+
+def _check_affine(new: nn.Module, found: NormLayer, choice: NormChoice) -> None:
+    for name in ("weight", "bias"):
+        tensor = getattr(new, name, None)
+        if not isinstance(tensor, Tensor) or tensor.shape != (found.channels,):
+            raise InputError(
+                f"{choice.name} has no {name} per channel that could be matched at "
+                f"{found.paths[0]}. Choose how='fresh'."
+            )
+    for name, buffer in new.named_buffers(recurse=False):
+        if name.startswith("running_") and buffer.shape != (found.channels,):
+            raise InputError(
+                f"{choice.name} keeps a {name} that is not one per channel, which cannot be taken "
+                f"from images at {found.paths[0]}. Choose how='fresh' and train it."
+            )
+
+
+@contextmanager
+def in_evaluation(model: nn.Module) -> Iterator[None]:
+    """The network in evaluation mode; afterwards every module has its own mode again."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        for module, _ in modes:
+            module.training = False
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def _drawn_for(model: nn.Module) -> Tensor:
+    """Random inputs that the network takes."""
+    first = next((one for one in model.modules() if isinstance(one, nn.Conv2d)), None)
+    give = "Give images that it takes."
+    if first is None:
+        raise InputError(f"The network has no convolution that would show what it takes. {give}")
+    said = ""
+    for side in _SIDES:
+        generator = torch.Generator().manual_seed(0)
+        x = torch.randn(_DRAWN, first.in_channels, side, side, generator=generator)
+        try:
+            with torch.no_grad(), in_evaluation(model):
+                model(x.to(*like(model, model)))
+            return x
+        except Exception as error:  # the code of a network may do anything
+            said = told(error)
+    raise InputError(
+        f"The network takes no random input of {first.in_channels} channels and "
+        f"{', '.join(map(str, _SIDES))} pixels: {said}. {give}"
+    )
+
+
+@torch.no_grad()
+def _difference(original: nn.Module, converted: nn.Module, x: Tensor) -> tuple[float, float]:
+    """Largest absolute difference of an output in float64, and the largest output or 1."""
+    found = []
+    for model in (original, converted):
+        model = model.double()
+        with in_evaluation(model):
+            found.append(list(_tensors(model(x.to(*like(model, model))))))
+    first, second = found
+    if not first:
+        raise InputError("The network gives no tensor that could be compared.")
+    differences = [float((a - b).abs().max()) for a, b in zip(first, second, strict=True)]
+    scale = max(1.0, *(float(a.abs().max()) for a in first))
+    # max() would pass over what is not a number.
+    return (max(differences) if all(d == d for d in differences) else math.nan), scale
+
+
+def _tensors(output: Any) -> Iterator[Tensor]:
+    if isinstance(output, Tensor):
+        if output.is_floating_point() and output.numel():
+            yield output
+    elif isinstance(output, Mapping):
+        for one in output.values():
+            yield from _tensors(one)
+    elif isinstance(output, (list, tuple)):
+        for one in output:
+            yield from _tensors(one)
+
+
+def _pair(values: tuple[float, float] | None) -> str:
+    return "" if values is None else f"{values[0]:.3f}, {values[1]:.3f}"
