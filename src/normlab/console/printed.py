@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..pages.findings import troubles
-from ..pages.words import duration, visible
+from ..pages.words import counted, duration, visible
 
 if TYPE_CHECKING:
     from ..norms import NormSpec
@@ -165,20 +165,28 @@ def print_predictions(console: Console, errors: Console, made: PredictionReport)
 
 
 def print_inspection(console: Console, found: Inspection) -> None:
-    """The layer at every site, and the model's card."""
+    """The layer at every site, the method's other parts, and the model's card."""
     print_line(console, str(found.folder))
-    table = Table("site", "channels", "layer")
-    for site in found.sites:
+    table = Table("place", "channels", "layer")
+    for site in (*found.sites, *found.parts):
         table.add_row(
             *(Text(visible(str(cell))) for cell in (site.name, site.channels, site.detail))
         )
     console.print(table)
     for name, value in _card_lines(found.card, found.command):
         print_line(console, f"{name:<13}{value}")
+    sites = f"All {len(found.sites)} sites"
+    if not found.parts and len({site.layer for site in found.sites}) == 1:
+        said = f"{sites} carry {found.norm}"
+    elif not found.parts:
+        said = f"{sites} have what {found.norm} puts there"
+    else:
+        others = counted(len(found.parts), "other place")
+        said = f"{sites} and {others} have what {found.norm} puts there"
     print_line(
         console,
-        f"{found.layers} layers, {found.parameters:,} parameters. All {len(found.sites)} sites "
-        f"carry {found.norm}; there is no other normalization in the network.",
+        f"{found.layers} layers, {found.parameters:,} parameters. {said}; there is no other "
+        "normalization in the network.",
     )
     if not found.checked:
         print_line(
