@@ -45,7 +45,7 @@ class NormChoice:
         name: a name of the catalogue, or ``package.module:Class`` for a layer of your own, which
             is called as ``Class(channels, **options)``. It is imported when it is first needed,
             and a choice stays with the code that it had then.
-        options: keyword arguments of the layer.
+        options: keyword arguments of the layer, and of the method's other parts.
     """
 
     name: str

@@ -174,7 +174,8 @@ DATA = fields(
 )
 """data.json."""
 
-_layers = items(fields({"name": text(), "layer": text()}), 10_000)
+# A block has at most two sites and a shortcut's, and around them five other parts and a shortcut's.
+_layers = items(fields({"name": text(), "layer": text()}), 20_000)
 # A loss is infinite, or no number, where the weights that were chosen gave that on other images.
 _metrics = fields({"loss": magnitude, **dict.fromkeys(METRICS, _share)})
 RECORD = fields(
