@@ -212,12 +212,16 @@ def make_norm(name: str | type[nn.Module], channels: int, **options: Any) -> nn.
 
     Raises:
         ValueError: an unknown name or option (the known ones are listed), or a value that the
-            layer refuses.
+            layer, or another part of the method, refuses.
     """
     if isinstance(name, type):
         name = name_of_layer(name)
-    choice = parse_norm(name)
-    return _make(NormChoice(choice.name, {**choice.options, **options}), channels)
+    written = parse_norm(name)
+    choice = NormChoice(written.name, {**written.options, **options})
+    made = _make(choice, channels)
+    if choice.options and choice.name in CATALOG and not choice.parts.plain:
+        choice.check_parts(plain(channels))  # options that the layer does not take
+    return made
 
 
 def _make(choice: NormChoice, channels: int) -> nn.Module:
