@@ -245,6 +245,35 @@ def test_norms_prints_the_catalogue_and_the_docs_are_its_print(
         assert path.read_text() == (kept / path.name).read_text(), f"{path.name}: run make docs"
 
 
+def test_no_word_of_the_catalogue_is_cut(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for width in (60, 77, 78, 120):
+        monkeypatch.setenv("COLUMNS", str(width))
+        assert main(["norms"]) == 0
+        text = capsys.readouterr().out
+        assert "…" not in text, width
+        assert max(map(len, text.splitlines())) <= width
+        assert ("operations:" in text) == (width >= 78)
+
+
+def test_a_method_is_told_with_what_it_starts_at_and_what_follows_the_run(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "250")
+    for name, said in {
+        "grn": "weight: one per channel, from 0",
+        "fixup": "scale: one per layer, from 1",
+        "switchable": "mean_weight: three per layer, from 1",
+        "weight_norm": "gain: one per channel",
+        "batch_renorm": "r_max: 1 at 5 %, 3 at 40 % of a run's updates",
+    }.items():
+        assert main(["norms", name]) == 0
+        assert said in capsys.readouterr().out, name
+    assert main(["norms", "gn:groups=4"]) == 2
+    assert "(did you mean gn?)" in capsys.readouterr().err
+
+
 def test_norms_shows_one_method(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -117,6 +117,8 @@ def test_options_reach_the_layer() -> None:
         ("gn:groups=4:groups=2", "option 'groups' is given twice"),
         ("bn:affine=maybe", "affine of bn must be true or false, got 'maybe'"),
         ("torch_bn:affine=maybe", "affine of torch_bn must be true or false, got 'maybe'"),
+        ("ws:weight_eps=0", "weight_eps must be a number above 0, got 0"),
+        ("gn+ws:weight_eps=some", "weight_eps must be a number above 0, got 'some'"),
         ("bn:eps=small", "eps must be a number of at least 0, got 'small'"),
         ("bn:eps=-1", "eps must be a number of at least 0, got -1"),
         ("bn:eps=nan", "eps must be a number of at least 0"),

@@ -184,12 +184,13 @@ def test_batch_renorm_keeps_two_more_numbers_per_channel_than_batch_norm() -> No
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"r_max": 0.5}, "r_max must be a finite number of at least 1, got 0.5"),
-        ({"r_max": float("nan")}, "r_max must be a finite number"),
-        ({"r_max": True}, "r_max must be a finite number"),
-        ({"d_max": -1}, "d_max must be a finite number of at least 0, got -1"),
-        ({"d_max": "5"}, "d_max must be a finite number"),
-        ({"d_max": float("inf")}, "d_max must be a finite number"),
+        ({"r_max": 0.5}, "r_max must be a number of at least 1, got 0.5"),
+        ({"r_max": float("nan")}, "r_max must be a number of at least"),
+        ({"r_max": True}, "r_max must be a number of at least"),
+        ({"d_max": -1}, "d_max must be a number of at least 0, got -1"),
+        ({"d_max": "5"}, "d_max must be a number of at least"),
+        ({"d_max": float("inf")}, "d_max must be a number of at least"),
+        ({"r_max": 10**400}, "r_max must be a number of at least"),
     ],
     ids=str,
 )

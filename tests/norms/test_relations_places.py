@@ -140,8 +140,8 @@ def test_images_and_reversed_channels_are_treated_alike() -> None:
         ("alpha=-1", "alpha must be a number of at least 0, got -1"),
         ("alpha=nan", "alpha must be a number of at least 0"),
         ("beta=true", "beta must be a number of at least 0"),
-        ("k=0", "k must be above 0"),
-        ("k=some", "k must be a number of at least 0, got 'some'"),
+        ("k=0", "k must be a number above 0, got 0"),
+        ("k=some", "k must be a number above 0, got 'some'"),
     ],
 )
 def test_constants_that_are_refused(options: str, said: str) -> None:

@@ -186,3 +186,13 @@ def test_the_data_check_is_told(tmp_path: Path) -> None:
         html = write_report(read_results(folder)).html.read_text(encoding="utf-8")
         assert ('id="h-data_check"' in html) == (said is not None)
         assert said is None or said in html
+
+
+def test_layers_found_are_all_that_a_method_puts_into_a_network(study_folder: Path) -> None:
+    make_study(study_folder, arms=("none", "ws"), seeds=1, epochs=1)
+    path = study_folder / "runs/ws/seed-0/run.json"
+    record = json.loads(path.read_text())
+    parts = [{"name": f"c{i}", "layer": "HeStandardizedConv2d(weight_eps=1e-05)"} for i in range(3)]
+    write_json(path, {**record, "parts": parts})
+    text = page.render(Report(read_results(study_folder)))
+    assert text.count("3 × <code>HeStandardizedConv2d(weight_eps=1e-05)</code>") == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import shutil
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from normlab.cli import main
+from normlab.models.bundle import load_card
 from normlab.workflow import inspect
 
 
@@ -32,3 +34,31 @@ def test_the_command_makes_the_run_again(
         shutil.copy(run / name, handed)
     assert f"--data {photos.name} " in inspect(handed).command
     assert str(photos) not in inspect(handed).command
+
+
+@pytest.mark.parametrize(
+    ("arm", "elsewhere"),
+    [
+        ("lrn:size=3", {"relu": "ReLULocalResponseNorm2d(16, size=3, "}),
+        ("ws:weight_eps=1e-3", {"conv": "HeStandardizedConv2d(weight_eps=0.001)"}),
+        ("ibn_b", {"stages.0.0.after_sum": "InstanceNorm2d(16, "}),
+        ("evonorm_s0", {"stages.0.0.relu1": "Identity()"}),
+    ],
+)
+def test_a_method_that_is_more_than_its_layers_is_told_whole(
+    arm: str, elsewhere: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    settings = ["--n", "1", "--epochs", "1", "--limit-per-class", "4", "--out", str(run)]
+    assert main(["train", "--norm", arm, *settings]) == 0
+    capsys.readouterr()
+    assert main(["inspect", str(run)]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    record = json.loads((run / "run.json").read_text())
+    parts = {part["name"]: part["layer"] for part in record["parts"]}
+    assert load_card(run)["parts"] == record["parts"]
+    for place, layer in elsewhere.items():
+        assert parts[place].startswith(layer)
+        assert f"{place} │ 16 │ {layer}" in shown
+    assert f"All 7 sites and {len(parts)} other place" in shown
+    assert "sites carry" not in shown

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..pages.findings import troubles
-from ..pages.words import duration, visible
+from ..pages.words import counted, duration, visible
 
 if TYPE_CHECKING:
     from ..norms import NormSpec
@@ -165,20 +165,28 @@ def print_predictions(console: Console, errors: Console, made: PredictionReport)
 
 
 def print_inspection(console: Console, found: Inspection) -> None:
-    """The layer at every site, and the model's card."""
+    """The layer at every site, the method's other parts, and the model's card."""
     print_line(console, str(found.folder))
-    table = Table("site", "channels", "layer")
-    for site in found.sites:
+    table = Table("place", "channels", "layer")
+    for site in (*found.sites, *found.parts):
         table.add_row(
             *(Text(visible(str(cell))) for cell in (site.name, site.channels, site.detail))
         )
     console.print(table)
     for name, value in _card_lines(found.card, found.command):
         print_line(console, f"{name:<13}{value}")
+    sites = f"All {len(found.sites)} sites"
+    if not found.parts and len({site.layer for site in found.sites}) == 1:
+        said = f"{sites} carry {found.norm}"
+    elif not found.parts:
+        said = f"{sites} have what {found.norm} puts there"
+    else:
+        others = counted(len(found.parts), "other place")
+        said = f"{sites} and {others} have what {found.norm} puts there"
     print_line(
         console,
-        f"{found.layers} layers, {found.parameters:,} parameters. All {len(found.sites)} sites "
-        f"carry {found.norm}; there is no other normalization in the network.",
+        f"{found.layers} layers, {found.parameters:,} parameters. {said}; there is no other "
+        "normalization in the network.",
     )
     if not found.checked:
         print_line(
@@ -190,11 +198,17 @@ def print_inspection(console: Console, found: Inspection) -> None:
         print_line(console, f"{found.not_finite} Its answers mean nothing.", "red")
 
 
+_ROOM_FOR_COSTS = 78
+"""Characters in a line of the catalogue with costs, in which no word is cut."""
+
+
 def print_norms(console: Console) -> None:
     """The catalogue of normalizations, family by family."""
     from ..workflow.catalogue import parameters, table
 
-    heads = ("pools", "parameters", "operations", "kept", "year", "method")
+    costs = ("parameters", "operations", "kept")
+    narrow = console.width < _ROOM_FOR_COSTS
+    heads = ("pools", *(() if narrow else costs), "year", "method")
     for title, rows in table().items():
         console.print(f"[bold]{title}[/bold]", highlight=False)
         shown = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
@@ -202,18 +216,20 @@ def print_norms(console: Console) -> None:
         for head in heads:
             shown.add_column(head, no_wrap=head in ("operations", "kept", "year"))
         for row in rows:
-            cells = [
-                row.spec.name, "\n".join(row.pools), parameters(row.cost), row.operations,
-                row.kept, row.year, row.spec.title,
-            ]  # fmt: skip
+            cost = () if narrow else (parameters(row.cost), row.operations, row.kept)
+            cells = [row.spec.name, "\n".join(row.pools), *cost, row.year, row.spec.title]
             shown.add_row(*map(Text, cells))
         console.print(shown)
         console.print()
-    for line in (
-        "pools: axes of one set of statistics; small letters in part, dots not at all.",
-        "operations: over whole activations, forward + backward, without compiled kernels.",
-        "kept: activations in memory for backward. normlab norms NAME shows one method.",
-    ):
+    lines = ["pools: axes of one set of statistics; small letters in part, dots not at all."]
+    if narrow:
+        lines.append("A wider terminal shows what they cost. normlab norms NAME shows one method.")
+    else:
+        lines += [
+            "operations: over whole activations, forward + backward, without compiled kernels.",
+            "kept: activations in memory for backward. normlab norms NAME shows one method.",
+        ]
+    for line in lines:
         console.print(line, style="dim", highlight=False)
 
 

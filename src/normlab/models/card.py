@@ -86,6 +86,7 @@ _KNOWN: Mapping[str, tuple[_Check, str]] = {
     "layers": (_count, "a whole number"),
     "parameters": (_count, "a whole number"),
     "sites": (_sites, "a list of sites, each with name and layer"),
+    "parts": (_sites, "a list of parts, each with name and layer"),
     "code": (_map_of(_text), "file names and their SHA-256"),
     "origin": (_text, "a folder"),
     "data": (_data, "an object with name, fingerprint and counts of images"),

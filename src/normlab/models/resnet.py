@@ -58,8 +58,9 @@ class ResNet(nn.Module):
     What stands at each place is the method's to say (:class:`normlab.norms.Parts`): most methods
     put their layer after each convolution and leave the rest as it is above.
 
-    Departures from the paper: convolutions have no bias if a normalization follows, which would
-    subtract it; with ``norm="none"`` they have one, starting at 0.
+    Departures from the paper: convolutions have a bias, which starts at 0, only where the method
+    asks for one (``conv_bias`` of its spec), as ``norm="none"`` does. Other methods subtract a
+    mean, or add a bias of their own.
 
     Args:
         n: blocks per stage, at least 1.

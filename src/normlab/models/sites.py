@@ -15,19 +15,20 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from ..errors import did_you_mean
 from ..norms import Norm2d, NormChoice, ParameterNeeds, Place, Ramp, parse_norm
+from ..norms.places import options_of
 
 _NORMS = (Norm2d, _NormBase, nn.GroupNorm, nn.LayerNorm, nn.LocalResponseNorm, nn.RMSNorm)
 
 
 @dataclass(frozen=True)
 class Site:
-    """A place in a network where there is normalization.
+    """A place in a network where there is normalization, or another part of a method.
 
     Attributes:
         name: the module's path in the network.
-        layer: the class of the layer found there.
-        channels: channels of the convolution before it.
-        detail: the layer's ``repr``.
+        layer: the class of what was found there.
+        channels: channels of the convolution before it, or of the convolution that it is.
+        detail: its ``repr``.
     """
 
     name: str
@@ -94,6 +95,42 @@ def outside_sites(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     for name, module in model.named_modules():
         if not any(_within(name, site) for site in names):
             yield name, module
+
+
+def other_parts(model: nn.Module) -> tuple[Site, ...]:
+    """What a method put into the network besides the layers at the sites: convolutions of its own,
+    what follows a sum, and activations that are not ReLU.
+
+    The detail of a convolution has the options of its own class alone.
+
+    >>> network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Identity(), nn.Tanh())
+    >>> [(part.name, part.detail) for part in other_parts(network)]
+    [('2', 'Tanh()')]
+    """
+    at_sites = {site.name for site in sites(model)}
+    outside = dict(outside_sites(model))
+    found: list[Site] = []
+    for name, behind in followers(model).items():
+        if name not in outside:
+            continue
+        convolution = model.get_submodule(name)
+        assert isinstance(convolution, nn.Conv2d)
+        channels = convolution.out_channels
+        if type(convolution) is not nn.Conv2d:
+            own = type(convolution)
+            found.append(Site(name, own.__name__, channels, _with_options(convolution)))
+        for path in behind:
+            part = model.get_submodule(path)
+            if path not in at_sites and type(part) is not nn.ReLU:
+                found.append(Site(path, type(part).__name__, channels, repr(part)))
+    return tuple(found)
+
+
+def _with_options(part: nn.Module) -> str:
+    said = [
+        f"{name}={getattr(part, name)!r}" for name in options_of(type(part)) if hasattr(part, name)
+    ]
+    return f"{type(part).__name__}({', '.join(said)})"
 
 
 def check_sites(model: nn.Module, norm: str) -> tuple[Site, ...]:

@@ -84,6 +84,50 @@ def positive(option: str, value: object) -> float:
     return float(value)  # type: ignore[arg-type]
 
 
+def at_least(least: float, option: str, value: object) -> float:
+    """The value of an option that is a number of at least ``least``.
+
+    >>> at_least(0, "eps", 1)
+    1.0
+
+    Raises:
+        ValueError: it is something else.
+    """
+    value = plain(value)
+    if not (_is_number(value) and least <= value <= sys.float_info.max):  # type: ignore[operator]
+        raise ValueError(f"{option} must be a number of at least {least:g}, got {value!r:.60}")
+    return float(value)  # type: ignore[arg-type]
+
+
+def whole(option: str, value: object, *, odd: bool = False) -> int:
+    """The value of an option that is a whole number of at least 1, or such an odd one.
+
+    >>> whole("window", 5, odd=True)
+    5
+
+    Raises:
+        ValueError: it is something else.
+    """
+    value = plain(value)
+    number = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    if not number or (odd and value % 2 == 0):  # type: ignore[operator]
+        kind = "an odd whole number" if odd else "a whole number"
+        raise ValueError(f"{option} must be {kind} of at least 1, got {value!r:.60}")
+    return value  # type: ignore[return-value]
+
+
+def yes_or_no(option: str, value: object) -> bool:
+    """The value of an option that is True or False.
+
+    Raises:
+        ValueError: it is something else; text such as "no" would count as true.
+    """
+    value = plain(value)
+    if not isinstance(value, bool):
+        raise ValueError(f"{option} must be True or False, got {value!r:.60}")
+    return value
+
+
 def another_name_for(name: str) -> Any:
     """An attribute under the name that it has in torch.nn, to be read and set."""
 
@@ -147,18 +191,10 @@ class Norm2d(nn.Module):
     ) -> None:
         # Not super(): the constructor of torch.nn's layer would make its own parameters.
         nn.Module.__init__(self)
-        channels, eps, affine = map(plain, (channels, eps, affine))
-        if not isinstance(channels, int) or isinstance(channels, bool) or channels < 1:
-            raise ValueError(f"channels must be a whole number of at least 1, got {channels!r}")
-        number = isinstance(eps, (int, float)) and not isinstance(eps, bool)
-        if not (number and 0 <= eps <= sys.float_info.max):
-            raise ValueError(f"eps must be a number of at least 0, got {eps!r}")
-        if not isinstance(affine, bool):
-            raise ValueError(f"affine must be True or False, got {affine!r}")
-        self.channels = channels
-        self.eps = float(eps)
-        self.affine = affine
-        if affine:
+        channels = self.channels = whole("channels", channels)
+        self.eps = at_least(0, "eps", eps)
+        self.affine = yes_or_no("affine", affine)
+        if self.affine:
             self.weight = nn.Parameter(torch.ones(channels, device=device, dtype=dtype))
             self.bias = nn.Parameter(torch.zeros(channels, device=device, dtype=dtype))
         else:

@@ -45,7 +45,7 @@ class NormChoice:
         name: a name of the catalogue, or ``package.module:Class`` for a layer of your own, which
             is called as ``Class(channels, **options)``. It is imported when it is first needed,
             and a choice stays with the code that it had then.
-        options: keyword arguments of the layer.
+        options: keyword arguments of the layer, and of the method's other parts.
     """
 
     name: str
@@ -194,7 +194,10 @@ def parse_norm(text: str) -> NormChoice:
 
 
 def make_norm(name: str | type[nn.Module], channels: int, **options: Any) -> nn.Module:
-    """Make a normalization layer.
+    """Make a normalization layer: what the method has after a convolution.
+
+    What else a method puts into a network (``CATALOG[name].parts``) is not part of the layer. That
+    of ``ws`` and ``weight_norm`` is the identity, because they act on the convolution.
 
     >>> make_norm("gn", 16, groups=4)
     GroupNorm2d(16, groups=4, eps=1e-05, affine=True)
@@ -209,12 +212,16 @@ def make_norm(name: str | type[nn.Module], channels: int, **options: Any) -> nn.
 
     Raises:
         ValueError: an unknown name or option (the known ones are listed), or a value that the
-            layer refuses.
+            layer, or another part of the method, refuses.
     """
     if isinstance(name, type):
         name = name_of_layer(name)
-    choice = parse_norm(name)
-    return _make(NormChoice(choice.name, {**choice.options, **options}), channels)
+    written = parse_norm(name)
+    choice = NormChoice(written.name, {**written.options, **options})
+    made = _make(choice, channels)
+    if choice.options and choice.name in CATALOG and not choice.parts.plain:
+        choice.check_parts(plain(channels))  # options that the layer does not take
+    return made
 
 
 def _make(choice: NormChoice, channels: int) -> nn.Module:

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from ..foreign import is_ours
-from ..pages.words import listed
+from ..pages.words import listed, spelled
 from .axes import read_axes
 from .formulas import readable
 from .fused import is_computed_again
@@ -23,6 +23,9 @@ _POSITIONS: dict[Position, str] = {
     "shortcut": "the convolution of a shortcut",
 }
 
+_CHANNELS = 16
+"""Of the layers that are made to be described."""
+
 _BLOCKS = ("the first block", "the blocks between", "the last block")
 
 
@@ -35,7 +38,7 @@ def facts(spec: NormSpec) -> dict[str, str]:
         + ("" if need.unit_clip is None else f", gradient clipped by unit at {need.unit_clip:g}")
         for name, need in spec.optimizer_needs.items()
     ]
-    compiled = is_computed_again(spec.layer(16))
+    compiled = is_computed_again(spec.layer(_CHANNELS))
     said = {
         "filters": readable(spec.filters) if spec.filters else "",
         "statistics": "; ".join(
@@ -49,6 +52,8 @@ def facts(spec: NormSpec) -> dict[str, str]:
         "evaluation": spec.evaluation,
         "buffers": ", ".join(spec.buffers),
         "options": ", ".join(f"{name}={value}" for name, value in spec.options.items()),
+        "parameters": "; ".join(_parameters(spec)),
+        "schedule": "; ".join(_schedules(spec)),
         "optimizer": "; ".join(needs),
         "convolution": "the one before it has " + ("a bias" if spec.conv_bias else "no bias"),
         **in_network(spec),
@@ -104,6 +109,38 @@ def in_network(spec: NormSpec) -> dict[str, str]:
     if parts.classifier != 1.0:
         said["initial classifier"] = f"x{parts.classifier:g}"
     return said
+
+
+def _parameters(spec: NormSpec) -> list[str]:
+    """Every parameter besides the weights of convolutions, and the weight from 1 and bias from 0
+    of each channel that most layers have."""
+    said: dict[str, None] = {}
+    for part in (spec.layer, *spec.parts.classes()):
+        convolution = issubclass(part, nn.Conv2d)
+        if part in (nn.ReLU, nn.Identity, nn.Conv2d):
+            continue
+        made = part(4, _CHANNELS, 3) if convolution else part(_CHANNELS)
+        for name, parameter in made.named_parameters(recurse=False):
+            values = parameter.detach().flatten().tolist()
+            usual = len(values) == _CHANNELS and values[0] == {"weight": 1.0, "bias": 0.0}.get(name)
+            if usual or (convolution and name in ("weight", "bias")):
+                continue
+            of = "channel" if len(values) == _CHANNELS else "layer"
+            number = "one" if of == "channel" else spelled(len(values))
+            start = f", from {values[0]:g}" if len(set(values)) == 1 else ""
+            said[f"{name}: {number} per {of}{start}"] = None
+    return list(said)
+
+
+def _schedules(spec: NormSpec) -> list[str]:
+    """What follows a run, and how."""
+    ramps = getattr(spec.layer(_CHANNELS), "schedules", {})
+    return [
+        f"{name}: "
+        + ", ".join(f"{value:g} at {100 * share:g} %" for share, value in ramp.points)
+        + " of a run's updates, on a line in between"
+        for name, ramp in ramps.items()
+    ]
 
 
 def _named(of: Callable[[Place], type[nn.Module] | None], places: Iterable[Place]) -> str:

@@ -147,7 +147,7 @@ def _tuned_lines(report: Report) -> list[str]:
 def _sanity_lines(results: Results) -> list[str]:
     endings = {
         "noise": "are the same function: noise, not a bug.",
-        "bug": "are not the same function: a bug, not noise.",
+        "bug": "are not the same function: a bug, not noise, if they were meant to be.",
         "undecided": "could not be checked to be the same function.",
     }
     return [

@@ -112,9 +112,10 @@ class RunConfig:
     device: Device = option("cpu", "Where it runs.")
     kernels: KernelChoice = option(
         "torch",
-        "How layers of normlab are computed. torch: operations of PyTorch. compiled: C, which the "
-        "system's compiler builds at first use; faster, on the CPU. auto, for a call: as the study "
-        "has it that the call continues, else compiled where that can be used.",
+        "How layers of normlab are computed. torch: operations of PyTorch. compiled: kernels in C "
+        "where a method has one, which the system's compiler builds at first use; faster, on the "
+        "CPU. auto, for a call: as the study has it that the call continues, else compiled where "
+        "that can be used.",
     )
     threads: int = option(
         1, "CPU threads of the run; another number gives other bits.", ">= 1 and <= 1024"

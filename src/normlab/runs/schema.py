@@ -174,6 +174,8 @@ DATA = fields(
 )
 """data.json."""
 
+# A block has at most two sites and a shortcut's, and around them five other parts and a shortcut's.
+_layers = items(fields({"name": text(), "layer": text()}), 20_000)
 # A loss is infinite, or no number, where the weights that were chosen gave that on other images.
 _metrics = fields({"loss": magnitude, **dict.fromkeys(METRICS, _share)})
 RECORD = fields(
@@ -188,7 +190,8 @@ RECORD = fields(
         "versions": entries(optional(_short), 1000),
         "hardware": entries(any_of("text or a number", optional(_short), number()), 1000),
         "parameters": _count,
-        "sites": items(fields({"name": text(), "layer": text()}), 10_000),
+        "sites": _layers,
+        "parts": _layers,
         "notes": items(text(), 1000),
         "kernels_note": text(),
         "batch": entries(_count),

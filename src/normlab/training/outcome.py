@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..data import DataSet
 from ..foreign import origin_of
-from ..models import ModelInfo, Site, save_model
+from ..models import ModelInfo, Site, other_parts, save_model
 from ..norms import SyncBatchNorm2d
 from ..runs import COMPLETE, DIVERGED, RunConfig, SplitPredictions, write_predictions, write_record
 from ..values import json_numbers
@@ -33,6 +33,7 @@ class Described:
         code: SHA-256 of the files of a layer that is not ours.
         info: the network's description.
         sites: its normalization sites.
+        parts: what else the method put into it.
         parameters: how many it has.
         side_by_side: how many runs shared the machine at a time.
         notes: what is to be known of a layer that is not ours.
@@ -46,6 +47,7 @@ class Described:
     code: Mapping[str, str]
     info: ModelInfo
     sites: Sequence[Site]
+    parts: Sequence[Site]
     parameters: int
     side_by_side: int
     notes: Sequence[str] = ()
@@ -75,6 +77,7 @@ class Described:
             code,
             info,
             sites,
+            other_parts(model),
             parameters,
             side_by_side,
             notes,
@@ -89,9 +92,13 @@ class Described:
         return self.config.batch_size if always else self.config.images_per_statistics
 
     @property
-    def site_records(self) -> list[dict[str, str]]:
-        """The layer at each site."""
-        return [{"name": site.name, "layer": site.detail} for site in self.sites]
+    def layer_records(self) -> dict[str, list[dict[str, str]]]:
+        """The layer at each site, and the method's other parts where it has any."""
+        found = {"sites": self.sites, **({"parts": self.parts} if self.parts else {})}
+        return {
+            name: [{"name": site.name, "layer": site.detail} for site in there]
+            for name, there in found.items()
+        }
 
 
 def write_model(
@@ -137,7 +144,7 @@ def write_run(
         "versions": versions(),
         "hardware": hardware(config.device),
         "parameters": run.parameters,
-        "sites": run.site_records,
+        **run.layer_records,
         **({"notes": list(run.notes)} if run.notes else {}),
         **({"kernels_note": run.kernels_note} if run.kernels_note else {}),
         "batch": {
@@ -181,7 +188,7 @@ def _card(run: Described, found: Mapping[str, Evaluation], chosen_epoch: int) ->
         "seed": run.config.seed,
         "layers": 6 * run.config.n + 2,
         "parameters": run.parameters,
-        "sites": run.site_records,
+        **run.layer_records,
         **({"code": dict(run.code), "origin": origin_of(run.config.norm)} if run.code else {}),
         "data": {
             "name": data.name,

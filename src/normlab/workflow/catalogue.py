@@ -102,8 +102,9 @@ def named(name: str) -> NormSpec:
         InputError: there is none.
     """
     if name not in CATALOG:
+        head = name.partition(":")[0]  # an arm may have options
         raise InputError(
-            f"There is no normalization {name!r}{did_you_mean(name, CATALOG)}. Known are "
+            f"There is no normalization {name!r}{did_you_mean(head, CATALOG)}. Known are "
             f"{', '.join(CATALOG)}."
         )
     return CATALOG[name]
@@ -185,7 +186,7 @@ def proof_in_words(spec: NormSpec) -> str:
         return "the layer of PyTorch itself, which others are compared with"
     parts = _proof()["methods"].get(spec.name, [])
     named_parts = [part["part"] for part in parts] != [spec.layer.__name__]
-    return "; ".join(f"{part['part']}: " * named_parts + _held(part) for part in parts)
+    return ". ".join(f"{part['part']}: " * named_parts + _held(part) for part in parts)
 
 
 def _held(part: Mapping[str, Any]) -> str:
@@ -195,7 +196,7 @@ def _held(part: Mapping[str, Any]) -> str:
         f"{counted(mistakes, 'planted mistake')}, {'each ' * (mistakes > 1)}found"
     )
     for check, reason in part["unlike"].items():
-        said += f"; {_check(check)} does not hold: {reason.rstrip('.')}"
+        said += f"; not held: {_check(check)} ({reason.rstrip('.')})"
     return said
 
 

@@ -29,8 +29,8 @@ def convert_run(
     how: How = "matched",
     trust: bool = False,
 ) -> Conversion:
-    """Write a run's model with another normalization, as a model that ``predict``, ``inspect`` and
-    ``export`` (with images) read. It is no run, so ``explain`` does not.
+    """Write a run's model with another normalization, as a model that ``predict``, ``inspect``,
+    ``export`` (with images) and ``explain`` (with data) read.
 
     See :func:`normlab.convert` for what is exact and what is matched. Images are at
     most :data:`MATCHED_IMAGES` training images of the data, spread evenly over all. The card keeps

@@ -1,4 +1,4 @@
-"""What a trained model is: its card, and the layer at every site."""
+"""What a trained model is: its card, the layer at every site, and other parts of its method."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from ..models import (
     load_card,
     load_model,
     not_finite,
+    other_parts,
 )
 from ..runs import RunConfig, is_run, read_record
 from ..studies import recorded_data
@@ -33,6 +34,7 @@ class Inspection:
         layers: weight layers of the network.
         parameters: how many it has.
         sites: the normalization sites, each with the layer that it carries.
+        parts: what else the method put into the network, such as convolutions and activations.
         card: what was saved with the model.
         command: makes the run again. The card's command names the data, which is what can be
             handed on; where the run's own record is with the model, this one says where they are.
@@ -45,6 +47,7 @@ class Inspection:
     layers: int
     parameters: int
     sites: Sequence[Site]
+    parts: Sequence[Site]
     card: Mapping[str, Any]
     command: str
     not_finite: str
@@ -77,6 +80,7 @@ def inspect(run: str | Path, *, trust: bool = False) -> Inspection:
         6 * model.n + 2,
         parameters,
         found,
+        other_parts(model),
         card,
         _command(folder) or command_of(card, model.norm),
         not_finite(model),

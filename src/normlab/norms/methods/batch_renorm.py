@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-from ...values import plain
+from .._base import at_least
 from .._core import (
     NOTHING,
     Pool,
@@ -108,8 +107,8 @@ class BatchRenorm2d(BatchStatistics):
             device=device,
             dtype=dtype,
         )
-        self.r_max = _bound("r_max", r_max, 1.0)
-        self.d_max = _bound("d_max", d_max, 0.0)
+        self.r_max = at_least(1, "r_max", r_max)
+        self.d_max = at_least(0, "d_max", d_max)
         self.schedules = {
             "r_max": Ramp(((BEGIN, 1.0), (R_END, self.r_max))),
             "d_max": Ramp(((BEGIN, 0.0), (D_END, self.d_max))),
@@ -152,14 +151,6 @@ class BatchRenorm2d(BatchStatistics):
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, r_max={self.r_max}, d_max={self.d_max}"
-
-
-def _bound(name: str, value: object, least: float) -> float:
-    value = plain(value)
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not least <= value < math.inf:  # type: ignore[operator]
-        raise ValueError(f"{name} must be a finite number of at least {least:g}, got {value!r}")
-    return float(value)  # type: ignore[arg-type]
 
 
 SPEC = tracking(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -10,8 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...values import plain
-from .._base import ParameterNeeds, PlainNorm2d
+from .._base import ParameterNeeds, PlainNorm2d, at_least, whole
 from ..spec import NormSpec
 
 
@@ -78,13 +76,8 @@ class DivisiveNorm2d(PlainNorm2d):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(channels, affine=affine, device=device, dtype=dtype)
-        window, smoothing = map(plain, (window, smoothing))
-        if not isinstance(window, int) or isinstance(window, bool) or window < 1 or window % 2 == 0:
-            raise ValueError(f"window must be an odd whole number of at least 1, got {window!r}")
-        number = isinstance(smoothing, (int, float)) and not isinstance(smoothing, bool)
-        if not (number and 0 <= smoothing <= sys.float_info.max):
-            raise ValueError(f"smoothing must be a number of at least 0, got {smoothing!r}")
-        self.window, self.smoothing = window, float(smoothing)
+        self.window = whole("window", window, odd=True)
+        self.smoothing = at_least(0, "smoothing", smoothing)
         self.sigma = nn.Parameter(torch.full((), self.smoothing, device=device, dtype=dtype))
 
     def reset_parameters(self) -> None:

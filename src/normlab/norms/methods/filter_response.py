@@ -7,8 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...values import plain
-from .._base import Norm2d, PlainNorm2d
+from .._base import Norm2d, PlainNorm2d, yes_or_no
 from .._core import (
     NOTHING,
     Pool,
@@ -78,12 +77,9 @@ class FilterResponseNorm2d(Norm2d):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(channels, eps, affine, device=device, dtype=dtype)
-        learned_eps = plain(learned_eps)
-        if not isinstance(learned_eps, bool):
-            raise ValueError(f"learned_eps must be True or False, got {learned_eps!r}")
-        self.learned_eps = learned_eps
+        self.learned_eps = yes_or_no("learned_eps", learned_eps)
         extra = nn.Parameter(torch.tensor(1e-4, device=device, dtype=dtype))
-        self.register_parameter("extra_eps", extra if learned_eps else None)
+        self.register_parameter("extra_eps", extra if self.learned_eps else None)
 
     def reset_parameters(self) -> None:
         super().reset_parameters()

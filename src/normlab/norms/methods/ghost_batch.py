@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ...values import plain
+from .._base import whole
 from .._core import NOTHING, ChunkPool, Then, normalize
 from ..spec import NormSpec, tracking
 from ..synchronized import division, images_of
@@ -88,12 +88,7 @@ class GhostBatchNorm2d(BatchStatistics):
             device=device,
             dtype=dtype,
         )
-        size = plain(virtual_batch_size)
-        if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-            raise ValueError(
-                f"virtual_batch_size must be a whole number of at least 1, got {size!r}"
-            )
-        self.virtual_batch_size = size
+        self.virtual_batch_size = whole("virtual_batch_size", virtual_batch_size)
 
     def _chunks(self, x: Tensor) -> ChunkPool:
         images, divided = images_of(x), division()

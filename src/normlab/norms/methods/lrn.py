@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from functools import reduce
 from typing import Any, ClassVar
 
@@ -10,8 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...values import plain
-from .._base import PlainNorm2d
+from .._base import PlainNorm2d, at_least, positive, whole
 from .._core import needs_plain_operations
 from ..places import Parts, Place
 from ..spec import NormSpec
@@ -67,16 +65,10 @@ class LocalResponseNorm2d(PlainNorm2d):
         k: float = 2.0,
     ) -> None:
         super().__init__(channels, affine=False)
-        size, alpha, beta, k = map(plain, (size, alpha, beta, k))
-        if not isinstance(size, int) or isinstance(size, bool) or size < 1 or size % 2 == 0:
-            raise ValueError(f"size must be an odd whole number of at least 1, got {size!r}")
-        for name, value in (("alpha", alpha), ("beta", beta), ("k", k)):
-            number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if not (number and 0 <= value <= sys.float_info.max):
-                raise ValueError(f"{name} must be a number of at least 0, got {value!r}")
-        if k == 0:
-            raise ValueError("k must be above 0, since a window may be all zeros")
-        self.size, self.alpha, self.beta, self.k = size, float(alpha), float(beta), float(k)
+        self.size = whole("size", size, odd=True)
+        self.alpha = at_least(0, "alpha", alpha)
+        self.beta = at_least(0, "beta", beta)
+        self.k = positive("k", k)  # a window may be all zeros
 
     def _formula(self, x: Tensor) -> Tensor:
         return x * (self.k + self.alpha * self._sums(x.square())).pow(-self.beta)

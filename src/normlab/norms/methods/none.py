@@ -12,8 +12,7 @@ from ..spec import NormSpec
 class NoNorm2d(Norm2d):
     """The identity, as an arm of its own: ``y = x``.
 
-    It has no parameters. The convolution before it needs a bias, which the other layers make
-    redundant by subtracting a mean.
+    It has no parameters. The convolution before it needs a bias, since nothing here adds one.
 
     >>> import torch
     >>> x = torch.ones(2, 3, 4, 4)

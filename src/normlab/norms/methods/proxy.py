@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from statistics import NormalDist
 
 import torch
 from torch import Tensor, nn
 
-from ...values import plain
-from .._base import PlainNorm2d
+from .._base import PlainNorm2d, at_least
 from .._core import Pool, Then, normalize, per_channel
 from ..places import Parts, Place
 from ..spec import NormSpec
@@ -86,11 +84,7 @@ class ProxyGroupNorm2d(PlainNorm2d):
     ) -> None:
         super().__init__(channels, eps, affine, device=device, dtype=dtype)
         self.groups = number_of_groups(self.channels, groups, channels_per_group)
-        proxy_eps = plain(proxy_eps)
-        number = isinstance(proxy_eps, (int, float)) and not isinstance(proxy_eps, bool)
-        if not (number and 0 <= proxy_eps <= sys.float_info.max):
-            raise ValueError(f"proxy_eps must be a number of at least 0, got {proxy_eps!r}")
-        self.proxy_eps = float(proxy_eps)
+        self.proxy_eps = at_least(0, "proxy_eps", proxy_eps)
         self.proxy_mean = nn.Parameter(torch.zeros(self.channels, device=device, dtype=dtype))
         self.proxy_scale = nn.Parameter(torch.zeros(self.channels, device=device, dtype=dtype))
 

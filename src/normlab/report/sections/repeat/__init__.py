@@ -139,9 +139,11 @@ def _arm_cells(results: Results, arm: str) -> tuple[Cell, ...]:
 
 
 def _layers(runs: Sequence[Run]) -> list[tuple[str, int, str]]:
-    """Each layer of an arm, at how many sites, and its widths."""
+    """Each layer of an arm and each of its method's other parts, at how many places, and its
+    widths."""
     sites: dict[str, Counter[str]] = {}
-    for site in runs[0].record.get("sites", ()) if runs else ():
+    record = runs[0].record if runs else {}
+    for site in (*record.get("sites", ()), *record.get("parts", ())):
         # Layers that differ in their channels alone are one: BatchNorm2d(16, eps=...) and (32, ...
         found = re.fullmatch(r"(\w+\()(\d+)(\W.*)", str(site["layer"]), re.DOTALL)
         layer, width = (f"{found[1]}C{found[3]}", found[2]) if found else (str(site["layer"]), "")

@@ -257,7 +257,10 @@ def _conclusion(found: SameFunction, at_test: Difference | None) -> str:
         if told_apart is False
         else ""
     )
-    return f"The evidence supports a bug: rounding cannot explain the difference.{more}"
+    return (
+        "Rounding cannot explain the difference. If the two were meant to be the same function, "
+        f"the evidence supports a bug.{more}"
+    )
 
 
 __all__ = ["Conclusion", "conclusions"]
