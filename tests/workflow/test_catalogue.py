@@ -69,11 +69,11 @@ def test_a_check_that_does_not_hold_is_told_with_its_reason(
     }
     monkeypatch.setattr(catalogue, "_proof", lambda: found)
     assert catalogue.proof_in_words(CATALOG["gn"]) == (
-        "1 check of the suite holds it; 1 planted mistake, found; nan stays in its set does not "
-        "hold: a window has neighbours too"
+        "1 check of the suite holds it; 1 planted mistake, found; not held: nan stays in its set "
+        "(a window has neighbours too)"
     )
     assert catalogue.proof_in_words(CATALOG["in"]).endswith(
-        "too; Other2d: 1 check of the suite holds it; 3 planted mistakes, each found"
+        "too). Other2d: 1 check of the suite holds it; 3 planted mistakes, each found"
     )
     assert "PyTorch itself" in catalogue.proof_in_words(CATALOG["torch_bn"])
     assert catalogue.proof_in_words(CATALOG["bn"]) == ""  # of which the record knows nothing yet
