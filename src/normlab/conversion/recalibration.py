@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..norms import BatchRenorm2d, InstanceBatchNorm2d
+from ..pages.words import counted
 
 _STATISTICS = ("running_mean", "running_var")
 
@@ -31,9 +32,10 @@ class Recalibration:
     images: int
 
     def __str__(self) -> str:
+        has = "has" if len(self.layers) == 1 else "have"
         said = (
-            f"{len(self.layers)} layers have statistics of {self.images:,} images in "
-            f"{self.batches:,} batches."
+            f"{counted(len(self.layers), 'layer')} {has} statistics of "
+            f"{counted(self.images, 'image')} in {counted(self.batches, 'batch', 'batches')}."
         )
         if self.unreached:
             said += f" No image passes {', '.join(self.unreached)}: unchanged."

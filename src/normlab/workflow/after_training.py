@@ -13,6 +13,7 @@ from ..data.cache import Progress
 from ..destinations import check_folder
 from ..errors import InputError
 from ..options import whole
+from ..pages.words import counted
 from .exporting import own_data
 
 if TYPE_CHECKING:
@@ -182,9 +183,11 @@ def fold_run(
     made = _as_arm(model, folded.model, info, norms)
     if made is None:
         raise _refused(folder, info, "folded")
-    what = [f"{len(folded.folded)} layers are computed by the convolutions before them"]
+    what = []
+    if folded.folded:
+        what.append(f"{counted(len(folded.folded), 'layer')} into the convolutions before")
     if folded.plain:
-        what.append(f"{len(folded.plain)} convolutions with normalized weights are plain")
+        what.append(f"{counted(len(folded.plain), 'convolution')} with normalized weights")
     said = (
         f"Folded: {' and '.join(what)}. On {made.images} images of random pixels, logits in "
         f"float64 differ by at most {folded.difference:.1e}, and by {made.difference:.1e} with the "
