@@ -94,7 +94,9 @@ class Written(nn.Module):
 
     def scale_and_shift(self, y: Tensor) -> Tensor:
         if self.weight is not None:
-            y = y * per_channel(self.weight) + per_channel(self.bias)
+            y = y * per_channel(self.weight)
+        if self.bias is not None:
+            y = y + per_channel(self.bias)
         return y
 
 
@@ -247,6 +249,18 @@ class ParametersIn16Bits(nn.Module):
     def scale_and_shift(self, y: Tensor) -> Tensor:
         weight, bias = (per_channel(t.bfloat16()) for t in (self.weight, self.bias))
         return y * weight + bias
+
+
+@mutation("a_parameter_taken_away_does_nothing", written=False)
+class WeightForgottenWithBias(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.weight
+        if self.bias is None:
+            self.weight = None
+        try:
+            return super().forward(x)
+        finally:
+            self.weight = weight
 
 
 # ---------------------------------------------------------------------------------------------

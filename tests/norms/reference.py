@@ -226,10 +226,6 @@ def moving_average(
 # Methods whose formula is not an expression of the statistics of sets.
 
 
-class NoValueError(Exception):
-    """Raised by a loop for an input that has no output: the layer has to refuse it."""
-
-
 Loop = Callable[[nn.Module, Array, Mapping[str, Array]], Array]
 
 LOOPED: dict[str, Loop] = {}

@@ -326,22 +326,6 @@ def test_mistakes_in_options_are_named(text: str, said: str) -> None:
         make_norm(text, 16)
 
 
-@each_mode
-@pytest.mark.parametrize("norm", ARMS)
-def test_a_parameter_taken_away_is_as_one_that_does_nothing(norm: str, training: bool) -> None:
-    """The other one still counts."""
-    x, g = example(channels=16), draw(3, 16, 4, 5, seed=9)
-    for name, start in (("weight", 1.0), ("bias", 0.0)):
-        layers = [scramble(make_norm(norm, 16)).double().train(training) for _ in range(2)]
-        setattr(layers[0], name, None)
-        nn.init.constant_(getattr(layers[1], name), start)
-        bare, whole = (backward(layer, x, g) for layer in layers)
-        close(layers[0](x), layers[1](x), TIGHT, f"output without {name}")
-        for of, expected in whole.items():
-            if of != name:
-                close(bare[of], expected, GRADIENT, f"gradient of {of} without {name}")
-
-
 # ---------------------------------------------------------------------------------------------
 # In a network.
 

@@ -1,6 +1,6 @@
 """The residual network, its normalization sites, and the format of trained models on disk."""
 
-from ..norms import name_of_layer, parse_norm
+from ..norms import name_of_layer
 from .bundle import (
     check_model_trusted,
     code_of_model,
@@ -80,7 +80,6 @@ __all__ = [
     "other_parts",
     "outside_sites",
     "packed",
-    "parse_norm",
     "read_bundle",
     "save_model",
     "schedules_of",

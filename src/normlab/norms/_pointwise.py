@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ._core import (
-    _in_torch_func,
-    _is_batch_of_gradients,
+    differentiate,
+    gradients_see_operations,
     needs_plain_operations,
     per_channel,
 )
@@ -37,7 +38,7 @@ def squashed(
     values, and ``weight`` and ``bias`` per channel, in the type of ``x``."""
     if needs_plain_operations(x, alpha, shift, weight, bias):
         return definition(function, x, alpha, shift, weight, bias)
-    y: Tensor = _Lean.apply(function, x, alpha, shift, weight, bias)  # type: ignore[no-untyped-call]
+    y: Tensor = _Lean.apply(x, alpha, shift, weight, bias, function)  # type: ignore[no-untyped-call]
     return y
 
 
@@ -63,12 +64,12 @@ class _Lean(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        function: Squashing,
         x: Tensor,
         alpha: Tensor,
         shift: Tensor | None,
         weight: Tensor | None,
         bias: Tensor | None,
+        function: Squashing,
     ) -> Tensor:
         t = definition(function, x, alpha, shift, None, None)
         ctx.save_for_backward(x, alpha, shift, weight, bias, t)
@@ -81,15 +82,15 @@ class _Lean(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         x, alpha, shift, weight, bias, t = ctx.saved_tensors
-        given = (x, alpha, shift, weight, bias)
-        if torch.is_grad_enabled() or _in_torch_func() or _is_batch_of_gradients(g):
-            return None, *_of_definition(ctx.function, given, ctx.needs_input_grad[1:], g)
-        needs_x, needs_alpha, needs_shift, needs_weight, needs_bias = ctx.needs_input_grad[1:]
+        if gradients_see_operations(g):
+            given = (x, alpha, shift, weight, bias)
+            return *differentiate(ctx, partial(definition, ctx.function), given, g), None
+        needs_x, needs_alpha, needs_shift, needs_weight, needs_bias = ctx.needs_input_grad[:5]
         over = (0, 2, 3)
         d_weight = (g * t).sum(over).to(weight.dtype) if needs_weight else None
         d_bias = g.sum(over).to(bias.dtype) if needs_bias else None
         if not (needs_x or needs_alpha or needs_shift):
-            return None, None, None, None, d_weight, d_bias
+            return None, None, None, d_weight, d_bias, None
         g = g if weight is None else g * per_channel(weight, x.dtype)
         if ctx.function is torch.tanh:
             h = torch.ops.aten.tanh_backward(g, t)
@@ -100,24 +101,4 @@ class _Lean(torch.autograd.Function):
         d_alpha = (h * x).sum().to(alpha.dtype).view_as(alpha) if needs_alpha else None
         d_shift = h.sum().to(shift.dtype).view_as(shift) if needs_shift else None
         d_x = h.mul_(alpha.to(x.dtype)) if needs_x else None
-        return None, d_x, d_alpha, d_shift, d_weight, d_bias
-
-
-def _of_definition(
-    function: Squashing,
-    given: tuple[Tensor | None, ...],
-    needed: tuple[bool, ...],
-    g: Tensor,
-) -> tuple[Tensor | None, ...]:
-    """First derivatives that can be differentiated again, or of several gradients at once."""
-    again = torch.is_grad_enabled()
-    with torch.enable_grad():
-        # Views, so that an input computed from another counts once.
-        x, alpha, *others = (None if t is None else t.view_as(t) for t in given)
-        assert x is not None
-        assert alpha is not None
-        y = definition(function, x, alpha, *others)
-        pairs = zip((x, alpha, *others), needed, strict=True)
-        wanted = [t for t, need in pairs if need and t is not None]
-        found = iter(torch.autograd.grad(y, wanted, g, create_graph=again))
-    return tuple(next(found) if need else None for need in needed)
+        return d_x, d_alpha, d_shift, d_weight, d_bias, None

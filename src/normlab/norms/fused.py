@@ -21,7 +21,7 @@ from .methods.layer import LayerNormCHW
 from .methods.rms import RMSNormCHW
 from .methods.sync_batch import SyncBatchNorm2d
 
-_NORMALIZING = {
+_THROUGH_THE_CORE = {
     BatchNorm2d,
     InstanceNorm2d,
     BatchInstanceNorm2d,
@@ -69,7 +69,7 @@ def norm_relu(
 
 def is_computed_again(norm: nn.Module) -> bool:
     """Whether such a layer's output is computed again where memory is saved."""
-    return type(norm) in _NORMALIZING
+    return type(norm) in _THROUGH_THE_CORE
 
 
 def _can_take_more(norm: nn.Module) -> bool:

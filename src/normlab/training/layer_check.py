@@ -29,9 +29,9 @@ from ..models import (
     make_layer,
     needs_of,
     packed,
-    parse_norm,
     unpacked,
 )
+from ..norms import parse_norm
 from ..runs import RunConfig
 from .control import controlled
 from .following import Following

@@ -70,7 +70,7 @@ class _Given(nn.Module):
             return super()._formula(x)
         mean, var = self.moments(x)
         self._track(x, mean.detach(), var.detach())
-        return self._scaled(x - mean, var)
+        return self._affine(x - mean, torch.rsqrt(var + self.eps))
 
 
 @mutation("forward_matches_reference", families=IT, written=False)
@@ -127,6 +127,6 @@ class CorrectedForOneChannel(nn.Module):
 class AffineKeptApart(nn.Module):
     """Spread, weight and bias in separate operations."""
 
-    def _scaled(self, centred: Tensor, var: Tensor) -> Tensor:
-        xhat = centred / torch.sqrt(var + self.eps)
+    def _affine(self, y: Tensor, scale: Tensor) -> Tensor:
+        xhat = y * scale
         return xhat * self.weight[:, None, None] + self.bias[:, None, None]

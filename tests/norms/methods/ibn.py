@@ -15,7 +15,7 @@ from normlab.norms import CATALOG
 from .. import reference
 from ..families import unlike
 from ..mutants import mutation
-from ..reference import Array, NoValueError, looped, written
+from ..reference import Array, looped, written
 
 unlike(
     "ibn_a",
@@ -28,8 +28,6 @@ unlike(
 def halves(layer: nn.Module, x: Array, state: Mapping[str, Array]) -> Array:
     """The formulas of in and bn, each for its channels."""
     first = x.shape[1] // 2
-    if x.shape[2] * x.shape[3] == 1:
-        raise NoValueError
     both = []
     for name, cut in (("in", slice(first)), ("bn", slice(first, None))):
         own = {

@@ -124,12 +124,10 @@ class BatchRenorm2d(BatchStatistics):
         bias: Tensor | None = self.bias
         correction = self._correction(x, pool)
         if correction is not None:
-            r, d = correction
-            if weight is None or bias is None:
-                weight, bias = r, d
-            else:
-                wide = weight.to(r.dtype)
-                weight, bias = wide * r, wide * d + bias.to(r.dtype)
+            scale, shift = correction
+            if weight is not None:
+                scale, shift = (weight.to(t.dtype) * t for t in correction)
+            weight, bias = scale, shift if bias is None else shift + bias.to(shift.dtype)
         return normalize(x, weight, bias, (pool,), self.eps, then=then, track=self._tracking(x))
 
     @torch.no_grad()

@@ -85,7 +85,7 @@ class ExtendedBatchNorm2d(PlainNorm2d, BatchStatistics):  # type: ignore[misc]  
         fixed = self._fixed()
         if fixed is not None:
             mean, var = (per_channel(t, x.dtype) for t in fixed)
-            return self._scaled(x - mean, var)
+            return self._affine(x - mean, torch.rsqrt(var + self.eps))
         self._check_batch(x)
         pool = batch_pool()
         # Near 0, so that the spread of the channels' means keeps its digits.
@@ -98,14 +98,7 @@ class ExtendedBatchNorm2d(PlainNorm2d, BatchStatistics):  # type: ignore[misc]  
         apart = mean - mean.mean(1, keepdim=True)
         var = (of_channels + apart.square()).mean(1, keepdim=True)
         self._track(x, (mean + pivot).detach(), var.detach())
-        return self._scaled(x - mean, var)
-
-    def _scaled(self, centred: Tensor, var: Tensor) -> Tensor:
-        scale = torch.rsqrt(var + self.eps)
-        if self.weight is None or self.bias is None:
-            return centred * scale
-        weight, bias = (per_channel(t, centred.dtype) for t in (self.weight, self.bias))
-        return centred * (weight * scale) + bias
+        return self._affine(x - mean, torch.rsqrt(var + self.eps))
 
     def _values_of_variance(self, x: Tensor) -> int:
         return super()._values_of_variance(x) * self.channels

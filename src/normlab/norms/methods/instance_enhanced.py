@@ -94,10 +94,7 @@ class InstanceEnhancedBatchNorm2d(PlainNorm2d, BatchStatistics):  # type: ignore
         slope, start = (per_channel(t, x.dtype) for t in (self.gate_weight, self.gate_bias))
         # Not mean(), whose gradient would be laid out in a format of its own.
         map_mean = x.sum((2, 3), keepdim=True) / (x.shape[2] * x.shape[3])
-        scale = torch.sigmoid(slope * map_mean + start)
-        if self.weight is None or self.bias is None:
-            return xhat * scale
-        return xhat * (per_channel(self.weight, x.dtype) * scale) + per_channel(self.bias, x.dtype)
+        return self._affine(xhat, torch.sigmoid(slope * map_mean + start))
 
 
 SPEC = tracking(
