@@ -1,4 +1,4 @@
-"""Code that is not ours: a person's own layer, found, imported and identified.
+"""Code that is not ours: a person's own layer or network, found, imported and identified.
 
 Everything that imports by a name goes through :func:`load`. A name stands for code: the file of the
 module and the files that it imports, wherever a person keeps them; and the versions of installed
@@ -20,7 +20,7 @@ import importlib.util
 import os
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from importlib.metadata import PackageNotFoundError, version
@@ -39,63 +39,75 @@ _working_folder_counts: ContextVar[bool] = ContextVar("working_folder_counts", d
 """Whether modules are searched for in the working folder too."""
 
 
+LIBRARIES = ("timm", "torchvision")
+"""Packages that have networks by name: ``timm:NAME`` is one of these, and no class of a module."""
+
+
+def library_of(name: str) -> str:
+    """The package of :data:`LIBRARIES` that has the network of this name; "" for other names."""
+    package, colon, _ = name.partition(":")
+    return package if colon and package in LIBRARIES else ""
+
+
 def is_foreign(name: str) -> bool:
-    """Whether an arm is of the form ``package.module:Class``, with or without options."""
+    """Whether a name is of the form ``package.module:Class``, with or without options."""
     module, colon, rest = name.partition(":")
     words = [*module.split("."), rest.split(":")[0]]
     return bool(colon) and all(map(str.isidentifier, words))
 
 
 def is_custom(name: str) -> bool:
-    """Whether an arm's layer is a person's own: of the form ``package.module:Class``, with or
-    without options, and not of this package."""
-    return is_foreign(name) and not is_ours(name.partition(":")[0])
+    """Whether a layer or a network is a person's own: of the form ``package.module:Class``, with or
+    without options, and not of this package or one of the libraries of networks."""
+    return is_foreign(name) and not is_ours(name.partition(":")[0]) and not library_of(name)
 
 
-def check_trusted(norm: str, trusted: bool, named_by: str) -> None:
-    """Refuse a layer that a file names, if it is not of this package and nobody said to trust it.
-    Nothing is imported to find out.
+def check_trusted(name: str, trusted: bool, named_by: str, kind: str = "layer") -> None:
+    """Refuse a layer or a network that a file names, if it is not of this package and nobody said
+    to trust it. Nothing is imported to find out.
 
     Args:
-        norm: the layer's name.
+        name: its name.
         trusted: whether to trust it.
         named_by: the subject of the message: what has such a layer.
+        kind: ``layer`` or ``network``.
 
     Raises:
         InputError: naming the module and the file that would be imported, and what to do.
     """
-    if trusted or not is_custom(norm):
+    if trusted or not is_custom(name):
         return
-    module = norm.partition(":")[0]
+    module = name.partition(":")[0]
     with _search_path():
         file = _file_of(module)
     found = f"import {module:.200} from {file}, which runs that file"
     unknown = f"import {module:.200}, which runs its code"
     raise InputError(
-        f"{named_by} the layer {norm:.200}, which is not part of normlab. Using it would "
+        f"{named_by} the {kind} {name:.200}, which is not part of normlab. Using it would "
         f"{found if file else unknown}. If you trust that code, "
         f"add --trust (in Python: trust=True).{'' if file else not_found(module)}"
     )
 
 
 @contextmanager
-def named_in_a_file(norm: str, origin: str = "") -> Iterator[None]:
-    """Search for a layer that a file names on Python's path alone: not in the working folder, which
-    may be a stranger's as the file is.
+def named_in_a_file(origins: Mapping[str, str]) -> Iterator[None]:
+    """Search for layers and networks that a file names on Python's path alone: not in the working
+    folder, which may be a stranger's as the file is.
 
-    The working folder is searched if it is the one that the layer came from when the file was
-    written, if a person named it in PYTHONPATH, or if this process has imported the module from
-    there already.
+    The working folder is searched if every one of them that is not ours came from there when the
+    file was written, or is in a folder that a person named in PYTHONPATH, or if this process has
+    imported it from there already.
 
     Args:
-        norm: the layer's name.
-        origin: the folder that it came from, as :func:`origin_of` says.
+        origins: their names, and the folders that they came from, as :func:`origin_of` says.
     """
     here = _here()
-    counts = here is not None and (
+    counts = here is not None and all(
         origin == str(here)
         or _is_in_pythonpath(here)
-        or _imported_from(norm.partition(":")[0]) == here
+        or _imported_from(name.partition(":")[0]) == here
+        for name, origin in origins.items()
+        if is_custom(name)
     )
     token = _working_folder_counts.set(counts)
     try:
@@ -104,12 +116,12 @@ def named_in_a_file(norm: str, origin: str = "") -> Iterator[None]:
         _working_folder_counts.reset(token)
 
 
-def origin_of(norm: str) -> str:
-    """The folder that an arm's layer is imported from; empty for layers of ours and of installed
-    packages, and for what is not found."""
-    if not is_custom(norm):
+def origin_of(name: str) -> str:
+    """The folder that a layer or a network is imported from; empty for those of ours and of
+    installed packages, and for what is not found."""
+    if not is_custom(name):
         return ""
-    module = norm.partition(":")[0]
+    module = name.partition(":")[0]
     with _search_path():
         path = _file_of(module)
     return "" if path is None or _is_installed(path) else str(_base(module, path))
@@ -119,7 +131,7 @@ def not_found(module: str) -> str:
     """What to do about a module that is not found where :func:`named_in_a_file` searches; with a
     space before it."""
     if module.partition(".")[0] in sys.stdlib_module_names:
-        return " It is a part of Python, which has no such layers."
+        return " It is a part of Python, which has nothing of the kind."
     with _search_path():
         if _file_of(module):
             return ""
@@ -131,7 +143,7 @@ def not_found(module: str) -> str:
         _working_folder_counts.reset(token)
     if file:
         return (
-            f" {file} is not used, since a file that names a layer does not say that it is in the "
+            f" {file} is not used, since a file that names a module does not say that it is in the "
             "folder you happen to work in. If it is the right one, set PYTHONPATH=. as well."
         )
     return f" {module:.200} is not found here. Set PYTHONPATH to the folder it is in."
@@ -156,7 +168,7 @@ def load(module: str) -> ModuleType:
         if not found.hashes():
             importlib.import_module(module)  # says it if there is none
             raise ImportError(
-                f"{module} has no file, so an edit of its code could not be told. Put the layer "
+                f"{module} has no file, so an edit of its code could not be told. Put the code "
                 "into a file of its own, for example mine.py, and name it mine:Class"
             )
         digest = found.digest()
@@ -211,22 +223,26 @@ def _check_unchanged(name: str, path: Path) -> None:
         )
 
 
-def code_of(norm: str) -> dict[str, str]:
-    """File to SHA-256 of the code that an arm's layer is made of; empty for layers of ours.
+def code_of(name: str) -> dict[str, str]:
+    """File to SHA-256 of the code that a layer or a network is made of; empty for ours.
 
     The files are the module's own and those of the modules that it imports, wherever in its code,
     that are not installed packages. An installed package that it imports counts by its version; one
     that the layer itself is from by its version and the module's file. Compiled modules count by
     their file. Files that a layer only reads do not count. A module without a file has no code to
-    count, and :func:`load` refuses it.
+    count, and :func:`load` refuses it. A network of :data:`LIBRARIES` counts by the library's
+    version.
 
     Args:
-        norm: an arm's normalization, ``package.module:Class`` with or without options, or a name
-            of the catalogue.
+        name: an arm's normalization, a network, or ``package.module:Class`` with or without
+            options.
     """
-    if not is_custom(norm):
+    if library := library_of(name):
+        release = _release(library)
+        return {f"{library} {release or 'of no version'}": release or "unknown"}
+    if not is_custom(name):
         return {}
-    module = norm.partition(":")[0]
+    module = name.partition(":")[0]
     with _search_path():
         return _Found(module).hashes()
 

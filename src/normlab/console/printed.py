@@ -185,7 +185,7 @@ def print_inspection(console: Console, found: Inspection) -> None:
         said = f"{sites} and {others} have what {found.norm} puts there"
     print_line(
         console,
-        f"{found.layers} layers, {found.parameters:,} parameters. {said}; there is no other "
+        f"{found.network}, {found.parameters:,} parameters. {said}; there is no other "
         "normalization in the network.",
     )
     if not found.checked:

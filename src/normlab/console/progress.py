@@ -112,8 +112,7 @@ class ConsoleWatcher(StageWatcher):
             ("Arms", ", ".join(plan.arms)),
             ("Recipe", recipe(plan.base)),
             *((("Layers", plan.kernels_note),) if plan.kernels_note else ()),
-            ("Network", "varies by arm" if "n" in plan.varied
-                        else f"{6 * first.n + 2} layers, shortcut {first.shortcut}"),
+            ("Network", "varies by arm" if {"n", "model"} & {*plan.varied} else first.network),
             ("Runs", f"{estimate.runs} to run ({counted(len(plan.arms), 'arm')}, "
                      f"{seeds_between(*plan.seed_counts)}{made}){more}, "
                      f"{estimate.workers} side by side on {first.device}"),

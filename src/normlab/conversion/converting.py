@@ -22,6 +22,7 @@ from ..models import (
     check_sites,
     exchanged,
     like,
+    misfit,
     norm_layers,
     other_layers,
     split_fused,
@@ -35,7 +36,6 @@ How = Literal["matched", "copied", "fresh"]
 layer's own, or nowhere."""
 PROOF_IMAGES = 64
 """At most this many images are compared in float64."""
-_MOST_GROUPS = 32
 _SIDES = (32, 64, 224)
 _DRAWN = 4
 
@@ -321,7 +321,7 @@ def _exchanged_exactly(model: nn.Module, choice: NormChoice) -> _Step:
         step.sites.append(ConvertedSite(paths, repr(layer), repr(plain), exact=True))
     for found in norm_layers(model):
         _check_parametrized(found.layer, found.paths)
-        fitting = _for_width(choice, found)
+        fitting = choice.for_width(found.channels)
         try:
             wanted, made = make(fitting, found.channels), None
             if type(wanted) is type(found.layer) and repr(wanted) == repr(found.layer):
@@ -329,7 +329,7 @@ def _exchanged_exactly(model: nn.Module, choice: NormChoice) -> _Step:
                 continue
             made = same_layer(found.layer, fitting, found.channels)
         except ValueError as error:
-            raise InputError(_impossible(found, choice, error)) from error
+            raise InputError(misfit(found.paths[0], found.channels, choice, error)) from error
         device, dtype = like(found.layer, model)
         if made is None:
             step.pairs.append((wanted.to(device, dtype), found))
@@ -357,23 +357,6 @@ def _weight_side(model: nn.Module) -> Iterator[tuple[tuple[str, ...], nn.Conv2d]
             found.setdefault(id(module), ([], module))[0].append(path)
     for paths, layer in found.values():
         yield tuple(paths), layer
-
-
-def _for_width(choice: NormChoice, found: NormLayer) -> NormChoice:
-    if choice.options.get("groups") != "auto":
-        return choice
-    most = min(_MOST_GROUPS, found.channels // 2)
-    groups = max((g for g in range(1, most + 1) if found.channels % g == 0), default=1)
-    return NormChoice(choice.name, {**choice.options, "groups": groups})
-
-
-def _impossible(found: NormLayer, choice: NormChoice, error: ValueError) -> str:
-    said = str(error).rstrip(".")
-    advice = ""
-    if "groups" in choice.options and "divide" in said:
-        advice = f" {choice.name}:groups=auto takes a number for each width."
-    where = f"{found.paths[0] or 'the top'} ({found.channels} channels)"
-    return f"{choice.name} cannot stand at {where}: {said}.{advice}"
 
 
 def _keep_tensors(old: nn.Module, new: nn.Module) -> None:

@@ -1,6 +1,7 @@
 """The residual network, its normalization sites, and the format of trained models on disk."""
 
 from ..norms import name_of_layer
+from ..runs import AS_IS
 from .bundle import (
     check_model_trusted,
     code_of_model,
@@ -34,10 +35,22 @@ from .exchange import (
     without_hooks,
 )
 from .info import ModelInfo
+from .initial import Loaded, digest_of_weights, start_from
+from .networks import (
+    OURS,
+    NetworkChoice,
+    build_network,
+    check_method,
+    classifier_of,
+    misfit,
+    parse_network,
+    with_biases,
+)
 from .resnet import ResNet, layers_at_every_width
 from .sites import (
     Site,
     check_sites,
+    declared,
     followers,
     needs_of,
     other_parts,
@@ -48,18 +61,27 @@ from .sites import (
 from .state import packed, unpacked
 
 __all__ = [
+    "AS_IS",
+    "OURS",
+    "Loaded",
     "ModelInfo",
+    "NetworkChoice",
     "NormActivation",
     "NormLayer",
     "OtherLayer",
     "ResNet",
     "Site",
+    "build_network",
     "carry_over",
+    "check_method",
     "check_model_trusted",
     "check_sites",
     "followers",
+    "classifier_of",
     "code_of_model",
     "command_of",
+    "declared",
+    "digest_of_weights",
     "drawn_by",
     "exchanged",
     "generator_states",
@@ -72,6 +94,7 @@ __all__ = [
     "load_info",
     "load_model",
     "make_layer",
+    "misfit",
     "name_of_layer",
     "needs_of",
     "norm_layers",
@@ -80,6 +103,7 @@ __all__ = [
     "other_parts",
     "outside_sites",
     "packed",
+    "parse_network",
     "read_bundle",
     "save_model",
     "schedules_of",
@@ -87,6 +111,8 @@ __all__ = [
     "set_generator_states",
     "sites",
     "split_fused",
+    "start_from",
     "unpacked",
+    "with_biases",
     "without_hooks",
 ]

@@ -1,9 +1,9 @@
 """A trained model on disk: ``model.json`` and ``weights.safetensors``, no code and no pickle.
 
 Only these two files are read, whatever else is in the folder. ``model.json`` is sealed and lists
-the SHA-256 of the weights. Nothing is allocated before the sizes that both state are known to
-agree. If the model's layer is not of this package, its code is elsewhere, and is imported only when
-a person says so.
+the SHA-256 of the weights. Of the network of this package nothing is allocated before the sizes
+that both state are known to agree. If the model's layer or its network is not of this package, the
+code is elsewhere, and is imported only when a person says so.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 
 import safetensors.torch
 import torch
+from torch import nn
 
 from ..bounded import JSON_BYTES, read_file
 from ..errors import InputError, told
@@ -35,7 +36,6 @@ from ..runs.integrity import check_listed
 from ..seals import digest, is_sealed
 from .card import checked_card
 from .info import ModelInfo, checked_info
-from .resnet import ResNet
 from .shapes import Kind, Part, state_parts
 from .state import EXTRA, packed, unpacked
 from .weights import ADVICE, NotWeightsError, WeightsFile
@@ -128,13 +128,14 @@ def has_checksum(folder: str | Path) -> bool:
     return _described(folder).weights is not None and is_sealed(read_file(path, JSON_BYTES))
 
 
-def load_model(run: str | Path, *, trust: bool = False) -> ResNet:
+def load_model(run: str | Path, *, trust: bool = False) -> nn.Module:
     """The trained model of a run, in evaluation mode on the CPU.
 
     Nothing in the bundle is executed: ``model.json`` is JSON and the weights are safetensors.
-    Pickles are refused without being opened. If the arm is a layer of your own, the bundle names
-    the module that has it, and importing that runs code. This is done only with ``trust``, also
-    where your process has imported the module already.
+    Pickles are refused without being opened. If the layer or the network is your own, the bundle
+    names the module that has it, and importing that runs code. This is done only with ``trust``,
+    also where your process has imported the module already. Networks of timm and torchvision are
+    made by these packages where they are installed, without being asked for trained weights.
 
     >>> import tempfile
     >>> info = ModelInfo(1, ("cat", "dog"), "gn", "A", 3, 32, (0.5,) * 3, (0.2,) * 3)
@@ -146,16 +147,20 @@ def load_model(run: str | Path, *, trust: bool = False) -> ResNet:
 
     Args:
         run: the run's folder, with ``model.json`` and ``weights.safetensors``.
-        trust: import the module of a layer that is not part of normlab. It is searched for on
-            Python's path, and in the working folder only if the layer was there when the model was
-            trained, if PYTHONPATH names that folder, or if this process has imported the module
-            from there.
+        trust: import the module of a layer or a network that is not part of normlab. It is
+            searched for on Python's path, and in the working folder only if it was there when the
+            model was trained, if PYTHONPATH names that folder, or if this process has imported the
+            module from there.
+
+    Returns:
+        A :class:`ResNet`, or the network of your own or of a library with the arm's layers in it.
 
     Raises:
         InputError: no run there, one without a model (the error names its status), a pickle, a
             damaged file, impossible values, weights that do not fit the model (the error names
-            which) or are not finite, a layer that is not part of normlab without ``trust`` (the
-            error names the file that would be imported), or one whose code has changed since.
+            which) or are not finite, a layer or a network that is not part of normlab without
+            ``trust`` (the error names the file that would be imported), or one whose code has
+            changed since.
     """
     folder = Path(run)
     _check_folder(folder)
@@ -163,7 +168,8 @@ def load_model(run: str | Path, *, trust: bool = False) -> ResNet:
 
 
 def check_model_trusted(run: str | Path, trust: bool) -> None:
-    """Refuse a model whose layer is not part of normlab, unless it is trusted. Nothing is imported.
+    """Refuse a model whose layer or network is not part of normlab, unless it is trusted. Nothing
+    is imported.
 
     Raises:
         InputError: as :func:`load_model`.
@@ -176,8 +182,8 @@ def check_model_trusted(run: str | Path, trust: bool) -> None:
 
 @contextmanager
 def code_of_model(run: str | Path) -> Iterator[None]:
-    """Within this, the model's layer is found where :func:`load_model` found it: for whoever makes
-    it again.
+    """Within this, the model's layer and its network are found where :func:`load_model` found
+    them: for whoever makes them again.
 
     Raises:
         InputError: no bundle there, or a damaged one.
@@ -186,21 +192,22 @@ def code_of_model(run: str | Path) -> Iterator[None]:
         yield
 
 
-def read_bundle(folder: Path, *, trust: bool = False, finite: bool = True) -> ResNet:
+def read_bundle(folder: Path, *, trust: bool = False, finite: bool = True) -> nn.Module:
     """As :func:`load_model`, also of a run that has not ended yet; without ``finite``, weights may
     be anything."""
     described = _read(folder)
     with _code_of(described):
         _check_trusted(described, folder, trust)
-        _check_code(described.info.norm, described.card, folder)
+        _check_code(described, folder)
         return _built(described, folder, finite)
 
 
-def _built(described: Described, folder: Path, finite: bool) -> ResNet:
+def _built(described: Described, folder: Path, finite: bool) -> nn.Module:
     """The network with its weights. Sizes are compared before anything is made of them."""
     info, path = described.info, folder / WEIGHTS
     file = _opened(path)
-    _check_blocks(file.kinds, info, folder)
+    if info.ours:
+        _check_blocks(file.kinds, info, folder)
     try:
         parts = list(_fitting(file, described, folder))
         model = info.build(seed=0)
@@ -227,15 +234,18 @@ def _built(described: Described, folder: Path, finite: bool) -> ResNet:
 
 def _check_trusted(described: Described, folder: Path, trust: bool) -> None:
     check_trusted(described.info.norm, trust, f"The model in {folder} has")
+    check_trusted(described.info.model, trust, f"The model in {folder} is", "network")
 
 
 @contextmanager
 def _code_of(described: Described) -> Iterator[None]:
-    with named_in_a_file(described.info.norm, str(described.card.get("origin", ""))):
+    info, card = described.info, described.card
+    origins = {info.norm: "origin", info.model: "network_origin"}
+    with named_in_a_file({name: str(card.get(entry, "")) for name, entry in origins.items()}):
         yield
 
 
-def not_finite(model: torch.nn.Module) -> str:
+def not_finite(model: nn.Module) -> str:
     """A sentence that names weights and buffers with values that are not finite, or nothing."""
     found = [
         name
@@ -256,21 +266,23 @@ def _not_imported(norm: str, error: ImportError, folder: Path) -> str:
     return said
 
 
-def _check_code(norm: str, card: Mapping[str, Any], folder: Path) -> None:
-    """Weights mean what they did only with the code of their layer as it was. Versions of installed
-    packages may differ, as that of torch may."""
-    known = card.get("code")
+def _check_code(described: Described, folder: Path) -> None:
+    """Weights mean what they did only with the code of layer and network as it was. Versions of
+    installed packages may differ, as that of torch may."""
+    known = described.card.get("code")
     if not known:
         return
-    now = code_of(norm)
+    named = [name for name in (described.info.norm, described.info.model) if is_custom(name)]
+    codes = {name: code_of(name) for name in named}
+    now = {file: digest for code in codes.values() for file, digest in code.items()}
     changed = sorted(
         name
         for name in {*known, *now}
         if Path(name).suffix in _CODE and known.get(name) != now.get(name)
     )
-    if now and changed:
+    if changed and all(codes.values()):
         raise InputError(
-            f"The code of {norm} has changed since the model in {folder} was trained "
+            f"The code of {' or '.join(named)} has changed since the model in {folder} was trained "
             f"({_names(changed)}), so it would compute something else. Restore the code as it was, "
             "or train the model again."
         )

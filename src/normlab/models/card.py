@@ -89,6 +89,8 @@ _KNOWN: Mapping[str, tuple[_Check, str]] = {
     "parts": (_sites, "a list of parts, each with name and layer"),
     "code": (_map_of(_text), "file names and their SHA-256"),
     "origin": (_text, "a folder"),
+    "network_origin": (_text, "a folder"),
+    "network": (is_name, "text"),
     "data": (_data, "an object with name, fingerprint and counts of images"),
     "metrics": (_map_of(_metrics), "splits, each with an accuracy from 0 to 1 and other numbers"),
     "metrics_note": (_text, "text"),

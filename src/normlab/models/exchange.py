@@ -132,9 +132,12 @@ def exchanged(model: nn.Module, new: Mapping[int, nn.Module]) -> nn.Module:
 
 def carry_over(old: nn.Module, new: nn.Module) -> nn.Module:
     """The new module with hooks and mode of the old one, and with parameters that need gradients
-    where the old ones of the same name do."""
+    where the old ones of the same name do. Hooks that the new module has come after them."""
     for name in _HOOKS:
-        setattr(new, name, getattr(old, name))
+        hooks = getattr(old, name)
+        if isinstance(hooks, dict):
+            hooks.update(getattr(new, name))
+        setattr(new, name, hooks)
     for name, parameter in new.named_parameters(recurse=False):
         known = old._parameters.get(name)
         if known is not None:

@@ -8,7 +8,11 @@ from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import torch
+from torch import nn
+
 from ..errors import InputError, did_you_mean
+from .networks import OURS, build_network, parse_network
 from .resnet import ResNet, Shortcut
 
 IMAGE_SIZES = (8, 1024)
@@ -28,13 +32,14 @@ class ModelInfo:
 
     Attributes:
         n, classes, norm, shortcut, in_channels: arguments of :class:`ResNet`, ``classes`` as
-            names in the order of the logits.
+            names in the order of the logits. ``n`` and ``shortcut`` are of that network alone.
         image_size: side in pixels of the images it was trained on.
         mean, std: per channel on the scale 0 to 1; a pixel enters as (value / 255 - mean) / std.
         resize: how an image becomes a square, ``crop`` or ``letterbox``.
         grey_range: black and white of files whose grey values are whole numbers of more than 8
             bits; None if the model was trained on none.
         float_range: likewise of floating-point grey values.
+        model: the network, as :func:`.networks.parse_network` reads it.
     """
 
     n: int
@@ -49,12 +54,32 @@ class ModelInfo:
     resize: Resize = "crop"
     grey_range: tuple[float, float] | None = (0, 65535)
     float_range: tuple[float, float] | None = None
+    model: str = OURS
 
-    def build(self, seed: int | None = None) -> ResNet:
-        """A network of this architecture with fresh weights."""
-        return ResNet(
-            self.n, len(self.classes), self.norm, self.shortcut, self.in_channels, seed=seed
-        )
+    @property
+    def ours(self) -> bool:
+        """Whether the network is the one of this package."""
+        return parse_network(self.model).ours
+
+    @property
+    def said(self) -> str:
+        """The network in a few words."""
+        return f"{6 * self.n + 2} layers (n = {self.n})" if self.ours else self.model
+
+    def build(self, seed: int | None = None) -> nn.Module:
+        """A network of this architecture with fresh weights.
+
+        Raises:
+            ValueError: it cannot be made with this normalization.
+            InputError: likewise, of a network that is not ours, which may also be missing.
+        """
+        network = parse_network(self.model)
+        classes = len(self.classes)
+        if network.ours:
+            return ResNet(self.n, classes, self.norm, self.shortcut, self.in_channels, seed=seed)
+        if seed is None:
+            seed = int(torch.randint(2**62, ()).item())
+        return build_network(network, self.norm, classes, self.in_channels, seed)
 
 
 _DEFAULTS = {f.name: f.default for f in fields(ModelInfo) if f.default is not MISSING}
@@ -89,6 +114,11 @@ def checked_info(content: Mapping[str, Any], path: Path) -> ModelInfo:
     must(len(set(classes)) == len(classes), "classes", "different names")
     must(is_name(content["norm"]), "norm", "text")
     must(content["shortcut"] in ("A", "B"), "shortcut", "'A' or 'B'")
+    must(is_name(content["model"]), "model", "text")
+    try:
+        parse_network(content["model"])
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
     channels, size = content["in_channels"], content["image_size"]
     must(
         is_whole(channels) and 1 <= channels <= _CHANNELS,

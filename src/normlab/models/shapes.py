@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..norms import parse_norm
 from .info import ModelInfo
 from .resnet import WIDTHS, layers_at_every_width, place_of
+from .sites import sites
 from .state import EXTRA, JSON
 
 
@@ -57,7 +58,8 @@ class Part:
 def state_parts(info: ModelInfo) -> Iterator[Part]:
     """The entries of a network's state dict as they are saved, in no particular order.
 
-    Only one part of each kind is made, and convolutions without memory.
+    Of our network only one part of each kind is made, and convolutions without memory. Any other
+    network is made.
 
     >>> info = ModelInfo(1, ("cat", "dog"), "none", "A", 3, 32, (0.5,) * 3, (0.2,) * 3)
     >>> print(*(f"{part.name}: {part.kind}" for part in state_parts(info) if "fc" in part.name))
@@ -66,6 +68,9 @@ def state_parts(info: ModelInfo) -> Iterator[Part]:
     Raises:
         ValueError: a part cannot be made.
     """
+    if not info.ours:
+        yield from _of_network(info.build(seed=0))
+        return
     known = _Known(info)
     yield from known.convolution("conv", info.in_channels, WIDTHS[0])
     yield from known.behind("norm0", "", "relu", WIDTHS[0])
@@ -134,6 +139,12 @@ class _Known:
 def _named(path: str, entries: Mapping[str, Kind | None]) -> Iterator[Part]:
     for entry, kind in entries.items():
         yield Part(f"{path}.{entry}", kind, True)
+
+
+def _of_network(model: nn.Module) -> Iterator[Part]:
+    places = tuple(f"{site.name}." for site in sites(model))
+    for name, kind in _parts_of(model).items():
+        yield Part(name, kind, name.startswith(places))
 
 
 def _parts_of(layer: nn.Module) -> Mapping[str, Kind | None]:

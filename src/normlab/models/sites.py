@@ -14,8 +14,13 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from ..errors import did_you_mean
+from ..foreign import is_ours
 from ..norms import Norm2d, NormChoice, ParameterNeeds, Place, Ramp, parse_norm
 from ..norms.places import options_of
+from ..runs import AS_IS
+from .custom import make_layer
+from .drawing import generators_kept
+from .exchange import norm_layers
 
 _NORMS = (Norm2d, _NormBase, nn.GroupNorm, nn.LayerNorm, nn.LocalResponseNorm, nn.RMSNorm)
 
@@ -37,12 +42,39 @@ class Site:
     detail: str
 
 
+def declared(model: nn.Module, channels: Mapping[str, int]) -> nn.Module:
+    """The network, which says from now on where its sites are, in ``normalization_sites``.
+
+    Networks other than ours have normalization anywhere. Where it is can be seen as long as the
+    layers are of known kinds; layers of a person's own and the identity are found by this.
+
+    Args:
+        model: any network.
+        channels: paths of the layers, and their channels.
+    """
+    model.normalization_sites = dict(channels)  # type: ignore[assignment]
+    return model
+
+
+def _declared_by(model: nn.Module) -> Mapping[str, int] | None:
+    said = getattr(model, "normalization_sites", None)
+    return said if isinstance(said, dict) else None
+
+
 def sites(model: nn.Module) -> tuple[Site, ...]:
-    """The module registered directly after each convolution, in order.
+    """The sites that the network declares; where it does not, the module registered directly after
+    each convolution, in order.
 
     >>> [site.layer for site in sites(nn.Sequential(nn.Conv2d(3, 8, 3), nn.GroupNorm(4, 8)))]
     ['GroupNorm']
     """
+    said = _declared_by(model)
+    if said is not None:
+        there = {path: model.get_submodule(path) for path in said}
+        return tuple(
+            Site(path, type(layer).__name__, said[path], repr(layer))
+            for path, layer in there.items()
+        )
     found: list[Site] = []
     for prefix, parent in model.named_modules():
         if any(_within(prefix, site.name) for site in found):
@@ -107,9 +139,15 @@ def other_parts(model: nn.Module) -> tuple[Site, ...]:
     >>> [(part.name, part.detail) for part in other_parts(network)]
     [('2', 'Tanh()')]
     """
+    found: list[Site] = []
+    if _declared_by(model) is not None:
+        for name, module in model.named_modules():
+            kind = type(module)
+            if isinstance(module, nn.Conv2d) and is_ours(kind.__module__):
+                found.append(Site(name, kind.__name__, module.out_channels, _with_options(module)))
+        return tuple(found)
     at_sites = {site.name for site in sites(model)}
     outside = dict(outside_sites(model))
-    found: list[Site] = []
     for name, behind in followers(model).items():
         if name not in outside:
             continue
@@ -141,6 +179,8 @@ def check_sites(model: nn.Module, norm: str) -> tuple[Site, ...]:
         ValueError: a site with another layer or other options, a convolution or an activation that
             is not the arm's, a convolution without a site, or a normalization anywhere else.
     """
+    if _declared_by(model) is not None:
+        return _check_declared(model, norm)
     choice = parse_norm(norm)
     found = sites(model)
     outside = dict(outside_sites(model))
@@ -188,6 +228,23 @@ def _check_place(
         )
     for path, wanted in zip(behind, expected, strict=False):
         _check_module(path, model.get_submodule(path), wanted, norm)
+
+
+def _check_declared(model: nn.Module, norm: str) -> tuple[Site, ...]:
+    """Of a network that declares its sites: each has the arm's layer, and no other place has a
+    normalization layer of images."""
+    found = sites(model)
+    names = {site.name for site in found}
+    strays = [path for one in norm_layers(model) for path in one.paths if path not in names]
+    if strays:
+        raise ValueError(f"there is normalization outside of the sites: {', '.join(strays)}.")
+    if norm != AS_IS:
+        choice = parse_norm(norm)
+        for site in found:
+            with generators_kept():  # a layer of a person's own may draw
+                expected = make_layer(choice, site.channels)
+            _check_module(site.name, model.get_submodule(site.name), expected, norm)
+    return found
 
 
 def _check_module(name: str, found: nn.Module, expected: nn.Module, norm: str) -> None:

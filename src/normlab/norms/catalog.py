@@ -29,6 +29,9 @@ from .methods import SPECS
 from .places import Parts, Place, options_of
 from .spec import NormSpec
 
+MOST_GROUPS = 32
+"""Groups that ``groups=auto`` takes at most."""
+
 CATALOG: Mapping[str, NormSpec] = MappingProxyType({spec.name: spec for spec in SPECS})
 """Name to spec, for every method."""
 
@@ -45,11 +48,27 @@ class NormChoice:
         name: a name of the catalogue, or ``package.module:Class`` for a layer of your own, which
             is called as ``Class(channels, **options)``. It is imported when it is first needed,
             and a choice stays with the code that it had then.
-        options: keyword arguments of the layer, and of the method's other parts.
+        options: keyword arguments of the layer, and of the method's other parts. ``groups=auto``
+            stands for a number that depends on the channels, see :meth:`for_width`.
     """
 
     name: str
     options: Mapping[str, Any]
+
+    def for_width(self, channels: int) -> NormChoice:
+        """The choice for this number of channels: with a number in the place of ``groups=auto``.
+
+        That is the largest one up to 32 that divides the channels and leaves two or more of them
+        to a group, or 1.
+
+        >>> dict(parse_norm("gn:groups=auto").for_width(72).options)
+        {'groups': 24}
+        """
+        if self.options.get("groups") != "auto" or not isinstance(channels, int):
+            return self
+        most = min(MOST_GROUPS, channels // 2)
+        groups = max((g for g in range(1, most + 1) if channels % g == 0), default=1)
+        return NormChoice(self.name, MappingProxyType({**self.options, "groups": groups}))
 
     @cached_property
     def _layer(self) -> type[nn.Module]:
@@ -89,7 +108,7 @@ class NormChoice:
 
     def make(self, channels: int) -> nn.Module:
         """The layer for this number of channels."""
-        return _make(self, channels)
+        return _make(self.for_width(plain(channels)), channels)
 
     def layer(self, place: Place, channels: int) -> nn.Module:
         """What stands after the convolution at this place."""
@@ -137,7 +156,7 @@ class NormChoice:
         """One of the classes in :attr:`parts`, with the method's options that it takes."""
         if part in (nn.ReLU, nn.Identity):
             return part()
-        return part(channels, **self._options_for(part))
+        return part(channels, **self.for_width(plain(channels))._options_for(part))
 
     def check_parts(self, channels: int) -> None:
         """Make each part once, to find out whether it can be made.
@@ -218,7 +237,7 @@ def make_norm(name: str | type[nn.Module], channels: int, **options: Any) -> nn.
         name = name_of_layer(name)
     written = parse_norm(name)
     choice = NormChoice(written.name, {**written.options, **options})
-    made = _make(choice, channels)
+    made = choice.make(channels)
     if choice.options and choice.name in CATALOG and not choice.parts.plain:
         choice.check_parts(plain(channels))  # options that the layer does not take
     return made

@@ -6,6 +6,7 @@ from typing import Any
 
 from ..pages.words import counted, seeds_between
 from ..results import Results
+from ..runs import OUR_NETWORK
 from ..splits import SPLITS
 from .context import Report
 
@@ -37,7 +38,7 @@ def facts(report: Report) -> list[tuple[str, str]]:
     found = [
         *_size(report),
         *_images(report),
-        *_network(report.results, shared),
+        *_network(report, shared),
         *_training(shared),
     ]
     return [fact for fact in found if fact[1]]
@@ -80,8 +81,12 @@ def _images(report: Report) -> list[tuple[str, str]]:
     return found
 
 
-def _network(results: Results, shared: dict[str, Any]) -> list[tuple[str, str]]:
-    if "n" not in shared:
+def _network(report: Report, shared: dict[str, Any]) -> list[tuple[str, str]]:
+    results = report.results
+    if shared.get("model", OUR_NETWORK) != OUR_NETWORK:
+        return [("Network", f"{shared['model']}{_parameters(results)}")]
+    varied = any("model" in fields for fields in report.question.get("arms", {}).values())
+    if "n" not in shared or varied:
         return []
     depth = f"{6 * shared['n'] + 2} weight layers (n = {shared['n']})"
     return [("Network", f"residual, {depth}{_parameters(results)}")]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..lazy import names_of
-from .config import FIELDS, RunConfig, check_fields
+from .config import AS_IS, FIELDS, OUR_NETWORK, RunConfig, check_fields
 from .identities import RECIPE, has_smoothed_loss, identity, is_same_run, is_superseded
 from .layout import (
     CHECKPOINTS,
@@ -52,6 +52,7 @@ _HOME = {
 }
 
 __all__ = [
+    "AS_IS",
     "CHECKPOINTS",
     "COMPLETE",
     "DIVERGED",
@@ -62,6 +63,7 @@ __all__ = [
     "INTERRUPTED",
     "METRICS",
     "MODEL",
+    "OUR_NETWORK",
     "PERCENTILES",
     "RECIPE",
     "RECORD",

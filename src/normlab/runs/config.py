@@ -20,7 +20,13 @@ LrScaling = Literal["none", "linear", "sqrt"]
 Device = Literal["cpu", "cuda"]
 KernelChoice = Literal["torch", "compiled"]
 Statistics = Literal["synchronized", "per-process"]
+Start = Literal["matched", "copied", "fresh"]
 MOST_EPOCHS, MOST_SEED = 10_000, 2**32 - 1
+OUR_NETWORK = "resnet6n2"
+"""The name of the residual network of 6n+2 layers."""
+AS_IS = "as_is"
+"""The arm that leaves a network as its factory makes it, or as the weights that it starts from have
+it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +60,43 @@ class RunConfig:
         ">= 1 and <= 1000",
     )
     shortcut: Literal["A", "B"] = option("A", "Shortcut where shapes change; A has no weights.")
+    model: str = option(
+        OUR_NETWORK,
+        "The network. package.module:factory is a function or class of yours that returns any "
+        "torch.nn.Module, called with classes (or num_classes) and in_channels (or in_chans); "
+        "timm:NAME and torchvision:NAME are networks of these packages. Options follow after "
+        "colons (option=value). Each arm puts its layer in the place of every normalization layer "
+        "of images, and the arm as_is leaves the network alone.",
+    )
+    weights: str | None = option(
+        None,
+        "Start from trained weights: the folder of a trained model, or a file with a state dict "
+        "(.safetensors, or .pth, which is read as tensors alone). A classifier of another size is "
+        "replaced. The weights are those of the network as_is; other arms convert it.",
+    )
+    start: Start = option(
+        "matched",
+        "With weights, what the layers of an arm start from. matched: weight and bias per channel "
+        "reproduce the mean and spread of the old layer's output on 512 training images. copied: "
+        "the old layer's own weight, bias and statistics. fresh: nothing.",
+    )
+    weights_least: float = option(
+        0.9,
+        "The smallest share of the network's parameters, without a classifier that is replaced, "
+        "that the file of weights must have.",
+        "in [0, 1]",
+    )
+    freeze_to: str | None = option(
+        None,
+        "Keep all parameters up to and including this module, by its path in the network and in "
+        "the order of registration, as they are at the start. Their normalization layers stay in "
+        "evaluation mode.",
+    )
+    head_lr: float | None = option(
+        None,
+        "Highest learning rate of the classifier. [default: lr]",
+        "> 0 and <= 1e9",
+    )
     epochs: int = option(8, "Passes over the training images.", f">= 1 and <= {MOST_EPOCHS}")
     batch_size: int = option(
         32, "Images per forward pass (the batch that statistics see).", ">= 1 and <= 1000000"
@@ -135,6 +178,7 @@ class RunConfig:
     def __post_init__(self) -> None:
         for name, value in checked(self).items():
             object.__setattr__(self, name, value)
+        self._check_network()
         if self.nesterov and (self.momentum == 0 or self.optimizer != "sgd"):
             raise InputError("nesterov needs the optimizer sgd and a momentum above 0.")
         if self.kernels == "compiled" and not self.can_be_compiled:
@@ -151,6 +195,32 @@ class RunConfig:
                 "statistics per-process needs several processes. Start the run with torchrun: "
                 f"{HOW} --statistics per-process"
             )
+
+    def _check_network(self) -> None:
+        ours = self.model == OUR_NETWORK
+        for name in ("n", "shortcut"):
+            if not ours and getattr(self, name) != FIELDS[name].default:
+                raise InputError(f"{name} is of the model {OUR_NETWORK} alone, not {self.model}.")
+        if self.norm == AS_IS and ours and self.weights is None:
+            raise InputError(
+                f"{AS_IS} leaves a network as it is, but {OUR_NETWORK} is made for an arm. Name "
+                "another network with --model, or start from a trained one with --weights."
+            )
+        for name in ("start", "weights_least"):
+            if self.weights is None and getattr(self, name) != FIELDS[name].default:
+                raise InputError(f"{name} needs weights to start from. Give them with --weights.")
+
+    @property
+    def named(self) -> tuple[str, str]:
+        """What may be a person's own code: the layer and the network."""
+        return self.norm, self.model
+
+    @property
+    def network(self) -> str:
+        """The network in a few words."""
+        if self.model != OUR_NETWORK:
+            return self.model
+        return f"{6 * self.n + 2} layers, shortcut {self.shortcut}"
 
     @property
     def images_per_statistics(self) -> int:

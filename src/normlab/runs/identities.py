@@ -1,4 +1,5 @@
-"""What names a run: its settings, its data, and the code of layers that are not ours.
+"""What names a run: its settings, its data, the code of layers and networks that are not ours, and
+the weights that it starts from.
 
 A setting counts by where it differs from its default, so a setting that is added later leaves the
 identity of every run as it was. A default or a meaning that changes raises :data:`RECIPE`.
@@ -40,7 +41,9 @@ def identity(config: RunConfig, data: str, code: Mapping[str, str]) -> str:
     Args:
         config: its settings; those at their defaults do not count.
         data: the fingerprint of its data.
-        code: file to SHA-256, for a layer that is not ours (:func:`normlab.foreign.code_of`).
+        code: file to SHA-256, for a layer or a network that is not ours
+            (:func:`normlab.foreign.code_of`), and for weights that it starts from. These count by
+            what they are, not by where they are.
 
     >>> plain = identity(RunConfig(), "fingerprint", {})
     >>> identity(RunConfig(epochs=8), "fingerprint", {}) == plain  # 8 is the default
@@ -51,7 +54,7 @@ def identity(config: RunConfig, data: str, code: Mapping[str, str]) -> str:
     settings = {
         name: value
         for name, value in config.to_dict().items()
-        if value != _plain(FIELDS[name].default)
+        if value != _plain(FIELDS[name].default) and name != "weights"
     }
     content = {"recipe": RECIPE, "settings": settings, "data": data, "code": dict(code)}
     if code:

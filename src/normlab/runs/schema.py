@@ -178,6 +178,21 @@ DATA = fields(
 _layers = items(fields({"name": text(), "layer": text()}), 20_000)
 # A loss is infinite, or no number, where the weights that were chosen gave that on other images.
 _metrics = fields({"loss": magnitude, **dict.fromkeys(METRICS, _share)})
+_names = items(text(), MANY)
+START = fields(
+    {"weights": text(), "norm": _name, "loaded": _share},
+    {
+        "how": text(),
+        "missing": _names,
+        "left_over": _names,
+        "classifier": text(),
+        "original": _metrics,
+        "val": _metrics,
+    },
+)
+"""What a run that starts from trained weights started with: where they are from, the normalization
+that they were trained with, the share of parameters that was loaded, how layers were converted, and
+validation of the network before the conversion and after it."""
 RECORD = fields(
     {"status": matching(_STATUS, "complete, interrupted, diverged at step K or failed: REASON")},
     {
@@ -204,6 +219,7 @@ RECORD = fields(
         "processor_seconds": number(0, 1e10),
         "processor_seconds_by_epoch": items(number(0, 1e10), MOST_EPOCHS),
         "side_by_side": whole(0, 1_000_000),
+        "start": START,
         "save_memory": flag,
         "memory": optional(entries(_count, 100)),
         "metrics": optional(entries(_metrics, key=_of_splits)),

@@ -13,12 +13,11 @@ from pathlib import Path
 from ..data import DataSet
 from ..errors import InputError, told
 from ..files import write_text
-from ..foreign import code_of
 from ..leftovers import mark
-from ..pages.words import counted
+from ..pages.words import counted, listed
 from ..processes import Cluster, on_every_machine
 from ..runs import RunConfig
-from ..training import kernels_of, versions
+from ..training import code_of_run, kernels_of, versions
 from .study import Study
 
 
@@ -30,14 +29,15 @@ class Asked:
         study: its folder.
         token: a file in it, and what it says.
         versions: of everything that can move a number.
-        code: of every layer.
+        code: of every layer and network that is not ours, and of the weights that runs start from,
+            each with a run that has it.
         kernels: a run for each kind of kernels.
     """
 
     study: Path
     token: tuple[str, str]
     versions: Mapping[str, str]
-    code: Mapping[str, Mapping[str, str]]
+    code: tuple[tuple[RunConfig, Mapping[str, str]], ...]
     kernels: tuple[RunConfig, ...]
 
     def check(self) -> None:
@@ -72,15 +72,19 @@ class Asked:
             raise InputError(
                 f"{here} cannot write to the study's folder {self.study} ({error.strerror})."
             ) from error
-        for norm, code in self.code.items():
-            known = code_of(norm)
-            if code and not known:
+        for config, code in self.code:
+            named = f"the arm {config.norm} in {config.network}"
+            try:
+                known = code_of_run(config)
+            except InputError as error:
+                raise InputError(f"{here}: {error}") from error
+            if missing := [name for name in code if name not in known]:
                 raise InputError(
-                    f"{here} does not find the module of the layer {norm}. It must be in the same "
+                    f"{here} does not find {listed(missing)} of {named}. It must be in the same "
                     "place on every machine, or installed there."
                 )
             if known != code:
-                raise InputError(f"{here} has other code for the layer {norm}.")
+                raise InputError(f"{here} has other code or other weights for {named}.")
         for config in self.kernels:
             try:
                 kernels_of(config)
@@ -121,7 +125,7 @@ class StudyCluster:
             folder,
             (self._token.name, os.urandom(16).hex()),
             _versions(),
-            {config.norm: code_of(config.norm) for config in configs},
+            tuple((config, code_of_run(config)) for config in configs),
             tuple({config.kernels: config for config in configs}.values()),
         )
         self._checked = False

@@ -100,7 +100,7 @@ def _time_step(config: RunConfig, data: DataSet, updates: int) -> float:
 
 
 def _seconds_of_a_step(config: RunConfig, data: DataSet, updates: int) -> float:
-    _, model, _ = build(config, data)
+    model = build(config, data).model
     optimizer = LayerAwareOptimizer(model, config)
     split = DeviceSplit(data, "train", config.device)
     rows = range(min(config.batch_size, len(data.splits["train"])))

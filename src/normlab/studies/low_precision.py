@@ -35,8 +35,9 @@ def errors_in_bfloat16(pair: tuple[RunConfig, RunConfig], data: DataSet) -> dict
         data: whose training images go through the network.
     """
     config = pair[0]
-    (_, reference, places), (_, arm, _) = (build(each, data) for each in pair)
-    names = [site.name for site in places]
+    built = [build(each, data) for each in pair]
+    reference, arm = (one.model for one in built)
+    names = [site.name for site in built[0].sites]
     _shift([reference.get_submodule(name) for name in names])
     with torch.no_grad():
         theirs = dict(arm.named_parameters())

@@ -176,6 +176,8 @@ def make_plan(request: Request) -> Plan:
             )
     if request.arms is None:
         _check_trusted(grid.get("norm", shared.get("norm")), request.trust, what)
+    if "model" not in request.settings:
+        _check_trusted(grid.get("model", shared.get("model")), request.trust, what, "network")
     named = _arms(grid, shared, what)
     asked = _data_config({**stated.get("data", {}), **request.data}, what)
     if asked.folds is not None and request.tune is not None:
@@ -334,6 +336,8 @@ def _arms(
             )
     check_fields(grid)
     check_fields(shared)
+    from ..training import check_arm
+
     norms = [_checked_norm(norm) for norm in grid.get("norm", [shared.get("norm", "bn")])]
     others = {name: values for name, values in grid.items() if name != "norm"}
     arms = {}
@@ -343,6 +347,9 @@ def _arms(
         # An arm is named by what varies, in the setting's own type: 1 and 1.0 are one rate.
         arms[",".join([norm, *(f"{key}={getattr(config, key)}" for key in point)])] = config
     check_arms(list(arms))
+    # Fail before the data is read.
+    for norm, model in dict.fromkeys(config.named for config in arms.values()):
+        check_arm(norm, model)
     return arms
 
 
@@ -361,11 +368,11 @@ def _spelled_out(grid: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
     return {**grid, "norm": spelled}
 
 
-def _check_trusted(norms: Any, trust: bool, what: str) -> None:
-    """Layers that a file names, and nobody typed. Other mistakes are named later."""
-    for norm in norms if isinstance(norms, list) else [norms]:
-        if isinstance(norm, str):
-            check_trusted(norm, trust, f"{what} names")
+def _check_trusted(names: Any, trust: bool, what: str, kind: str = "layer") -> None:
+    """Layers and networks that a file names, and nobody typed. Other mistakes are named later."""
+    for name in names if isinstance(names, list) else [names]:
+        if isinstance(name, str):
+            check_trusted(name, trust, f"{what} names", kind)
 
 
 def _named_twice(arms: list[str]) -> str:
@@ -374,12 +381,8 @@ def _named_twice(arms: list[str]) -> str:
 
 
 def _checked_norm(norm: Any) -> str:
-    """Fail before the data is read, on every width of the network."""
-    from ..training import layers_of
-
     if not isinstance(norm, str):
         raise InputError(f"norm must be text such as 'gn:groups=4', got {norm!r}.")
-    layers_of(norm)
     return norm
 
 

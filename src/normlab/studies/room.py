@@ -27,7 +27,7 @@ def bytes_of_run(config: RunConfig, data: DataSet) -> tuple[int, int]:
     weights twice (those of the last step and the chosen ones), and what the optimizer remembers:
     SGD as much as the parameters, AdamW twice as much.
     """
-    model = build(config, data)[1]
+    model = build(config, data).model
     state = sum(tensor.nbytes for tensor in model.state_dict().values())
     images = sum(len(split) for split in data.splits.values())
     kept = state + images * (4 * len(data.classes) + _NAME)
@@ -53,7 +53,7 @@ def check_room(
     sizes: dict[tuple[object, ...], tuple[int, int]] = {}
     kept, under_way = more, [0]
     for config in runs:
-        network = (config.norm, config.n, config.shortcut, config.optimizer)
+        network = (*config.named, config.n, config.shortcut, config.optimizer)
         if network not in sizes:
             sizes[network] = bytes_of_run(config, data)
         kept += sizes[network][0]

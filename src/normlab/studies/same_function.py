@@ -28,11 +28,11 @@ from torch import Tensor, nn
 
 from .. import __version__
 from ..data import Augmentation, DataSet, DeviceSplit
-from ..foreign import code_of
-from ..runs import RunConfig, identity
+from ..models import make_layer
+from ..runs import AS_IS, RunConfig, identity
 from ..runs.same_function import BOUND, Largest, SameFunction
 from ..runs.schema import QUANTITIES
-from ..training import build, layers_of
+from ..training import build, code_of_run, train_mode
 from ..training.control import controlled
 from ..training.following import Following
 from ..training.optimizer import LayerAwareOptimizer
@@ -58,6 +58,8 @@ EVERY = 10
 """After the warm-up logits are compared every so many steps; buffers always are."""
 REVISION = 2
 """Raised whenever the check may find what it did not find before, so that it is asked again."""
+_WIDTH = 16
+"""Channels with which a layer's rounding is looked at."""
 Values = dict[str, dict[str, Tensor]]
 
 
@@ -157,7 +159,10 @@ def _in_float32(pair: tuple[RunConfig, RunConfig], data: DataSet) -> dict[str, f
 def _coarse(norm: str) -> bool:
     """Whether the layer rounds to less than float64 inside. What it puts out has mean 0 over
     everything, whatever it normalizes over; statistics in float32 leave 1e-9 and more."""
-    width, layer = next(iter(layers_of(norm).items()))
+    if norm == AS_IS:
+        return False
+    width = _WIDTH
+    layer = make_layer(norm, width)
     layer = layer.double().train()
     generator = torch.Generator().manual_seed(0)
     x = torch.rand(EVALUATED, width, 8, 8, generator=generator, dtype=torch.float64) + 0.1
@@ -173,7 +178,7 @@ def question(reference: RunConfig, arm: RunConfig, data: DataSet) -> str:
     and this package."""
     parts = [__version__, str(REVISION)]
     for config in (reference, arm):
-        parts.append(identity(config, data.fingerprint, code_of(config.norm)))
+        parts.append(identity(config, data.fingerprint, code_of_run(config)))
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
@@ -185,7 +190,7 @@ def _walk(
     Attributes that follow a run go through one of so many updates; with none they stay what they
     are at its end."""
     config = pair[0]
-    models = [build(each, data)[1].to(dtype) for each in pair]
+    models = [build(each, data).model.to(dtype) for each in pair]
     _copy(models[0], models[1])
     optimizers = [LayerAwareOptimizer(m, c) for m, c in zip(models, pair, strict=True)]
     followings = [Following(model) for model in models]
@@ -211,7 +216,7 @@ def _walk(
             _copy_state(models[0], models[1], optimizers[0].inner, optimizers[1].inner)
             found = []
             for model, optimizer, following in zip(models, optimizers, followings, strict=True):
-                model.train()
+                train_mode(model)
                 if run:
                     following.before_update(min(step, run), run)
                 optimizer.set_lr(highest_rate(config) * min(1.0, (step + 1) / WARMUP))

@@ -51,6 +51,7 @@ from ..runs.study_file import (
 )
 from ..runs.tuning import Search
 from ..seals import DamagedError, digest_of
+from ..training import code_of_run
 from ..values import read_value, write_value
 from .plan import Plan, check_reference, joined_seeds, torch_because
 from .repair import (
@@ -63,6 +64,11 @@ from .repair import (
     set_aside,
 )
 from .repeat import commands
+
+
+def _files(config: RunConfig) -> tuple[str | None, ...]:
+    """What decides the code of a run."""
+    return (*config.named, config.weights)
 
 
 class Study:
@@ -90,7 +96,10 @@ class Study:
         # Read at once: a clean split is in the cache, which may be deleted at any time.
         split = data.config.split
         self._split = None if split is None else Path(split).read_bytes()
-        self._code = {norm: code_of(norm) for norm in {c.norm for c in plan.arms.values()}}
+        self._code = {
+            _files(config): code_of_run(config)
+            for config in {_files(c): c for c in plan.arms.values()}.values()
+        }
 
     def write(self) -> None:
         """Write data.json, a copy of the split file if there is one, and study.toml, which comes
@@ -162,7 +171,7 @@ class Study:
         """Whether the folder contains this run, and it has ended."""
         record = ended_record(folder)
         return record is not None and is_same_run(
-            record, config, self.data.fingerprint, self._code[config.norm]
+            record, config, self.data.fingerprint, self._code[_files(config)]
         )
 
     def runs(self) -> list[tuple[str, RunConfig, Path]]:
@@ -187,7 +196,7 @@ class Study:
             for arm, config, folder in self.pending()
             if is_run(folder)
             and is_superseded(
-                read_record(folder), config, self.data.fingerprint, self._code[config.norm]
+                read_record(folder), config, self.data.fingerprint, self._code[_files(config)]
             )
         ]
 
@@ -197,7 +206,7 @@ class Study:
             dict.fromkeys(
                 arm
                 for arm, config, folder in self.superseded()
-                if (read_record(folder).get("code") or {}) != self._code[config.norm]
+                if (read_record(folder).get("code") or {}) != self._code[_files(config)]
             )
         )
 
@@ -207,7 +216,7 @@ class Study:
         not taken from the working folder either, unless it came from there.
 
         Args:
-            named: normalizations that the call names.
+            named: normalizations and networks that the call names.
             tuned: whether a setting is tuned, which makes runs of all arms.
 
         Raises:
@@ -216,23 +225,28 @@ class Study:
         asked = {arm for arm, _, _ in self.pending()}
         asked |= {one for pair in self.plan.twins for one in pair}
         for arm, config in self.plan.arms.items():
-            if config.norm in named or not is_custom(config.norm):
-                continue
             if not tuned and arm not in asked:
                 continue
-            check_trusted(
-                config.norm, self.plan.trust, f"The study in {self.folder} has the arm {arm} with"
+            kinds = (("layer", "origin", "arm"), ("network", "network_origin", "model"))
+            for name, (kind, entry, option) in zip(config.named, kinds, strict=True):
+                if name not in named and is_custom(name):
+                    self._check_trust(arm, name, kind, entry, option)
+
+    def _check_trust(self, arm: str, name: str, kind: str, entry: str, option: str) -> None:
+        check_trusted(
+            name, self.plan.trust, f"The study in {self.folder} has the arm {arm} with", kind
+        )
+        records = (self.run_folder(arm, seed) for seed in self.plan.seeds)
+        known = [read_record(folder) for folder in records if is_run(folder)]
+        origin = next((str(record[entry]) for record in known if record.get(entry)), "")
+        with named_in_a_file({name: origin}):
+            said, code = not_found(name.partition(":")[0]), code_of(name)
+        if said or code != code_of(name):
+            raise InputError(
+                f"The study in {self.folder} has the {option} {arm if option == 'arm' else name}, "
+                f"which you did not name.{said} Or name the {option} in "
+                f"--{'arms' if option == 'arm' else option}."
             )
-            records = (self.run_folder(arm, seed) for seed in self.plan.seeds)
-            known = [read_record(folder) for folder in records if is_run(folder)]
-            origin = next((str(record["origin"]) for record in known if record.get("origin")), "")
-            with named_in_a_file(config.norm, origin):
-                said, code = not_found(config.norm.partition(":")[0]), code_of(config.norm)
-            if said or code != self._code[config.norm]:
-                raise InputError(
-                    f"The study in {self.folder} has the arm {arm}, which you did not name.{said} "
-                    "Or name the arm in --arms."
-                )
 
     def set_superseded_aside(self) -> None:
         """Move superseded runs out of the way, and the checks of their layers. They are kept, and

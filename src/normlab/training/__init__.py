@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ..lazy import names_of
 
 if TYPE_CHECKING:
+    from .code import code_of_run
     from .environment import (
         check_kernels,
         kernels_of,
@@ -22,7 +23,15 @@ if TYPE_CHECKING:
     from .group import Group, joined
     from .keeping import KEEPING_FIELDS, Keeping
     from .layer_check import LayerTraits, check_layer
-    from .network import build, layers_of, methods, name_of_layer
+    from .network import (
+        build,
+        check_arm,
+        layers_of,
+        methods,
+        name_of_layer,
+        started,
+        train_mode,
+    )
     from .run import Progress, train
     from .step import train_step
 
@@ -39,7 +48,16 @@ _HOME = {
     "group": ("Group", "joined"),
     "keeping": ("KEEPING_FIELDS", "Keeping"),
     "layer_check": ("LayerTraits", "check_layer"),
-    "network": ("build", "layers_of", "methods", "name_of_layer"),
+    "code": ("code_of_run",),
+    "network": (
+        "build",
+        "check_arm",
+        "layers_of",
+        "methods",
+        "name_of_layer",
+        "started",
+        "train_mode",
+    ),
     "run": ("Progress", "train"),
     "step": ("train_step",),
 }
@@ -51,8 +69,10 @@ __all__ = [
     "LayerTraits",
     "Progress",
     "build",
+    "check_arm",
     "check_kernels",
     "check_layer",
+    "code_of_run",
     "evaluate",
     "joined",
     "kernels_of",
@@ -60,7 +80,9 @@ __all__ = [
     "methods",
     "name_of_layer",
     "resolve_device",
+    "started",
     "train",
+    "train_mode",
     "train_step",
     "versions",
     "why_not_compiled",

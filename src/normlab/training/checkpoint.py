@@ -27,6 +27,7 @@ from ..files import write_bytes
 from ..models import packed
 from ..models.state import EXTRA
 from ..runs import CHECKPOINTS, FEATURE_COLUMNS, HISTORY_COLUMNS, RUNNING
+from ..runs.schema import START
 from ..seals import digest
 from ..values import json_numbers, read_numbers
 from .standing import Standing
@@ -208,7 +209,8 @@ def _standing(content: Any) -> Standing:
     """
     if not isinstance(content, dict):
         raise ValueError("it is not what a run remembers")
-    content = {"processor": None, "processor_since": 0.0, **content}  # earlier versions had neither
+    # Earlier versions had none of these.
+    content = {"processor": None, "processor_since": 0.0, "start": {}, **content}
     if set(content) != {f.name for f in fields(Standing)}:
         raise ValueError("it is not what a run remembers")
     return Standing(
@@ -224,8 +226,16 @@ def _standing(content: Any) -> Standing:
         else [_number(spent) for spent in content["processor"]],
         processor_since=_number(content["processor_since"]),
         memory={str(name): _count(size) for name, size in content["memory"].items()},
+        start=_start(content["start"]),
         resumed=[_resumed(entry) for entry in content["resumed"]],
     )
+
+
+def _start(content: Any) -> dict[str, Any]:
+    found: dict[str, Any] = read_numbers(content)
+    if found:
+        START(found, "start")
+    return found
 
 
 def _row(row: Any, columns: tuple[str, ...]) -> dict[str, Any]:

@@ -23,7 +23,8 @@ from ..norms.methods.batch import BatchStatistics
 from ..norms.synchronized import pooled_over
 from ..runs import RunConfig
 from .group import Group
-from .layer_check import STRIDE, VALUES, LayerTraits
+from .layer_check import VALUES, LayerTraits
+from .network import layer_at_a_site, shapes_at_sites
 
 Net = TypeVar("Net", bound=nn.Module)
 ALIKE = 1e-3
@@ -82,7 +83,7 @@ def check_division(
 
 
 def _notes(config: RunConfig) -> tuple[str, ...]:
-    layer = make_layer(config.norm, min(STRIDE))
+    layer = layer_at_a_site(config)
     if config.statistics != "synchronized" and not getattr(layer, "always_synchronized", False):
         return ()
     if type(layer) is nn.BatchNorm2d:
@@ -100,7 +101,7 @@ def _notes(config: RunConfig) -> tuple[str, ...]:
 
 def _check_state(config: RunConfig, traits: LayerTraits) -> None:
     """What a layer keeps besides parameters and buffers cannot be given to the other processes."""
-    extra = any(EXTRA in name for name in make_layer(config.norm, min(STRIDE)).state_dict())
+    extra = any(EXTRA in name for name in layer_at_a_site(config).state_dict())
     if extra or not traits.resumable:
         raise InputError(
             f"Arm {config.norm}: the layer keeps state besides its parameters and buffers, which "
@@ -111,13 +112,12 @@ def _check_state(config: RunConfig, traits: LayerTraits) -> None:
 def _check_alike(config: RunConfig, data: DataSet, group: Group) -> None:
     """Raises InputError if a part of a batch is not treated as within the whole."""
     rest = len(data.splits["train"]) % config.batch_size
-    for width, stride in STRIDE.items():
-        place = -(-data.image_size // stride)
-        most = max(group.launch.size, VALUES // (width * place * place))
+    for width, (height, across) in shapes_at_sites(config, data).items():
+        most = max(group.launch.size, VALUES // (width * height * across))
         # A last batch may leave a process without an image.
         for count in {min(config.batch_size, most), rest if 0 < rest < group.launch.size else 0}:
             if count:
-                _try(config, (count, width, place, place), group)
+                _try(config, (count, width, height, across), group)
 
 
 def _try(config: RunConfig, shape: tuple[int, ...], group: Group) -> None:

@@ -77,7 +77,7 @@ def _logits(
     A pass over many images takes long, and nothing of it need be saved: unless it is to ``wait``,
     an end that is asked for ends it.
     """
-    training = model.training
+    modes = [(module, module.training) for module in model.modules()]
     model.eval()
     logits: list[Tensor] = []
     size = EVALUATION_BATCH[split.labels.device.type]
@@ -88,5 +88,6 @@ def _logits(
             with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
                 logits.append(model(x).float())
     finally:
-        model.train(training)
+        for module, mode in modes:
+            module.training = mode
     return logits, None

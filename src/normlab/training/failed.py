@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from ..data import DataSet
-from ..foreign import code_of
 from ..runs import (
     FAILED,
     INTERRUPTED,
@@ -18,6 +17,7 @@ from ..runs import (
     read_record,
     write_record,
 )
+from .code import code_of_run
 from .network import build
 from .outcome import Described, write_run
 from .standing import Standing
@@ -36,7 +36,7 @@ def write_failed(
         side_by_side: how many runs shared the machine.
     """
     status = f"{FAILED}: {reason}"
-    code = code_of(config.norm)
+    code = code_of_run(config)
     if is_run(folder):
         known = read_record(folder)
         began = known["status"] == INTERRUPTED

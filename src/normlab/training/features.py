@@ -14,10 +14,10 @@ from ..runs import FEATURE_COLUMNS, PERCENTILES
 
 
 @contextmanager
-def inputs_of(module: nn.Module, *, record: bool) -> Iterator[list[Tensor]]:
-    """What goes into the module while the context is open, if asked."""
+def inputs_of(module: nn.Module | None) -> Iterator[list[Tensor]]:
+    """What goes into the module while the context is open, if there is one."""
     seen: list[Tensor] = []
-    if not record:
+    if module is None:
         yield seen
         return
     handle = module.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))

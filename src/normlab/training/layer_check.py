@@ -35,6 +35,7 @@ from ..norms import parse_norm
 from ..runs import RunConfig
 from .control import controlled
 from .following import Following
+from .network import shapes_at_sites
 from .optimizer import clip_by_unit
 
 STEPS = 3
@@ -43,8 +44,6 @@ VALUES = 1 << 21
 ALONE = {"float32": 1e-3, "bfloat16": 5e-2}
 """Largest difference of an image's output alone and in a batch that is rounding, as a share of the
 largest value."""
-STRIDE = {16: 1, 32: 2, 64: 4}
-"""Width of the network's maps to the share of the image's side that they have."""
 DOCS = "See docs/own-layer.md."
 
 
@@ -74,7 +73,7 @@ def check_layer(config: RunConfig, data: DataSet) -> LayerTraits:
     return _checked(
         config.norm,
         tuple(sorted(code_of(config.norm).items())),
-        data.image_size,
+        tuple((width, *size) for width, size in shapes_at_sites(config, data).items()),
         (batch, rest) if rest and rest != batch else (batch,),
         config.precision,
         config.device,
@@ -86,7 +85,7 @@ def check_layer(config: RunConfig, data: DataSet) -> LayerTraits:
 def _checked(
     norm: str,
     code: tuple[tuple[str, str], ...],
-    side: int,
+    places: tuple[tuple[int, int, int], ...],
     batches: tuple[int, ...],
     precision: str,
     device: str,
@@ -97,19 +96,19 @@ def _checked(
     with controlled(config):
         outside: list[str] = []
         for part in (None, *_other_parts(config.norm)):
-            for width, stride in STRIDE.items():
-                place = -(-side // stride)
+            for width, height, across in places:
                 for batch in batches:
-                    count = max(1, min(batch, VALUES // (width * place * place)))
-                    trial = _Trial(config, width, (count, width, place, place), part)
+                    count = max(1, min(batch, VALUES // (width * height * across)))
+                    trial = _Trial(config, width, (count, width, height, across), part)
                     outside += trial.carry_out()
-        return LayerTraits(not outside, _notes(config, tuple(dict.fromkeys(outside))))
+        width = places[0][0]
+        return LayerTraits(not outside, _notes(config, width, tuple(dict.fromkeys(outside))))
 
 
-def _notes(config: RunConfig, outside: tuple[str, ...]) -> tuple[str, ...]:
+def _notes(config: RunConfig, width: int, outside: tuple[str, ...]) -> tuple[str, ...]:
     notes = []
     with drawn_by(0, "made"):
-        layer = make_layer(config.norm, min(STRIDE))
+        layer = make_layer(config.norm, width)
     if has_contiguous_input(layer):
         notes.append(
             f"{config.norm} gets contiguous input, where the network works in channels_last. The "

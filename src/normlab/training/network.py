@@ -2,15 +2,73 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .. import models
-from ..data import DataSet
-from ..errors import InputError
-from ..models import ModelInfo, ResNet, Site, check_sites, layers_at_every_width
-from ..norms import CATALOG
+from ..data import DataSet, DeviceSplit
+from ..errors import InputError, did_you_mean, told
+from ..models import (
+    AS_IS,
+    OURS,
+    Loaded,
+    ModelInfo,
+    ResNet,
+    Site,
+    check_method,
+    check_sites,
+    classifier_of,
+    drawn_by,
+    layers_at_every_width,
+    make_layer,
+    parse_network,
+    sites,
+    start_from,
+    with_biases,
+)
+from ..norms import CATALOG, parse_norm
 from ..runs import RunConfig
+
+STRIDE = {16: 1, 32: 2, 64: 4}
+"""Width of our network's maps to the share of the image's side that they have."""
+MATCHED_IMAGES = 512
+"""Training images that layers are matched on at most."""
+_TRIED = 2
+"""Images that a network is tried with."""
+_ALIKE = 1e-3
+"""Largest difference between two memory formats that is rounding, as a share of the largest
+logit."""
+
+
+@dataclass(frozen=True)
+class Built:
+    """The network of a run.
+
+    Attributes:
+        info: its description, which rebuilds it.
+        model: it, on the run's device.
+        sites: its normalization sites, each with the arm's layer.
+        classifier: path of the layer that gives the logits; "" where none was found.
+        notes: what a person should know, as sentences.
+        loaded: what was loaded of the weights that it starts from, if it does.
+        original: the network with these weights in its own normalization, on the run's device.
+        original_norm: that normalization.
+    """
+
+    info: ModelInfo
+    model: nn.Module
+    sites: tuple[Site, ...]
+    classifier: str
+    notes: tuple[str, ...] = ()
+    loaded: Loaded | None = None
+    original: nn.Module | None = None
+    original_norm: str = ""
 
 
 def methods() -> tuple[str, ...]:
@@ -18,8 +76,20 @@ def methods() -> tuple[str, ...]:
     return tuple(CATALOG)
 
 
+def check_arm(norm: str, model: str) -> None:
+    """Whether an arm can be made in a network, as far as can be told without the data.
+
+    Raises:
+        InputError: no.
+    """
+    if not parse_network(model).ours:
+        check_method(norm)
+    elif norm != AS_IS:
+        layers_of(norm)
+
+
 def layers_of(norm: str) -> dict[int, nn.Module]:
-    """An arm's layer at every width of the network, the narrowest first.
+    """An arm's layer at every width of our network, the narrowest first.
 
     Raises:
         InputError: it cannot be made for one of them.
@@ -42,14 +112,49 @@ def name_of_layer(layer: type) -> str:
         raise InputError(f"arms: {error}") from error
 
 
-def build(config: RunConfig, data: DataSet) -> tuple[ModelInfo, ResNet, tuple[Site, ...]]:
-    """The network of a run with its initial weights, its sites checked.
+def build(config: RunConfig, data: DataSet) -> Built:
+    """The network of a run, its sites checked. Where the run starts from trained weights, these are
+    not loaded: they change no shape.
 
     Raises:
-        InputError: the network cannot be made (groups that do not divide, an unknown layer).
+        InputError: the network cannot be made (groups that do not divide, an unknown layer), or
+            does not take the images.
         ValueError: a site does not carry the arm's layer.
     """
-    info = ModelInfo(
+    info = _info(config, data)
+    if config.norm == AS_IS and info.ours:
+        return started(config, data)
+    return _placed(config, data, info, _made(config, info))
+
+
+def started(config: RunConfig, data: DataSet, images: int = MATCHED_IMAGES) -> Built:
+    """The network of a run with the weights that it starts from, if it does; with layers that are
+    matched on so many training images.
+
+    Raises:
+        InputError: as :func:`build`; weights that cannot be loaded, or layers that cannot be
+            converted.
+        ValueError: a site does not carry the arm's layer.
+    """
+    if config.weights is None:
+        return build(config, data)
+    info = _info(config, data)
+    original, norm, loaded = start_from(config.weights, info, config.weights_least, config.seed)
+    kept = _placed(config, data, replace(info, norm=norm), original)
+    made = kept
+    if config.norm not in (AS_IS, norm):
+        made = _placed(config, data, info, _converted(config, data, kept.model, images))
+    return replace(
+        made,
+        loaded=loaded,
+        original=kept.model,
+        original_norm=norm,
+        notes=(*loaded.sentences, *made.notes),
+    )
+
+
+def _info(config: RunConfig, data: DataSet) -> ModelInfo:
+    return ModelInfo(
         n=config.n,
         classes=data.classes,
         norm=config.norm,
@@ -61,11 +166,161 @@ def build(config: RunConfig, data: DataSet) -> tuple[ModelInfo, ResNet, tuple[Si
         resize=data.config.resize,
         grey_range=data.levels.whole,
         float_range=data.levels.real,
+        model=config.model,
     )
+
+
+def _made(config: RunConfig, info: ModelInfo) -> nn.Module:
     try:
-        model = info.build(config.seed)
+        return info.build(config.seed)
+    except InputError:
+        raise
     except ValueError as error:
         raise InputError(f"Arm {config.norm}: {error}") from error
-    found = check_sites(model, config.norm)
-    model.to(device=config.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return info, model, found
+
+
+def _converted(config: RunConfig, data: DataSet, original: nn.Module, count: int) -> nn.Module:
+    """The network with the arm's layers in the place of those that it was trained with."""
+    from ..conversion import convert  # here, since most runs do not start from weights
+
+    try:
+        check_sites(original, config.norm)
+        return original
+    except ValueError:
+        pass
+    split = DeviceSplit(data, "train", config.device)
+    rows = np.unique(np.linspace(0, len(split) - 1, count).round().astype(int))
+    images, _ = split.batch(rows.tolist())
+    with drawn_by(config.seed, "conversion"):
+        made = convert(original, config.norm, images, how=config.start).model
+    return with_biases(made) if parse_norm(config.norm).conv_bias else made
+
+
+def _placed(config: RunConfig, data: DataSet, info: ModelInfo, model: nn.Module) -> Built:
+    """The network on the run's device, in the memory format that it works in."""
+    found = check_sites(model, info.norm)
+    model.to(device=config.device)
+    notes: tuple[str, ...] = ()
+    if isinstance(model, ResNet):
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    else:
+        notes = _tried(config, data, info, model)
+    if config.freeze_to is not None:
+        freeze(model, config.freeze_to)
+    return Built(info, model, found, classifier_of(model, len(data.classes)), notes)
+
+
+def _tried(config: RunConfig, data: DataSet, info: ModelInfo, model: nn.Module) -> tuple[str, ...]:
+    """Put images through a network that is not ours, and choose its memory format."""
+    generator = torch.Generator().manual_seed(0)
+    side = data.image_size
+    x = torch.randn(_TRIED, data.channels, side, side, generator=generator).to(config.device)
+    with _evaluating(model), torch.no_grad():
+        try:
+            plain = model(x)
+        except Exception as error:  # the code of a network may do anything
+            raise InputError(
+                f"The network {info.model} cannot take images of {data.channels} channels and "
+                f"{side}x{side} pixels: {told(error)}. Another size is given with --image-size."
+            ) from error
+        wanted = (_TRIED, len(data.classes))
+        if not isinstance(plain, Tensor) or plain.shape != wanted:
+            got = tuple(plain.shape) if isinstance(plain, Tensor) else type(plain).__name__
+            raise InputError(
+                f"The network {info.model} must give logits of shape {wanted} for {_TRIED} images, "
+                f"got {got}. It is told the number of classes as classes or num_classes."
+            )
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        try:
+            last = model(x.contiguous(memory_format=torch.channels_last))
+            alike = (plain - last).abs().max() <= _ALIKE * plain.abs().max().clamp_min(1e-6)
+            if bool(alike):
+                return ()
+        except Exception:  # such as a view of maps as rows
+            pass
+    model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    model.register_forward_pre_hook(_contiguous)
+    return (
+        f"{info.model} gets contiguous images, since it does not compute the same in "
+        "channels_last. This takes longer.",
+    )
+
+
+def _contiguous(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(x.contiguous() if isinstance(x, Tensor) else x for x in inputs)
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def shapes_at_sites(config: RunConfig, data: DataSet) -> Mapping[int, tuple[int, int]]:
+    """Channels of the maps at normalization sites to their height and width, the largest where
+    several have as many channels."""
+    if config.model == OURS:
+        sides = {width: -(-data.image_size // stride) for width, stride in STRIDE.items()}
+        return {width: (side, side) for width, side in sides.items()}
+    model = _made(config, replace(_info(config, data), norm=AS_IS))
+    found: dict[int, tuple[int, int]] = {}
+
+    def see(_: nn.Module, inputs: tuple[Any, ...]) -> None:
+        if inputs and isinstance(inputs[0], Tensor) and inputs[0].dim() == 4:
+            channels, height, width = inputs[0].shape[1:]
+            found[channels] = max(found.get(channels, (0, 0)), (height, width))
+
+    for site in sites(model):
+        model.get_submodule(site.name).register_forward_pre_hook(see)
+    side = data.image_size
+    with torch.no_grad():
+        model.eval()(torch.zeros(1, data.channels, side, side))
+    return dict(sorted(found.items()))
+
+
+def layer_at_a_site(config: RunConfig) -> nn.Module:
+    """The arm's layer as one site has it, to ask what kind it is; nothing is known of the layers of
+    a network that is left as it is."""
+    if config.norm == AS_IS:
+        return nn.Identity()
+    with drawn_by(0, "made"):
+        return make_layer(config.norm, min(STRIDE))
+
+
+def freeze(model: nn.Module, last: str) -> None:
+    """Keep all parameters up to and including a module as they are, by order of registration.
+    :func:`train_mode` leaves its layers in evaluation mode.
+
+    Raises:
+        InputError: there is no such module, or nothing would be trained.
+    """
+    names = [name for name, _ in model.named_modules() if name]
+    if last not in names:
+        raise InputError(
+            f"freeze_to is {last!r}, which is no module of the network"
+            f"{did_you_mean(last, names)}. Its parts are "
+            f"{', '.join(name for name, _ in model.named_children())}."
+        )
+    end = max(i for i, name in enumerate(names) if name == last or name.startswith(f"{last}."))
+    for name in names[: end + 1]:
+        if any(other.startswith(f"{name}.") for other in names[end + 1 :]):
+            continue  # it goes on behind the last module
+        module = model.get_submodule(name)
+        module.kept_frozen = True  # type: ignore[assignment]
+        for parameter in module.parameters():
+            parameter.requires_grad_(False)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise InputError(f"freeze_to {last} leaves no parameter to train.")
+
+
+def train_mode(model: nn.Module) -> None:
+    """Training mode, but for what :func:`freeze` keeps."""
+    model.train()
+    for module in model.modules():
+        if getattr(module, "kept_frozen", False) is True:
+            module.training = False

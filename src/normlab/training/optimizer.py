@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
+from ..errors import InputError
 from ..models import needs_of, sites
 from ..runs import RunConfig
 from .eager import SGD, AdamW
@@ -21,18 +22,20 @@ class LayerAwareOptimizer:
     Weight decay spares the parameters of normalization sites, every bias, and whatever else has
     one dimension or none (gains, slopes, thresholds), unless the configuration says ``decay_all``;
     a parameter whose layer asks for no decay never gets any. A parameter's learning rate is the
-    schedule's times its ``lr_scale``; after each step the parameters with a ``clamp`` are put back
+    schedule's times its ``lr_scale``, and times ``head_lr`` / ``lr`` for those of the classifier,
+    whose path is given; after each step the parameters with a ``clamp`` are put back
     into it. Gradients of parameters with a ``unit_clip`` are shortened by unit first; ``clip_norm``
     then limits the norm of all gradients as they are after that.
     """
 
-    def __init__(self, model: nn.Module, config: RunConfig) -> None:
+    def __init__(self, model: nn.Module, config: RunConfig, classifier: str = "") -> None:
         self.clip_norm = config.clip_norm
         self.parameters = list(model.parameters())
         needs = needs_of(model)
         at_sites = {
             id(p) for site in sites(model) for p in model.get_submodule(site.name).parameters()
         }
+        head = self._head(model, config, classifier)
         groups: dict[tuple[float, float], list[nn.Parameter]] = {}
         self.clamps: list[tuple[nn.Parameter, tuple[float, float]]] = []
         self.unit_clips: list[tuple[nn.Parameter, float]] = []
@@ -41,7 +44,8 @@ class LayerAwareOptimizer:
             spared = id(parameter) in at_sites or parameter.dim() <= 1
             decays = need.weight_decay and (config.decay_all or not spared)
             decay = config.weight_decay if decays else 0.0
-            groups.setdefault((need.lr_scale, decay), []).append(parameter)
+            scale = need.lr_scale * head.get(id(parameter), 1.0)
+            groups.setdefault((scale, decay), []).append(parameter)
             if need.clamp is not None:
                 self.clamps.append((parameter, need.clamp))
             if need.unit_clip is not None:
@@ -58,6 +62,18 @@ class LayerAwareOptimizer:
             )
         else:
             self.inner = AdamW(described, lr=config.lr, betas=(config.momentum, 0.999))
+
+    def _head(self, model: nn.Module, config: RunConfig, classifier: str) -> dict[int, float]:
+        """Factor on the learning rate of the classifier's parameters, by their ids."""
+        if config.head_lr is None:
+            return {}
+        if not classifier:
+            raise InputError(
+                f"head_lr needs a linear classifier, and the network {config.model} has none of so "
+                "many outputs."
+            )
+        factor = config.head_lr / config.lr
+        return {id(p): factor for p in model.get_submodule(classifier).parameters()}
 
     def set_lr(self, lr: float) -> None:
         """Set the schedule's learning rate, before each group's own scale."""

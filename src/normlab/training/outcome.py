@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..data import DataSet
 from ..foreign import origin_of
@@ -19,6 +19,7 @@ from ..values import json_numbers
 from .command import train_command
 from .environment import hardware, versions
 from .evaluation import Evaluation
+from .network import Built
 from .schedule import highest_rate
 from .standing import Standing
 
@@ -36,7 +37,8 @@ class Described:
         parts: what else the method put into it.
         parameters: how many it has.
         side_by_side: how many runs shared the machine at a time.
-        notes: what is to be known of a layer that is not ours.
+        notes: what is to be known of a layer or a network that is not ours, and of a start from
+            trained weights.
         kernels_note: why layers are computed as they are, where nobody asked for it.
         save_memory: whether memory was to be saved.
     """
@@ -61,14 +63,14 @@ class Described:
         data: DataSet,
         identity: str,
         code: Mapping[str, str],
-        built: tuple[ModelInfo, nn.Module, Sequence[Site]],
+        built: Built,
         side_by_side: int,
         notes: Sequence[str] = (),
         kernels_note: str = "",
         save_memory: bool = False,
     ) -> Described:
         """From what :func:`.network.build` made."""
-        info, model, sites = built
+        info, model, sites = built.info, built.model, built.sites
         parameters = sum(p.numel() for p in model.parameters())
         return cls(
             config,
@@ -80,7 +82,7 @@ class Described:
             other_parts(model),
             parameters,
             side_by_side,
-            notes,
+            (*notes, *built.notes),
             kernels_note,
             save_memory,
         )
@@ -135,7 +137,7 @@ def write_run(
         "identity": run.identity,
         "config": config.to_dict(),
         "code": dict(run.code),
-        **({"origin": origin_of(config.norm)} if run.code else {}),
+        **_origins(run),
         "data": {
             "source": data.source,
             "fingerprint": data.fingerprint,
@@ -161,6 +163,7 @@ def write_run(
         "side_by_side": run.side_by_side,
         **({"resumed": standing.resumed} if standing.resumed else {}),
         **({"save_memory": True} if run.save_memory else {}),
+        **({"start": dict(standing.start)} if standing.start else {}),
         "memory": dict(standing.memory) or None,
         "metrics": None if found is None else {n: asdict(one.metrics) for n, one in found.items()},
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -180,16 +183,26 @@ def _processor_time(standing: Standing, status: str) -> dict[str, Any]:
     }
 
 
+def _origins(run: Described) -> dict[str, str]:
+    """The folders that the layer and the network come from, where they are not ours."""
+    network = origin_of(run.config.model)
+    return {
+        **({"origin": origin_of(run.config.norm)} if run.code else {}),
+        **({"network_origin": network} if network else {}),
+    }
+
+
 def _card(run: Described, found: Mapping[str, Evaluation], chosen_epoch: int) -> dict[str, Any]:
     """What whoever gets the model should know about it."""
     data = run.data
     return {
         "arm": run.config.norm,
         "seed": run.config.seed,
-        "layers": 6 * run.config.n + 2,
+        **({"layers": 6 * run.config.n + 2} if run.info.ours else {"network": run.info.model}),
         "parameters": run.parameters,
         **run.layer_records,
-        **({"code": dict(run.code), "origin": origin_of(run.config.norm)} if run.code else {}),
+        **({"code": dict(run.code)} if run.code else {}),
+        **_origins(run),
         "data": {
             "name": data.name,
             "fingerprint": data.fingerprint,

@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..data import DataSet, DeviceSplit
 from ..errors import InputError, told
-from ..foreign import code_of, is_custom
+from ..foreign import is_custom
 from ..models import (
+    OURS,
     generator_states,
     packed,
     read_bundle,
@@ -45,6 +46,7 @@ from ..splits import SPLITS
 from ..stopping import Stopped, deferred
 from . import checkpoint
 from .balance import class_weights
+from .code import code_of_run
 from .control import controlled
 from .division import check_division, divisible
 from .environment import fingerprint, of_all
@@ -55,7 +57,7 @@ from .group import ALONE, Group, names_of, states_of
 from .keeping import Keeping
 from .layer_check import LayerTraits, check_layer
 from .memory import kept_for_backward, peak_on
-from .network import build
+from .network import build, started, train_mode
 from .optimizer import LayerAwareOptimizer
 from .outcome import Described, write_model, write_run
 from .resuming import Resuming
@@ -133,7 +135,7 @@ def train(
             "several, and the run has as many."
         )
     data = data.of_seed(config.seed)
-    code = code_of(config.norm)
+    code = code_of_run(config)
     done = group.from_first(lambda: _finished(folder, config, data, code))
     if done is not None:
         return done
@@ -169,7 +171,7 @@ def _explained(config: RunConfig) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:
-        if not is_custom(config.norm):
+        if not any(map(is_custom, config.named)) and config.model == OURS:
             raise
         raise InputError(
             f"Arm {config.norm}, seed {config.seed}: the run failed: {told(error)}."
@@ -194,8 +196,10 @@ class _Run:
         self.processor = time.process_time()
         self.on_progress = on_progress if group.first else None
         self.resumable = traits.resumable
-        built = build(config, data)
-        self.model = divisible(built[1], config)
+        built = started(config, data)
+        self.built = built
+        self.classifier = built.classifier
+        self.model = divisible(built.model, config)
         self.described = Described.of(
             config,
             data,
@@ -208,10 +212,12 @@ class _Run:
             keeping.save_memory,
         )
         # Hooks on what autograd saves are no help to other layers, and not all can have them.
-        self.saves_memory = keeping.save_memory and all(
-            is_computed_again(self.model.get_submodule(site.name)) for site in built[2]
+        self.saves_memory = (
+            keeping.save_memory
+            and built.info.ours
+            and all(is_computed_again(self.model.get_submodule(site.name)) for site in built.sites)
         )
-        self.optimizer = LayerAwareOptimizer(self.model, config)
+        self.optimizer = LayerAwareOptimizer(self.model, config, built.classifier)
         self.following = Following(self.model)
         self.train_split = DeviceSplit(data, "train", config.device)
         self.val_split = DeviceSplit(data, "val", config.device)
@@ -239,7 +245,8 @@ class _Run:
 
     def fit(self) -> None:
         """Train to the last epoch, keeping the weights that validation chooses."""
-        self.model.train()
+        self._measure_start()
+        train_mode(self.model)
         self._measure_memory()
         while not self._over():
             with peak_on(self.config.device) as peak:
@@ -259,7 +266,7 @@ class _Run:
         lr = learning_rate(self.config, last, self.updates.per_epoch)
         with (
             self._saved_if_stopped(),
-            inputs_of(self.model.fc, record=self.config.record_features) as features,
+            inputs_of(self._recorded()) as features,
         ):
             val = self._evaluate(self.val_split).metrics
         self._check_weights()
@@ -280,6 +287,17 @@ class _Run:
             self.standing.processor_since = 0.0
         self.standing.epoch, self.running = epoch, Running()
         self._report(epoch, last, running.loss, seen / trained)
+
+    def _recorded(self) -> nn.Module | None:
+        """The layer whose inputs are recorded, if any are."""
+        if not self.config.record_features:
+            return None
+        if not self.classifier:
+            raise InputError(
+                f"record_features needs a linear classifier, and the network {self.config.model} "
+                "has none of so many outputs."
+            )
+        return self.model.get_submodule(self.classifier)
 
     def _train(self, epoch: int) -> None:
         """The updates of an epoch, or those that are left of one that was interrupted."""
@@ -434,13 +452,43 @@ class _Run:
                 "of its state dict. Use register_buffer, or return it from get_extra_state."
             )
 
+    def _measure_start(self) -> None:
+        """Validation of a network that starts from trained weights, before and after its layers
+        were converted."""
+        loaded, original = self.built.loaded, self.built.original
+        if loaded is None or original is None or self.standing.start:
+            return
+        norm = self.built.original_norm
+        found: dict[str, Any] = {
+            "weights": loaded.source,
+            "norm": norm,
+            "loaded": loaded.share,
+            "missing": list(loaded.missing),
+            "left_over": list(loaded.left_over),
+            "classifier": loaded.classifier,
+        }
+        if original is not self.built.model:
+            found["how"] = self.config.start
+        with self._saved_if_stopped():
+            found["val"] = asdict(self._evaluate(self.val_split).metrics)
+            if not loaded.classifier:  # a new one knows nothing
+                precision = self.config.precision
+                found["original"] = asdict(
+                    evaluate(
+                        original, self.val_split, len(self.data.classes), precision, self.group
+                    ).metrics
+                )
+        self.standing.start = found
+        self.built = replace(self.built, original=None)
+
     def _measure_memory(self) -> None:
         """Of a whole batch; which images it has makes no difference. In a network of its own: a
         layer that is not ours may count its calls."""
         config, share = self.config, self.group.launch.share
         rows = range(min(config.batch_size, len(self.train_split)))
         x, y = self.train_split.batch(rows, share=share)
-        model = divisible(build(config, self.data)[1].train(), config)
+        model = divisible(build(config, self.data).model, config)
+        train_mode(model)
         own = share(len(y))
         if own.stop == own.start and not waits_for_others(model, config):
             return
@@ -452,7 +500,7 @@ class _Run:
                     save_memory=self.saves_memory,
                 )
         except RuntimeError:
-            if is_custom(config.norm):
+            if any(map(is_custom, config.named)):
                 return  # torch.func, for one, cannot be watched; what is wrong shows in training
             raise
         if self.standing.memory.get("kept_for_backward") != kept:

@@ -40,6 +40,8 @@ class Standing:
             of an earlier version did not have it.
         processor_since: processor time since then.
         memory: what was measured of it, in bytes.
+        start: of a run that starts from trained weights, what it started with
+            (``runs/schema.py`` says what this has).
         resumed: where the run was resumed from a checkpoint that was not plainly the last: an
             earlier one, or one made with other versions or on another machine.
     """
@@ -54,6 +56,7 @@ class Standing:
     processor: list[float] | None = field(default_factory=list)
     processor_since: float = 0.0
     memory: dict[str, int] = field(default_factory=dict)
+    start: dict[str, Any] = field(default_factory=dict)
     resumed: list[dict[str, Any]] = field(default_factory=list)
 
 

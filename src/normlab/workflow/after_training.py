@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from ..data.cache import Progress
 from ..destinations import check_folder
 from ..errors import InputError
+from ..foreign import code_of
 from ..options import whole
 from ..pages.words import counted
 from .exporting import own_data
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..data import DataSet
-    from ..models import ModelInfo, ResNet
+    from ..models import ModelInfo
 
 BATCH = 256
 """Images of a batch that statistics are taken of."""
@@ -132,12 +133,13 @@ def freeze_run(run: str | Path, out: str | Path, *, trust: bool = False) -> Chan
     """
     folder, out = Path(run), _target(run, out)
     from ..conversion import freeze
-    from ..models import load_info, load_model
+    from ..models import code_of_model, load_info, load_model
 
     model, info = load_model(folder, trust=trust), load_info(folder)
     frozen = freeze(model)
     eps = [option for option in info.norm.split(":")[1:] if option.startswith("eps=")]
-    made = _as_arm(model, frozen, info, [":".join(["frozen_bn", *eps])])
+    with code_of_model(folder):
+        made = _as_arm(model, frozen, info, [":".join(["frozen_bn", *eps])])
     if made is None:
         raise _refused(folder, info, "frozen")
     said = (
@@ -170,7 +172,7 @@ def fold_run(
     """
     folder, out = Path(run), _target(run, out)
     from ..conversion import fold
-    from ..models import load_info, load_model
+    from ..models import code_of_model, load_info, load_model
 
     passes = whole("passes", passes)
     model, info = load_model(folder, trust=trust), load_info(folder)
@@ -180,7 +182,8 @@ def fold_run(
     if name.endswith(_FILTERS):
         options = [option for option in options if not option.startswith("weight_eps=")]
         norms.append(":".join([name.removesuffix(_FILTERS), *options]))
-    made = _as_arm(model, folded.model, info, norms)
+    with code_of_model(folder):
+        made = _as_arm(model, folded.model, info, norms)
     if made is None:
         raise _refused(folder, info, "folded")
     what = []
@@ -258,16 +261,19 @@ class _Arm:
     """
 
     info: ModelInfo
-    model: ResNet
+    model: torch.nn.Module
     difference: float
     images: int
 
 
 def _as_arm(
-    model: ResNet, changed: torch.nn.Module, info: ModelInfo, norms: Sequence[str]
+    model: torch.nn.Module, changed: torch.nn.Module, info: ModelInfo, norms: Sequence[str]
 ) -> _Arm | None:
     """The first of these arms that computes what the changed network does; None if none does."""
     import torch
+
+    from ..models import with_biases
+    from ..norms import parse_norm
 
     images = _random_images(info).double()
 
@@ -280,9 +286,11 @@ def _as_arm(
     for norm in norms:
         new = replace(info, norm=norm)
         made = new.build(seed=0).eval()
-        if made.state_dict().keys() != changed.state_dict().keys():
+        # Of a network that is not ours, convolutions that nothing was folded into have no bias.
+        known = with_biases(copy.deepcopy(changed)) if parse_norm(norm).conv_bias else changed
+        if made.state_dict().keys() != known.state_dict().keys():
             continue
-        made.load_state_dict(changed.state_dict())
+        made.load_state_dict(known.state_dict())
         difference = float((before - logits(made)).abs().max())
         # Weights are rounded to 32 bits.
         if difference <= _ROUNDING * max(1.0, float(before.abs().max())):
@@ -299,7 +307,7 @@ def _refused(folder: Path, info: ModelInfo, how: str) -> InputError:
 
 
 def _written(
-    folder: Path, out: Path, info: ModelInfo, model: ResNet, said: Sequence[str]
+    folder: Path, out: Path, info: ModelInfo, model: torch.nn.Module, said: Sequence[str]
 ) -> ChangedModel:
     """Write the new model. Its card says what it is of, and nothing that only holds for the run."""
     from ..models import check_sites, code_of_model, load_card, load_info, save_model
@@ -311,10 +319,12 @@ def _written(
     weights = digest((folder / WEIGHTS).read_bytes())
     said = [*said, f"Made of the model {before}{seed} with weights of SHA-256 {weights}."]
     kept = {name: value for name, value in card.items() if name not in _OF_THE_RUN}
-    if info.norm != before:  # what there was of somebody's own code is gone
-        kept = {name: value for name, value in kept.items() if name not in ("code", "origin")}
     with code_of_model(folder):
         found = check_sites(model, info.norm)
+        if info.norm != before:  # what there was of somebody's own layer is gone
+            kept = {name: value for name, value in kept.items() if name not in ("code", "origin")}
+            if code := code_of(info.model):
+                kept["code"] = code
     sites = [{"name": site.name, "layer": site.detail} for site in found]
     save_model(
         out,

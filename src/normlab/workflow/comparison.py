@@ -151,7 +151,7 @@ def compare(
     call = call or asked.command(None if out is None else str(out))
     request = replace(asked, settings={**asked.settings, "device": resolve_device(device)})
     plan = _computed(make_plan(request))
-    named = {config.norm for config in plan.arms.values()}
+    named = {name for config in plan.arms.values() for name in config.named}
     decoders = workers if machines.engine == "processes" else None  # which is done here
     search = None
     if request.tune is not None:

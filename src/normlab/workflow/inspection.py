@@ -15,6 +15,7 @@ from ..models import (
     command_of,
     has_checksum,
     load_card,
+    load_info,
     load_model,
     not_finite,
     other_parts,
@@ -31,7 +32,7 @@ class Inspection:
     Attributes:
         folder: of the model.
         norm: its normalization.
-        layers: weight layers of the network.
+        network: the network in a few words.
         parameters: how many it has.
         sites: the normalization sites, each with the layer that it carries.
         parts: what else the method put into the network, such as convolutions and activations.
@@ -44,7 +45,7 @@ class Inspection:
 
     folder: Path
     norm: str
-    layers: int
+    network: str
     parameters: int
     sites: Sequence[Site]
     parts: Sequence[Site]
@@ -66,23 +67,23 @@ def inspect(run: str | Path, *, trust: bool = False) -> Inspection:
             arm's.
     """
     folder = Path(run)
-    model = load_model(folder, trust=trust)
+    model, info = load_model(folder, trust=trust), load_info(folder)
     try:
         with code_of_model(folder):
-            found = check_sites(model, model.norm)
+            found = check_sites(model, info.norm)
     except ValueError as error:
         raise InputError(f"{folder}: {error}") from error
     parameters = sum(p.numel() for p in model.parameters())
     card = load_card(folder)
     return Inspection(
         folder,
-        str(model.norm),
-        6 * model.n + 2,
+        info.norm,
+        info.said,
         parameters,
         found,
         other_parts(model),
         card,
-        _command(folder) or command_of(card, model.norm),
+        _command(folder) or command_of(card, info.norm),
         not_finite(model),
         has_checksum(folder),
     )

@@ -14,7 +14,6 @@ from ..data import DataConfig, DataSet, load
 from ..data.cache import Progress as DataProgress
 from ..destinations import check_folder
 from ..errors import InputError
-from ..foreign import code_of
 from ..launch import launched
 from ..leftovers import holds_nothing
 from ..locks import alone_in
@@ -30,15 +29,19 @@ from ..training import (
     Group,
     Keeping,
     Progress,
-    build,
     check_kernels,
     check_layer,
+    code_of_run,
     joined,
     kernels_of,
     resolve_device,
+    started,
     train,
     why_not_compiled,
 )
+
+_FEW = 8
+"""Images that layers are matched on, to see whether they can be."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +182,7 @@ def _loaded(asked: DataConfig, reading: DataProgress | None, group: Group) -> Da
 
 def _check_same(config: RunConfig, dataset: DataSet, group: Group) -> None:
     """Refuse processes that would make different runs, as on machines with different files."""
-    own = identity(config, dataset.fingerprint, code_of(config.norm))
+    own = identity(config, dataset.fingerprint, code_of_run(config))
     named = group.collected(own)
     other = next((rank for rank, one in enumerate(named) if one != named[0]), None)
     if other is not None:
@@ -237,7 +240,7 @@ def put_right(folder: Path, *, repair: bool) -> None:
 
 
 def _default_folder(data: DataConfig, config: RunConfig) -> Path:
-    named = identity(config, repr(data), code_of(config.norm))[:6]
+    named = identity(config, repr(data), code_of_run(config))[:6]
     name = Path(data.source).name
     folder = dated(RUNS, name, file_name(config.norm), f"seed-{config.seed}", named)
     # The same run begun on another day is continued where it is.
@@ -247,12 +250,11 @@ def _default_folder(data: DataConfig, config: RunConfig) -> Path:
 
 
 def check_network(config: RunConfig, dataset: DataSet) -> tuple[str, ...]:
-    """Build the network once, and try a layer that is not ours: what is wrong stops the study
-    before it starts. Returns what is to be known of such a layer."""
+    """Build the network once, load the weights that it starts from, and try a layer that is not
+    ours: what is wrong stops the study before it starts. Returns what is to be known of these."""
     try:
         notes = check_layer(config, dataset).notes
-        build(config, dataset)
-        return notes
+        return (*notes, *started(config, dataset, _FEW).notes)
     except InputError:
         raise
     except ValueError as error:
