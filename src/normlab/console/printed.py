@@ -13,6 +13,7 @@ from rich.text import Text
 
 from ..pages.findings import troubles
 from ..pages.words import counted, duration, visible
+from ..runs import AS_IS
 
 if TYPE_CHECKING:
     from ..norms import NormSpec
@@ -176,7 +177,9 @@ def print_inspection(console: Console, found: Inspection) -> None:
     for name, value in _card_lines(found.card, found.command):
         print_line(console, f"{name:<13}{value}")
     sites = f"All {len(found.sites)} sites"
-    if not found.parts and len({site.layer for site in found.sites}) == 1:
+    if found.norm == AS_IS:
+        said = f"{sites} are as the network has them"
+    elif not found.parts and len({site.layer for site in found.sites}) == 1:
         said = f"{sites} carry {found.norm}"
     elif not found.parts:
         said = f"{sites} have what {found.norm} puts there"

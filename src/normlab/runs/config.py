@@ -71,8 +71,9 @@ class RunConfig:
     weights: str | None = option(
         None,
         "Start from trained weights: the folder of a trained model, or a file with a state dict "
-        "(.safetensors, or .pth, which is read as tensors alone). A classifier of another size is "
-        "replaced. The weights are those of the network as_is; other arms convert it.",
+        "(.safetensors, or .pth, which is read as tensors alone). {seed} stands for the seed of "
+        "the run. A classifier of another size is replaced. The weights are those of the network "
+        "as_is; other arms convert it.",
     )
     start: Start = option(
         "matched",
@@ -209,6 +210,11 @@ class RunConfig:
         for name in ("start", "weights_least"):
             if self.weights is None and getattr(self, name) != FIELDS[name].default:
                 raise InputError(f"{name} needs weights to start from. Give them with --weights.")
+
+    @property
+    def weights_file(self) -> str | None:
+        """The folder or file of the weights of this seed."""
+        return None if self.weights is None else self.weights.replace("{seed}", str(self.seed))
 
     @property
     def named(self) -> tuple[str, str]:

@@ -9,14 +9,18 @@ from typing import Any
 from ..pages.words import spelled
 
 _ARMS = "{arms}"
+_NETWORKS = "{networks}"
+_OF_NETWORKS = ("model", "n", "shortcut")
+"""Fields that make another network."""
 _FIXED = "Seven normalizations of one residual network"
 """The title that the preset ``norms`` once gave to studies of any number of arms."""
 
 
 def shown_title(stated: str, what: str, arms: Mapping[str, Mapping[str, Any]]) -> str:
-    """A stated title in which ``{arms}`` has become the number of normalizations, in words.
+    """A stated title in which ``{arms}`` and ``{networks}`` have become the numbers of
+    normalizations and networks, in words.
 
-    >>> shown_title("{arms} normalizations of one network", "norms", {"bn": {}, "gn": {}})
+    >>> shown_title("{arms} normalizations of {networks}", "norms", {"bn": {}, "gn": {}})
     'Two normalizations of one network'
 
     Args:
@@ -26,6 +30,10 @@ def shown_title(stated: str, what: str, arms: Mapping[str, Mapping[str, Any]]) -
     """
     if what == "norms" and stated == _FIXED:
         stated = f"{_ARMS} normalizations of one residual network"
+    if _NETWORKS in stated:
+        networks = {str([f.get(name) for name in _OF_NETWORKS]) for f in arms.values()}
+        noun = "network" if len(networks) == 1 else "networks"
+        stated = stated.replace(_NETWORKS, f"{spelled(len(networks))} {noun}")
     if _ARMS not in stated:
         return stated
     number = len({str(fields.get("norm", arm)) for arm, fields in arms.items()})

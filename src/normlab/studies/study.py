@@ -51,7 +51,7 @@ from ..runs.study_file import (
 )
 from ..runs.tuning import Search
 from ..seals import DamagedError, digest_of
-from ..training import code_of_run
+from ..training import weights_of_run
 from ..values import read_value, write_value
 from .plan import Plan, check_reference, joined_seeds, torch_because
 from .repair import (
@@ -64,11 +64,6 @@ from .repair import (
     set_aside,
 )
 from .repeat import commands
-
-
-def _files(config: RunConfig) -> tuple[str | None, ...]:
-    """What decides the code of a run."""
-    return (*config.named, config.weights)
 
 
 class Study:
@@ -96,10 +91,18 @@ class Study:
         # Read at once: a clean split is in the cache, which may be deleted at any time.
         split = data.config.split
         self._split = None if split is None else Path(split).read_bytes()
+        # That of layers and networks is read at once, so that an edit meanwhile changes no run.
         self._code = {
-            _files(config): code_of_run(config)
-            for config in {_files(c): c for c in plan.arms.values()}.values()
+            named: {**code_of(named[0]), **code_of(named[1])}
+            for named in {config.named for config in plan.arms.values()}
         }
+        self._weights: dict[str | None, dict[str, str]] = {}
+
+    def _code_of(self, config: RunConfig) -> dict[str, str]:
+        file = config.weights_file
+        if file not in self._weights:
+            self._weights[file] = weights_of_run(config)
+        return {**self._code[config.named], **self._weights[file]}
 
     def write(self) -> None:
         """Write data.json, a copy of the split file if there is one, and study.toml, which comes
@@ -171,7 +174,7 @@ class Study:
         """Whether the folder contains this run, and it has ended."""
         record = ended_record(folder)
         return record is not None and is_same_run(
-            record, config, self.data.fingerprint, self._code[_files(config)]
+            record, config, self.data.fingerprint, self._code_of(config)
         )
 
     def runs(self) -> list[tuple[str, RunConfig, Path]]:
@@ -196,7 +199,7 @@ class Study:
             for arm, config, folder in self.pending()
             if is_run(folder)
             and is_superseded(
-                read_record(folder), config, self.data.fingerprint, self._code[_files(config)]
+                read_record(folder), config, self.data.fingerprint, self._code_of(config)
             )
         ]
 
@@ -206,7 +209,7 @@ class Study:
             dict.fromkeys(
                 arm
                 for arm, config, folder in self.superseded()
-                if (read_record(folder).get("code") or {}) != self._code[_files(config)]
+                if (read_record(folder).get("code") or {}) != self._code_of(config)
             )
         )
 

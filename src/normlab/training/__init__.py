@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ..lazy import names_of
 
 if TYPE_CHECKING:
-    from .code import code_of_run
+    from .code import code_of_run, weights_of_run
     from .environment import (
         check_kernels,
         kernels_of,
@@ -48,7 +48,7 @@ _HOME = {
     "group": ("Group", "joined"),
     "keeping": ("KEEPING_FIELDS", "Keeping"),
     "layer_check": ("LayerTraits", "check_layer"),
-    "code": ("code_of_run",),
+    "code": ("code_of_run", "weights_of_run"),
     "network": (
         "build",
         "check_arm",
@@ -85,6 +85,7 @@ __all__ = [
     "train_mode",
     "train_step",
     "versions",
+    "weights_of_run",
     "why_not_compiled",
     "write_failed",
 ]

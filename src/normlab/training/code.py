@@ -19,6 +19,14 @@ def code_of_run(config: RunConfig) -> dict[str, str]:
     found: dict[str, str] = {}
     for name in config.named:
         found |= code_of(name)
-    if config.weights is not None:
-        found[_INITIAL] = digest_of_weights(config.weights)
-    return found
+    return {**found, **weights_of_run(config)}
+
+
+def weights_of_run(config: RunConfig) -> dict[str, str]:
+    """The part of this that is about the weights; empty where the run starts from none.
+
+    Raises:
+        InputError: there are no such weights.
+    """
+    file = config.weights_file
+    return {} if file is None else {_INITIAL: digest_of_weights(file)}

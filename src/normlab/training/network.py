@@ -136,10 +136,11 @@ def started(config: RunConfig, data: DataSet, images: int = MATCHED_IMAGES) -> B
             converted.
         ValueError: a site does not carry the arm's layer.
     """
-    if config.weights is None:
+    weights = config.weights_file
+    if weights is None:
         return build(config, data)
     info = _info(config, data)
-    original, norm, loaded = start_from(config.weights, info, config.weights_least, config.seed)
+    original, norm, loaded = start_from(weights, info, config.weights_least, config.seed)
     kept = _placed(config, data, replace(info, norm=norm), original)
     made = kept
     if config.norm not in (AS_IS, norm):

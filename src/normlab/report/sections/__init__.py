@@ -18,6 +18,7 @@ from .repeat import RepeatSection
 from .sanity import SanitySection
 from .scores import ScoresSection
 from .settings import SettingsSection
+from .start import StartSection
 from .target import TargetSection
 from .tuned import TunedSection
 
@@ -30,6 +31,7 @@ SECTIONS: tuple[Section, ...] = (
     SettingsSection(),
     TunedSection(),
     SanitySection(),
+    StartSection(),
     CurvesSection(),
     TargetSection(),
     PercentilesSection(),
