@@ -199,7 +199,10 @@ def test_a_run_without_a_model_says_its_status(status: str, tmp_path: Path) -> N
         ({"classes": [str(i) for i in range(100_001)]}, "classes must be a list of at least two"),
         ({"grey_range": [-1e308, 1e308]}, "grey_range must be two increasing numbers"),
         ({"float_range": [0, 1e-310]}, "float_range must be two increasing numbers"),
-        ({"norm": "os:system"}, r"import os.* It is a part of Python, which has nothing of the kind\."),
+        (
+            {"norm": "os:system"},
+            r"import os.* It is a part of Python, which has nothing of the kind\.",
+        ),
         ({"grey_range": [0, 10**4000]}, "grey_range must be two increasing numbers"),
         ({"files": []}, "files must have the SHA-256 of weights.safetensors"),
         ({"files": {"weights.safetensors": "../x"}}, "files must have the SHA-256"),

@@ -14,7 +14,7 @@ from .bundle import (
     save_model,
 )
 from .card import command_of
-from .custom import has_contiguous_input, make_layer
+from .custom import has_contiguous_input, make_layer, takes_contiguous
 from .drawing import (
     drawn_by,
     generator_states,
@@ -112,6 +112,7 @@ __all__ = [
     "sites",
     "split_fused",
     "start_from",
+    "takes_contiguous",
     "unpacked",
     "with_biases",
     "without_hooks",

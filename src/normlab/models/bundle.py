@@ -35,7 +35,9 @@ from ..runs import COMPLETE, INTERRUPTED, MODEL, WEIGHTS, is_run, is_study, read
 from ..runs.integrity import check_listed
 from ..seals import digest, is_sealed
 from .card import checked_card
+from .custom import takes_contiguous
 from .info import ModelInfo, checked_info
+from .resnet import ResNet
 from .shapes import Kind, Part, state_parts
 from .state import EXTRA, packed, unpacked
 from .weights import ADVICE, NotWeightsError, WeightsFile
@@ -164,7 +166,8 @@ def load_model(run: str | Path, *, trust: bool = False) -> nn.Module:
     """
     folder = Path(run)
     _check_folder(folder)
-    return read_bundle(folder, trust=trust)
+    model = read_bundle(folder, trust=trust)
+    return model if isinstance(model, ResNet) else takes_contiguous(model)
 
 
 def check_model_trusted(run: str | Path, trust: bool) -> None:

@@ -48,6 +48,15 @@ def _prepared(
     return layer
 
 
+def takes_contiguous(model: nn.Module) -> nn.Module:
+    """The network, which takes images of any memory format from now on and works in contiguous
+    memory, as people write networks."""
+    model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    if not has_contiguous_input(model):
+        model.register_forward_pre_hook(_contiguous_input)
+    return model
+
+
 def has_contiguous_input(layer: nn.Module) -> bool:
     """Whether :func:`make_layer` found that the layer needs it."""
     return _contiguous_input in layer._forward_pre_hooks.values()
@@ -105,7 +114,15 @@ def _alike(one: tuple[Tensor, Tensor], two: tuple[Tensor, Tensor]) -> bool:
 
 
 def _contiguous_input(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple(x.contiguous() if isinstance(x, Tensor) else x for x in inputs)
+    return tuple(_as_plain(x) if isinstance(x, Tensor) else x for x in inputs)
+
+
+def _as_plain(x: Tensor) -> Tensor:
+    """Contiguous, also by its strides: of one channel, both formats are contiguous, and what is
+    computed of it goes by the strides."""
+    plain = x.contiguous()
+    strides = torch.empty(x.shape, device="meta").stride()
+    return plain if plain.stride() == strides else x.clone(memory_format=torch.contiguous_format)
 
 
 def _contiguous_gradient(_: nn.Module, __: tuple[Any, ...], output: Any) -> None:

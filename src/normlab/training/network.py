@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -30,6 +31,7 @@ from ..models import (
     parse_network,
     sites,
     start_from,
+    takes_contiguous,
     with_biases,
 )
 from ..norms import CATALOG, parse_norm
@@ -55,6 +57,7 @@ class Built:
         model: it, on the run's device.
         sites: its normalization sites, each with the arm's layer.
         classifier: path of the layer that gives the logits; "" where none was found.
+        contiguous: whether the network computes the same only in contiguous memory.
         notes: what a person should know, as sentences.
         loaded: what was loaded of the weights that it starts from, if it does.
         original: the network with these weights in its own normalization, on the run's device.
@@ -65,6 +68,7 @@ class Built:
     model: nn.Module
     sites: tuple[Site, ...]
     classifier: str
+    contiguous: bool = False
     notes: tuple[str, ...] = ()
     loaded: Loaded | None = None
     original: nn.Module | None = None
@@ -201,18 +205,36 @@ def _placed(config: RunConfig, data: DataSet, info: ModelInfo, model: nn.Module)
     """The network on the run's device, in the memory format that it works in."""
     found = check_sites(model, info.norm)
     model.to(device=config.device)
-    notes: tuple[str, ...] = ()
-    if isinstance(model, ResNet):
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    else:
-        notes = _tried(config, data, info, model)
+    contiguous = not isinstance(model, ResNet) and not _is_alike_in_channels_last(
+        config, data, info, model
+    )
+    in_format(model, contiguous=contiguous)
+    notes = (
+        (
+            f"{info.model} gets contiguous images, since it does not compute the same in "
+            "channels_last. This takes longer.",
+        )
+        if contiguous
+        else ()
+    )
     if config.freeze_to is not None:
         freeze(model, config.freeze_to)
-    return Built(info, model, found, classifier_of(model, len(data.classes)), notes)
+    classifier = classifier_of(model, len(data.classes))
+    return Built(info, model, found, classifier, contiguous, notes)
 
 
-def _tried(config: RunConfig, data: DataSet, info: ModelInfo, model: nn.Module) -> tuple[str, ...]:
-    """Put images through a network that is not ours, and choose its memory format."""
+def in_format(model: nn.Module, *, contiguous: bool) -> None:
+    """Let a network compute in channels_last, or in contiguous memory whatever its images are."""
+    if contiguous:
+        takes_contiguous(model)
+    else:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _is_alike_in_channels_last(
+    config: RunConfig, data: DataSet, info: ModelInfo, model: nn.Module
+) -> bool:
+    """Put images through a network that is not ours, in both memory formats."""
     generator = torch.Generator().manual_seed(0)
     side = data.image_size
     x = torch.randn(_TRIED, data.channels, side, side, generator=generator).to(config.device)
@@ -231,24 +253,13 @@ def _tried(config: RunConfig, data: DataSet, info: ModelInfo, model: nn.Module) 
                 f"The network {info.model} must give logits of shape {wanted} for {_TRIED} images, "
                 f"got {got}. It is told the number of classes as classes or num_classes."
             )
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        trial = copy.deepcopy(model)
+        in_format(trial, contiguous=False)
         try:
-            last = model(x.contiguous(memory_format=torch.channels_last))
-            alike = (plain - last).abs().max() <= _ALIKE * plain.abs().max().clamp_min(1e-6)
-            if bool(alike):
-                return ()
+            last = trial(x.contiguous(memory_format=torch.channels_last))
         except Exception:  # such as a view of maps as rows
-            pass
-    model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    model.register_forward_pre_hook(_contiguous)
-    return (
-        f"{info.model} gets contiguous images, since it does not compute the same in "
-        "channels_last. This takes longer.",
-    )
-
-
-def _contiguous(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple(x.contiguous() if isinstance(x, Tensor) else x for x in inputs)
+            return False
+    return bool((plain - last).abs().max() <= _ALIKE * plain.abs().max().clamp_min(1e-6))
 
 
 @contextmanager

@@ -57,7 +57,7 @@ from .group import ALONE, Group, names_of, states_of
 from .keeping import Keeping
 from .layer_check import LayerTraits, check_layer
 from .memory import kept_for_backward, peak_on
-from .network import build, started, train_mode
+from .network import build, in_format, started, train_mode
 from .optimizer import LayerAwareOptimizer
 from .outcome import Described, write_model, write_run
 from .resuming import Resuming
@@ -440,7 +440,8 @@ class _Run:
         """The model on disk must answer as the trained one did."""
         # The layer is the one that was trained. Weights that are not finite are this run's result.
         model = read_bundle(self.folder, trust=True, finite=False)
-        model.to(device=self.config.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model.to(self.config.device)
+        in_format(model, contiguous=self.built.contiguous)
         again = probabilities(model, self.val_split, self.config.precision, batches=1)
         known = found.probabilities[: len(again)]
         bound = 0.0 if self.config.device == "cpu" else CUDA_ROUNDING
