@@ -111,7 +111,13 @@ def split_fused(model: nn.Module) -> nn.Module:
         InputError: a fused layer that cannot be taken apart.
     """
     found = [one for one in norm_layers(model) if is_fused(one.layer)]
-    return exchanged(model, {id(one.layer): _parted(one) for one in found})
+    made = exchanged(model, {id(one.layer): _parted(one) for one in found})
+    said = getattr(made, "normalization_sites", None)
+    if isinstance(said, dict):  # see sites.declared
+        paths = {path for one in found for path in one.paths}
+        sites = {f"{path}.norm" if path in paths else path: count for path, count in said.items()}
+        made.normalization_sites = sites  # type: ignore[assignment]
+    return made
 
 
 def exchanged(model: nn.Module, new: Mapping[int, nn.Module]) -> nn.Module:

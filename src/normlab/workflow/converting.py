@@ -55,8 +55,15 @@ def convert_run(
     import torch
 
     from ..conversion import convert
-    from ..foreign import is_custom
-    from ..models import check_sites, load_card, load_info, load_model, save_model
+    from ..foreign import code_of, is_custom
+    from ..models import (
+        check_sites,
+        code_of_model,
+        load_card,
+        load_info,
+        load_model,
+        save_model,
+    )
     from ..norms import parse_norm
     from ..runs import MODEL, WEIGHTS, is_run, is_study
 
@@ -91,14 +98,19 @@ def convert_run(
     x = torch.from_numpy(pixels).float().sub(mean).div(std).permute(0, 3, 1, 2)
     made = convert(model, to, x.contiguous(), how=how)
     try:
-        sites = check_sites(made.model, to)
+        with code_of_model(folder):
+            sites = check_sites(made.model, to)
     except ValueError as error:
         raise InputError(
             f"The model in {folder} cannot be saved as one of {to}: {str(error).rstrip('.')}. "
             "Name the options that it has, or use normlab.convert in Python."
         ) from error
     card = load_card(folder)
-    kept: dict[str, Any] = {name: card[name] for name in ("seed", "layers", "data") if name in card}
+    names = ("seed", "layers", "network", "network_origin", "data")
+    kept: dict[str, Any] = {name: card[name] for name in names if name in card}
+    with code_of_model(folder):
+        if code := code_of(info.model):
+            kept["code"] = code
     save_model(
         target,
         replace(info, norm=to),

@@ -85,7 +85,7 @@ class Starts:
         margin = 100 * self.report.judgement.rule.margin
         said = [
             f"Brackets are {100 * LEVEL:g} % t intervals over the seeds of an arm, where it has "
-            f"{LEAST_SEEDS} or more. Seeds that start from one file share its luck: the intervals "
+            f"{LEAST_SEEDS} or more that differ. Seeds that start from one file share its luck: the intervals "
             "say how much the start and the training vary, not how much training the original "
             "again would.",
             f"A run is back once validation accuracy is within {margin:g} points of what the "
@@ -164,7 +164,9 @@ def _mean(values: Sequence[float]) -> str:
     if not values:
         return NO_VALUE
     mean = f"{100 * statistics.fmean(values):.1f}"
-    interval = t_interval([100 * v for v in values], LEVEL) if len(values) >= LEAST_SEEDS else None
+    if len(values) < LEAST_SEEDS or len(set(values)) == 1:
+        return mean
+    interval = t_interval([100 * value for value in values], LEVEL)
     if interval is None:
         return mean
     low, high = max(0.0, interval.low), min(100.0, interval.high)

@@ -1,0 +1,166 @@
+"""Studies and commands on a network that is not ours."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import normlab
+from normlab.cli import main
+from normlab.errors import InputError
+from normlab.models import load_info, load_model
+from normlab.results import read_results
+from normlab.workflow import Comparison
+
+FACTORY = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, num_classes, in_chans, width=8):
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_chans, width, 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, 12, 3, 2, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(12)
+        self.relu = nn.ReLU(inplace=True)
+        self.fc = nn.Linear(12, num_classes)
+
+    def forward(self, x):
+        x = self.relu(self.bn1(self.conv1(x)))
+        x = self.relu(self.bn2(self.conv2(x)))
+        return self.fc(x.mean((2, 3)))
+
+def build(num_classes, in_chans, width=8):
+    return Net(num_classes, in_chans, width)
+"""
+SMALL: dict[str, Any] = {"limit_per_class": 15, "epochs": 1, "seeds": 1}
+
+
+@pytest.fixture
+def nets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, blank_pictures: None) -> str:
+    """The name of a module with a factory, in a working folder that has a study ``s`` of it."""
+    name = f"nets_{tmp_path.name}".replace("-", "_")
+    (tmp_path / f"{name}.py").write_text(FACTORY)
+    monkeypatch.chdir(tmp_path)
+    _compare(name, arms=["as_is", "bn"], out="s")
+    return name
+
+
+def _compare(nets: str, **options: Any) -> Comparison:
+    done = normlab.compare(**{**SMALL, "model": f"{nets}:build", **options})
+    assert isinstance(done, Comparison)
+    return done
+
+
+def test_a_study_of_a_network_says_which(nets: str) -> None:
+    results = read_results("s")
+    assert results.arms == ("as_is", "bn")
+    first, second = (results.of_arm(arm)[0] for arm in ("as_is", "bn"))
+    assert first.metric("test", "loss") == pytest.approx(second.metric("test", "loss"), rel=1e-4)
+    page = (Path("s") / "report.html").read_text()
+    assert f"{nets}:build" in page
+    assert "residual" not in page
+    question = tomllib.loads((Path("s") / "study.toml").read_text())
+    assert all(f"--model {nets}:build" in command for command in question["commands"])
+
+
+def test_a_study_goes_on_with_the_same_code_and_not_with_another(nets: str) -> None:
+    before = read_results("s").of_arm("bn")[0].record["identity"]
+    _compare(nets, arms=["as_is", "bn"], out="s", seeds=2)
+    assert read_results("s").of_arm("bn")[0].record["identity"] == before
+    Path(f"{nets}.py").write_text(FACTORY.replace("3, 2, 1", "3, 1, 1"))
+    _compare(nets, arms=["as_is", "bn"], out="s", seeds=2)
+    assert read_results("s").of_arm("bn")[0].record["identity"] != before
+    assert len(list((Path("s") / "superseded").glob("*/*"))) == 4
+
+
+def test_a_network_that_a_file_names_is_not_imported_unless_trusted(nets: str) -> None:
+    marked = 'import pathlib\npathlib.Path("imported").touch()\n'
+    Path(f"{nets}.py").write_text(marked + FACTORY)
+    Path("own.toml").write_text(f'[run]\nmodel = "{nets}:build"\n[grid]\nnorm = ["bn"]\n')
+    with pytest.raises(InputError, match=r"own\.toml names the network nets_.*--trust"):
+        normlab.compare("own.toml", out="t", **SMALL)
+    assert not Path("imported").exists()
+    assert isinstance(normlab.compare("own.toml", out="t", trust=True, **SMALL), Comparison)
+
+
+def test_every_command_on_a_model_of_a_network_asks_for_trust(
+    nets: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = "s/runs/bn/seed-0"
+    for command in (
+        ["inspect", run],
+        ["convert", run, "--to", "gn:groups=4", "--out", "c"],
+        ["recalibrate", run, "--out", "c"],
+        ["freeze", run, "--out", "c"],
+        ["fold", run, "--out", "c"],
+        ["export", run, "--onnx", "m.onnx"],
+        ["explain", run],
+    ):
+        assert main(command) == 2
+        assert "--trust" in capsys.readouterr().err
+    assert not Path("c").exists()
+
+
+@pytest.mark.parametrize("what", ["convert", "recalibrate", "freeze", "fold"])
+def test_a_changed_model_of_a_network_is_a_model_again(nets: str, what: str) -> None:
+    run, made = "s/runs/bn/seed-0", "c"
+    to = ["--to", "frozen_bn"] if what == "convert" else []
+    assert main([what, run, *to, "--out", made, "--trust"]) == 0
+    info = load_info(made)
+    assert info.model == f"{nets}:build"
+    assert info.norm == {"recalibrate": "bn", "fold": "none"}.get(what, "frozen_bn")
+    x = torch.rand(3, 1, 8, 8)
+    before, after = (load_model(one, trust=True) for one in (run, made))
+    if what != "recalibrate":
+        with torch.no_grad():
+            assert torch.allclose(before(x), after(x), atol=1e-5)
+    assert main(["inspect", made, "--trust"]) == 0
+    with pytest.raises(InputError, match="--trust"):
+        load_model(made)
+    Path(f"{nets}.py").write_text(FACTORY + "\n# edited\n")
+    with pytest.raises(InputError, match=f"The code of {nets}:build has changed"):
+        load_model(made, trust=True)
+
+
+def test_fine_tuning_says_what_the_start_lost(nets: str) -> None:
+    arms, weights = ["as_is", "gn:groups=auto"], "s/runs/as_is/seed-0"
+    _compare(
+        nets, arms=arms, weights=weights, start=["matched", "fresh"], out="f", seeds=3, lr=0.001
+    )
+    page, said = (Path("f") / "report.html").read_text(), (Path("f") / "results.md").read_text()
+    assert "What the start lost" in page
+    rows = [line for line in said.split("What the start lost")[1].splitlines() if "`gn" in line]
+    cells = {row.split("`")[1]: [c.strip() for c in row.split("|")] for row in rows}
+    record = json.loads(Path("s/runs/as_is/seed-0/run.json").read_text())
+    known = f"{100 * record['metrics']['val']['accuracy']:.1f}"
+    assert {row[2] for row in cells.values()} == {known}
+    starts = {name: float(row[3].split()[0]) for name, row in cells.items()}
+    runs = read_results("f").of_arm("gn:groups=auto,start=matched")
+    expected = [100 * run.record["start"]["val"]["accuracy"] for run in runs]
+    assert starts["gn:groups=auto,start=matched"] == pytest.approx(sum(expected) / 3, abs=0.05)
+
+
+def test_weights_that_do_not_fit_stop_a_study_before_it_starts(nets: str) -> None:
+    torch.save({"other.weight": torch.ones(3)}, "w.pth")
+    with pytest.raises(InputError, match=r"0 % of the parameters.*other\.weight.*--weights-least"):
+        _compare(nets, arms=["as_is"], weights="w.pth", out="f")
+    assert not Path("f").exists()
+    with pytest.raises(InputError, match=r"nothing\.pth does not exist"):
+        _compare(nets, arms=["as_is"], weights="nothing.pth", out="f")
+    with pytest.raises(InputError, match="cannot stand at"):
+        _compare(nets, arms=["gn:groups=5"], weights="s/runs/as_is/seed-0", out="f")
+
+
+def test_the_sanity_check_is_of_the_network_too(nets: str) -> None:
+    done = normlab.compare("sanity", model=f"{nets}:build", out="y", **SMALL)
+    assert isinstance(done, Comparison)
+    found = json.loads(Path("y/checks/same-function/bn.json").read_text())
+    assert not found.get("mismatch")
+    assert max(one["difference"] for one in found["largest"].values()) < 1e-8
