@@ -278,7 +278,7 @@ def test_spec_lists_the_options(spec: NormSpec) -> None:
     if "momentum" in spec.options:
         assert spec.options["momentum"] == 0.1
     if "eps" in spec.options:
-        of_their_papers = {"pixel_ln": 1e-6, "frn_tlu": 1e-6, "grn": 1e-6}
+        of_their_papers = {"pixel_ln": 1e-6, "frn": 1e-6, "frn_tlu": 1e-6, "grn": 1e-6}
         assert spec.options["eps"] == of_their_papers.get(spec.name, 1e-5)
 
 

@@ -23,7 +23,7 @@ from normlab.norms.recompute import saving_memory
 
 from .families import draw
 
-NORMALIZING = ("bn", "in", "bin", "ln", "gn", "batch_renorm", "frozen_bn")
+NORMALIZING = ("bn", "in", "bin", "ln", "gn", "batch_renorm", "frozen_bn", "frn")
 LAST = torch.channels_last
 each_norm = pytest.mark.parametrize("norm", NORMALIZING)
 each_shortcut = pytest.mark.parametrize("shortcut", ["A", "B"])
