@@ -287,9 +287,9 @@ def test_groups_that_do_not_divide_are_named_and_replaced_only_where_asked() -> 
     [
         ("gn:groups=2", {}, "Give images"),
         ("gn:groups=2", {"how": "matchd", "images": images(4)}, "matched, copied, fresh"),
-        ("frn_tlu", {}, "puts more than a layer.*One of its layers by itself: frn. Methods"),
-        ("gn+ws:groups=2", {}, "puts more than a layer.*itself: gn. Methods"),
-        ("ibn_b", {}, "puts more than a layer.*itself: bn or in. Methods"),
+        ("frn_tlu", {}, "puts more than a layer.*Methods that are one of its layers: frn. Methods"),
+        ("gn+ws:groups=2", {}, "puts more than a layer.*its layers: gn. Methods"),
+        ("ibn_b", {}, "puts more than a layer.*its layers: bn, in. Methods"),
         ("evonorm_s0", {"images": images(4)}, "at some places. Methods"),
         ("weight_norm", {"images": images(4)}, "at some places. Methods"),
         ("grouped", {"images": images(4)}, "unknown normalization 'grouped'"),

@@ -58,7 +58,7 @@ def same_bits(one: dict[str, Tensor], two: dict[str, Tensor]) -> None:
 
 
 @pytest.mark.usefixtures("each_way")
-@pytest.mark.parametrize("norm", [*NORMALIZING, "gn+ws"])
+@pytest.mark.parametrize("norm", [*NORMALIZING, "gn+ws", "frn_tlu"])
 @each_shortcut
 def test_training_has_the_same_bits(norm: str, shortcut: str) -> None:
     found = []

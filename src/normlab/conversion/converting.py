@@ -27,7 +27,6 @@ from ..models import (
     split_fused,
 )
 from ..norms import CATALOG, NoNorm2d, NormChoice, name_of_layer, parse_norm
-from ..pages.words import listed, shortened
 from .exact import TOLERANCE, copy_state, make, plain_convolution, same_layer
 from .folding import fold_all, fold_into
 from .matching import Pair, match, observe
@@ -40,6 +39,7 @@ PROOF_IMAGES = 64
 _MOST_GROUPS = 32
 _SIDES = (32, 64, 224)
 _DRAWN = 4
+_NAMED = 4
 _SCALE_AND_SHIFT = NormChoice("frozen_bn", {})
 """What a convolution can take in."""
 
@@ -211,7 +211,9 @@ def convert(
             "The network has no normalization layer of images that could be converted."
         )
     if step.reasons and how == "matched":
-        said = shortened([f"{path} {why}" for path, why in step.reasons.items()], most=4)
+        every = [f"{path} {why}" for path, why in step.reasons.items()]
+        more = len(every) - _NAMED
+        said = "; ".join([*every[:_NAMED], *([f"and {more} more"] if more > 0 else [])])
         raise InputError(
             f"{name} has no weight and bias, so each layer has to be folded into the convolution "
             f"before it, and not all can be: {said}. how='fresh' leaves these out, which is "
@@ -289,7 +291,7 @@ def _near(choice: NormChoice) -> str:
     spec = CATALOG.get(choice.name)
     layers = {*choice.parts.classes(), *(() if spec is None else (spec.layer,))} - {NoNorm2d}
     near = [one.name for one in CATALOG.values() if one.parts.plain and one.layer in layers]
-    return f" One of its layers by itself: {listed(near, last='or')}." if near else ""
+    return f" Methods that are one of its layers: {', '.join(near)}." if near else ""
 
 
 def _is_nothing(choice: NormChoice) -> bool:

@@ -136,8 +136,8 @@ def fold(model: nn.Module, images: Tensor, *, passes: int = 0) -> Folding:
 def fold_all(
     model: nn.Module, images: Tensor, wanted: Callable[[str], bool] = lambda path: True
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """Fold all that can be folded of the wanted layers of a network, which is changed. It is run on
-    the images as it is: in evaluation mode and float64, it is to be.
+    """Fold all that can be folded of the wanted layers of a network, which is changed. It must be
+    in evaluation mode, and is run on the images.
 
     Returns the path of each layer that is gone to that of what computes it, in the order in which
     they were folded, and the path of each that stays to the reason.

@@ -72,7 +72,7 @@ def norm_relu(
 def is_computed_again(norm: nn.Module) -> bool:
     """Whether such a layer's output is computed again where memory is saved."""
     # An eps that is learned goes past the core.
-    return type(norm) in _THROUGH_THE_CORE and getattr(norm, "extra_eps", None) is None
+    return type(norm) in _THROUGH_THE_CORE and norm._parameters.get("extra_eps") is None
 
 
 def _can_take_more(norm: nn.Module) -> bool:

@@ -54,7 +54,7 @@ class FilterResponseNorm2d(Norm2d):
     Args:
         channels: C.
         eps: added to the mean square inside the root; 1e-6, as in the paper.
-        learned_eps: learn a number that is added to ``eps``.
+        learned_eps: learn a number that is added to ``eps``. Compiled kernels do not compute this.
         affine: learn ``weight`` and ``bias``.
         device: where parameters are made.
         dtype: their type.
