@@ -73,13 +73,15 @@ def test_nothing_else_changes(make: Callable[[], nn.Module]) -> None:
 
 
 @kinds
-@pytest.mark.parametrize("batch_size", [64, 24])
+@pytest.mark.parametrize(
+    ("to", "batch_size"), [("gn:groups=2", 64), ("gn:groups=2", 24), ("frn", 64)]
+)
 def test_matched_layers_have_the_mean_and_spread_of_the_old(
-    make: Callable[[], nn.Module], batch_size: int
+    make: Callable[[], nn.Module], to: str, batch_size: int
 ) -> None:
     """Measured here, channel by channel, in the two networks."""
     model, x = trained(make), images(64)
-    made = normlab.convert(model, "gn:groups=2", x, batch_size=batch_size)
+    made = normlab.convert(model, to, x, batch_size=batch_size)
     assert not made.exact
     for site in made.sites:
         path = site.paths[0]
