@@ -1,10 +1,11 @@
 """Time of a step of training of every method beside bn's: ResNet of n = 2, 32 px, batch 32.
 
-python benchmarks/catalogue.py [--rounds 30] [--write]
+python benchmarks/catalogue.py [--rounds 30] [--only NAME ...] [--write]
 
 All arms alternate in one process on one thread, and each step is compared with bn's of its round.
 Processor time; the median of the ratios, with quartiles. With --write the ratios go into the
-record from which docs/norms.md has them; run ``make docs`` after it.
+record from which docs/norms.md has them; run ``make docs`` after it. With --only they are added to
+a record that was measured in the same way on such a machine.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import json
 import statistics
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +38,14 @@ BESIDE = "bn"
 Ratios = dict[str, dict[str, float]]
 
 
-def steps(kernels: Kernels | None, rounds: int) -> dict[str, list[float]]:
+def steps(
+    kernels: Kernels | None, rounds: int, names: Iterable[str] = CATALOG
+) -> dict[str, list[float]]:
     """Seconds of each method's step, round by round."""
     images = torch.randn(BATCH, 3, SIDE, SIDE).contiguous(memory_format=torch.channels_last)
     batch = images, torch.randint(0, CLASSES, (BATCH,))
     arms: dict[str, tuple[nn.Module, LayerAwareOptimizer, RunConfig]] = {}
-    for name in CATALOG:
+    for name in names:
         # A rate at which no arm diverges: what is not finite may take another time.
         config = RunConfig(norm=name, n=2, lr=1e-4)
         model = ResNet(config.n, CLASSES, name, seed=0).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -79,11 +83,30 @@ def record(found: dict[str, Ratios], rounds: int) -> dict[str, Any]:
     }
 
 
+def together(known: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """A record with further methods in it, in the order of the catalogue.
+
+    Raises:
+        SystemExit: they were not measured in the same way.
+    """
+    for fact in ("setting", "machine", "versions"):
+        if known[fact] != new[fact]:
+            raise SystemExit(f"{fact}: the record has {known[fact]}, this is {new[fact]}.")
+    ratios = {way: {**found, **new["ratios"][way]} for way, found in known["ratios"].items()}
+    in_order = {
+        way: {name: found[name] for name in CATALOG if name in found}
+        for way, found in ratios.items()
+    }
+    return {**known, "ratios": in_order}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--write", action="store_true", help=f"keep the ratios in {RECORD.name}")
+    parser.add_argument("--only", nargs="+", choices=CATALOG, help=f"these, beside {BESIDE}")
     asked = parser.parse_args()
+    names = list(CATALOG) if asked.only is None else list(dict.fromkeys([BESIDE, *asked.only]))
     torch.set_num_threads(1)
     torch.manual_seed(0)
     keep_memory()
@@ -94,7 +117,7 @@ def main() -> None:
         print(f"Without compiled kernels: {error}.")
     found: dict[str, Ratios] = {}
     for way, kernels in ways.items():
-        taken = steps(kernels, asked.rounds)
+        taken = steps(kernels, asked.rounds, names)
         found[way] = ratios(taken)
         print(f"\n{way}, {asked.rounds} rounds:\n")
         print(f"| method | ms | of {BESIDE} | quartiles |\n| --- | ---: | ---: | --- |")
@@ -105,7 +128,10 @@ def main() -> None:
                 f"| {ratio['low']:.2f} to {ratio['high']:.2f} |"
             )
     if asked.write:
-        write_text(RECORD, json.dumps(record(found, asked.rounds), indent=1) + "\n")
+        made = record(found, asked.rounds)
+        if asked.only is not None:
+            made = together(json.loads(RECORD.read_text(encoding="utf-8")), made)
+        write_text(RECORD, json.dumps(made, indent=1) + "\n")
         print(f"\n{RECORD}")
 
 

@@ -73,13 +73,15 @@ def test_nothing_else_changes(make: Callable[[], nn.Module]) -> None:
 
 
 @kinds
-@pytest.mark.parametrize("batch_size", [64, 24])
+@pytest.mark.parametrize(
+    ("to", "batch_size"), [("gn:groups=2", 64), ("gn:groups=2", 24), ("frn", 64)]
+)
 def test_matched_layers_have_the_mean_and_spread_of_the_old(
-    make: Callable[[], nn.Module], batch_size: int
+    make: Callable[[], nn.Module], to: str, batch_size: int
 ) -> None:
     """Measured here, channel by channel, in the two networks."""
     model, x = trained(make), images(64)
-    made = normlab.convert(model, "gn:groups=2", x, batch_size=batch_size)
+    made = normlab.convert(model, to, x, batch_size=batch_size)
     assert not made.exact
     for site in made.sites:
         path = site.paths[0]
@@ -287,11 +289,12 @@ def test_groups_that_do_not_divide_are_named_and_replaced_only_where_asked() -> 
     [
         ("gn:groups=2", {}, "Give images"),
         ("gn:groups=2", {"how": "matchd", "images": images(4)}, "matched, copied, fresh"),
-        ("frn_tlu", {"images": images(4)}, "puts more than a layer"),
-        ("evonorm_s0", {"images": images(4)}, "puts more than a layer"),
-        ("weight_norm", {"images": images(4)}, "puts more than a layer"),
+        ("frn_tlu", {}, "puts more than a layer.*Methods that are one of its layers: frn. Methods"),
+        ("gn+ws:groups=2", {}, "puts more than a layer.*its layers: gn. Methods"),
+        ("ibn_b", {}, "puts more than a layer.*its layers: bn, in. Methods"),
+        ("evonorm_s0", {"images": images(4)}, "at some places. Methods"),
+        ("weight_norm", {"images": images(4)}, "at some places. Methods"),
         ("grouped", {"images": images(4)}, "unknown normalization 'grouped'"),
-        ("none", {"images": images(4)}, "how='fresh'"),
         ("extended_bn", {"images": images(4)}, "not one per channel"),
         ("gn:groups=2", {"images": images(4)[:, :2]}, "cannot take images of shape"),
         ("gn:groups=2", {"images": torch.zeros(4, 3)}, "shape"),

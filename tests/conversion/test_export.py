@@ -33,14 +33,15 @@ INFO = ModelInfo(1, ("a", "b", "ü"), "gn", "A", 3, 9, (0.5, 0.4, 0.3), (0.2, 0.
 
 
 class EveryLayer(nn.Module):
-    """One layer of each method in a row, and the convolution of each that has its own, all that is
-    learned or tracked away from its start."""
+    """The layer of each method in a row, each class once, and the convolution of each that has its
+    own, all that is learned or tracked away from its start."""
 
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(0)
         self.conv = nn.Conv2d(3, 8, 3)
-        self.norms = nn.Sequential(*(make_norm(name, 8) for name in CATALOG))
+        once = {spec.layer: name for name, spec in CATALOG.items()}
+        self.norms = nn.Sequential(*(make_norm(name, 8) for name in once.values()))
         choices = [parse_norm(name) for name, spec in CATALOG.items() if not spec.parts.plain]
         made = [choice.convolution(8, 8, 3) for choice in choices]
         self.convs = nn.Sequential(*(conv for conv in made if type(conv) is not nn.Conv2d))

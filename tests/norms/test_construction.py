@@ -24,6 +24,7 @@ from normlab.norms import (
     make_norm,
     parse_norm,
 )
+from normlab.norms.describe import facts
 from normlab.norms.methods import SPECS
 from normlab.norms.places import options_of
 
@@ -278,7 +279,7 @@ def test_spec_lists_the_options(spec: NormSpec) -> None:
     if "momentum" in spec.options:
         assert spec.options["momentum"] == 0.1
     if "eps" in spec.options:
-        of_their_papers = {"pixel_ln": 1e-6, "frn_tlu": 1e-6, "grn": 1e-6}
+        of_their_papers = {"pixel_ln": 1e-6, "frn": 1e-6, "frn_tlu": 1e-6, "grn": 1e-6}
         assert spec.options["eps"] == of_their_papers.get(spec.name, 1e-5)
 
 
@@ -293,6 +294,17 @@ def test_spec_lists_what_parameters_need(spec: NormSpec) -> None:
             "gate": ParameterNeeds(lr_scale=10.0, weight_decay=False, clamp=(0.0, 1.0))
         }
     assert all(isinstance(needs, ParameterNeeds) for needs in spec.optimizer_needs.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "alone"), [("ibn_b", "bn"), ("gn+ws", "gn"), ("frn_tlu", "frn"), ("ws", "none")]
+)
+def test_what_a_method_is_by_its_layer_alone_is_said(name: str, alone: str) -> None:
+    """Whoever makes its layer for a network of another kind gets no more than this."""
+    assert repr(make_norm(name, CHANNELS)) == repr(make_norm(alone, CHANNELS))
+    assert facts(CATALOG[name])["make_norm"] == f"the layer alone, as for {alone}"
+    assert "make_norm" not in facts(CATALOG[alone])
+    assert facts(CATALOG["ibn_a"])["make_norm"] == "the layer alone"
 
 
 @each_spec

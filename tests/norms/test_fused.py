@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from normlab.models import ResNet
-from normlab.norms import CATALOG, GroupNorm2d, NoNorm2d
-from normlab.norms.fused import norm_relu
+from normlab.norms import CATALOG, FilterResponseNorm2d, GroupNorm2d, NoNorm2d
+from normlab.norms.fused import is_computed_again, norm_relu
 from normlab.norms.kernels import Kernels, computed_by
 
 from .checks import within
@@ -166,6 +166,17 @@ def test_whoever_wants_to_see_a_module_sees_it(kernels: Kernels) -> None:
         limited = norm_relu(GroupNorm2d(channels), nn.Hardtanh(-0.5, 0.5), x)
         within(loud, 2 * norm_relu(GroupNorm2d(channels), nn.ReLU(), x), 1e-6, "another forward")
     assert limited.min().item() == -0.5
+
+
+def test_an_eps_that_is_learned_goes_past_the_kernels(kernels: Kernels) -> None:
+    learned, fixed = FilterResponseNorm2d(4, learned_eps=True), FilterResponseNorm2d(4)
+    assert [is_computed_again(layer) for layer in (learned, fixed)] == [False, True]
+    x, residual = (draw(2, 4, 5, 5, seed=seed).float() for seed in (1, 2))
+    with computed_by(kernels):
+        y = norm_relu(learned, nn.ReLU(), x, residual)
+    torch.testing.assert_close(y, (learned(x) + residual).relu())
+    y.sum().backward()
+    assert learned.extra_eps.grad.item() != 0
 
 
 def test_input_that_the_layer_refuses_is_refused(kernels: Kernels) -> None:

@@ -23,6 +23,10 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, update_bn
 from torch.utils.checkpoint import checkpoint
 
+from normlab.norms import BatchNorm2d
+from normlab.norms.synchronized import among_processes, pooled_over
+from several import in_processes, results
+
 from .checks import close
 from .families import FAMILIES, MODES, Family, draw, scramble
 
@@ -266,6 +270,75 @@ def test_replicas() -> None:
         for a, b in zip(inside.parameters(), plain.parameters(), strict=True):
             close(a.grad, b.grad, 1e-9, f"gradient with {family.name}")
         same(buffers_of(inside), buffers_of(plain), family.name)
+
+
+IMAGES = draw(4, 3, 4, 4, seed=7)
+
+
+def gradients(net: nn.Module, x: Tensor) -> State:
+    net(x).pow(3).mean().backward()
+    return {name: p.grad for name, p in net.named_parameters() if p.grad is not None}
+
+
+def _replicas() -> bytes:
+    """Gradients and buffers of each family's network in this process, which has half of the images.
+
+    Where the statistics are those of both, the name says how.
+    """
+    torch.distributed.init_process_group("gloo")
+    rank = torch.distributed.get_rank()
+    x = IMAGES[2 * rank : 2 * rank + 2]
+    found = {}
+    for name, family in FAMILIES.items():
+        inside = network(family)
+        if isinstance(inside[1], nn.SyncBatchNorm):
+            # Nothing of PyTorch wraps it on a CPU, so gradients are averaged here.
+            gradients(inside, x)
+            for p in inside.parameters():
+                torch.distributed.all_reduce(p.grad)
+                assert p.grad is not None
+                p.grad /= 2
+        else:
+            gradients(DistributedDataParallel(inside), x)
+        found[name] = inside
+        if family.spec.layer is BatchNorm2d:
+            together = network(family)
+            with pooled_over(among_processes(x)):
+                gradients(DistributedDataParallel(together), x)
+            found[f"{name}, pooled"] = together
+    torch.distributed.destroy_process_group()
+    file = io.BytesIO()  # tensors themselves would go through memory that ends with the process
+    states = {
+        name: ({n: p.grad for n, p in one.named_parameters()}, buffers_of(one))
+        for name, one in found.items()
+    }
+    torch.save(states, file)
+    return file.getvalue()
+
+
+def test_two_processes_in_data_parallel() -> None:
+    """Gradients are the mean of those of both halves of the batch; where no statistic crosses
+    images, or it crosses processes too, they are those of the whole batch in one process."""
+    first, second = (torch.load(io.BytesIO(one)) for one in results(in_processes(2, _replicas)))
+    both = [name for name in first if name.endswith(", pooled")]
+    assert both == ["bn, pooled"]
+    for name, (found, buffers) in first.items():
+        family = FAMILIES[name.removesuffix(", pooled")]
+        same(second[name][0], found, f"gradients of the other process with {name}")
+        halves = [network(family) for _ in range(2)]
+        parts = [gradients(net, x) for net, x in zip(halves, IMAGES.split(2), strict=True)]
+        mean = {p: (parts[0][p] + parts[1][p]) / 2 for p in found}
+        whole = network(family)
+        of_all = gradients(whole, IMAGES)
+        synchronized = name in ("sync_bn", *both)
+        if synchronized or not any("N" in axes for axes in family.spec.axes):
+            same(found, of_all, f"gradients with {name}")
+        if synchronized:
+            same(buffers, buffers_of(whole), f"statistics with {name}")
+            assert any((mean[p] - of_all[p]).abs().max() > 1e-3 for p in mean), "a test of nothing"
+        else:
+            same(found, mean, f"gradients with {name}")
+            same(buffers, buffers_of(halves[0]), f"statistics with {name}")
 
 
 # ---------------------------------------------------------------------------------------------

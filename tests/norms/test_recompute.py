@@ -23,7 +23,7 @@ from normlab.norms.recompute import saving_memory
 
 from .families import draw
 
-NORMALIZING = ("bn", "in", "bin", "ln", "gn", "batch_renorm", "frozen_bn")
+NORMALIZING = ("bn", "in", "bin", "ln", "gn", "batch_renorm", "frozen_bn", "frn")
 LAST = torch.channels_last
 each_norm = pytest.mark.parametrize("norm", NORMALIZING)
 each_shortcut = pytest.mark.parametrize("shortcut", ["A", "B"])
@@ -58,7 +58,7 @@ def same_bits(one: dict[str, Tensor], two: dict[str, Tensor]) -> None:
 
 
 @pytest.mark.usefixtures("each_way")
-@pytest.mark.parametrize("norm", [*NORMALIZING, "gn+ws"])
+@pytest.mark.parametrize("norm", [*NORMALIZING, "gn+ws", "frn_tlu"])
 @each_shortcut
 def test_training_has_the_same_bits(norm: str, shortcut: str) -> None:
     found = []

@@ -38,7 +38,7 @@ from .checks import GRADIENT, TIGHT, backward, close
 from .families import MODES, draw, scramble
 
 CHANNELS = 6
-ARMS = ("rms", "pixel_ln", "position", "frn_tlu", "evonorm_s0", "evonorm_b0", "switchable")
+ARMS = ("rms", "pixel_ln", "position", "frn", "frn_tlu", "evonorm_s0", "evonorm_b0", "switchable")
 each_mode = pytest.mark.parametrize("training", MODES.values(), ids=MODES)
 numbers = st.floats(1e-6, 10.0)
 
@@ -126,6 +126,23 @@ def test_a_tlu_at_zero_is_relu() -> None:
         y = layer(leaf)
         found.append((y, *torch.autograd.grad(y, leaf, g)))
     assert all(map(torch.equal, *found))
+
+
+def test_frn_is_frn_tlu_until_a_threshold_moves() -> None:
+    """The same layers and initial weights, and ReLU where the thresholds of the other are."""
+    frn, other = (ResNet(1, 5, norm, "B", seed=0).double() for norm in ("frn", "frn_tlu"))
+    x = draw(2, 3, 8, 8)
+    close(frn(x), other(x), TIGHT, "output")
+    assert {type(one) for one in frn.modules() if "Linear" in type(one).__name__} == {nn.Linear}
+    nn.init.constant_(other.relu.tau, -1.0)
+    assert (frn(x) - other(x)).abs().max() > 1e-3
+
+
+def test_a_tlu_at_minus_infinity_leaves_the_layer_alone() -> None:
+    layer, tlu = make_norm("frn_tlu", CHANNELS).double(), ThresholdedLinearUnit2d(CHANNELS)
+    nn.init.constant_(tlu.tau, float("-inf"))
+    x = example()
+    assert torch.equal(tlu.double()(layer(x)), make_norm("frn", CHANNELS).double()(x))
 
 
 @settings(max_examples=10, deadline=None, derandomize=True)

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from normlab.norms import CATALOG, Place
+from normlab.norms import CATALOG, FixupConv2d, Place
 from normlab.training.costs import Cost, cost
+from normlab.training.memory import kept_for_backward
 
 INNER, LAST = Place("inner", 0, 3, 0, 3), Place("last", 0, 3, 0, 3)
 
@@ -66,6 +67,23 @@ def test_a_layer_keeps_what_its_spec_says_in_the_network_too(spec: object) -> No
     if spec.parts.plain:  # what other parts keep comes on top
         # Of 16 channels, two statistics for each pixel are an eighth of an activation.
         assert cost(spec.name, INNER).kept <= spec.kept + 0.2
+
+
+def test_what_the_next_convolution_keeps_is_told() -> None:
+    """Fixup's takes a sum, which is kept beside the output of the ReLU: measured on what stands
+    there, and said of the method."""
+    x = torch.randn(2, 4, 6, 6, requires_grad=True)
+    kept = [
+        kept_for_backward(net, lambda net=net: net(x).sum())
+        for net in (
+            nn.Sequential(nn.ReLU(), convolution(4, 4, 1, bias=False))
+            for convolution in (nn.Conv2d, FixupConv2d)
+        )
+    ]
+    assert kept[1] - kept[0] == x.nbytes
+    assert (cost("fixup", INNER).kept, cost("fixup", LAST).kept) == (1.0, 2.0)
+    assert cost("fixup", INNER).other == 2.0  # the next convolution's own are not counted
+    assert cost("skipinit", INNER).kept == 0.0
 
 
 def test_measuring_leaves_the_random_state_alone() -> None:

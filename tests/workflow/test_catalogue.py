@@ -44,6 +44,19 @@ def test_a_method_that_takes_much_longer_than_bn_says_so(
     assert "It has not measured `torch_bn`, `bin`, `ln`" in page
 
 
+def test_methods_join_a_record_that_was_measured_in_the_same_way(benchmark: Any) -> None:
+    known = benchmark.record({"torch": benchmark.ratios({"bn": [1.0, 2.0], "gn": [2.0, 4.0]})}, 2)
+    new = benchmark.record({"torch": benchmark.ratios({"bn": [1.0, 2.0], "in": [3.0, 6.0]})}, 2)
+    made = benchmark.together(known, new)
+    assert {name: found["median"] for name, found in made["ratios"]["torch"].items()} == {
+        "bn": 1.0, "in": 3.0, "gn": 2.0,
+    }  # fmt: skip
+    assert list(made["ratios"]["torch"]) == ["bn", "in", "gn"]
+    for fact in ("setting", "machine", "versions"):
+        with pytest.raises(SystemExit, match=f"{fact}: the record has .*, this is another"):
+            benchmark.together(known, {**new, fact: "another"})
+
+
 def test_without_a_measurement_nothing_is_said_of_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(catalogue, "_steps", lambda: {"ratios": {}})
     page = catalogue.as_markdown()

@@ -12,7 +12,7 @@ import torch
 from normlab import InputError, load_model
 from normlab.cli import main
 from normlab.data import DataConfig, load
-from normlab.models import load_card
+from normlab.models import load_card, load_info
 from normlab.runs import RunConfig
 from normlab.training import train
 from normlab.workflow import convert_run, inspect
@@ -42,11 +42,13 @@ def test_the_command_writes_a_model(
     assert len(rows.read_text().splitlines()) == 49
 
 
-def test_an_exact_conversion_answers_as_the_run(run: Path, tmp_path: Path) -> None:
-    made = convert_run(run, "frozen_bn", tmp_path / "frozen")
+@pytest.mark.parametrize("to", ["frozen_bn", "none"])
+def test_an_exact_conversion_answers_as_the_run(run: Path, tmp_path: Path, to: str) -> None:
+    made = convert_run(run, to, tmp_path / "made")
     assert made.exact
+    assert load_info(tmp_path / "made").norm == to
     x = torch.randn(4, 1, 8, 8)
-    expected, found = load_model(run)(x), load_model(tmp_path / "frozen")(x)
+    expected, found = load_model(run)(x), load_model(tmp_path / "made")(x)
     torch.testing.assert_close(found, expected)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor, nn
 
@@ -58,12 +56,3 @@ def scale_and_shift(layer: nn.Module) -> tuple[Tensor, Tensor] | None:
 def _of(layer: nn.Module, name: str) -> Tensor | None:
     value = getattr(layer, name, None)
     return value.detach().double() if isinstance(value, Tensor) else None
-
-
-def put(model: nn.Module, made: Mapping[nn.Module, nn.Module]) -> nn.Module:
-    """Put modules in the place of others, wherever these are, and return the network."""
-    for parent in list(model.modules()):
-        for name, child in list(parent._modules.items()):
-            if child is not None and child in made:
-                parent._modules[name] = made[child]
-    return model

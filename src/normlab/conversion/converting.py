@@ -6,7 +6,7 @@ import copy
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 import torch
@@ -27,8 +27,9 @@ from ..models import (
     other_layers,
     split_fused,
 )
-from ..norms import CATALOG, NormChoice, name_of_layer, parse_norm
+from ..norms import CATALOG, NoNorm2d, NormChoice, name_of_layer, parse_norm
 from .exact import TOLERANCE, copy_state, make, plain_convolution, same_layer
+from .folding import fold_all, fold_into
 from .matching import Pair, match, observe
 
 How = Literal["matched", "copied", "fresh"]
@@ -38,6 +39,9 @@ PROOF_IMAGES = 64
 """At most this many images are compared in float64."""
 _SIDES = (32, 64, 224)
 _DRAWN = 4
+_NAMED = 4
+_SCALE_AND_SHIFT = NormChoice("frozen_bn", {})
+"""What a convolution can take in."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +149,10 @@ def convert(
     ``in``, and each of these the other way round. In training the two may differ: batch norm then
     takes the batch's statistics.
 
+    To ``none``, a site is exact where the convolution before it can compute it: batch norm with
+    running statistics and what computes the same as a frozen one, directly after a convolution
+    that nothing else uses, see :func:`normlab.fold`. The convolution gets the scale and a bias.
+
     Any other site is *approximate*. Weight and bias then come from
 
     - ``matched``: what the old layer did. Site by site in the order of the forward pass, they are
@@ -181,11 +189,11 @@ def convert(
     Raises:
         InputError: an unknown method, or one that puts more than its layer into a network; a site
             for which it cannot be made, named with its width; nothing to convert; an approximate
-            conversion without images; a method without weight and bias, or with statistics that are
-            not per channel, where they have to be set; images that the network cannot take; a
-            network that cannot be copied; a parameter that is shared with another module and would
-            not be any more; a layer with parametrized tensors; a fused layer that cannot be taken
-            apart.
+            conversion without images; ``matched`` to ``none`` where a site cannot be folded; a
+            method without weight and bias, or with statistics that are not per channel, where they
+            have to be set; images that the network cannot take; a network that cannot be copied; a
+            parameter that is shared with another module and would not be any more; a layer with
+            parametrized tensors; a fused layer that cannot be taken apart.
     """
     if how not in get_args(How):
         raise InputError(f"how must be one of {', '.join(get_args(How))}, got {how!r}.")
@@ -194,12 +202,22 @@ def convert(
     name, choice = _target(to)
     given = None if images is None else _together(images)
     original = _copied(model)
-    step = _exchanged_exactly(split_fused(_copied(model)), choice)
+    x = _drawn_for(original) if given is None and _is_nothing(choice) else given
+    step = _changed_exactly(split_fused(_copied(model)), choice, x)
     if not step.sites and not step.pairs:
         if step.unchanged:
             raise InputError(f"All normalization layers of the network are {name} already.")
         raise InputError(
             "The network has no normalization layer of images that could be converted."
+        )
+    if step.reasons and how == "matched":
+        every = [f"{path} {why}" for path, why in step.reasons.items()]
+        more = len(every) - _NAMED
+        said = "; ".join([*every[:_NAMED], *([f"and {more} more"] if more > 0 else [])])
+        raise InputError(
+            f"{name} has no weight and bias, so each layer has to be folded into the convolution "
+            f"before it, and not all can be: {said}. how='fresh' leaves these out, which is "
+            "another function."
         )
     if step.pairs and how == "matched" and given is None:
         _, layer = step.pairs[0]
@@ -207,7 +225,8 @@ def convert(
             f"{layer.paths[0]} is {layer.layer!r:.80}, for which {name} has no layer that computes "
             "the same. Give images to match it on, or choose how='copied' or how='fresh'."
         )
-    x = _drawn_for(original) if given is None else given
+    if x is None:
+        x = _drawn_for(original)
     with _running("The network", x), torch.no_grad(), in_evaluation(original):
         original(x[:_DRAWN].to(*like(original, original)))
     converted, sites = _finished(step, choice, how, x, batch_size)
@@ -217,14 +236,21 @@ def convert(
     # it is stored.
     proven = _copied(converted)
     if not step.pairs:
-        proven = _exchanged_exactly(split_fused(_copied(model).double()), choice).model
+        proven = _changed_exactly(split_fused(_copied(model).double()), choice, x).model
     proof = x[:PROOF_IMAGES]
     difference, scale = _difference(original, proven, proof)
+    exact = not step.pairs and difference <= TOLERANCE * scale
+    if not step.pairs and _is_nothing(choice) and not exact:
+        raise InputError(
+            f"With all layers folded the network does not compute the same: in float64 its outputs "
+            f"differ by up to {difference:.3g} (largest: {scale:.3g}). It uses its layers in a way "
+            "that was not seen."
+        )
     return Conversion(
         model=converted,
         to=name,
         how=how,
-        exact=not step.pairs and difference <= TOLERANCE * scale,
+        exact=exact,
         difference=difference,
         scale=scale,
         images=len(proof),
@@ -255,9 +281,22 @@ def _target(to: str | type[nn.Module]) -> tuple[str, NormChoice]:
         kinds = ", ".join(spec.name for spec in CATALOG.values() if spec.parts.plain)
         raise InputError(
             f"Cannot convert to {name}, which puts more than a layer after each convolution, or "
-            f"another one at some places. Methods that are a layer: {kinds}."
+            f"another one at some places.{_near(choice)} Methods that are a layer: {kinds}."
         )
     return name, choice
+
+
+def _near(choice: NormChoice) -> str:
+    """The methods that are one of the method's layers, in a sentence."""
+    spec = CATALOG.get(choice.name)
+    layers = {*choice.parts.classes(), *(() if spec is None else (spec.layer,))} - {NoNorm2d}
+    near = [one.name for one in CATALOG.values() if one.parts.plain and one.layer in layers]
+    return f" Methods that are one of its layers: {', '.join(near)}." if near else ""
+
+
+def _is_nothing(choice: NormChoice) -> bool:
+    """Whether nothing is to stand after a convolution."""
+    return choice.name in CATALOG and CATALOG[choice.name].layer is NoNorm2d
 
 
 def _together(images: Tensor | Iterable[Any]) -> Tensor:
@@ -297,18 +336,58 @@ class _Step:
         sites: what was exchanged.
         pairs: a new layer, not in the network yet, for each layer to exchange approximately.
         unchanged: paths of layers that are what was asked for.
+        reasons: path of each layer that no convolution can compute, where one would have to.
     """
 
     model: nn.Module
     sites: list[ConvertedSite]
     pairs: list[tuple[nn.Module, NormLayer]]
     unchanged: list[str]
+    reasons: dict[str, str] = field(default_factory=dict)
 
     def all_sites(self) -> list[ConvertedSite]:
         return self.sites + [
             ConvertedSite(old.paths, repr(old.layer), repr(new), exact=False)
             for new, old in self.pairs
         ]
+
+
+def _changed_exactly(model: nn.Module, choice: NormChoice, x: Tensor | None) -> _Step:
+    """The network, changed, with all done that is exact."""
+    if x is not None and _is_nothing(choice):
+        return _folded(model, choice, x)
+    return _exchanged_exactly(model, choice)
+
+
+def _folded(model: nn.Module, choice: NormChoice, x: Tensor) -> _Step:
+    """With every layer in the convolution before it where that is exact: those that are a scale and
+    a shift in evaluation are made so first."""
+    found = norm_layers(model)
+    step = _exchanged_exactly(model, _SCALE_AND_SHIFT)
+    model = step.model
+    exact = _copied(model).double()
+    sites = [site for site in step.sites if site.paths not in {one.paths for one in found}]
+    now = _Step(model, sites, [], [])
+    first = {one.paths[0] for one in found}
+    with _running("The network", x), in_evaluation(exact):
+        folded, kept = fold_all(exact, x[:_DRAWN].to(*like(exact, exact)), first.__contains__)
+    makers = {id(model.get_submodule(path)) for path in folded.values()}
+    _check_ties(model, dict.fromkeys(makers, nn.Identity()))
+    fold_into(model, folded)
+    new: dict[int, nn.Module] = {}
+    for one in found:
+        path, made = one.paths[0], make(choice, one.channels)
+        if isinstance(one.layer, NoNorm2d):
+            now.unchanged += one.paths
+        elif path in folded:
+            place = model.get_submodule(path)
+            new[id(place)] = carry_over(place, made)
+            now.sites.append(ConvertedSite(one.paths, repr(one.layer), repr(made), exact=True))
+        else:
+            now.pairs.append((made, one))
+            now.reasons[path] = kept.get(path, "is no fixed scale and shift of each channel")
+    now.model = exchanged(model, new)
+    return now
 
 
 def _exchanged_exactly(model: nn.Module, choice: NormChoice) -> _Step:

@@ -6,7 +6,7 @@ import copy
 import statistics
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -17,7 +17,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from ..errors import InputError, told
-from ._affine import AFFINE, put, scale_and_shift
+from ..models import exchanged
+from ._affine import AFFINE, scale_and_shift
 
 TOLERANCE = 1e-10
 """Largest permitted difference of an output in float64, as a share of the largest one (or of 1)."""
@@ -111,12 +112,9 @@ def fold(model: nn.Module, images: Tensor, *, passes: int = 0) -> Folding:
     result = copy.deepcopy(model)
     plain = _plain(result)
     _plain(exact)
-    folded: dict[str, str] = {}
-    while found := _record(exact, images.double(), _of_kind(exact)).pairs():
-        for network in (exact, result):
-            _fold(network, found)
-        folded |= found
-    kept = {**_watched_filters(exact), **_record(exact, images.double(), _of_kind(exact)).reasons()}
+    folded, kept = fold_all(exact, images.double())
+    fold_into(result, folded)
+    kept = {**_watched_filters(exact), **kept}
     if not folded and not plain:
         said = "; ".join(f"{name} {reason}" for name, reason in list(kept.items())[:3])
         raise InputError(
@@ -133,6 +131,25 @@ def fold(model: nn.Module, images: Tensor, *, passes: int = 0) -> Folding:
         )
     seconds = _seconds(model, result, images, passes) if passes else None
     return Folding(result, folded, plain, kept, difference, scale, seconds)
+
+
+def fold_all(
+    model: nn.Module, images: Tensor, wanted: Callable[[str], bool] = lambda path: True
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Fold all that can be folded of the wanted layers of a network, which is changed. It must be
+    in evaluation mode, and is run on the images.
+
+    Returns the path of each layer that is gone to that of what computes it, in the order in which
+    they were folded, and the path of each that stays to the reason.
+    """
+    folded: dict[str, str] = {}
+    while True:
+        layers = {path: layer for path, layer in _of_kind(model).items() if wanted(path)}
+        record = _record(model, images, layers)
+        if not (found := record.pairs()):
+            return folded, record.reasons()
+        fold_into(model, found)
+        folded |= found
 
 
 def _in_float64(model: nn.Module, images: Tensor) -> tuple[nn.Module, list[Tensor]]:
@@ -315,8 +332,9 @@ def _observed(record: _Record) -> Iterator[None]:
 
 
 @torch.no_grad()
-def _fold(model: nn.Module, pairs: Mapping[str, str]) -> None:
-    gone: dict[nn.Module, nn.Module] = {}
+def fold_into(model: nn.Module, pairs: Mapping[str, str]) -> None:
+    """Fold layers into what comes before them, by their paths. An identity takes their place."""
+    gone: dict[int, nn.Module] = {}
     for name, maker in pairs.items():
         layer = model.get_submodule(name)
         before = cast("_Weighted", model.get_submodule(maker))
@@ -330,8 +348,8 @@ def _fold(model: nn.Module, pairs: Mapping[str, str]) -> None:
             _scaled(before, weight, scale).to(before.weight), requires_grad=trained
         )
         before.bias = nn.Parameter(start.to(before.weight), requires_grad=trained)
-        gone[layer] = nn.Identity().train(layer.training)
-    put(model, gone)
+        gone[id(layer)] = nn.Identity().train(layer.training)
+    exchanged(model, gone)
 
 
 def _scaled(before: nn.Module, weight: Tensor, scale: Tensor) -> Tensor:
@@ -359,7 +377,7 @@ def _watched_filters(model: nn.Module) -> dict[str, str]:
 @torch.no_grad()
 def _plain(model: nn.Module) -> tuple[str, ...]:
     """Make convolutions with normalized weights plain, but those that are watched."""
-    made: dict[nn.Module, nn.Module] = {}
+    made: dict[int, nn.Module] = {}
     names = []
     for name, module in _filtering(model):
         if _is_watched(module):
@@ -379,9 +397,9 @@ def _plain(model: nn.Module) -> tuple[str, ...]:
         )
         plain.weight = nn.Parameter(weight, requires_grad=module.weight.requires_grad)
         plain.bias = module.bias
-        made[module] = plain.train(module.training)
+        made[id(module)] = plain.train(module.training)
         names.append(name)
-    put(model, made)
+    exchanged(model, made)
     return tuple(names)
 
 

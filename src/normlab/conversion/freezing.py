@@ -7,8 +7,9 @@ import copy
 from torch import nn
 
 from ..errors import InputError
+from ..models import exchanged
 from ..norms import FrozenBatchNorm2d
-from ._affine import AS_BATCH_NORM, put
+from ._affine import AS_BATCH_NORM
 
 _BATCH_NORM: tuple[type[nn.Module], ...] = (nn.modules.batchnorm._BatchNorm, *AS_BATCH_NORM)
 _HOOKS = (
@@ -63,8 +64,8 @@ def freeze(model: nn.Module, *, trainable: bool = False, inplace: bool = False) 
     if not inplace:
         model = copy.deepcopy(model)
     layers = [layer for layer in model.modules() if isinstance(layer, AS_BATCH_NORM)]
-    made = {layer: _frozen(layer, trainable) for layer in layers}
-    return made[model] if model in made else put(model, made)
+    made: dict[int, nn.Module] = {id(layer): _frozen(layer, trainable) for layer in layers}
+    return made[id(model)] if id(model) in made else exchanged(model, made)
 
 
 def _check(name: str, layer: nn.Module) -> None:

@@ -216,7 +216,8 @@ def make_norm(name: str | type[nn.Module], channels: int, **options: Any) -> nn.
     """Make a normalization layer: what the method has after a convolution.
 
     What else a method puts into a network (``CATALOG[name].parts``) is not part of the layer. That
-    of ``ws`` and ``weight_norm`` is the identity, because they act on the convolution.
+    of ``ws`` and ``weight_norm`` is the identity, because they act on the convolution; that of
+    ``ibn_b`` is the one of ``bn``, of ``gn+ws`` the one of ``gn``, of ``frn_tlu`` that of ``frn``.
 
     >>> make_norm("gn", 16, groups=4)
     GroupNorm2d(16, groups=4, eps=1e-05, affine=True)

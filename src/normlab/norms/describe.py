@@ -13,6 +13,7 @@ from ..pages.words import listed, spelled
 from .axes import read_axes
 from .formulas import readable
 from .fused import is_computed_again
+from .methods import SPECS
 from .places import Parts, Place, Position, kinds_of_place
 from .spec import NormSpec
 
@@ -60,8 +61,17 @@ def facts(spec: NormSpec) -> dict[str, str]:
         "kernels": "in C where they can be used, by PyTorch otherwise" if compiled else "",
         "layer": f"{'normlab.norms' if is_ours(spec.layer.__module__) else 'torch.nn'}"
         f".{spec.layer.__name__}",
+        "make_norm": _alone(spec),
     }
     return {label: text for label, text in said.items() if text}
+
+
+def _alone(spec: NormSpec) -> str:
+    """What a method of more than a layer is where the layer is all that is made of it."""
+    if spec.parts.plain:
+        return ""
+    same = [one.name for one in SPECS if one.layer is spec.layer and one.parts.plain]
+    return f"the layer alone{f', as for {listed(same)}' if same else ''}"
 
 
 def formula(spec: NormSpec) -> str:

@@ -14,6 +14,7 @@ from .methods.batch import BatchNorm2d
 from .methods.batch_instance import BatchInstanceNorm2d
 from .methods.batch_renorm import BatchRenorm2d
 from .methods.evonorm import ChannelAffine2d
+from .methods.filter_response import FilterResponseNorm2d
 from .methods.frozen_batch import FrozenBatchNorm2d
 from .methods.group import GroupNorm2d
 from .methods.instance import InstanceNorm2d
@@ -31,6 +32,7 @@ _THROUGH_THE_CORE = {
     BatchRenorm2d,
     FrozenBatchNorm2d,
     RMSNormCHW,
+    FilterResponseNorm2d,
     ChannelAffine2d,
 }
 
@@ -69,7 +71,8 @@ def norm_relu(
 
 def is_computed_again(norm: nn.Module) -> bool:
     """Whether such a layer's output is computed again where memory is saved."""
-    return type(norm) in _THROUGH_THE_CORE
+    # An eps that is learned goes past the core.
+    return type(norm) in _THROUGH_THE_CORE and norm._parameters.get("extra_eps") is None
 
 
 def _can_take_more(norm: nn.Module) -> bool:

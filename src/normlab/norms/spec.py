@@ -60,7 +60,8 @@ class NormSpec:
         conv_bias: whether the convolution before it needs a bias.
         parts: what it puts into a network besides the layer.
         kept: activations of the layer's input size that its backward needs at most, in float32; 1
-            is the input alone.
+            is the input alone. Of the layer only: what other parts keep comes on top, as the sum
+            that Fixup's convolution takes.
         fails: when it is known to fail or to disappoint, in a sentence or two.
         citation: the paper, with its year.
         twin: makes the layer of torch.nn that computes the same and whose state dict

@@ -54,8 +54,8 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
         "torch_bn", "bn", "sync_bn", "ghost_bn", "batch_renorm", "extended_bn", "frozen_bn",
     ),
     "sample": (
-        "in", "ln", "gn", "rms", "pixel_ln", "position", "frn_tlu", "evonorm_s0", "grn", "lrn",
-        "divisive", "proxy_gn",
+        "in", "ln", "gn", "rms", "pixel_ln", "position", "frn", "frn_tlu", "evonorm_s0", "grn",
+        "lrn", "divisive", "proxy_gn",
     ),
     "both": ("bin", "evonorm_b0", "switchable", "ibn_a", "ibn_b", "iebn"),
     "weights": ("weight_norm", "ws", "gn+ws", "scaled_ws"),
@@ -72,7 +72,7 @@ _GROUPS = {
 }
 _HUES = {
     "batch": (8.0, 88.0, 0.14),
-    "sample": (115.0, 235.0, 0.12),
+    "sample": (115.0, 235.0, 0.11),
     "both": (312.0, 352.0, 0.18),
     "weights": (280.0, 310.0, 0.17),
     "without": (190.0, 290.0, 0.045),

@@ -31,7 +31,8 @@ class Cost:
             grow linearly, all of those at 64 channels.
         forward, backward: operations of PyTorch that read or write a whole activation. Compiled
             kernels need fewer.
-        kept: activations that stay in memory for backward, besides the inputs of convolutions.
+        kept: activations that stay in memory for backward, beyond those that plain convolutions
+            and a ReLU keep.
     """
 
     per_channel: float
@@ -76,12 +77,14 @@ class _Site(nn.Module):
         self.relu: nn.Module = nn.ReLU()
         if choice is None:
             self.conv: nn.Conv2d = nn.Conv2d(_WIDTHS[0], width, 3, padding=1, bias=False)
+            self.next: nn.Conv2d = nn.Conv2d(width, 1, 1, bias=False)
         else:
             self.conv = choice.convolution(_WIDTHS[0], width, 3)
             self.layer = choice.layer(place, width)
             self.after_sum = choice.after_sum(place, width) if place.position == "last" else None
             self.relu = choice.activation(place, width)
-        self.next = nn.Conv2d(width, 1, 1, bias=False)
+            # The method's own may keep something else than what the activation before it keeps.
+            self.next = choice.convolution(width, 1, 1)
         shape = (_BATCH, _WIDTHS[0], _SIDE, _SIDE)
         self.x = torch.randn(shape).contiguous(memory_format=torch.channels_last)
         # As inside a network: gradients go on to earlier layers.
@@ -117,7 +120,11 @@ class _Site(nn.Module):
 def _parameters(choice: NormChoice, place: Place, width: int) -> int:
     """Those that a plain convolution has not."""
     site, plain = _Site(choice, place, width), _Site(None, place, width)
-    return sum(p.numel() for p in site.parameters()) - sum(p.numel() for p in plain.parameters())
+    own, others = (
+        sum(p.numel() for name, p in one.named_parameters() if not name.startswith("next."))
+        for one in (site, plain)
+    )
+    return own - others
 
 
 @contextmanager

@@ -37,8 +37,9 @@ class Keeping:
     save_memory: bool = option(
         False,
         "Keep about half as much memory for the backward pass, at a little more time: the outputs "
-        "of bn, in, bin, ln and gn are computed again there. Other layers and the arm none keep "
-        "what they keep without it. Does not change results.",
+        "of layers that kernels in C can compute (bn, in, bin, ln, gn and more) are computed again "
+        "there. Other layers and the arm none keep what they keep without it. Does not change "
+        "results.",
     )
 
     def __post_init__(self) -> None:

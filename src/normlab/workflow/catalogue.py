@@ -59,9 +59,10 @@ docs/{PICTURES}`. `normlab norms NAME` shows one method in the terminal.
 _COSTS = """\
 Costs are measured on the layers, at a convolution inside a block: parameters besides those of a
 plain convolution; operations of PyTorch over a whole activation, forward + backward; activations
-that stay in memory for backward, besides the inputs of convolutions. An operation may go over the
-activation more than once inside, as PyTorch's batch norm does. Where a method's table says that
-kernels in C compute it, one call forward and one backward do all of it, with the sum and the ReLU.
+that stay in memory for backward, beyond those that plain convolutions and a ReLU keep. An operation
+may go over the activation more than once inside, as PyTorch's batch norm does. Where a method's
+table says that kernels in C compute it, one call forward and one backward do all of it, with the
+sum and the ReLU if these follow it.
 """
 
 

@@ -15,7 +15,7 @@ from ..mutants import mutation
 from ..reference import written
 
 
-@written("frn_tlu")
+@written("frn")
 class Frn(nn.Module):
     """The paper's equations in operations of PyTorch."""
 
@@ -39,7 +39,7 @@ LEARNED = NormSpec(
     family="sample",
     layer=FilterResponseNorm2d,
     formula="weight * x / sqrt(ms + eps + max(extra_eps, -extra_eps)) + bias",
-    axes=CATALOG["frn_tlu"].axes,
+    axes=CATALOG["frn"].axes,
     variance="",
     kept=2.0,
 )
@@ -74,7 +74,7 @@ def affine(layer: Any, y: Tensor) -> Tensor:
     return y * layer.weight.view(-1, 1, 1) + layer.bias.view(-1, 1, 1)
 
 
-@mutation("forward_matches_reference", families=["frn_tlu", "frn_learned_eps"], written=False)
+@mutation("forward_matches_reference", families=["frn", "frn_learned_eps"], written=False)
 class FrnCentred(nn.Module):
     """Instance normalization."""
 
@@ -82,21 +82,21 @@ class FrnCentred(nn.Module):
         return super()._normalized(x - x.mean((2, 3), keepdim=True), *then)
 
 
-@mutation("forward_matches_reference", families=["frn_tlu", "frn_learned_eps"], written=False)
+@mutation("forward_matches_reference", families=["frn", "frn_learned_eps"], written=False)
 class FrnSumOfSquares(nn.Module):
     def _normalized(self, x: Tensor, *then: Any) -> Tensor:
         total = x.square().sum((2, 3), keepdim=True)
         return affine(self, x / torch.sqrt(total + self.eps))
 
 
-@mutation("forward_matches_reference", families=["frn_tlu"], written=False)
+@mutation("forward_matches_reference", families=["frn"], written=False)
 class FrnEpsOutsideTheRoot(nn.Module):
     def _normalized(self, x: Tensor, *then: Any) -> Tensor:
         rms = x.square().mean((2, 3), keepdim=True).sqrt()
         return affine(self, x / (rms + self.eps))
 
 
-@mutation("gradients_match_counterpart", families=["frn_tlu"], written=False)
+@mutation("gradients_match_counterpart", families=["frn"], written=False)
 class FrnEpsOfTimm(nn.Module):
     """1e-5 where the paper has 1e-6."""
 
@@ -104,14 +104,14 @@ class FrnEpsOfTimm(nn.Module):
         super().__init__(channels, eps, **options)
 
 
-@mutation("forward_matches_reference", families=["frn_tlu", "frn_learned_eps"], written=False)
+@mutation("forward_matches_reference", families=["frn", "frn_learned_eps"], written=False)
 class FrnOverRows(nn.Module):
     def _normalized(self, x: Tensor, *then: Any) -> Tensor:
         ms = x.square().mean(3, keepdim=True)
         return affine(self, x / torch.sqrt(ms + self.eps))
 
 
-@mutation("forward_matches_reference", "state_is_declared", families=["frn_tlu"], written=False)
+@mutation("forward_matches_reference", "state_is_declared", families=["frn"], written=False)
 class FrnActivatesToo(nn.Module):
     """A threshold inside, as in layers that are one with their activation."""
 

@@ -60,6 +60,7 @@ SPECS: tuple[NormSpec, ...] = (
     pixel_ln.SPEC,
     position.SPEC,
     filter_response.SPEC,
+    filter_response.WITH_TLU,
     evonorm.S0,
     proxy.SPEC,
     grn.SPEC,

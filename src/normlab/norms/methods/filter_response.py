@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -32,7 +33,8 @@ class FilterResponseNorm2d(Norm2d):
         y = weight * x / sqrt(ms + eps) + bias
 
     Training and evaluation are the same. It was made together with
-    :class:`ThresholdedLinearUnit2d`, which the arm ``frn_tlu`` has in place of every ReLU.
+    :class:`ThresholdedLinearUnit2d`, which the arm ``frn_tlu`` has in place of every ReLU. The arm
+    ``frn`` is this layer alone, before the network's own activations.
 
     >>> y = FilterResponseNorm2d(1)(torch.tensor([[1.0, 7.0], [10.0, 70.0]]).view(2, 1, 1, 2))
     >>> [round(value, 2) for value in y.flatten().tolist()]
@@ -52,7 +54,7 @@ class FilterResponseNorm2d(Norm2d):
     Args:
         channels: C.
         eps: added to the mean square inside the root; 1e-6, as in the paper.
-        learned_eps: learn a number that is added to ``eps``.
+        learned_eps: learn a number that is added to ``eps``. Compiled kernels do not compute this.
         affine: learn ``weight`` and ``bias``.
         device: where parameters are made.
         dtype: their type.
@@ -183,16 +185,24 @@ class _Thresholded(torch.autograd.Function):
 
 
 SPEC = NormSpec(
-    name="frn_tlu",
-    title="Filter response normalization with thresholded linear units",
+    name="frn",
+    title="Filter response normalization alone, before the network's own activations",
     family="sample",
     layer=FilterResponseNorm2d,
     formula="weight * x / sqrt(ms + eps) + bias",
     axes=("HW",),
     variance="",
+    fails="On maps of one pixel the output is nearly the sign of the input. No mean is subtracted: "
+    "channels may stay far from 0, where a ReLU lets everything pass or nothing. Its paper has a "
+    "learned threshold in the place of ReLU for this reason (frn_tlu).",
+    citation="Singh & Krishnan 2020, Filter Response Normalization Layer",
+)
+WITH_TLU = replace(
+    SPEC,
+    name="frn_tlu",
+    title="Filter response normalization with thresholded linear units",
     parts=Parts(activation=lambda place: ThresholdedLinearUnit2d),
     fails="On maps of one pixel the output is nearly the sign of the input. In Wu's reproduction, "
     "with residual networks of the first version as here, 0.2 to 0.4 points behind batch "
     "normalization.",
-    citation="Singh & Krishnan 2020, Filter Response Normalization Layer",
 )

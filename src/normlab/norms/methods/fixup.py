@@ -22,7 +22,8 @@ _SLOW = ParameterNeeds(lr_scale=0.1)
 class FixupConv2d(nn.Conv2d):
     """Convolution of ``x + input_bias``, one number for all values, which starts at 0.
 
-    What is padded stays 0, so this is no bias of the output.
+    What is padded stays 0, so this is no bias of the output. For backward the sum is kept. After a
+    ReLU, which keeps its output x, that is an activation more than a plain convolution has kept.
 
     >>> layer = FixupConv2d(1, 1, 1, bias=False)
     >>> with torch.no_grad():
