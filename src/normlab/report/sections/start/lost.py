@@ -85,9 +85,9 @@ class Starts:
         margin = 100 * self.report.judgement.rule.margin
         said = [
             f"Brackets are {100 * LEVEL:g} % t intervals over the seeds of an arm, where it has "
-            f"{LEAST_SEEDS} or more that differ. Seeds that start from one file share its luck: the intervals "
-            "say how much the start and the training vary, not how much training the original "
-            "again would.",
+            f"{LEAST_SEEDS} or more that differ. Seeds that start from one file share its luck: "
+            "the intervals say how much the start and the training vary, not how much training "
+            "the original again would.",
             f"A run is back once validation accuracy is within {margin:g} points of what the "
             "network had as it was. Where less than half of the runs get there, a value with > is "
             "what the median is above.",
