@@ -182,10 +182,15 @@ def _of_library(
         library: Any = importlib.import_module(
             "torchvision.models" if package == "torchvision" else package
         )
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"The model {package}:{name} needs the package {package}, but {told(error)}. Install "
+            f"it with pip install {error.name or package}."
+        ) from error
     except Exception as error:
         raise InputError(
-            f"The model {package}:{name} needs the package {package}, which cannot be imported "
-            f"here: {told(error)}. Install it (pip install {package})."
+            f"The model {package}:{name} needs the package {package}, which fails when it is "
+            f"imported here: {told(error)}. It may not fit torch {torch.__version__}."
         ) from error
     if package == "timm":
         if not library.is_model(name):
