@@ -479,6 +479,56 @@ def export(
     return OK
 
 
+NewModel = Annotated[
+    Path, Parameter(name="--out", help="A folder for the new model, which does not exist yet.")
+]
+
+
+@app.command(name="import", sort_key=7)
+def import_(
+    model: Annotated[
+        str,
+        Parameter(
+            help="The network: package.module:factory, timm:NAME or torchvision:NAME, with options "
+            "after colons. Its code is run."
+        ),
+    ],
+    *,
+    weights: Annotated[
+        Path,
+        Parameter(
+            help="A file with its state dict: .safetensors, or .pth, which is read as tensors "
+            "alone."
+        ),
+    ],
+    out: NewModel,
+    data: Data = None,
+    options: Annotated[CheckOptions | None, Flatten] = None,
+    weights_least: Annotated[
+        float | None, Parameter(help=FIELDS["weights_least"].metadata["help"] + " [default: 0.9]")
+    ] = None,
+) -> int:
+    """Make a model of a trained network of your own, which all other commands read.
+
+    Its accuracy on the validation images is printed: if it is not what you know of the network,
+    pixels, classes or their order are not those that it was trained with.
+    """
+    from .console import StageWatcher, print_line
+    from .workflow import import_model
+
+    console = Console()
+    asked = {**given(options), **({} if data is None else {"source": data})}
+    with StageWatcher(console) as watcher:
+        made = import_model(
+            model, weights, asked, out, least=weights_least, progress=watcher.reading
+        )
+    for sentence in made.said:
+        print_line(console, sentence)
+    print_line(console, f"Validation accuracy {100 * made.accuracy:.2f} %.")
+    print_line(console, f"Model: {made.folder}")
+    return OK
+
+
 @app.command(sort_key=7)
 def convert(
     run: Annotated[Path, Parameter(help="A run's folder: STUDY/runs/ARM/seed-K.")],
@@ -506,11 +556,6 @@ def convert(
     print_line(Console(), str(made))
     print_line(Console(), f"Model: {out}")
     return OK
-
-
-NewModel = Annotated[
-    Path, Parameter(name="--out", help="A folder for the new model, which does not exist yet.")
-]
 
 
 @app.command(sort_key=7)

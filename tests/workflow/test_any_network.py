@@ -15,7 +15,7 @@ from normlab.cli import main
 from normlab.errors import InputError
 from normlab.models import load_info, load_model
 from normlab.results import read_results
-from normlab.workflow import Comparison
+from normlab.workflow import Comparison, import_model
 
 FACTORY = """
 import torch
@@ -166,3 +166,42 @@ def test_the_sanity_check_is_of_the_network_too(nets: str) -> None:
     found = json.loads(Path("y/checks/same-function/bn.json").read_text())
     assert not found.get("mismatch")
     assert max(one["difference"] for one in found["largest"].values()) < 1e-8
+
+
+def test_an_imported_network_is_a_model_for_every_command(
+    nets: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _compare(nets, arms=["as_is"], epochs=10, lr=0.1, out="p")
+    run = "p/runs/as_is/seed-0"
+    torch.save({"state_dict": load_model(run, trust=True).state_dict()}, "w.pth")
+    assert main(["import", f"{nets}:build", "--weights", "w.pth", "--out", "m"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "100 % of the parameters start from w.pth" in said
+    info = load_info("m")
+    assert (info.norm, info.model) == ("as_is", f"{nets}:build")
+    # On all validation images, of which the run had a part.
+    x = torch.rand(3, 1, 8, 8)
+    with torch.no_grad():
+        assert torch.equal(load_model(run, trust=True)(x), load_model("m", trust=True)(x))
+    assert main(["inspect", "m", "--trust"]) == 0
+    assert (
+        main(["convert", "m", "--to", "frozen_bn", "--out", "c", "--trust", "--data", "digits"])
+        == 0
+    )
+    assert "Exact in evaluation" in capsys.readouterr().out
+    done = _compare(nets, arms=["as_is", "frozen_bn"], weights="m", out="f")
+    starts = [run.record["start"] for run in done.results.runs]
+    assert len({start["val"]["accuracy"] for start in starts}) == 1
+    with pytest.raises(InputError, match="m exists already"):
+        import_model(f"{nets}:build", "w.pth", {"source": "digits"}, "m")
+
+
+def test_what_cannot_be_imported_is_said_and_nothing_is_written(nets: str) -> None:
+    torch.save(load_model("s/runs/bn/seed-0", trust=True).state_dict(), "w.pth")
+    with pytest.raises(InputError, match="what normlab train writes"):
+        import_model("resnet6n2", "w.pth", {"source": "digits"}, "m")
+    small = {name: tensor[:4] for name, tensor in torch.load("w.pth").items() if "fc" in name}
+    torch.save({**torch.load("w.pth"), **small}, "w4.pth")
+    with pytest.raises(InputError, match=r"classifier fc of w4\.pth is not for the 10 classes"):
+        import_model(f"{nets}:build", "w4.pth", {"source": "digits"}, "m")
+    assert not Path("m").exists()

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .converting import convert_run
     from .explanation import Explanation, explain
     from .exporting import export
+    from .importing import ImportedModel, import_model
     from .inspection import Inspection, inspect
     from .prediction import PredictionReport, predict
     from .reporting import compare_models, report
@@ -29,6 +30,7 @@ _HOME = {
     "explanation": ("Explanation", "explain"),
     "converting": ("convert_run",),
     "exporting": ("export",),
+    "importing": ("ImportedModel", "import_model"),
     "inspection": ("Inspection", "inspect"),
     "prediction": ("PredictionReport", "predict"),
     "reporting": ("compare_models", "report"),
@@ -42,6 +44,7 @@ __all__ = [
     "DataReport",
     "Estimate",
     "Explanation",
+    "ImportedModel",
     "Inspection",
     "PredictionReport",
     "TrainedRun",
@@ -54,6 +57,7 @@ __all__ = [
     "export",
     "fold_run",
     "freeze_run",
+    "import_model",
     "inspect",
     "predict",
     "recalibrate_run",
