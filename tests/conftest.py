@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -55,6 +56,18 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield cache
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _power_stays_on() -> Iterator[None]:
+    """No test cuts the power, so nothing has to wait until what it wrote has reached the disk."""
+
+    def not_waiting(descriptor: int) -> None:
+        os.fstat(descriptor)  # an error where the file is not open, as before
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", not_waiting)
+        yield
+
+
 @dataclass
 class Watch:
     """What a page asked for and complained of."""
@@ -63,7 +76,7 @@ class Watch:
     complaints: list[str] = field(default_factory=list)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     names = ("chromium", "chromium-browser", "google-chrome")
     found = next(filter(None, map(shutil.which, names)), None)
@@ -76,9 +89,11 @@ def browser() -> Iterator[Browser]:
         launched.close()
 
 
-@pytest.fixture
-def open_page(browser: Browser) -> Iterator[Callable[..., tuple[Page, Watch]]]:
-    """``open_page(path, width, scheme)``: the page once its script is done, and what it did."""
+OpenPage = Callable[..., "tuple[Page, Watch]"]
+
+
+@contextmanager
+def _opening(browser: Browser) -> Iterator[OpenPage]:
     opened: list[Page] = []
 
     def open_one(path: Path, width: int = 1280, scheme: str = "light") -> tuple[Page, Watch]:
@@ -105,6 +120,20 @@ def open_page(browser: Browser) -> Iterator[Callable[..., tuple[Page, Watch]]]:
     yield open_one
     for page in opened:
         page.close()
+
+
+@pytest.fixture
+def open_page(browser: Browser) -> Iterator[OpenPage]:
+    """``open_page(path, width, scheme)``: the page once its script is done, and what it did."""
+    with _opening(browser) as open_one:
+        yield open_one
+
+
+@pytest.fixture(scope="module")
+def keep_open(browser: Browser) -> Iterator[OpenPage]:
+    """As ``open_page``, for a page that several tests look at and leave as it was."""
+    with _opening(browser) as open_one:
+        yield open_one
 
 
 @pytest.fixture

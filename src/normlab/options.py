@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Iterable, Mapping, Set
@@ -62,12 +63,18 @@ def checked(instance: Any) -> dict[str, Any]:
     Raises:
         InputError: naming the field, the value and what is possible.
     """
-    hints = get_type_hints(type(instance))
+    cls: Any = type(instance)
+    hints = _hints(cls)
     values = {}
-    for name, f in fields_of(type(instance)).items():
+    for name, f in fields_of(cls).items():
         values[name] = _coerced(name, plain(getattr(instance, name)), hints[name])
         _check_bounds(name, values[name], f.metadata["check"])
     return values
+
+
+@functools.cache
+def _hints(cls: Any) -> Mapping[str, Any]:
+    return get_type_hints(cls)
 
 
 def in_type(name: str, value: Any, hint: Any) -> Any:

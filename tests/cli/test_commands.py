@@ -436,7 +436,19 @@ def test_stopping_leaves_a_study_that_goes_on(tmp_path: Path, typed: Typed) -> N
     import time
 
     out = tmp_path / "s"
-    command = ["compare", "--arms", "bn,none", "--seeds", "1", "--epochs", "4", "--out", out]
+    command = [
+        "compare",
+        "--arms",
+        "bn,none",
+        "--seeds",
+        "1",
+        "--epochs",
+        "4",
+        "--n",
+        "1",
+        "--out",
+        out,
+    ]
     process = subprocess.Popen(
         [sys.executable, "-m", "normlab", *map(str, command)],
         stdout=subprocess.PIPE,
@@ -452,7 +464,7 @@ def test_stopping_leaves_a_study_that_goes_on(tmp_path: Path, typed: Typed) -> N
     assert process.returncode == 130, errors
     assert f"To resume, run: normlab {' '.join(map(str, command))}" in errors
     assert "Traceback" not in errors
-    done = typed(*command)
+    done = typed(*command, "--workers", "1")
     assert done.returncode == 0, done.stderr
     statuses = [json.loads(p.read_text())["status"] for p in out.glob("runs/*/*/run.json")]
     assert statuses == ["complete", "complete"]
@@ -491,7 +503,7 @@ def test_two_models_and_several_studies(
 
 @pytest.mark.skipif(not FASHION.is_dir(), reason="needs Debian's package dataset-fashion-mnist")
 def test_fashion_mnist(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = ["compare", "--data", str(FASHION), "--arms", "gn", *QUICK]
+    command = ["compare", "--data", str(FASHION), "--arms", "gn", *QUICK, "--limit-all-splits"]
     assert main([*command, "--out", str(tmp_path / "s")]) == 0
     assert "100 train" in capsys.readouterr().out
 
@@ -499,7 +511,7 @@ def test_fashion_mnist(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
 @pytest.mark.skipif(not BIRDS.is_dir(), reason="needs the birds beside the repository")
 def test_birds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["compare", "--data", str(BIRDS), "--arms", "in", *QUICK, "--image-size", "16"]
-    assert main([*command, "--out", str(tmp_path / "s")]) == 0
+    assert main([*command, "--limit-all-splits", "--out", str(tmp_path / "s")]) == 0
     assert "25 classes, 250 train" in capsys.readouterr().out
 
 

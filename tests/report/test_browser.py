@@ -48,6 +48,22 @@ def _wait_for_strong(page: Page, count: int) -> None:
 VAL = "[data-quantity=accuracy][data-split=val]"
 
 
+@pytest.fixture(scope="module")
+def laptop(keep_open: OpenPage, main_report: ReportFiles) -> tuple[Page, Any]:
+    """The main report as it opens on a laptop."""
+    opened: tuple[Page, Any] = keep_open(main_report.html)
+    return opened
+
+
+@pytest.fixture
+def seen(laptop: tuple[Page, Any]) -> tuple[Page, Any]:
+    """The same page for all tests that leave it as it was, with the mouse out of the way."""
+    page, _ = laptop
+    page.mouse.move(5, 5)
+    page.locator(".tip").wait_for(state="hidden")
+    return laptop
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [400, 768, 1280, 1600])
 def test_offline_quiet_and_within_its_width(
@@ -116,10 +132,8 @@ def test_a_switch_hides_an_arm_in_every_chart(
     assert watch.complaints == []
 
 
-def test_hovering_tells_arm_epoch_mean_and_seeds(
-    open_page: OpenPage, main_report: ReportFiles
-) -> None:
-    page, watch = open_page(main_report.html)
+def test_hovering_tells_arm_epoch_mean_and_seeds(seen: tuple[Page, Any]) -> None:
+    page, watch = seen
     chart = page.locator(VAL)
     chart.scroll_into_view_if_needed()
     box = chart.bounding_box()
@@ -270,9 +284,9 @@ def test_choosing_an_arm_changes_the_matrix(
 
 
 def test_hovering_a_cell_tells_classes_count_and_share(
-    open_page: OpenPage, main_study: Results, main_report: ReportFiles
+    seen: tuple[Page, Any], main_study: Results
 ) -> None:
-    page, watch = open_page(main_report.html)
+    page, watch = seen
     counts = confusion(main_study, "torch_bn")
     chart = page.locator("#confusion")
     chart.scroll_into_view_if_needed()
@@ -299,8 +313,8 @@ def test_hovering_a_cell_tells_classes_count_and_share(
     assert watch.complaints == []
 
 
-def test_hovering_a_cost_tells_both_spreads(open_page: OpenPage, main_report: ReportFiles) -> None:
-    page, _ = open_page(main_report.html)
+def test_hovering_a_cost_tells_both_spreads(seen: tuple[Page, Any]) -> None:
+    page, _ = seen
     chart = page.locator("#costs")
     chart.scroll_into_view_if_needed()
     box = chart.bounding_box()
@@ -314,8 +328,8 @@ def test_hovering_a_cost_tells_both_spreads(open_page: OpenPage, main_report: Re
     assert re.search(r"per step [\d.]+ ms", text)
 
 
-def test_the_matrix_follows_the_theme(open_page: OpenPage, main_report: ReportFiles) -> None:
-    page, _ = open_page(main_report.html)
+def test_the_matrix_follows_the_theme(seen: tuple[Page, Any]) -> None:
+    page, _ = seen
 
     def fills() -> list[str | None]:
         return [cell.get_attribute("fill") for cell in page.locator(MATRIX).all()[:3]]
@@ -326,6 +340,10 @@ def test_the_matrix_follows_the_theme(open_page: OpenPage, main_report: ReportFi
         f"document.querySelector('{MATRIX}').getAttribute('fill') !== '{light[0]}'"
     )
     assert set(fills()).isdisjoint(light)
+    page.emulate_media(color_scheme="light")
+    page.wait_for_function(
+        f"document.querySelector('{MATRIX}').getAttribute('fill') === '{light[0]}'"
+    )
 
 
 @pytest.mark.parametrize(

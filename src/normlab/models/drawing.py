@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import random
 from collections.abc import Iterator, Mapping
@@ -21,9 +22,19 @@ def seed_generators(*parts: int | str) -> None:
     its draws those of the key.
     """
     seed = key(*parts)
-    torch.manual_seed(seed)
+    if _device_is_there():
+        torch.manual_seed(seed)
+    else:
+        # The same for the CPU alone. The above would also keep the seed for devices to come, with
+        # the call stack as text: most of what a small network takes to make.
+        torch.default_generator.manual_seed(seed)
     np.random.seed(seed % 2**32)
     random.seed(seed)
+
+
+@functools.cache
+def _device_is_there() -> bool:
+    return torch.accelerator.is_available()
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 from collections.abc import Iterable
@@ -20,11 +21,16 @@ from .group import Group
 def versions() -> dict[str, str]:
     """Versions of everything that can move a number, compiled kernels where they are in use."""
     packages = ("normlab", "torch", "numpy", "pillow", "scikit-learn")
-    found = {"python": platform.python_version(), **{name: version(name) for name in packages}}
+    found = {"python": platform.python_version(), **{name: _version(name) for name in packages}}
     kernels = in_use()
     if kernels is not None:
         found["kernels"] = f"{kernels.source[:12]} by {kernels.compiler}"
     return found
+
+
+@functools.cache  # the same for as long as the process lasts, and read for every run
+def _version(package: str) -> str:
+    return version(package)
 
 
 def hardware(device: str) -> dict[str, Any]:
