@@ -43,7 +43,7 @@ ALLOWED = {
     "checks": {"data"},
     "results": {"runs"},
     "report": {"results", "runs"},
-    "training": {"models", "norms", "data", "runs"},
+    "training": {"conversion", "models", "norms", "data", "runs"},
     "studies": {"training", "data", "runs"},
     "explain": {"models", "data"},
     "conversion": {"models", "norms"},

@@ -28,13 +28,13 @@ from torch import Tensor, nn
 
 from .. import __version__
 from ..data import Augmentation, DataSet, DeviceSplit
-from ..models import make_layer
-from ..runs import AS_IS, RunConfig, identity
+from ..runs import RunConfig, identity
 from ..runs.same_function import BOUND, Largest, SameFunction
 from ..runs.schema import QUANTITIES
 from ..training import build, code_of_run, train_mode
 from ..training.control import controlled
 from ..training.following import Following
+from ..training.network import WIDTH, layer_at_a_site
 from ..training.optimizer import LayerAwareOptimizer
 from ..training.schedule import highest_rate
 from ..training.step import gradients
@@ -58,8 +58,6 @@ EVERY = 10
 """After the warm-up logits are compared every so many steps; buffers always are."""
 REVISION = 2
 """Raised whenever the check may find what it did not find before, so that it is asked again."""
-_WIDTH = 16
-"""Channels with which a layer's rounding is looked at."""
 Values = dict[str, dict[str, Tensor]]
 
 
@@ -108,7 +106,7 @@ def _compare_functions(
     pair = (plain[0], plain[1])
     coarse = False
     try:
-        coarse = _coarse(arm[1].norm)
+        coarse = _coarse(arm[1])
         largest, done, diverged, mismatch = _in_float64(pair, data, steps, progress)
         float32 = {} if mismatch else _in_float32(pair, data)
         trained = {}
@@ -156,19 +154,15 @@ def _in_float32(pair: tuple[RunConfig, RunConfig], data: DataSet) -> dict[str, f
     }
 
 
-def _coarse(norm: str) -> bool:
+def _coarse(config: RunConfig) -> bool:
     """Whether the layer rounds to less than float64 inside. What it puts out has mean 0 over
     everything, whatever it normalizes over; statistics in float32 leave 1e-9 and more."""
-    if norm == AS_IS:
-        return False
-    width = _WIDTH
-    layer = make_layer(norm, width)
-    layer = layer.double().train()
+    layer = layer_at_a_site(config).double().train()
     generator = torch.Generator().manual_seed(0)
-    x = torch.rand(EVALUATED, width, 8, 8, generator=generator, dtype=torch.float64) + 0.1
+    x = torch.rand(EVALUATED, WIDTH, 8, 8, generator=generator, dtype=torch.float64) + 0.1
     y = layer(x).detach()
     if y.dtype != torch.float64:
-        raise TypeError(f"{norm} gives {y.dtype} for float64 input")
+        raise TypeError(f"{config.norm} gives {y.dtype} for float64 input")
     share = float(y.mean().abs() / y.abs().max())
     return ROUNDED < share < 1e-3
 

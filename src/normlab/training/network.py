@@ -39,6 +39,8 @@ from ..runs import RunConfig
 
 STRIDE = {16: 1, 32: 2, 64: 4}
 """Width of our network's maps to the share of the image's side that they have."""
+WIDTH = 16
+"""Channels of :func:`layer_at_a_site`."""
 MATCHED_IMAGES = 512
 """Training images that layers are matched on at most."""
 _TRIED = 2
@@ -296,12 +298,12 @@ def shapes_at_sites(config: RunConfig, data: DataSet) -> Mapping[int, tuple[int,
 
 
 def layer_at_a_site(config: RunConfig) -> nn.Module:
-    """The arm's layer as one site has it, to ask what kind it is; nothing is known of the layers of
-    a network that is left as it is."""
+    """The arm's layer for 16 channels, to ask what kind it is; of a network that is left as it is,
+    the identity."""
     if config.norm == AS_IS:
         return nn.Identity()
     with drawn_by(0, "made"):
-        return make_layer(config.norm, min(STRIDE))
+        return make_layer(config.norm, WIDTH)
 
 
 def freeze(model: nn.Module, last: str) -> None:
