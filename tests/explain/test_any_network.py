@@ -4,7 +4,9 @@ sum is, and how layers are randomized."""
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -30,6 +32,7 @@ from normlab.explain import (
 from normlab.explain.layers import layers_of
 from normlab.explain.sites import site_words
 from normlab.models import ResNet
+from normlab.models.concerns import KINDS as CONCERNS
 from normlab.norms import CATALOG
 
 TARGETS = torch.tensor([3, 0, 2])
@@ -343,10 +346,6 @@ def test_what_may_move_cells_is_not_followed(way: Callable[[Tensor], Tensor]) ->
     assert cell_grid(model, "end", x) == Grid(Axis(0, 1), Axis(0, 1))
 
 
-def names(model: nn.Module) -> list[str]:
-    return [layer.name for layer in layers_of(copy.deepcopy(model), images(1))]
-
-
 LAYERS = {
     "plain": ["0 1", "3 4", "6.fc"],
     "residual": [
@@ -440,3 +439,19 @@ def test_weights_that_cannot_be_made_anew_are_refused() -> None:
 
     with pytest.raises(InputError, match=r"uses conv\.weight without calling"):
         randomization_check(Borrowed(), x, TARGETS, sites=("other",))
+
+
+def test_the_examples_of_the_page_run(capsys: pytest.CaptureFixture[str]) -> None:
+    page = Path(__file__).parents[2] / "docs/inspect-and-explain.md"
+    blocks = re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
+    assert len(blocks) == 2
+    given = {"network": trained(NETWORKS["plain"]), "images": images(3), "targets": TARGETS}
+    for block in blocks:
+        exec(block, given)
+    told = capsys.readouterr().out.splitlines()
+    assert told[0].startswith("Not every batch norm has the same eps")
+    assert told[-2].startswith("the output of 5: 8 × 8 cells")
+    assert told[-1] == "True"
+    assert given["placed"].shape == (3, 12, 12)  # type: ignore[union-attr]
+    kinds = re.findall(r"^\| `([\w ]+)` \|", page.read_text(encoding="utf-8"), re.M)
+    assert tuple(kinds) == CONCERNS

@@ -13,6 +13,7 @@ from .bundle import (
     save_model,
 )
 from .card import command_of
+from .concerns import Concern, concerns
 from .custom import has_contiguous_input, make_layer
 from .drawing import (
     drawn_by,
@@ -48,6 +49,7 @@ from .sites import (
 from .state import packed, unpacked
 
 __all__ = [
+    "Concern",
     "ModelInfo",
     "NormActivation",
     "NormLayer",
@@ -57,6 +59,7 @@ __all__ = [
     "carry_over",
     "check_model_trusted",
     "check_sites",
+    "concerns",
     "followers",
     "code_of_model",
     "command_of",
