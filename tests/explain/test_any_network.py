@@ -113,6 +113,14 @@ def vgg() -> nn.Module:
     )  # fmt: skip
 
 
+def convolved() -> nn.Module:
+    """The classifier is a 1x1 convolution of the means."""
+    return nn.Sequential(
+        nn.Conv2d(CHANNELS, 8, 3, 2), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1),
+        nn.Conv2d(8, CLASSES, 1), nn.Flatten(),
+    )  # fmt: skip
+
+
 KINDS: dict[str, Callable[[], nn.Module]] = {
     **NETWORKS,
     "shared ReLU": SharedReLU,
@@ -120,6 +128,7 @@ KINDS: dict[str, Callable[[], nn.Module]] = {
     "patches": Patches,
     "auxiliary head": AuxiliaryHead,
     "vgg": vgg,
+    "convolved": convolved,
 }
 FOUND: dict[str, tuple[str, str, int, Axis, bool]] = {
     "plain": ("5", "3", 8, Axis(2, 1), True),
@@ -134,6 +143,7 @@ FOUND: dict[str, tuple[str, str, int, Axis, bool]] = {
     "patches": ("fold", "embed", 3, Axis(1.5, 4), True),
     "auxiliary head": ("conv", "conv", 10, Axis(1, 1), True),
     "vgg": ("6", "4", 6, Axis(0.5, 2), False),
+    "convolved": ("2", "0", 5, Axis(1, 2), True),
 }
 """The end of the last convolution's stage, that convolution, cells along an axis, where they are,
 and whether they add up to the logit."""

@@ -209,7 +209,10 @@ def test_layers_of_other_inputs_are_listed_and_the_network_is_left_alone() -> No
     modes = [module.training for module in model.modules()]
     found = concerns(model, SIZE)
     assert [one.kind for one in found] == ["mode", "other layers"]
-    assert "1 LayerNorm layer normalizes the last axes of its input" in found[1].found
+    assert found[1].found == (
+        "1 LayerNorm is no normalization that can be exchanged: 3. It normalizes the last axes of "
+        "its input, not images (N, C, H, W)."
+    )
     assert [module.training for module in model.modules()] == modes
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
     assert all(torch.equal(state[name], value) for name, value in model.state_dict().items())

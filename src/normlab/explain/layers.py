@@ -91,20 +91,21 @@ def layers_of(model: nn.Module, x: Tensor) -> tuple[Layer, ...]:
     source: dict[Any, str] = {}  # of a node of the graph: the layer that it comes from
     latest = ""
     for call in calls:
-        nodes = [one.grad_fn for one in call.inputs if one.grad_fn is not None]
-        near = _nearest(nodes, source)
-        comes_from = max(near, key=lambda name: (_beside(name, call.path), begun[name]), default="")
-        if part := parts.get(call.path):
-            if call.path not in home:
-                # What is around other modules takes another input than what its own tensors do.
-                before = comes_from if part.whole else latest
-                home[call.path] = call.path if part.weight else before or call.path
-                members.setdefault(home[call.path], []).append(part)
-            comes_from = latest = home[call.path]
-        if comes_from:
-            for tensor in tensors_in(call.output):
-                if tensor.grad_fn is not None:
-                    source.setdefault(tensor.grad_fn, comes_from)
+        if not (part := parts.get(call.path)):
+            continue
+        if call.path not in home:
+            nodes = [one.grad_fn for one in call.inputs if one.grad_fn is not None]
+            near = _nearest(nodes, source)
+            # What is around other modules takes another input than what its own tensors do.
+            before = latest if not part.whole else max(
+                near, key=lambda name: (_beside(name, part.path), begun[name]), default=""
+            )  # fmt: skip
+            home[call.path] = call.path if part.weight else before or call.path
+            members.setdefault(home[call.path], []).append(part)
+        latest = home[call.path]
+        for tensor in tensors_in(call.output):
+            if tensor.grad_fn is not None:
+                source.setdefault(tensor.grad_fn, latest)
     for path in parts.keys() - home.keys():
         around = path.rpartition(".")[0]
         while around and around not in begun:

@@ -180,7 +180,7 @@ def _cam(model: nn.Module, x: Tensor, targets: Tensor, sites: tuple[str, ...]) -
             f"into one linear layer that puts out the logits, got {', '.join(sites)}. Use "
             "hires-cam elsewhere."
         )
-    weight = classifier.weight[targets.to(x.device)]
+    weight = classifier.weight.flatten(1)[targets.to(x.device)]
     return [(weight[:, :, None, None] * maps).sum(1) for maps in activations]
 
 

@@ -156,12 +156,13 @@ def site_words(model: nn.Module, word: str, x: Tensor) -> str:
     return f"{word} is called {counted(times, 'time')} in a pass. Maps are of the last call."
 
 
-def averaged_for(model: nn.Module, site: str, x: Tensor) -> nn.Linear | None:
-    """The linear layer that takes the mean over positions of a site's output A and puts out the
-    logits, ``logits = W mean(A) + b``; None if there is none.
+def averaged_for(model: nn.Module, site: str, x: Tensor) -> nn.Linear | nn.Conv2d | None:
+    """The linear layer, or 1x1 convolution, that takes the mean over positions of a site's output A
+    and puts out the logits, ``logits = W mean(A) + b``; None if there is none.
 
-    This is computed on the images, not guessed from types: for each linear layer of the right
-    size, in float64, up to the rounding of the network's own computation.
+    This is computed on the images, not guessed from types: for each such layer of the right size,
+    in float64, up to the rounding of the network's own computation. A layer whose weights are all 0
+    fits wherever its maps come from.
     """
     with torch.no_grad(), evaluating(model), outputs_of(model, (site,)) as seen:
         logits = logits_of(model, x)
@@ -170,11 +171,14 @@ def averaged_for(model: nn.Module, site: str, x: Tensor) -> nn.Linear | None:
         return None
     limit = min(_ROUNDING * torch.finfo(logits.dtype).eps, _LEAST_DIGITS)
     means, sizes = (part.double().mean((2, 3)) for part in (maps, maps.abs()))
-    for module in reversed([m for m in model.modules() if isinstance(m, nn.Linear)]):
-        weight, bias = (None if p is None else p.detach().double()
-                        for p in (module.weight, module.bias))  # fmt: skip
-        if weight is None or weight.shape != (logits.shape[1], means.shape[1]):
+    for module in reversed(list(model.modules())):
+        if not isinstance(module, (nn.Linear, nn.Conv2d)):
             continue
+        weight = module.weight.detach()
+        bias = None if module.bias is None else module.bias.detach().double()
+        if weight.shape[:2] != (logits.shape[1], means.shape[1]) or weight[0, 0].numel() != 1:
+            continue
+        weight = weight.flatten(1).double()
         largest = F.linear(sizes, weight.abs(), None if bias is None else bias.abs())
         off = (F.linear(means, weight, bias) - logits.double()).abs()
         # Where nothing is finite there is nothing to compare.
@@ -187,9 +191,10 @@ def in_logit_units(method: str, sites: tuple[str, ...], model: nn.Module, x: Ten
     """Whether the cells of a map sum to the logit minus the classifier's bias.
 
     This holds for Grad-CAM and HiResCAM at a site alone whose output is averaged over positions for
-    one linear layer that puts out the logits. There they are the same map: the gradient is
-    w_k / (h w) at every cell. A cell's value is then its share of the logit. CAM is h w times that
-    map: its mean is the logit minus the bias. Whether the site is one is computed on the images.
+    one linear layer, or 1x1 convolution, that puts out the logits (:func:`averaged_for`). There
+    they are the same map: the gradient is w_k / (h w) at every cell. A cell's value is then its
+    share of the logit. CAM is h w times that map: its mean is the logit minus the bias. Whether the
+    site is one is computed on the images.
     """
     if method not in ("grad-cam", "hires-cam") or len(sites) != 1:
         return False

@@ -423,13 +423,14 @@ def _others(model: nn.Module) -> Iterator[Concern]:
     others = other_layers(model)
     for kind, reason in dict.fromkeys((one.layer, one.reason) for one in others):
         paths = [one.path for one in others if (one.layer, one.reason) == (kind, reason)]
+        one = len(paths) == 1
         yield Concern(
             "other layers",
             tuple(paths),
-            f"{counted(len(paths), f'{kind} layer')} {reason}: {_few(paths)}.",
-            "An arm of a comparison, normlab.convert and what is said above pass over it."
-            if len(paths) == 1
-            else "An arm of a comparison, normlab.convert and what is said above pass over them.",
+            f"{counted(len(paths), kind)} {_is(paths)} no normalization that can be exchanged: "
+            f"{_few(paths)}. {'It' if one else 'Each'} {reason}.",
+            f"Arms of a comparison and normlab.convert leave {'it' if one else 'them'} as "
+            f"{'it is' if one else 'they are'}.",
             "Keep this in mind when you compare normalizations in this network.",
         )
 
