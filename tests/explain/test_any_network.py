@@ -447,6 +447,15 @@ def test_weights_that_cannot_be_made_anew_are_refused() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.head(F.conv2d(x, self.conv.weight))
 
+    class Cut(AuxiliaryHead):
+        @torch.no_grad()
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x)
+
+    with pytest.raises(InputError, match="no gradient by any weight"):
+        randomization_check(Cut(), x, TARGETS, "score-cam", ("conv",))
+    with pytest.raises(InputError, match="no convolution with maps"):
+        last_stage(Cut(), x)
     with pytest.raises(InputError, match=r"uses conv\.weight without calling"):
         randomization_check(Borrowed(), x, TARGETS, sites=("other",))
 

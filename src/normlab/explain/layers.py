@@ -78,7 +78,8 @@ def layers_of(model: nn.Module, x: Tensor) -> tuple[Layer, ...]:
         x: normalized images, of which the first is used.
 
     Raises:
-        InputError: a parameter that the logits depend on, of a module that is never called.
+        InputError: a parameter that the logits depend on, of a module that is never called; logits
+            that depend on no parameter by their graph.
     """
     model.requires_grad_(True)
     calls, logits = watch(model, x[:1])
@@ -174,7 +175,10 @@ def _used(model: nn.Module, logits: Tensor) -> dict[int, str]:
     """Names of the parameters that the logits depend on, by their ids."""
     named = dict(model.named_parameters())
     if not named or not logits.requires_grad:
-        return {}
+        raise InputError(
+            f"The logits of {type(model).__name__} have no gradient by any weight, so its layers "
+            "are not known. Do not turn gradients off in forward."
+        )
     gradients = torch.autograd.grad(logits.sum(), list(named.values()), allow_unused=True)
     return {
         id(parameter): name

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError, did_you_mean
+from ..pages.words import counted
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +82,8 @@ def logits_of(model: nn.Module, x: Tensor) -> Tensor:
         found = type(outputs).__name__
     raise InputError(
         f"The network {type(model).__name__} must put out logits of shape (N, classes), got "
-        f"{found} for {len(x)} images. Wrap it in a module that returns the logits alone."
+        f"{found} for {counted(len(x), 'image')}. Wrap it in a module that returns the logits "
+        "alone."
     )
 
 
@@ -136,10 +138,10 @@ def outputs_of(model: nn.Module, sites: tuple[str, ...]) -> Iterator[dict[str, A
     for site in sites:
         if not site or site not in modules:
             known = [name for name in modules if name]
+            good = [name for name in known if isinstance(modules[name], nn.Conv2d)]
             raise InputError(
                 f"There is no site {site!r}{did_you_mean(site, ['last', 'mean', *known])}. "
-                "Give last, mean, or the path of a module such as "
-                f"{next(reversed(known), 'conv')}."
+                f"Give last, mean, or the path of a module such as {(good or known)[-1]}."
             )
     seen: dict[str, Any] = {}
 

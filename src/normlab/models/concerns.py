@@ -71,8 +71,8 @@ def concerns(model: nn.Module, image_size: int | None = None) -> tuple[Concern, 
     Everything listed is true of the network; whether it is meant is for the reader to say. A
     network that was not trained yet has scales of 0 and statistics of new layers by design (the
     last scale of a residual branch often starts at 0), so these are only listed where another
-    scale, shift or statistic has been learned. In :class:`normlab.models.ResNet` different layers
-    are no mix if they are what its method puts there.
+    scale, shift or statistic is not that of a new layer. In :class:`normlab.models.ResNet`
+    different layers are no mix if they are what its method puts there.
 
     >>> network = nn.Sequential(nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8, momentum=0.0))
     >>> print(concerns(network)[0].found)
@@ -162,8 +162,7 @@ _WRONG: tuple[tuple[Callable[[Tensor], Tensor], str, str, str], ...] = (
     (
         lambda variance: variance > HUGE,
         f"above {HUGE:.0e}",
-        "That is far outside of what trained networks have, and numbers of 16 bits overflow "
-        "in squares of such values.",
+        "That is a standard deviation above 10,000, where float16 ends at 65,504.",
         "Take the statistics anew with normlab.recalibrate, and look at the loss in training.",
     ),
 )
@@ -177,8 +176,8 @@ def _statistics(model: nn.Module, layers: Sequence[NormLayer]) -> Iterator[Conce
             "never updated",
             tuple(new),
             f"{counted(len(new), 'layer')} of {len(tracking)} with running statistics "
-            f"{_has(new)} those of a new layer, mean 0 and variance 1: {_few(new)}. Other parts of "
-            "the network have been trained.",
+            f"{_has(new)} those of a new layer, mean 0 and variance 1: {_few(new)}. The network "
+            "looks trained otherwise.",
             "In evaluation they divide by nothing that was measured.",
             "Take the statistics with normlab.recalibrate, or load them with the weights.",
         )
@@ -209,8 +208,8 @@ def _modes(model: nn.Module) -> Iterator[Concern]:
             tuple(off),
             f"The network is in evaluation mode, but {counted(len(off), 'layer')} of "
             f"{len(changing)} with running statistics {_is(off)} in training mode: {_few(off)}.",
-            "What an image gives depends on the rest of its batch, and every pass moves the "
-            "statistics.",
+            "They normalize by the statistics of the pass, a batch norm by those of its whole "
+            "batch, and update what they stored.",
             "Call model.eval() on the whole network.",
         )
 
@@ -248,8 +247,8 @@ def _momenta(model: nn.Module) -> Iterator[Concern]:
             tuple(still),
             f"{counted(len(still), 'normalization layer')} {_has(still)} momentum 0: "
             f"{_few(still)}.",
-            "Their running statistics never move, so evaluation uses what they were before "
-            "training.",
+            "Their running statistics never move, whatever training does, and evaluation uses "
+            "them.",
             "Use 0.1, PyTorch's default. Other libraries count the other way: their 0.9 or 0.99 is "
             "0.1 or 0.01 here.",
         )
@@ -320,7 +319,7 @@ def _zero_weights(model: nn.Module, layers: Sequence[NormLayer]) -> Iterator[Con
             "zero weights",
             tuple(all_zero),
             f"{counted(len(all_zero), 'normalization layer')} {_has(all_zero)} a scale of 0 in "
-            f"every channel, in a network that was trained: {_few(all_zero)}.",
+            f"every channel, in a network that looks trained: {_few(all_zero)}.",
             "They put out nothing of their input. The last scale of a residual branch often "
             "starts at 0, but training moves it.",
             "Look whether the weights were loaded, whether the optimizer has them, and whether "
