@@ -240,6 +240,24 @@ def test_of_a_module_that_is_called_twice_the_last_call_is_meant_and_said() -> N
     assert torch.equal(at_relu, of_block)
 
 
+def test_a_network_that_drops_the_axis_of_a_single_image_is_explained() -> None:
+    class Squeezing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = trained(NETWORKS["plain"])
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.body(x).squeeze()
+
+    model, x = Squeezing(), images(3)
+    assert last_stage(model, x).site == "body.5"
+    together = explain_batch(model, x, TARGETS)
+    alone = explain_batch(model, x[:1], TARGETS[:1])
+    torch.testing.assert_close(alone, together[:1])
+    with pytest.raises(InputError, match=r"got a tensor of shape \(1,\) for 1 image\."):
+        last_stage(nn.Sequential(nn.Conv2d(CHANNELS, 1, 12), nn.Flatten(0)), x)
+
+
 def test_a_site_is_tried_at_the_size_of_the_images() -> None:
     model = nn.Sequential(nn.Conv2d(CHANNELS, 4, 11, bias=False), nn.ReLU(), Head(4))
     assert resolve_site(model, "0", images(1)) == ("0",)  # which 8 x 8 pixels do not reach
@@ -305,6 +323,8 @@ WAYS: dict[str, Callable[[Tensor], Tensor]] = {
     "pooled to a size": lambda x: F.adaptive_avg_pool2d(x, 4),
     "transposed": lambda x: F.conv_transpose2d(
         F.avg_pool2d(x, 4), torch.ones(1, 1, 4, 4), stride=2, padding=1),
+    "corners": lambda x: F.interpolate(
+        F.avg_pool2d(x, 4), (7, 7), mode="bilinear", align_corners=True)[:, :, ::2, ::2],
     "enlarged": lambda x: F.interpolate(F.avg_pool2d(x, 4), scale_factor=3.0),
     "padded": lambda x: F.max_pool2d(F.pad(x, (3, 0, 1, 0)), 3, 2),
     "sliced": lambda x: x[:, :, 1::3, -9::2],
@@ -348,6 +368,7 @@ def test_cells_are_centred_on_what_they_see(way: str) -> None:
         lambda x: torch.roll(x, 3, 2),
         lambda x: x.flatten(2).unflatten(2, (16, 16)),
         lambda x: x[:, :, torch.randperm(16)],
+        lambda x: F.interpolate(F.avg_pool2d(x, 16), (16, 16), mode="bilinear", align_corners=True),
     ],
 )
 def test_what_may_move_cells_is_not_followed(way: Callable[[Tensor], Tensor]) -> None:

@@ -179,9 +179,9 @@ def look(
     Raises:
         InputError: an unknown method or site, or a model whose maps are not finite.
     """
-    # Models of different depth have different names for the same place.
     batches = DeviceSplit(data, split)
     probe = _probe(batches, data, selection)
+    # Models of different depth have different names for the same place.
     sites = tuple(resolve_site(explained.model, site, probe) for explained in models)
     logits = all(
         in_logit_units(method, own, explained.model, probe)

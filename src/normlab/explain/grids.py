@@ -184,14 +184,14 @@ def _resized(grid: Grid, output: Tensor, *args: Any) -> Grid:
     return _moved(grid, ((by[0] - 1) / 2, (by[1] - 1) / 2), (by[0], by[1]))
 
 
-def _enlarged(grid: Grid, output: Tensor, *args: Any) -> Grid:
-    """As above, or with the centres of the corners on each other."""
+def _enlarged(grid: Grid, output: Tensor, *args: Any) -> Grid | None:
+    """As above, or with the centres of the corners on each other, which a single cell has not."""
     if args[2] is not True:
         return _resized(grid, output, *args)
-    by = [
-        (a - 1) / (b - 1) if b > 1 else 1.0
-        for a, b in zip(args[0].shape[-2:], output.shape[-2:], strict=True)
-    ]
+    sizes = list(zip(args[0].shape[-2:], output.shape[-2:], strict=True))
+    if any(a == 1 < b for a, b in sizes):
+        return None
+    by = [(a - 1) / (b - 1) if b > 1 else 1.0 for a, b in sizes]
     return _moved(grid, (0, 0), (by[0], by[1]))
 
 

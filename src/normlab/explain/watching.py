@@ -72,6 +72,8 @@ def logits_of(model: nn.Module, x: Tensor) -> Tensor:
     """
     # A copy, which may be changed in place even if the images require a gradient.
     outputs = model(x.clone())
+    if isinstance(outputs, Tensor) and len(x) == 1 and outputs.dim() == 1 and len(outputs) > 1:
+        outputs = outputs[None]  # as squeeze() leaves the logits of a single image
     if isinstance(outputs, Tensor) and outputs.dim() == 2 and len(outputs) == len(x):
         return outputs
     if isinstance(outputs, Tensor):
