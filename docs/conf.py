@@ -51,6 +51,7 @@ PAGES = (
             "docs/own-layer",
             "docs/library",
             "docs/recalibrate-freeze-fold",
+            "docs/inspect-and-explain",
             "docs/conversion",
             "docs/statistics",
             "docs/data-checks",

@@ -293,8 +293,8 @@ def explain(
     site: Annotated[
         str,
         Parameter(
-            help="last: the last block's output, where maps are in logits; mean: over the 2n "
-            "layers of the last stage; or a module of the network, such as stages.1.0.relu2."
+            help="last: the end of the last convolution's stage; mean: over the 2n activations of "
+            "the 6n+2 network's last stage; or a module of the network, such as stages.1.0.relu2."
         ),
     ] = "last",
     arms: Annotated[

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import html
 import io
 import json
 import os
@@ -17,10 +18,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from normlab.data import DeviceSplit, load
 from normlab.errors import InputError
-from normlab.explain import page, pictures
+from normlab.explain import Axis, page, pictures, write_gallery
 from normlab.explain.exhibit import QUANTILE, Exhibit, ExplainedModel, Seen, look
 from normlab.explain.selection import choose
 from normlab.files import write_json
@@ -87,6 +89,62 @@ def test_a_map_adds_up_to_the_logit_less_the_bias(disc_study: Study) -> None:
             assert targets == list(dict.fromkeys([chosen.label, looked.predicted]))
             for seen in looked.maps:
                 np.testing.assert_allclose(seen.cells.sum(), logits[seen.target], atol=1e-4)
+
+
+class _Pooled(nn.Module):
+    """Somebody else's network: convolutions without padding, and 2 x 2 pooling."""
+
+    def __init__(self, spread: bool = False) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(3, 6, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 6, 3), nn.BatchNorm2d(6)
+        )
+        self.mixed, self.spread = nn.Identity(), spread
+        self.fc = nn.Linear(6, len(CLASSES))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.body(x).relu()
+        x = self.mixed(x.transpose(2, 3) if self.spread else x)
+        return self.fc(x.mean((2, 3)))  # type: ignore[no-any-return]
+
+
+def test_a_network_of_somebody_else_says_where_its_maps_are(
+    disc_study: Study, tmp_path: Path
+) -> None:
+    models = []
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        for name, model in (("pooled", _Pooled()), ("spread", _Pooled(spread=True))):
+            rows = np.arange(len(disc_study.data.splits["val"]))
+            x, _ = DeviceSplit(disc_study.data, "val").batch(rows)
+            probabilities = model.eval()(x).softmax(1).detach().numpy()
+            models.append(ExplainedModel(name, model, probabilities, {}, lambda _seed: _Pooled()))
+    part = disc_study.data.splits["val"]
+    selection = choose(part.names.tolist(), part.labels, models[0].probabilities,
+                       disc_study.data.classes, None, 1, 1)  # fmt: skip
+    made = write_gallery(
+        tmp_path / "gallery", models, disc_study.data, "val", selection, title="Theirs",
+        record={}, with_faithfulness=True, with_randomization=True,
+    )  # fmt: skip
+    first, second, third, *_ = made.notes
+    assert first.startswith("pooled: Maps are taken at the output of mixed: 5 × 5 cells")
+    assert "(body.3)" in first
+    assert second.startswith("spread: Maps are taken")
+    assert third.startswith("spread: Where the cells of mixed are on an image could not be")
+    told = html.unescape(made.page.read_text(encoding="utf-8"))
+    for said in (first, second, third, "add up to the class's logit minus its bias"):
+        assert said in told
+    content = json.loads(made.chosen.read_text(encoding="utf-8"))
+    assert content["sites"] == {"pooled": ["mixed"], "spread": ["mixed"]}
+    assert content["units"] == "logits per cell"
+    assert [step["layer"] for step in content["randomization"]] == ["", "fc", "body.3", "body.0"]
+    exhibit = look(models, disc_study.data, "val", selection, "grad-cam", "last", _quiet)
+    # A cell sees 3 pixels, twice as many pooled, and then 3 of those: its centre is at 3.5 + 2 i.
+    assert exhibit.grids[0].rows == Axis(3.5, 2.0)
+    seen = exhibit.looked[0][0].maps[0]
+    lit = np.zeros((5, 5), np.float32)
+    lit[2, 2] = 1
+    assert replace(seen, cells=lit).strongest(IMAGE_SIZE) == "centre"
 
 
 def test_full_color_is_one_value_in_logits_and_one_per_model_elsewhere(disc_study: Study) -> None:

@@ -181,14 +181,14 @@ def test_identities_at_the_last_block_and_nowhere_else(norm: str, dtype: torch.d
     close(of("hires-cam", LAST).sum((1, 2)), logit)
     close(of("cam", LAST), 16 * of("grad-cam", LAST))
     for method in ("grad-cam", "hires-cam"):
-        assert in_logit_units(method, (LAST,), model)
+        assert in_logit_units(method, (LAST,), model, x)
     for method, sites in (
         ("cam", (LAST,)),
         ("layer-cam", (LAST,)),
         ("grad-cam", (SITES[1],)),
         ("hires-cam", last_stage_sites(model)),
     ):
-        assert not in_logit_units(method, sites, model)
+        assert not in_logit_units(method, sites, model, x)
     elsewhere = of("hires-cam", SITES[1])
     assert (of("grad-cam", SITES[1]) - elsewhere).abs().max() > 1e-3
     assert (elsewhere.sum((1, 2)) - logit).abs().max() > 1e-2
@@ -196,10 +196,10 @@ def test_identities_at_the_last_block_and_nowhere_else(norm: str, dtype: torch.d
 
 def test_a_map_of_several_sites_is_their_mean() -> None:
     model, x = network(n=2), images(side=8)
-    sites = resolve_site(model, "mean")
+    sites = resolve_site(model, "mean", x)
     assert sites == last_stage_sites(model)
     assert sites == tuple(f"stages.2.{b}.relu{r}" for b in (0, 1) for r in (1, 2))
-    assert resolve_site(model, "last") == (last_site(model),) == sites[-1:]
+    assert resolve_site(model, "last", x) == (last_site(model, x),) == sites[-1:]
     for method in sorted(set(METHODS) - {"cam"}):
         each = [explain_batch(model, x, TARGETS, method, (site,)) for site in sites]
         together = explain_batch(model, x, TARGETS, method, sites)
@@ -314,7 +314,7 @@ def test_the_model_is_left_as_it_was(
                 close(explain_batch(model, x, TARGETS, method).clone(), expected[method])
         if fails:
             with pytest.raises(InputError, match="fc has no maps"):
-                resolve_site(model, "fc")
+                resolve_site(model, "fc", x)
         assert not x.requires_grad
     assert [module.training for module in model.modules()] == modes
     assert [p.requires_grad for p in model.parameters()] == asked
@@ -327,9 +327,9 @@ def test_the_model_is_left_as_it_was(
 
 
 def test_sites_by_name() -> None:
-    model = network()
+    model, x = network(), images()
     for path in ("stages.0.0.relu2", "conv", "norm0", "stages.1"):
-        assert resolve_site(model, path) == (path,)
+        assert resolve_site(model, path, x) == (path,)
     for word, message in (
         ("stages.0.0.relu3", r"no site 'stages\.0\.0\.relu3' \(did you mean .*relu"),
         ("lost", r"did you mean last\?"),
@@ -338,10 +338,9 @@ def test_sites_by_name() -> None:
         ("", "no site ''"),
     ):
         with pytest.raises(InputError, match=message):
-            resolve_site(model, word)
-    with pytest.raises(InputError, match=r"normlab\.models\.ResNet, got Tiny"):
-        resolve_site(Tiny(True), "last")
-    assert not in_logit_units("grad-cam", ("relu",), Tiny(True))
+            resolve_site(model, word, x)
+    with pytest.raises(InputError, match=r"normlab\.models\.ResNet, got Tiny\. Use last"):
+        resolve_site(Tiny(True), "mean", x[:, :1])
 
 
 class Unheard(Tiny):
@@ -356,7 +355,9 @@ def test_what_cannot_be_explained_is_refused() -> None:
     model, x = network(), images()
     with pytest.raises(InputError, match=r"no method 'gradcam' \(did you mean grad-cam\?\)"):
         explain_batch(model, x, TARGETS, "gradcam")
-    with pytest.raises(InputError, match=r"last block.*got conv\. Use hires-cam elsewhere"):
+    with pytest.raises(
+        InputError, match=r"averaged over positions.*got conv\. Use hires-cam elsewhere"
+    ):
         explain_batch(model, x, TARGETS, "cam", ("conv",))
     with pytest.raises(InputError, match=r"equal sizes, but conv has 16x16.*relu2 has 4x4"):
         explain_batch(model, x, TARGETS, "grad-cam", ("conv", LAST))

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from normlab.cli import main
+from normlab.models import load_info, load_model, save_model
 from normlab.models.bundle import load_card
 from normlab.workflow import inspect
 
@@ -62,3 +63,25 @@ def test_a_method_that_is_more_than_its_layers_is_told_whole(
         assert f"{place} │ 16 │ {layer}" in shown
     assert f"All 7 sites and {len(parts)} other place" in shown
     assert "sites carry" not in shown
+
+
+def test_what_looks_wrong_is_told_and_only_then(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    settings = ["--n", "1", "--epochs", "1", "--limit-per-class", "4", "--out", str(run)]
+    assert main(["train", "--norm", "gn:groups=16", *settings]) == 0
+    capsys.readouterr()
+    assert main(["inspect", str(run)]) == 0
+    shown = capsys.readouterr().out
+    assert "What to look at:\n- 3 group norms have as many groups as channels: norm0, " in shown
+    model = load_model(run)
+    state = model.state_dict()
+    state["stages.0.0.norm1.weight"][:2] = 0
+    save_model(tmp_path / "scaled", load_info(run), state, load_card(run))
+    kinds = [one.kind for one in inspect(tmp_path / "scaled").concerns]
+    assert kinds == ["zero weights", "groups of one"]
+    assert main(["train", "--norm", "gn:groups=4", *settings[:-1], str(tmp_path / "other")]) == 0
+    capsys.readouterr()
+    assert main(["inspect", str(tmp_path / "other")]) == 0
+    assert "What to look at" not in capsys.readouterr().out

@@ -191,6 +191,10 @@ def print_inspection(console: Console, found: Inspection) -> None:
         f"{found.network}, {found.parameters:,} parameters. {said}; there is no other "
         "normalization in the network.",
     )
+    if found.concerns:
+        print_line(console, "What to look at:")
+    for concern in found.concerns:
+        print_line(console, f"- {concern}")
     if not found.checked:
         print_line(
             console,

@@ -13,42 +13,55 @@ if TYPE_CHECKING:
     from .exhibit import Exhibit, ExplainedModel
     from .faithfulness import Curves, Faithfulness
     from .gallery import Gallery, write_gallery
-    from .maps import (
-        METHODS,
-        explain_batch,
+    from .grids import cell_grid, followed_grid
+    from .maps import METHODS, explain_batch
+    from .placing import Axis, Grid, place, upsample
+    from .randomization import RandomizationStep, randomization_check
+    from .selection import RULE, Chosen, Selection, choose
+    from .sites import (
+        LastStage,
+        averaged_for,
         in_logit_units,
         last_site,
+        last_stage,
         last_stage_sites,
         resolve_site,
     )
-    from .placing import place, upsample
-    from .randomization import RandomizationStep, randomization_check
-    from .selection import RULE, Chosen, Selection, choose
 
 _HOME = {
     "exhibit": ("Exhibit", "ExplainedModel"),
     "faithfulness": ("Curves", "Faithfulness"),
     "gallery": ("Gallery", "write_gallery"),
-    "maps": (
-        "METHODS",
-        "explain_batch",
+    "grids": ("cell_grid", "followed_grid"),
+    "maps": ("METHODS", "explain_batch"),
+    "placing": ("Axis", "Grid", "place", "upsample"),
+    "randomization": ("RandomizationStep", "randomization_check"),
+    "selection": ("Chosen", "RULE", "Selection", "choose"),
+    "sites": (
+        "LastStage",
+        "averaged_for",
         "in_logit_units",
         "last_site",
+        "last_stage",
         "last_stage_sites",
         "resolve_site",
     ),
-    "placing": ("place", "upsample"),
-    "randomization": ("RandomizationStep", "randomization_check"),
-    "selection": ("Chosen", "RULE", "Selection", "choose"),
 }
 
 __all__ = [
     "METHODS",
     "explain_batch",
-    "in_logit_units",
+    "LastStage",
+    "last_stage",
     "last_site",
     "last_stage_sites",
     "resolve_site",
+    "averaged_for",
+    "in_logit_units",
+    "Axis",
+    "Grid",
+    "cell_grid",
+    "followed_grid",
     "place",
     "upsample",
     "Curves",

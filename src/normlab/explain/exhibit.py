@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor, nn
 
 from ..data import DataSet, DeviceSplit
 from ..errors import InputError
-from ..models import ResNet, not_finite
+from ..models import not_finite
 from .faithfulness import Faithfulness, faithfulness
-from .maps import explain_batch, in_logit_units, resolve_site
-from .placing import upsample
+from .grids import cell_grid, followed_grid
+from .maps import explain_batch
+from .placing import Grid, upsample
 from .randomization import RandomizationStep, randomization_check
 from .selection import Selection
+from .sites import in_logit_units, resolve_site, site_words
 
 Values = npt.NDArray[np.float32]
 Progress = Callable[[str, int, int], None]
@@ -28,6 +31,7 @@ NEXT_TO_NONE = 0.02
 """A map that stays below this share of the scale is never stretched to full colour."""
 LOGITS = "logits per cell"
 _BATCH = 64
+_PROBED = 8
 _PLACES = (("top left", "top centre", "top right"),
            ("centre left", "centre", "centre right"),
            ("bottom left", "bottom centre", "bottom right"))  # fmt: skip
@@ -42,12 +46,14 @@ class ExplainedModel:
         model: the network, on the CPU.
         probabilities: for the whole split, (n, K), images and classes in the data's order.
         facts: name to value, for the page.
+        fresh: makes the network with new weights, as for :func:`.randomization_check`.
     """
 
     name: str
-    model: ResNet
+    model: nn.Module
     probabilities: npt.NDArray[np.floating]
     facts: Mapping[str, str]
+    fresh: Callable[[int], nn.Module] | None = None
 
     def predicted(self, row: int) -> int:
         """Index of the class that it predicts for an image of the split."""
@@ -62,11 +68,13 @@ class Seen:
         target: index of the class whose evidence it shows.
         cells: (h, w), signed: evidence for the class is above 0, evidence against it below.
         scale: the value of full colour, above 0.
+        grid: where the cells are on the image; None as in :func:`.placing.upsample`.
     """
 
     target: int
     cells: Values
     scale: float
+    grid: Grid | None = None
 
     @property
     def largest(self) -> float:
@@ -87,7 +95,7 @@ class Seen:
 
     def strongest(self, image_size: int) -> str:
         """Where in the image the evidence for the class is strongest, as one of nine places."""
-        placed = upsample(self.cells, image_size)
+        placed = upsample(self.cells, image_size, self.grid)
         ys, xs = np.nonzero(placed >= placed.max())
         third = [min(2, int(3 * (at.mean() + 0.5) / image_size)) for at in (ys, xs)]
         return _PLACES[third[0]][third[1]]
@@ -122,6 +130,8 @@ class Exhibit:
         logits: whether a map's cells sum to the class's logit minus its bias.
         looked: by image, then by model.
         scales: value of full colour for each model; the same for all if the maps are in logits.
+        grids: for each model, where the cells of its maps are on the image.
+        notes: plain sentences on where the maps were taken, if that has to be said.
     """
 
     models: tuple[ExplainedModel, ...]
@@ -134,6 +144,8 @@ class Exhibit:
     logits: bool
     looked: tuple[tuple[Looked, ...], ...]
     scales: tuple[float, ...]
+    grids: tuple[Grid, ...]
+    notes: tuple[str, ...]
 
     @property
     def unit(self) -> str:
@@ -167,10 +179,17 @@ def look(
     Raises:
         InputError: an unknown method or site, or a model whose maps are not finite.
     """
+    batches = DeviceSplit(data, split)
+    probe = _probe(batches, data, selection)
     # Models of different depth have different names for the same place.
-    sites = tuple(resolve_site(explained.model, site) for explained in models)
+    sites = tuple(resolve_site(explained.model, site, probe) for explained in models)
     logits = all(
-        in_logit_units(method, own, explained.model)
+        in_logit_units(method, own, explained.model, probe)
+        for own, explained in zip(sites, models, strict=True)
+    )
+    # Sites that are averaged have maps of one size, and that of the last stands for all.
+    grids = tuple(
+        cell_grid(explained.model, own[-1], probe)
         for own, explained in zip(sites, models, strict=True)
     )
     wanted = [
@@ -179,7 +198,6 @@ def look(
         for image, chosen in enumerate(selection.images)
         for target in dict.fromkeys((chosen.label, explained.predicted(chosen.row)))
     ]
-    batches = DeviceSplit(data, split)
     found: dict[tuple[int, int], list[tuple[int, Values]]] = {}
     for place, explained in enumerate(models):
         own = [one for one in wanted if one[0] == place]
@@ -209,15 +227,43 @@ def look(
             Looked(
                 explained.predicted(chosen.row),
                 explained.probabilities[chosen.row],
-                tuple(Seen(target, cells, scales[place]) for target, cells in found[place, image]),
+                tuple(
+                    Seen(target, cells, scales[place], grids[place])
+                    for target, cells in found[place, image]
+                ),
             )
             for place, explained in enumerate(models)
         )
         for image, chosen in enumerate(selection.images)
     )
-    return Exhibit(
-        tuple(models), data, split, selection, method, site, sites, logits, looked, scales
+    notes = tuple(
+        (f"{explained.name}: " if len(models) > 1 else "") + said
+        for explained, own in zip(models, sites, strict=True)
+        for said in _said(explained.model, site, own, probe)
     )
+    return Exhibit(
+        tuple(models), data, split, selection, method, site, sites, logits, looked, scales, grids,
+        notes,
+    )  # fmt: skip
+
+
+def _probe(batches: DeviceSplit, data: DataSet, selection: Selection) -> Tensor:
+    """Images to look at the network with: some of those selected, else any."""
+    rows = [chosen.row for chosen in selection.images[:_PROBED]]
+    if not rows and not len(batches):
+        return torch.zeros(1, data.channels, data.image_size, data.image_size)
+    return batches.batch(rows or [0])[0]
+
+
+def _said(model: nn.Module, site: str, sites: tuple[str, ...], probe: Tensor) -> Iterator[str]:
+    """What has to be said on where maps are taken and where their cells are."""
+    if words := site_words(model, site, probe):
+        yield words
+    if followed_grid(model, sites[-1], probe) is None:
+        yield (
+            f"Where the cells of {sites[-1]} are on an image could not be followed through the "
+            "network, so the maps are spread evenly over it."
+        )
 
 
 def _scale(maps: Sequence[Values]) -> float:
@@ -257,14 +303,15 @@ def check(
             stage = f"faithfulness of {explained.name}"
             # The last map is that of the predicted class.
             cells = np.stack([by_model[place].maps[-1].cells for by_model in exhibit.looked])
-            maps = upsample(cells, exhibit.data.image_size)
+            maps = upsample(cells, exhibit.data.image_size, exhibit.grids[place])
             measured[explained.name] = faithfulness(
                 explained.model, x, predicted[place], maps, progress=partial(progress, stage)
             )
     if with_randomization:
         progress("randomization", 0, 1)
         cascade = randomization_check(
-            exhibit.models[0].model, x, predicted[0], exhibit.method, exhibit.sites[0]
-        )
+            exhibit.models[0].model, x, predicted[0], exhibit.method, exhibit.sites[0],
+            fresh=exhibit.models[0].fresh,
+        )  # fmt: skip
         progress("randomization", 1, 1)
     return Checks(measured, cascade)

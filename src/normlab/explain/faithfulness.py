@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..keyed import rng
-from .maps import check_targets, evaluating, target_values
+from .maps import check_targets, target_values
+from .watching import evaluating, logits_of
 
 Values = npt.NDArray[np.float64]
 
@@ -187,7 +188,7 @@ def _probabilities(
     found = []
     for start in range(0, len(changed), _AT_ONCE):
         masks = changed[start : start + _AT_ONCE]
-        logits = model(torch.where(masks[:, None], new, old))
+        logits = logits_of(model, torch.where(masks[:, None], new, old))
         found.append(target_values(logits.double().softmax(1), target.expand(len(masks))))
     probabilities: Values = torch.cat(found).cpu().numpy()
     return probabilities

@@ -77,7 +77,7 @@ def write_gallery(
         split: the split that the images are from.
         selection: the images.
         method: see :func:`.maps.explain_batch`.
-        site: see :func:`.maps.resolve_site`.
+        site: see :func:`.sites.resolve_site`.
         title: of the page.
         record: where the models come from, for ``chosen.json``.
         notes: plain sentences for the page.
@@ -95,7 +95,7 @@ def write_gallery(
     checks = check(
         exhibit, tell, with_faithfulness=with_faithfulness, with_randomization=with_randomization
     )
-    said = (*notes, *_short(selection, data))
+    said = (*notes, *exhibit.notes, *_short(selection, data))
     with _whole(folder) as aside:
         sources = _draw(aside, exhibit, tell)
         files = file_names(selection, data)
@@ -270,7 +270,11 @@ def _draw(folder: Path, exhibit: Exhibit, progress: Progress) -> list[str]:
         shown = pictures.enlarged(shown)
         overlays = [
             [
-                pictures.overlay(shown, place(seen.cells, data.image_size, shown.width), seen.scale)
+                pictures.overlay(
+                    shown,
+                    place(seen.cells, data.image_size, shown.width, seen.grid),
+                    seen.scale,
+                )
                 for seen in looked.maps
             ]
             for looked in by_model

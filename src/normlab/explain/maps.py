@@ -2,79 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import InputError, did_you_mean
-from ..models import ResNet
-from .placing import interpolation
+from .grids import cell_grid
+from .placing import Grid, interpolation
+from .sites import averaged_for, last_site
+from .watching import check_maps, evaluating, logits_of, outputs_of
 
 _MASKED_AT_ONCE = 64
-_PROBE_SIDE = 8
-_RELUS = ("relu1", "relu2")
-
-
-def last_stage_sites(model: nn.Module) -> tuple[str, ...]:
-    """The outputs of both ReLUs of each of the n blocks of the last stage: 2n module paths, in
-    the order in which they are computed.
-
-    Raises:
-        InputError: a network other than :class:`normlab.models.ResNet`.
-    """
-    if not isinstance(model, ResNet):
-        raise InputError(
-            f"The last stage is only known for normlab.models.ResNet, got {type(model).__name__}. "
-            "Give the site by its module path."
-        )
-    return tuple(f"stages.2.{block}.{relu}" for block in range(model.n) for relu in _RELUS)
-
-
-def last_site(model: nn.Module) -> str:
-    """The output of the last block, which is averaged over positions for the classifier.
-
-    Raises:
-        InputError: as in :func:`last_stage_sites`.
-    """
-    return last_stage_sites(model)[-1]
-
-
-def resolve_site(model: nn.Module, word: str) -> tuple[str, ...]:
-    """Module paths that a word stands for.
-
-    ``"last"`` is the output of the last block; ``"mean"`` the 2n ReLU outputs of the last stage,
-    whose maps are averaged; any other word is the path of a module with output (N, C, h, w), such
-    as ``"stages.0.1.relu2"`` or ``"conv"``. A path is tried on an image of zeros.
-
-    Raises:
-        InputError: a word that is none of these; ``"last"`` or ``"mean"`` for a network other
-            than :class:`normlab.models.ResNet`.
-    """
-    if word == "last":
-        return (last_site(model),)
-    if word == "mean":
-        return last_stage_sites(model)
-    weight = next(parameter for parameter in model.parameters() if parameter.dim() == 4)
-    probe = weight.new_zeros(1, weight.shape[1], _PROBE_SIDE, _PROBE_SIDE)
-    with evaluating(model), _outputs_of(model, (word,)) as seen, torch.no_grad():
-        model(probe)
-    _check_seen(seen, (word,))
-    return (word,)
-
-
-def in_logit_units(method: str, sites: tuple[str, ...], model: nn.Module) -> bool:
-    """Whether the cells of a map sum to the logit minus the classifier's bias.
-
-    This holds for Grad-CAM and HiResCAM at the last block's output alone, where they are the same
-    map: the gradient there is w_k / (h w) at every cell. A cell's value is then its share of the
-    logit. CAM is h w times that map: its mean is the logit minus the bias.
-    """
-    if not isinstance(model, ResNet):
-        return False
-    return method in ("grad-cam", "hires-cam") and tuple(sites) == (last_site(model),)
 
 
 def explain_batch(
@@ -110,6 +49,7 @@ def explain_batch(
     omits the baseline's score, which the softmax cancels, and places the masks as
     :func:`normlab.explain.upsample` does; masks scaled before and after that are then the same.
     Grad-CAM++, LayerCAM and Score-CAM are meant for maps that are not negative, as after a ReLU.
+    A module that is called several times has the maps of its last call.
     Grad-CAM is 0, except for rounding, at a convolution followed by instance normalization, which
     removes each map's mean and so the mean of the gradient.
 
@@ -123,7 +63,7 @@ def explain_batch(
         targets: (N,) whole numbers, the class to explain for each image.
         method: one of :data:`METHODS`.
         sites: module paths with outputs of equal size, as :func:`resolve_site` gives them; None
-            is the output of the last block.
+            is the end of the last convolution's stage, see :func:`last_stage`.
 
     Returns:
         (N, h, w), in the type of ``x``, detached. Units are those of the logit for Grad-CAM and
@@ -140,13 +80,6 @@ def explain_batch(
             f"There is no method {method!r}{did_you_mean(method, METHODS)}. "
             f"The methods are {', '.join(METHODS)}."
         )
-    if sites is None:
-        sites = (last_site(model),)
-    if method == "cam" and sites != (last_site(model),):
-        raise InputError(
-            f"CAM is only defined at the output of the last block ({last_site(model)}), got "
-            f"{', '.join(sites)}. Use hires-cam elsewhere."
-        )
     if x.dim() != 4 or not x.is_floating_point():
         raise InputError(
             f"Images must be normalized floats of shape (N, C, H, W), got {x.dtype} of shape "
@@ -156,6 +89,8 @@ def explain_batch(
     with torch.inference_mode(False), evaluating(model):
         # A tensor created in inference mode cannot be part of a graph; its copy can.
         x = x.detach().clone()
+        if sites is None:
+            sites = (last_site(model, x),)
         if method in _OF_GRADIENT:
             maps = _of_gradient(model, x, targets, sites, _OF_GRADIENT[method])
         else:
@@ -193,59 +128,6 @@ def target_values(outputs: Tensor, targets: Tensor) -> Tensor:
     return outputs.gather(1, targets.to(outputs.device, torch.int64)[:, None])[:, 0]
 
 
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode; afterwards every module has its own mode again."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
-
-
-@contextmanager
-def _outputs_of(model: nn.Module, sites: tuple[str, ...]) -> Iterator[dict[str, Tensor]]:
-    """The modules' outputs while the context is open, by path."""
-    modules = dict(model.named_modules())
-    for site in sites:
-        if not site or site not in modules:
-            known = [name for name in modules if name]
-            raise InputError(
-                f"There is no site {site!r}{did_you_mean(site, ['last', 'mean', *known])}. "
-                "Give last, mean, or the path of a module such as stages.0.0.relu2."
-            )
-    seen: dict[str, Tensor] = {}
-
-    def keep(site: str) -> Callable[[nn.Module, Any, Any], None]:
-        return lambda _module, _inputs, output: seen.__setitem__(site, output)
-
-    handles = [modules[site].register_forward_hook(keep(site)) for site in sites]
-    try:
-        yield seen
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _check_seen(seen: dict[str, Tensor], sites: tuple[str, ...]) -> list[Tensor]:
-    """The outputs in the order of the sites, after checking that they are maps of equal size."""
-    for site in sites:
-        output = seen.get(site)
-        if not isinstance(output, Tensor) or output.dim() != 4:
-            found = "nothing" if output is None else f"shape {tuple(output.shape)}"
-            raise InputError(
-                f"The site {site} has no maps: its output must have shape (N, C, h, w), got "
-                f"{found}. Use a convolution, a normalization, a ReLU or a block."
-            )
-    sizes = {site: tuple(seen[site].shape[2:]) for site in sites}
-    if len(set(sizes.values())) > 1:
-        found = ", ".join(f"{site} has {h}x{w}" for site, (h, w) in sizes.items())
-        raise InputError(f"Maps that are averaged must have equal sizes, but {found}.")
-    return [seen[site] for site in sites]
-
-
 def _of_gradient(
     model: nn.Module,
     x: Tensor,
@@ -254,9 +136,9 @@ def _of_gradient(
     formula: Callable[[Tensor, Tensor], Tensor],
 ) -> list[Tensor]:
     # The images require a gradient, so that there is a graph even if no parameter does.
-    with torch.enable_grad(), _outputs_of(model, sites) as seen:
-        logits = model(x.requires_grad_())
-        activations = _check_seen(seen, sites)
+    with torch.enable_grad(), outputs_of(model, sites) as seen:
+        logits = logits_of(model, x.requires_grad_())
+        activations = check_maps(seen, sites)
         # Images do not interact in evaluation, so the sum's gradient is each image's own.
         score = target_values(logits, targets).sum()
         gradients = torch.autograd.grad(score, activations, allow_unused=True)
@@ -288,24 +170,40 @@ def _layer_cam(activation: Tensor, gradient: Tensor) -> Tensor:
 
 
 def _cam(model: nn.Module, x: Tensor, targets: Tensor, sites: tuple[str, ...]) -> list[Tensor]:
-    with _outputs_of(model, sites) as seen:
-        target_values(model(x), targets)
-    weight = model.get_submodule("fc").get_parameter("weight")[targets.to(x.device)]
-    return [(weight[:, :, None, None] * maps).sum(1) for maps in _check_seen(seen, sites)]
+    with outputs_of(model, sites) as seen:
+        target_values(logits_of(model, x), targets)
+    activations = check_maps(seen, sites)
+    classifier = averaged_for(model, sites[0], x) if len(sites) == 1 else None
+    if classifier is None:
+        raise InputError(
+            "CAM is only defined at a site whose output is averaged over positions and then goes "
+            f"into one linear layer that puts out the logits, got {', '.join(sites)}. Use "
+            "hires-cam elsewhere."
+        )
+    weight = classifier.weight.flatten(1)[targets.to(x.device)]
+    return [(weight[:, :, None, None] * maps).sum(1) for maps in activations]
 
 
 def _score_cam(
     model: nn.Module, x: Tensor, targets: Tensor, sites: tuple[str, ...]
 ) -> list[Tensor]:
-    with _outputs_of(model, sites) as seen:
-        target_values(model(x), targets)
-    return [_score_weighted(model, x, targets, maps) for maps in _check_seen(seen, sites)]
+    with outputs_of(model, sites) as seen:
+        target_values(logits_of(model, x), targets)
+    activations = check_maps(seen, sites)
+    return [
+        _score_weighted(model, x, targets, maps, cell_grid(model, site, x))
+        for site, maps in zip(sites, activations, strict=True)
+    ]
 
 
-def _score_weighted(model: nn.Module, x: Tensor, targets: Tensor, activations: Tensor) -> Tensor:
+def _score_weighted(
+    model: nn.Module, x: Tensor, targets: Tensor, activations: Tensor, grid: Grid
+) -> Tensor:
     rows, columns = (
-        torch.from_numpy(interpolation(cells, pixels, pixels)).to(x)
-        for cells, pixels in zip(activations.shape[2:], x.shape[2:], strict=True)
+        torch.from_numpy(interpolation(cells, pixels, pixels, axis)).to(x)
+        for cells, pixels, axis in zip(
+            activations.shape[2:], x.shape[2:], (grid.rows, grid.columns), strict=True
+        )
     )
     low, high = activations.amin((2, 3), True), activations.amax((2, 3), True)
     spread = torch.where(high > low, high - low, 1.0)

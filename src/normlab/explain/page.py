@@ -13,7 +13,7 @@ from ..pages.words import counted
 from .exhibit import NEXT_TO_NONE, QUANTILE, Checks, Exhibit, Looked, Seen, Values
 from .faithfulness import RANKINGS, Faithfulness
 from .pictures import AGAINST, FOR, STRENGTH, embedded_map
-from .placing import place
+from .placing import Grid, place
 from .selection import RULE, Chosen
 
 FEW_IMAGES = 120
@@ -214,7 +214,9 @@ def _result(exhibit: Exhibit, name: str, chosen: Chosen, looked: Looked) -> dict
         else f"predicts {classes[looked.predicted]}, {p[looked.predicted]:.2f}",
         "maps": [
             {
-                **_map(exhibit, seen.cells, seen.scale, seen.scale if seen.faint else own),
+                **_map(
+                    exhibit, seen.cells, seen.grid, seen.scale, seen.scale if seen.faint else own
+                ),
                 "class": classes[seen.target],
                 "probability": f"{p[seen.target]:.2f}",
                 "true": seen.target == chosen.label,
@@ -226,11 +228,13 @@ def _result(exhibit: Exhibit, name: str, chosen: Chosen, looked: Looked) -> dict
     }  # fmt: skip
 
 
-def _map(exhibit: Exhibit, cells: Values, scale: float, own: float) -> dict[str, Any]:
+def _map(
+    exhibit: Exhibit, cells: Values, grid: Grid | None, scale: float, own: float
+) -> dict[str, Any]:
     """A map and the two values that full colour can stand for: the page's and the image's."""
     size = exhibit.data.image_size
     side = min(LARGEST_MAP, size * -(-LEAST_MAP // size) if size < LEAST_MAP else size)
-    values = place(cells, size, side)
+    values = place(cells, size, side, grid)
     largest = float(np.abs(values).max())
     return {
         "map": embedded_map(values, largest),
@@ -350,7 +354,8 @@ def _cascade(exhibit: Exhibit, checks: Checks, sources: Sequence[str]) -> Mappin
             cells = step.maps[index]
             own = float(np.abs(cells).max()) or 1.0
             panels.append(
-                {**_map(exhibit, cells, own, own), "layer": step.layer or "trained",
+                {**_map(exhibit, cells, exhibit.grids[0], own, own),
+                 "layer": step.layer or "trained",
                  "label": f"Map for {predicted}, "
                  + (f"randomized down to {step.layer}" if step.layer else "as trained")}
             )  # fmt: skip

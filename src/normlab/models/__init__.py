@@ -14,6 +14,7 @@ from .bundle import (
     save_model,
 )
 from .card import command_of
+from .concerns import Concern, concerns
 from .custom import has_contiguous_input, make_layer, takes_contiguous
 from .drawing import (
     drawn_by,
@@ -63,6 +64,7 @@ from .state import packed, unpacked
 __all__ = [
     "AS_IS",
     "OURS",
+    "Concern",
     "Loaded",
     "ModelInfo",
     "NetworkChoice",
@@ -76,6 +78,7 @@ __all__ = [
     "check_method",
     "check_model_trusted",
     "check_sites",
+    "concerns",
     "followers",
     "classifier_of",
     "code_of_model",

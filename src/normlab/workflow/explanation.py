@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from torch import nn
 
 from ..data import DataConfig, DataSet, DeviceSplit, load
 from ..data.levels import Levels, read_otherwise
@@ -18,8 +20,17 @@ from ..explain.exhibit import ExplainedModel
 from ..explain.gallery import check_target, write_gallery
 from ..explain.selection import choose
 from ..locks import alone_in
-from ..models import ModelInfo, check_model_trusted, load_info, load_model, not_finite
+from ..models import (
+    ModelInfo,
+    ResNet,
+    check_model_trusted,
+    code_of_model,
+    load_info,
+    load_model,
+    not_finite,
+)
 from ..options import names_in, several
+from ..pages.words import counted
 from ..places import EXPLANATION
 from ..results import Results, read_results
 from ..runs import (
@@ -102,7 +113,8 @@ def explain(
         right: at most this many images per class that the model gets right.
         wrong: at most this many that it gets wrong.
         method: one of :data:`normlab.explain.METHODS`.
-        site: ``"last"``, ``"mean"`` (over the ReLU outputs of the last stage) or a module's path.
+        site: ``"last"``, the end of the last convolution's stage; ``"mean"``, over the ReLU outputs
+            of the last stage of the 6n+2 network; or a module's path.
         out: the gallery's folder; by default ``explain`` in the folder of the run or study. An
             earlier gallery there is replaced.
         arms: for a study, the arms to show, likewise; None shows all that are complete.
@@ -401,11 +413,26 @@ def _explained_model(
         model,
         probabilities,
         {
-            "Model": f"{info.norm}, {6 * info.n + 2} layers (n = {info.n})",
+            "Model": _network_words(model, info),
             **of_run,
             "Accuracy": f"{100 * hits:.1f} % on {split}",
         },
+        None if info.ours else partial(_fresh, source.folder, info),
     )
+
+
+def _fresh(folder: Path, info: ModelInfo, seed: int) -> nn.Module:
+    """An untrained network as a model's."""
+    with code_of_model(folder):
+        return info.build(seed)
+
+
+def _network_words(model: nn.Module, info: ModelInfo) -> str:
+    """The network's normalization and size."""
+    if isinstance(model, ResNet):
+        return f"{info.norm}, {6 * model.n + 2} layers (n = {model.n})"
+    weights = sum(p.numel() for p in model.parameters())
+    return f"{info.norm}, {info.said} with {counted(weights, 'parameter')}"
 
 
 def _predictions(folder: Path, data: DataSet, split: str) -> npt.NDArray[np.float32]:

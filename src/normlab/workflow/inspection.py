@@ -9,10 +9,12 @@ from typing import Any
 
 from ..errors import InputError
 from ..models import (
+    Concern,
     Site,
     check_sites,
     code_of_model,
     command_of,
+    concerns,
     has_checksum,
     load_card,
     load_info,
@@ -41,6 +43,7 @@ class Inspection:
             handed on; where the run's own record is with the model, this one says where they are.
         not_finite: names the weights that are not finite; empty if all are.
         checked: whether the bundle has checksums, so that damage to it would have been found.
+        concerns: what looks wrong with the normalization, besides weights that are not finite.
     """
 
     folder: Path
@@ -53,6 +56,7 @@ class Inspection:
     command: str
     not_finite: str
     checked: bool
+    concerns: Sequence[Concern]
 
 
 def inspect(run: str | Path, *, trust: bool = False) -> Inspection:
@@ -71,6 +75,7 @@ def inspect(run: str | Path, *, trust: bool = False) -> Inspection:
     try:
         with code_of_model(folder):
             found = check_sites(model, info.norm)
+            odd = concerns(model, info.image_size)
     except ValueError as error:
         raise InputError(f"{folder}: {error}") from error
     parameters = sum(p.numel() for p in model.parameters())
@@ -86,6 +91,7 @@ def inspect(run: str | Path, *, trust: bool = False) -> Inspection:
         _command(folder) or command_of(card, info.norm),
         not_finite(model),
         has_checksum(folder),
+        [one for one in odd if one.kind != "not finite"],
     )
 
 
