@@ -27,6 +27,7 @@ from normlab.models import (
     sites,
 )
 from normlab.norms import BatchNorm2d, GroupNorm2d
+from normlab.studies import Request, make_plan
 
 FACTORIES = {
     "plain": "plain", "residual": "Residual", "inverted bottleneck": "InvertedBottleneck",
@@ -314,3 +315,9 @@ def test_a_description_builds_its_network_again() -> None:
 
 def _paths(model: nn.Module) -> list[str]:
     return [site.name for site in sites(model)]
+
+
+def test_all_stands_for_the_methods_that_can_be_in_every_network(own: str) -> None:
+    plan = make_plan(Request.of("norms", arms="all", model=f"{own}:factory"))
+    assert {"bn", "gn", "frn", "gn+ws", "none"} <= set(plan.arms)
+    assert not {"frn_tlu", "fixup", "ibn_a"} & set(plan.arms)

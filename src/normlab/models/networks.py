@@ -25,7 +25,7 @@ from ..norms.places import DrawnConvolution, Parts
 from ..runs import AS_IS, OUR_NETWORK
 from ..values import read_value
 from .custom import make_layer
-from .drawing import drawn_by
+from .drawing import drawn_by, generators_kept
 from .exchange import carry_over, exchanged, like, norm_layers, split_fused
 from .sites import declared
 
@@ -228,15 +228,16 @@ def check_method(norm: str) -> None:
     try:
         choice = parse_norm(norm)
         parts = choice.parts
-        choice.check_parts(_WIDE)
-        choice.make(_WIDE)
+        with generators_kept():  # a layer of a person's own may draw
+            choice.check_parts(_WIDE)
+            choice.make(_WIDE)
     except ValueError as error:
         # Groups that do not divide this width may divide those of the network.
         if "divide" in str(error):
             return
         raise InputError(f"Arm {norm}: {error}") from error
-    if not _is_placeless(parts):
-        kinds = ", ".join(spec.name for spec in CATALOG.values() if _is_placeless(spec.parts))
+    if not is_placeless(parts):
+        kinds = ", ".join(spec.name for spec in CATALOG.values() if is_placeless(spec.parts))
         raise InputError(
             f"Arm {norm} replaces activations or puts other layers at some places, which is only "
             f"known for the network {OURS}. In other networks there are {AS_IS}, {kinds}, and "
@@ -244,7 +245,7 @@ def check_method(norm: str) -> None:
         )
 
 
-def _is_placeless(parts: Parts) -> bool:
+def is_placeless(parts: Parts) -> bool:
     """Whether a method is a layer and a convolution, the same at all places."""
     return parts == Parts(convolution=parts.convolution)
 

@@ -18,7 +18,7 @@ from ..foreign import check_trusted
 from ..launch import HOW
 from ..options import takes_several, text_of, whole
 from ..pages.words import listed
-from ..runs import FIELDS, RunConfig, check_fields
+from ..runs import FIELDS, OUR_NETWORK, RunConfig, check_fields
 from ..runs.arms import MOST_ARMS, MOST_RUNS, MOST_SEEDS, check_arms
 from ..runs.config import KernelChoice
 from ..runs.rule import (
@@ -157,7 +157,6 @@ def make_plan(request: Request) -> Plan:
     grid: dict[str, list[Any]] = dict(stated.get("grid", {}))
     if request.arms is not None:
         grid["norm"] = list(request.arms)
-    grid = _spelled_out(grid)
     for name, value in list(settings.items()):
         several = isinstance(value, list) and not takes_several(FIELDS[name])
         if several or name in grid:
@@ -166,6 +165,7 @@ def make_plan(request: Request) -> Plan:
         if name in grid:
             raise InputError(f"{name} cannot be varied by the grid of {what}.")
     shared = {**stated.get("run", {}), **settings}
+    grid = _spelled_out(grid, grid.get("model", [shared.get("model", OUR_NETWORK)]))
     if shared.get("kernels") == "auto":
         del shared["kernels"]
     for name in OF_SEVERAL_PROCESSES:
@@ -353,14 +353,16 @@ def _arms(
     return arms
 
 
-def _spelled_out(grid: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
-    """The grid with the names of the catalogue where :data:`ALL` stands for them."""
+def _spelled_out(grid: Mapping[str, list[Any]], models: list[Any]) -> dict[str, list[Any]]:
+    """The grid with the names of the catalogue where :data:`ALL` stands for them: for those that
+    can stand in these networks."""
     norms = grid.get("norm")
     if not isinstance(norms, list) or ALL not in norms:
         return dict(grid)
     from ..training import methods
 
-    spelled = [name for norm in norms for name in (methods() if norm == ALL else (norm,))]
+    every = methods(everywhere=any(model != OUR_NETWORK for model in models))
+    spelled = [name for norm in norms for name in (every if norm == ALL else (norm,))]
     counts = Counter(map(str, spelled))
     twice = [name for name in counts if counts[name] > 1]
     if twice:

@@ -26,6 +26,7 @@ from ..models import (
     check_sites,
     classifier_of,
     drawn_by,
+    is_placeless,
     layers_at_every_width,
     make_layer,
     parse_network,
@@ -77,9 +78,10 @@ class Built:
     original_norm: str = ""
 
 
-def methods() -> tuple[str, ...]:
-    """Names of all methods of the catalogue, in its order."""
-    return tuple(CATALOG)
+def methods(*, everywhere: bool = False) -> tuple[str, ...]:
+    """Names of all methods of the catalogue, in its order; or of those that can stand in networks
+    that are not ours."""
+    return tuple(n for n, spec in CATALOG.items() if not everywhere or is_placeless(spec.parts))
 
 
 def check_arm(norm: str, model: str) -> None:
