@@ -49,6 +49,7 @@ PAGES = (
             "docs/experiment",
             "docs/data",
             "docs/own-layer",
+            "docs/your-network",
             "docs/library",
             "docs/recalibrate-freeze-fold",
             "docs/inspect-and-explain",

@@ -210,15 +210,17 @@ def test_the_recipe_names_every_setting_that_is_not_the_default() -> None:
         "weight_decay": 0.5, "decay_all": True, "schedule": "constant", "warmup": 0.3,
         "patience": 4, "label_smoothing": 0.3, "balance": "sampling", "clip_norm": 0.25,
         "precision": "bfloat16", "crop_pad": 3, "flip": True, "kernels": "compiled",
+        "weights": "w.pth", "freeze_to": "conv", "head_lr": 0.5,
     }  # fmt: skip
     # Of what depends on another setting with that setting; the rest is not of the training.
-    depend = {"step_at": [0.25], "step_factor": 0.4, "reference_batch": 16}
+    depend = {"step_at": [0.25], "step_factor": 0.4, "reference_batch": 16, "start": "fresh"}
     others = {"norm", "seed", "n", "shortcut", "record_features", "device", "threads"}
     others |= {"processes", "statistics"}  # of a run that is no part of a comparison
+    others |= {"model", "weights_least"}
     assert {*changed, *depend, *others} == set(usual)
     for name, value in changed.items():
         assert recipe({**usual, name: value}) != recipe(usual), name
-    stated = {**usual, "schedule": "step", "lr_scaling": "linear"}
+    stated = {**usual, "schedule": "step", "lr_scaling": "linear", "weights": "w.pth"}
     for name, value in depend.items():
         assert recipe({**stated, name: value}) != recipe(stated), name
     said = recipe({**usual, **changed})

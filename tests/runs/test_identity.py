@@ -34,6 +34,8 @@ DEFAULTS = {
         "clip_norm": None, "precision": "float32", "crop_pad": 0, "flip": False,
         "record_features": False, "device": "cpu", "threads": 1, "balance": "none",
         "kernels": "torch", "processes": 1, "statistics": "synchronized",
+        "model": "resnet6n2", "weights": None, "start": "matched", "weights_least": 0.9,
+        "freeze_to": None, "head_lr": None,
     },
 }  # fmt: skip
 """The defaults of every recipe. A new setting joins the recipe that it appears in; a changed
@@ -72,6 +74,8 @@ MEANINGS: dict[int, dict[str, tuple[dict[str, Any], float, float]]] = {
         "crop": ({"crop_pad": 1}, 2.30210, 2.30975),
         "flip": ({"flip": True}, 2.00955, 2.09972),
         "balanced draws": ({"balance": "sampling"}, 1.70721, 1.98267),
+        "rate of the classifier": ({"head_lr": 0.2}, 1.54482, 1.70005),
+        "frozen": ({"freeze_to": "stages.0"}, 1.83733, 2.02969),
     },
 }
 """Of every recipe: settings next to ``SMALL``, and the training and validation loss of the second
@@ -99,6 +103,7 @@ def test_every_setting_that_trains_has_a_meaning_written_down() -> None:
     same_numbers = {
         "epochs", "warmup", "patience", "precision", "record_features", "device", "threads",
         "kernels", "processes", "statistics",  # tests/training/test_several_processes.py
+        "model", "weights", "start", "weights_least",  # tests/training/test_starts.py
     }  # fmt: skip
     assert varied | same_numbers >= set(FIELDS)
 
@@ -134,7 +139,8 @@ def test_a_raised_recipe_names_other_runs(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_runs_named_before_recipes_were_counted_are_still_known() -> None:
     config = RunConfig(norm="gn", lr=0.1)
-    later = {"balance", "kernels", "processes", "statistics"}
+    later = {"balance", "kernels", "processes", "statistics", "model", "weights", "start"}
+    later |= {"weights_least", "freeze_to", "head_lr"}
     first = {name: value for name, value in config.to_dict().items() if name not in later}
     text = json.dumps({"config": first, "data": "d"}, sort_keys=True)
     record = {"identity": hashlib.sha256(text.encode()).hexdigest()}

@@ -334,7 +334,7 @@ def test_a_grid_to_tune_over_has_bounds() -> None:
         ("title = 5\n", "title must be text"),
         ("title = 1979-05-27\n", "title must be text"),
         (f"[grid]\nlr = {list(range(1, 10_001))}\n", "10,000 arms"),
-        ("[grid]\nnorm = ['../x']\n", "unknown normalization"),
+        ("[grid]\nnorm = ['../x']\n", "cannot be the name of an arm"),
         (".".join("a" * 50_000) + " = 1\n", "a key has more than 20 parts"),
         ("x = " + "[" * 5000 + "]" * 5000, "cannot be read"),
         ("x = " + "9" * 100_000, "cannot be read"),

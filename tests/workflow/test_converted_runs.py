@@ -55,7 +55,6 @@ def test_an_exact_conversion_answers_as_the_run(run: Path, tmp_path: Path, to: s
 def test_what_cannot_be_converted_is_said_and_nothing_is_written(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     for to, said in (
-        ("gn:groups=auto", "cannot be saved as one of gn:groups=auto"),
         ("gn:groups=5", r"norm0 \(16 channels\)"),
         ("frn_tlu", "puts more than a layer"),
         ("layers:Mine", "not part of normlab"),

@@ -327,6 +327,13 @@ def recipe(fields: dict[str, Any]) -> str:
         parts.append(f"classes balanced by {fields['balance']}")
     if fields.get("clip_norm"):
         parts.append(f"gradient norm at most {fields['clip_norm']:g}")
+    if fields.get("weights"):
+        start = fields.get("start", "matched")
+        parts.append(f"from {fields['weights']} ({start})")
+    if fields.get("freeze_to"):
+        parts.append(f"frozen up to {fields['freeze_to']}")
+    if fields.get("head_lr"):
+        parts.append(f"learning rate of the classifier {fields['head_lr']:g}")
     if fields.get("precision", "float32") != "float32":
         parts.append(str(fields["precision"]))
     if fields.get("kernels", "torch") != "torch":
