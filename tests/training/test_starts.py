@@ -43,6 +43,10 @@ class Pair(Viewing):
     def forward(self, x):
         return super().forward(x), x
 
+class Auxiliary(Viewing):
+    def forward(self, x):
+        return (super().forward(x), x) if self.training else super().forward(x)
+
 def strided(classes, in_channels):
     return nn.Sequential(*build(classes, in_channels)[:6], nn.Conv2d(12, 12, 9), nn.Flatten())
 """
@@ -121,7 +125,11 @@ def test_a_network_that_needs_contiguous_maps_gets_them(
 
 @pytest.mark.parametrize(
     ("factory", "said"),
-    [("Pair", r"must give logits of shape \(2, 10\).*got tuple"), ("strided", "--image-size")],
+    [
+        ("Pair", r"must give logits of shape \(2, 10\).*got tuple"),
+        ("Auxiliary", "2 images in training, got tuple.*Auxiliary outputs"),
+        ("strided", "--image-size"),
+    ],
 )
 def test_networks_that_do_not_fit_the_data_are_refused(
     here: str, digits: DataSet, factory: str, said: str

@@ -26,6 +26,7 @@ from ..models import (
     check_sites,
     classifier_of,
     drawn_by,
+    generators_kept,
     is_placeless,
     layers_at_every_width,
     make_layer,
@@ -250,13 +251,17 @@ def _is_alike_in_channels_last(
                 f"The network {info.model} cannot take images of {data.channels} channels and "
                 f"{side}x{side} pixels: {told(error)}. Another size is given with --image-size."
             ) from error
-        wanted = (_TRIED, len(data.classes))
-        if not isinstance(plain, Tensor) or plain.shape != wanted:
-            got = tuple(plain.shape) if isinstance(plain, Tensor) else type(plain).__name__
-            raise InputError(
-                f"The network {info.model} must give logits of shape {wanted} for {_TRIED} images, "
-                f"got {got}. It is told the number of classes as classes or num_classes."
-            )
+        _check_logits(plain, info, "")
+        trial = copy.deepcopy(model)
+        with generators_kept():  # dropout draws
+            try:
+                trained = trial.train()(x)
+            except Exception as error:
+                raise InputError(
+                    f"The network {info.model} cannot be trained on images of {data.channels} "
+                    f"channels and {side}x{side} pixels: {told(error)}."
+                ) from error
+        _check_logits(trained, info, " in training")
         trial = copy.deepcopy(model)
         in_format(trial, contiguous=False)
         try:
@@ -264,6 +269,18 @@ def _is_alike_in_channels_last(
         except Exception:  # such as a view of maps as rows
             return False
     return bool((plain - last).abs().max() <= _ALIKE * plain.abs().max().clamp_min(1e-6))
+
+
+def _check_logits(found: object, info: ModelInfo, when: str) -> None:
+    wanted = (_TRIED, len(info.classes))
+    if isinstance(found, Tensor) and found.shape == wanted:
+        return
+    got = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+    raise InputError(
+        f"The network {info.model} must give logits of shape {wanted} for {_TRIED} images{when}, "
+        f"got {got}. It is told the number of classes as classes or num_classes. Auxiliary outputs "
+        "must be switched off, by an option of the factory or in a factory of your own."
+    )
 
 
 @contextmanager
