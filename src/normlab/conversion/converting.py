@@ -172,8 +172,8 @@ def convert(
       images of sum p log(p / q). On the same machine, the same input gives the same bits; on a GPU
       this depends on the operations of the network.
     - ``distilled_all``: the same, with all other parameters that require gradients trained as well.
-      It loses least, but convolutions and classifier change, so the network is another one outside
-      of its normalization too.
+      It lost least where it was measured, but convolutions and classifier change, so the network
+      is another one outside of its normalization too.
     - ``matched``: what the old layer did. Site by site in the order of the forward pass, they are
       set per channel so that the new output has the old one's mean and standard deviation over the
       images. With m and s these two, of the old output in the original network and of the new one

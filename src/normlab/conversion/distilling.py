@@ -15,6 +15,7 @@ outputs, the distance is the mean of theirs.
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -179,16 +180,19 @@ def _to_teach(
     seen: set[int] = set()
     for module, twin in zip(network.modules(), student.modules(), strict=True):
         names: Sequence[str] = ()
-        rate = RATE if id(module) in new else RATE_OF_OTHERS
+        rate = RATE_OF_OTHERS
         if id(module) in new:
-            names = _AFFINE
+            names, rate = _AFFINE, RATE
         elif everything:
             # What an optimizer must treat in another way is not for this one.
             needs = getattr(module, "optimizer_needs", {})
             names = [
                 name
                 for name, tensor in module._parameters.items()
-                if tensor is not None and tensor.requires_grad and name not in needs
+                if tensor is not None
+                and tensor.requires_grad
+                and tensor.is_floating_point()
+                and name not in needs
             ]
         for name in names:
             target = getattr(module, name)
@@ -206,11 +210,13 @@ def _scale(module: nn.Module) -> float:
 
 
 def _wide(model: nn.Module) -> nn.Module:
-    """A copy in evaluation mode, in 32 bits if it has fewer."""
+    """A copy in evaluation mode, in 32 bits if anything in it has fewer."""
     made = copy.deepcopy(model)
     for module in made.modules():
         module.training = False
-    return made.float() if torch.finfo(like(made, made)[1]).bits < 32 else made
+    own = itertools.chain(made.parameters(), made.buffers())
+    kinds = {one.dtype for one in own if one.is_floating_point()}
+    return made.float() if any(torch.finfo(kind).bits < 32 for kind in kinds) else made
 
 
 def _answers(model: nn.Module, batch: Tensor) -> list[Tensor]:
