@@ -110,7 +110,7 @@ def test_the_same_input_gives_the_same_bits(how: str) -> None:
     first = _convert(model, how)
     torch.manual_seed(7)
     state = torch.get_rng_state()
-    with torch.no_grad():
+    with torch.inference_mode():
         second = _convert(model, how)
     assert torch.equal(torch.get_rng_state(), state)
     assert first.distance == second.distance

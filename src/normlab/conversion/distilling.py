@@ -73,20 +73,21 @@ def distil(
         InputError: the network fails, has no output with an entry for each image, or its outputs
             cannot be differentiated.
     """
-    student = _wide(converted)
-    taught = list(_to_teach(converted, student, layers, everything=everything))
-    for parameter in student.parameters():
-        parameter.requires_grad_(False)
-    for one in taught:
-        one.trained.requires_grad_(True)
     try:
-        distance = _Distance(_wide(original), x, batch_size)
-        before = distance.over_all(student)
-        _train(student, taught, distance)
-        with torch.no_grad():
+        with torch.inference_mode(False):
+            student = _wide(converted)
+            taught = list(_to_teach(converted, student, layers, everything=everything))
+            for parameter in student.parameters():
+                parameter.requires_grad_(False)
             for one in taught:
-                one.trained.copy_(one.trained.to(one.target.dtype))
-        after = distance.over_all(student)
+                one.trained.requires_grad_(True)
+            distance = _Distance(_wide(original), x, batch_size)
+            before = distance.over_all(student)
+            _train(student, taught, distance)
+            with torch.no_grad():
+                for one in taught:
+                    one.trained.copy_(one.trained.to(one.target.dtype))
+            after = distance.over_all(student)
     except InputError:
         raise
     except Exception as error:  # the code of a network may do anything
