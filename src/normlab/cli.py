@@ -537,15 +537,16 @@ def convert(
     out: Annotated[Path, Parameter(help="The new model's folder.")],
     data: Annotated[
         str | None,
-        Parameter(help="Images to match it on, their training split. [default: the run's data]"),
+        Parameter(help="Images to convert it on, their training split. [default: the run's data]"),
     ] = None,
     how: Annotated[
-        Literal["matched", "copied", "fresh"],
+        Literal["distilled", "distilled_all", "matched", "copied", "fresh"],
         Parameter(
-            help="Where weights and biases come from if no layer computes the same: what the old "
-            "layer does on images, the old layer, or nowhere."
+            help="Where weights and biases come from if no layer computes the same: what the model "
+            "answers on images (distilled; with distilled_all, its other weights are trained too), "
+            "what the old layer does on them, the old layer, or nowhere."
         ),
-    ] = "matched",
+    ] = "distilled",
     trust: Trust = False,
 ) -> int:
     """Put another normalization into a trained model, and say what that changes."""

@@ -34,7 +34,7 @@ DEFAULTS = {
         "clip_norm": None, "precision": "float32", "crop_pad": 0, "flip": False,
         "record_features": False, "device": "cpu", "threads": 1, "balance": "none",
         "kernels": "torch", "processes": 1, "statistics": "synchronized",
-        "model": "resnet6n2", "weights": None, "start": "matched", "weights_least": 0.9,
+        "model": "resnet6n2", "weights": None, "start": "distilled", "weights_least": 0.9,
         "freeze_to": None, "head_lr": None,
     },
 }  # fmt: skip

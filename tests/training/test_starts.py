@@ -156,6 +156,7 @@ def test_a_start_has_what_the_weights_had(here: str, digits: DataSet, tmp_path: 
         for found in (start["original"], start["val"]):
             assert found["accuracy"] == known["accuracy"]
             assert found["loss"] == pytest.approx(known["loss"], abs=1e-5)
+        assert start.get("how", "exact") == "exact"
         assert record["metrics"]["val"]["accuracy"] == pytest.approx(known["accuracy"], abs=0.02)
         assert any("100 % of the parameters" in note for note in record["notes"])
 
@@ -163,7 +164,7 @@ def test_a_start_has_what_the_weights_had(here: str, digits: DataSet, tmp_path: 
 def test_starts_differ_and_are_judged(here: str, digits: DataSet, tmp_path: Path) -> None:
     train(config(here, epochs=6, lr=0.1), digits, tmp_path / "pre")
     found = {}
-    for how in ("matched", "fresh"):
+    for how in ("distilled", "matched", "fresh"):
         record = train(
             config(here, norm="gn:groups=4", weights=str(tmp_path / "pre"), start=how),
             digits,
@@ -171,7 +172,7 @@ def test_starts_differ_and_are_judged(here: str, digits: DataSet, tmp_path: Path
         )
         assert record["start"]["how"] == how
         found[how] = record["start"]["val"]["loss"]
-    assert found["matched"] < found["fresh"]
+    assert found["distilled"] < found["matched"] < found["fresh"]
 
 
 def test_a_run_from_weights_resumes_to_the_same_bits(

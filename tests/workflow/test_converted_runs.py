@@ -36,7 +36,9 @@ def test_the_command_writes_a_model(
     assert found.norm == "gn:groups=8"
     assert {site.layer for site in found.sites} == {"GroupNorm2d"}
     # What was measured on the other model is not said of this one.
-    assert not {"metrics", "command", "chosen_epoch"} & load_card(out).keys()
+    card = load_card(out)
+    assert not {"metrics", "command", "chosen_epoch"} & card.keys()
+    assert card["converted"] == {"from": "bn", "how": "distilled"}
     rows = tmp_path / "rows.csv"
     assert main(["predict", str(out), str(photos), "--output", str(rows)]) == 0
     assert len(rows.read_text().splitlines()) == 49
@@ -62,7 +64,7 @@ def test_what_cannot_be_converted_is_said_and_nothing_is_written(run: Path, tmp_
         ("bn", "already"),
     ):
         with pytest.raises(InputError, match=said):
-            convert_run(run, to, out)
+            convert_run(run, to, out, how="matched")
     handed = tmp_path / "handed"
     handed.mkdir()
     for name in ("model.json", "weights.safetensors"):
@@ -72,4 +74,5 @@ def test_what_cannot_be_converted_is_said_and_nothing_is_written(run: Path, tmp_
     assert not out.exists() or not list(out.iterdir())
     with pytest.raises(InputError, match=r"has a model\.json already"):
         convert_run(run, "gn", handed)
-    assert convert_run(handed, "gn", out, data="digits").images == 64
+    assert convert_run(handed, "gn", out, data="digits", how="matched").images == 64
+    assert load_card(out)["converted"]["how"] == "matched"

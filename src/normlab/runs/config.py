@@ -20,7 +20,7 @@ LrScaling = Literal["none", "linear", "sqrt"]
 Device = Literal["cpu", "cuda"]
 KernelChoice = Literal["torch", "compiled"]
 Statistics = Literal["synchronized", "per-process"]
-Start = Literal["matched", "copied", "fresh"]
+Start = Literal["distilled", "distilled_all", "matched", "copied", "fresh"]
 MOST_EPOCHS, MOST_SEED = 10_000, 2**32 - 1
 OUR_NETWORK = "resnet6n2"
 """The name of the residual network of 6n+2 layers."""
@@ -76,10 +76,12 @@ class RunConfig:
         "as_is; other arms convert it.",
     )
     start: Start = option(
-        "matched",
-        "With weights, what the layers of an arm start from. matched: weight and bias per channel "
-        "reproduce the mean and spread of the old layer's output on 512 training images. copied: "
-        "the old layer's own weight, bias and statistics. fresh: nothing.",
+        "distilled",
+        "With weights, what the layers of an arm start from where none computes the same. matched: "
+        "weight and bias per channel reproduce the mean and spread of the old layer's output on "
+        "512 training images. distilled: then they are trained on these, without labels, to give "
+        "the network's old answers. distilled_all: so are all other parameters. copied: the old "
+        "layer's own weight, bias and statistics. fresh: nothing.",
     )
     weights_least: float = option(
         0.9,

@@ -92,9 +92,14 @@ def check_same_search(study: Path, search: Search) -> None:
 
 
 def trials_study(study: Study, search: Search, values: Sequence[Any]) -> Study:
-    """The trials of a grid as a study of their own, below the study's folder."""
+    """The trials of a grid as a study of their own, below the study's folder. Where every seed
+    starts from weights of its own, trials start from those of the first."""
+    first = study.plan.seeds[0]
     arms = {
-        search.trial(arm, value): replace(config, **{search.field: value})
+        search.trial(arm, value): replace(
+            config,
+            **{search.field: value, "weights": replace(config, seed=first).weights_file},
+        )
         for arm, config in study.plan.arms.items()
         for value in values
     }

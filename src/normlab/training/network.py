@@ -66,6 +66,8 @@ class Built:
         loaded: what was loaded of the weights that it starts from, if it does.
         original: the network with these weights in its own normalization, on the run's device.
         original_norm: that normalization.
+        how: what the layers of a converted network start from: ``exact`` where they compute the
+            same, else one of :data:`normlab.runs.config.Start`; "" where none was converted.
     """
 
     info: ModelInfo
@@ -77,6 +79,7 @@ class Built:
     loaded: Loaded | None = None
     original: nn.Module | None = None
     original_norm: str = ""
+    how: str = ""
 
 
 def methods(*, everywhere: bool = False) -> tuple[str, ...]:
@@ -136,9 +139,9 @@ def build(config: RunConfig, data: DataSet) -> Built:
     return _placed(config, data, info, _made(config, info))
 
 
-def started(config: RunConfig, data: DataSet, images: int = MATCHED_IMAGES) -> Built:
-    """The network of a run with the weights that it starts from, if it does; with layers that are
-    matched on so many training images.
+def started(config: RunConfig, data: DataSet, *, tried: bool = False) -> Built:
+    """The network of a run with the weights that it starts from, if it does. Where this is only
+    ``tried``, layers are matched on a few images and not distilled.
 
     Raises:
         InputError: as :func:`build`; weights that cannot be loaded, or layers that cannot be
@@ -151,11 +154,13 @@ def started(config: RunConfig, data: DataSet, images: int = MATCHED_IMAGES) -> B
     info = _info(config, data)
     original, norm, loaded = start_from(weights, info, config.weights_least, config.seed)
     kept = _placed(config, data, replace(info, norm=norm), original)
-    made = kept
+    made, how = kept, ""
     if config.norm not in (AS_IS, norm):
-        made = _placed(config, data, info, _converted(config, data, kept.model, images))
+        model, how = _converted(config, data, kept.model, tried=tried)
+        made = _placed(config, data, info, model)
     return replace(
         made,
+        how=how,
         loaded=loaded,
         original=kept.model,
         original_norm=norm,
@@ -189,21 +194,29 @@ def _made(config: RunConfig, info: ModelInfo) -> nn.Module:
         raise InputError(f"Arm {config.norm}: {error}") from error
 
 
-def _converted(config: RunConfig, data: DataSet, original: nn.Module, count: int) -> nn.Module:
-    """The network with the arm's layers in the place of those that it was trained with."""
+def _converted(
+    config: RunConfig, data: DataSet, original: nn.Module, *, tried: bool
+) -> tuple[nn.Module, str]:
+    """The network with the arm's layers in the place of those that it was trained with, and where
+    these start from: ``exact``, or a start that approximates."""
     from ..conversion import convert  # here, since most runs do not start from weights
 
     try:
         check_sites(original, config.norm)
-        return original
+        return original, "exact"
     except ValueError:
         pass
     split = DeviceSplit(data, "train", config.device)
+    count, how = MATCHED_IMAGES, config.start
+    if tried:
+        count, how = _TRIED, "matched" if config.start.startswith("distilled") else config.start
     rows = np.unique(np.linspace(0, len(split) - 1, count).round().astype(int))
     images, _ = split.batch(rows.tolist())
     with drawn_by(config.seed, "conversion"):
-        made = convert(original, config.norm, images, how=config.start).model
-    return with_biases(made) if parse_norm(config.norm).conv_bias else made
+        made = convert(original, config.norm, images, how=how)
+    if parse_norm(config.norm).conv_bias:
+        with_biases(made.model)
+    return made.model, "exact" if made.exact else made.how
 
 
 def _placed(config: RunConfig, data: DataSet, info: ModelInfo, model: nn.Module) -> Built:

@@ -200,6 +200,10 @@ class _Run:
         self.built = built
         self.classifier = built.classifier
         self.model = divisible(built.model, config)
+        if built.how and group.several:
+            # Processors that round otherwise would start from other weights.
+            state = group.from_first(lambda: packed(self.model.state_dict()))
+            self.model.load_state_dict(unpacked(state))
         self.described = Described.of(
             config,
             data,
@@ -468,8 +472,8 @@ class _Run:
             "left_over": list(loaded.left_over),
             "classifier": loaded.classifier,
         }
-        if original is not self.built.model:
-            found["how"] = self.config.start
+        if self.built.how:
+            found["how"] = self.built.how
         with self._saved_if_stopped():
             found["val"] = asdict(self._evaluate(self.val_split).metrics)
             if not loaded.classifier:  # a new one knows nothing

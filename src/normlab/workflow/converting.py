@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..models import ModelInfo
 
 MATCHED_IMAGES = 512
-"""At most this many images are matched on."""
+"""At most this many images are matched or distilled on."""
 
 
 def convert_run(
@@ -26,14 +26,14 @@ def convert_run(
     out: str | Path,
     *,
     data: str | None = None,
-    how: How = "matched",
+    how: How = "distilled",
     trust: bool = False,
 ) -> Conversion:
     """Write a run's model with another normalization, as a model that ``predict``, ``inspect``,
     ``export`` (with images) and ``explain`` (with data) read.
 
-    See :func:`normlab.convert` for what is exact and what is matched. Images are at
-    most :data:`MATCHED_IMAGES` training images of the data, spread evenly over all. The card keeps
+    See :func:`normlab.convert` for what is exact and where the rest comes from. Images are at most
+    :data:`MATCHED_IMAGES` training images of the data, spread evenly over all. The card keeps
     what is known of the data and says how the model was made. It has no accuracy, which is another
     one now.
 
@@ -42,7 +42,7 @@ def convert_run(
         to: the method, as an arm is written.
         out: the folder of the new model, which must not have one yet.
         data: a source of images in place of the data that the run was trained on.
-        how: ``matched``, ``copied`` or ``fresh``.
+        how: ``distilled``, ``distilled_all``, ``matched``, ``copied`` or ``fresh``.
         trust: as for :func:`normlab.load_model`.
 
     Raises:
@@ -120,7 +120,7 @@ def convert_run(
             **kept,
             "parameters": sum(parameter.numel() for parameter in made.model.parameters()),
             "sites": [asdict(site) for site in sites],
-            "converted": {"from": info.norm, "how": "exact" if made.exact else how},
+            "converted": {"from": info.norm, "how": "exact" if made.exact else made.how},
         },
     )
     return made

@@ -40,9 +40,6 @@ from ..training import (
     why_not_compiled,
 )
 
-_FEW = 8
-"""Images that layers are matched on, to see whether they can be."""
-
 
 @dataclass(frozen=True)
 class TrainedRun:
@@ -254,7 +251,7 @@ def check_network(config: RunConfig, dataset: DataSet) -> tuple[str, ...]:
     ours: what is wrong stops the study before it starts. Returns what is to be known of these."""
     try:
         notes = check_layer(config, dataset).notes
-        return (*notes, *started(config, dataset, _FEW).notes)
+        return (*notes, *started(config, dataset, tried=True).notes)
     except InputError:
         raise
     except ValueError as error:

@@ -20,6 +20,16 @@ LEVEL = 0.95
 _AFTER = (1, 2, 4, 8, 16, 32, 64)
 """Epochs after which validation is shown, besides the last."""
 _COLUMNS = 4
+_WAYS = {
+    "": "as they were",
+    "exact": "as layers that compute the same",
+    "distilled": "matched and then distilled",
+    "distilled_all": "matched and then distilled, with all other parameters",
+    "matched": "matched to the outputs of the old ones",
+    "copied": "with the old ones' weight, bias and statistics",
+    "fresh": "anew",
+}
+"""How layers start, as run.json says it, and in words."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +102,11 @@ class Starts:
             "network had as it was. Where less than half of the runs get there, a value with > is "
             "what the median is above.",
         ]
+        ways: dict[str, list[str]] = {}
+        for arm, runs in self.of_arm.items():
+            for how in dict.fromkeys(str(run.record["start"].get("how", "")) for run in runs):
+                ways.setdefault(how, []).append(arm)
+        said += [f"Layers start {_WAYS[how]}: {listed(ways[how])}." for how in _WAYS if how in ways]
         replaced = dict.fromkeys(
             str(run.record["start"]["classifier"])
             for run in self.runs
