@@ -43,10 +43,44 @@ LIBRARIES = ("timm", "torchvision")
 """Packages that have networks by name: ``timm:NAME`` is one of these, and no class of a module."""
 
 
-def library_of(name: str) -> str:
+def library_of(network: str) -> str:
     """The package of :data:`LIBRARIES` that has the network of this name; "" for other names."""
-    package, colon, _ = name.partition(":")
+    package, colon, _ = network.partition(":")
     return package if colon and package in LIBRARIES else ""
+
+
+def factory_of(network: str) -> str:
+    """The name of a network, where its factory is a person's own; "" for ours and for networks of
+    :data:`LIBRARIES`."""
+    return network if is_custom(network) and not library_of(network) else ""
+
+
+def load_library(package: str) -> ModuleType:
+    """Import one of :data:`LIBRARIES`, as it is installed: a file may name its networks, and the
+    working folder may be a stranger's.
+
+    Raises:
+        ImportError: it is not installed, or fails when it is imported.
+    """
+    token = _working_folder_counts.set(False)
+    try:
+        with _search_path():
+            path = _file_of(package)
+            if path is None:
+                raise ModuleNotFoundError(f"no module named {package!r} is installed", name=package)
+            if not _is_installed(path):
+                raise ImportError(f"{path} is not an installed package")
+            return importlib.import_module(package)
+    finally:
+        _working_folder_counts.reset(token)
+
+
+def library_code(network: str) -> dict[str, str]:
+    """The library of a network with its version; empty for networks of no library."""
+    if not (library := library_of(network)):
+        return {}
+    release = _release(library) or "of no version"
+    return {f"{library} {release}": release}
 
 
 def is_foreign(name: str) -> bool:
@@ -58,8 +92,8 @@ def is_foreign(name: str) -> bool:
 
 def is_custom(name: str) -> bool:
     """Whether a layer or a network is a person's own: of the form ``package.module:Class``, with or
-    without options, and not of this package or one of the libraries of networks."""
-    return is_foreign(name) and not is_ours(name.partition(":")[0]) and not library_of(name)
+    without options, and not of this package."""
+    return is_foreign(name) and not is_ours(name.partition(":")[0])
 
 
 def check_trusted(name: str, trusted: bool, named_by: str, kind: str = "layer") -> None:
@@ -94,20 +128,24 @@ def named_in_a_file(origins: Mapping[str, str]) -> Iterator[None]:
     """Search for layers and networks that a file names on Python's path alone: not in the working
     folder, which may be a stranger's as the file is.
 
-    The working folder is searched if every one of them that is not ours came from there when the
-    file was written, or is in a folder that a person named in PYTHONPATH, or if this process has
-    imported it from there already.
+    The working folder is searched if there is one that is not ours, and every such one came from
+    there when the file was written, or a person named that folder in PYTHONPATH, or this process
+    has imported it from there already.
 
     Args:
         origins: their names, and the folders that they came from, as :func:`origin_of` says.
     """
     here = _here()
-    counts = here is not None and all(
-        origin == str(here)
-        or _is_in_pythonpath(here)
-        or _imported_from(name.partition(":")[0]) == here
-        for name, origin in origins.items()
-        if is_custom(name)
+    custom = {name: origin for name, origin in origins.items() if is_custom(name)}
+    counts = (
+        bool(custom)
+        and here is not None
+        and all(
+            origin == str(here)
+            or _is_in_pythonpath(here)
+            or _imported_from(name.partition(":")[0]) == here
+            for name, origin in custom.items()
+        )
     )
     token = _working_folder_counts.set(counts)
     try:
@@ -230,16 +268,12 @@ def code_of(name: str) -> dict[str, str]:
     that are not installed packages. An installed package that it imports counts by its version; one
     that the layer itself is from by its version and the module's file. Compiled modules count by
     their file. Files that a layer only reads do not count. A module without a file has no code to
-    count, and :func:`load` refuses it. A network of :data:`LIBRARIES` counts by the library's
-    version.
+    count, and :func:`load` refuses it.
 
     Args:
-        name: an arm's normalization, a network, or ``package.module:Class`` with or without
+        name: an arm's normalization, or a network: ``package.module:Class`` with or without
             options.
     """
-    if library := library_of(name):
-        release = _release(library)
-        return {f"{library} {release or 'of no version'}": release or "unknown"}
     if not is_custom(name):
         return {}
     module = name.partition(":")[0]

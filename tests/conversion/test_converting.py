@@ -305,7 +305,6 @@ def test_groups_that_do_not_divide_are_named_and_replaced_only_where_asked() -> 
         ("extended_bn", {"images": images(4)}, "not one per channel"),
         ("gn:groups=2", {"images": images(4)[:, :2]}, "cannot take images of shape"),
         ("gn:groups=2", {"images": torch.zeros(4, 3)}, "shape"),
-        ("torch_bn:eps=0.5", {}, "Give images"),
     ],
 )
 def test_what_cannot_be_done_is_said(to: str, options: dict[str, Any], said: str) -> None:
@@ -390,3 +389,23 @@ def test_what_each_start_loses(monkeypatch: pytest.MonkeyPatch) -> None:
     matched, distilled = left("matched", "in"), left("distilled", "in")
     assert distilled > matched + 0.05
     assert left("distilled_all", "in") > max(distilled + 0.02, before - 0.05)
+
+
+@pytest.mark.parametrize("to", ["frozen_bn", "bn", "torch_bn"])
+def test_another_eps_is_made_up_for_by_the_weights(to: str) -> None:
+    model = trained(plain)
+    kept = normlab.convert(model, to, keep_eps=True) if to != "torch_bn" else None
+    made = normlab.convert(model, f"{to}:eps=0.5" if to == "torch_bn" else to, keep_eps=False)
+    assert made.exact
+    assert _distance(model, made.model, images(8)) < 1e-5
+    eps = {one.layer.eps for one in norm_layers(made.model)}
+    assert eps == {0.5 if to == "torch_bn" else 1e-5}
+    if kept is not None:
+        assert {one.layer.eps for one in norm_layers(kept.model)} == {1e-5, 1e-3}
+
+
+def test_statistics_of_images_have_no_variance_to_make_up_with() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.GroupNorm(1, 4, eps=1e-2)).eval()
+    assert normlab.convert(model, "ln").exact
+    with pytest.raises(InputError, match="Give images"):
+        normlab.convert(model, "ln", keep_eps=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -182,3 +183,72 @@ def test_weights_count_by_their_content(tmp_path: Path) -> None:
     (tmp_path / "b.pth").write_bytes((tmp_path / "a.pth").read_bytes())
     assert digest_of_weights(tmp_path / "a.pth") == digest_of_weights(tmp_path / "b.pth")
     assert len(INFO.classes) == CLASSES
+
+
+def test_what_weights_mean_counts_too(tmp_path: Path) -> None:
+    weights = INFO.build(3).state_dict()
+    for name, info in (("a", INFO), ("b", replace(INFO, norm="gn:groups=2")), ("c", INFO)):
+        save_model(tmp_path / name, info, weights)
+    first, second, third = (digest_of_weights(tmp_path / name) for name in "abc")
+    assert first == third != second
+    # Without what says so, the file is that of the factory's network.
+    (tmp_path / "bare").mkdir()
+    content = (tmp_path / "a/weights.safetensors").read_bytes()
+    (tmp_path / "bare/weights.safetensors").write_bytes(content)
+    assert digest_of_weights(tmp_path / "bare/weights.safetensors") not in (first, second)
+
+
+def test_a_classifier_for_other_classes_is_not_kept(tmp_path: Path) -> None:
+    save_model(tmp_path / "m", INFO, INFO.build(3).state_dict())
+    _, _, loaded = start(tmp_path / "m", replace(INFO, classes=tuple("dcba")))
+    assert loaded.classifier == "head.fc"
+    _, _, loaded = start(tmp_path / "m", replace(INFO, mean=(0.1,) * 3))
+    assert any("Pixels were normalized otherwise" in said for said in loaded.sentences)
+
+
+def test_a_missing_bias_is_no_other_classifier(tmp_path: Path) -> None:
+    content = state()
+    del content["head.fc.bias"]
+    torch.save(content, tmp_path / "w.pth")
+    _, _, loaded = start(tmp_path / "w.pth")
+    assert not loaded.classifier
+    assert loaded.missing == ("head.fc.bias",)
+    assert not loaded.sentences[0].startswith("100 %")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda s: {**s, "layers.0.bn.running_var": -torch.ones(8)}, "variances below 0"),
+        (
+            lambda s: {**s, "layers.0.bn.weight": torch.full((8,), 1e300, dtype=torch.float64)},
+            "not finite",
+        ),
+        (lambda s: {n: t.to_sparse() if t.dim() == 4 else t for n, t in s.items()}, "At least 90"),
+    ],
+)
+def test_weights_that_would_compute_nothing_are_refused(
+    tmp_path: Path, change: Callable[[dict[str, Any]], dict[str, Any]], said: str
+) -> None:
+    torch.save(change(state()), tmp_path / "w.pth")
+    with pytest.raises(InputError, match=said):
+        start(tmp_path / "w.pth")
+
+
+def test_values_of_another_type_are_said(tmp_path: Path) -> None:
+    torch.save({n: t.half() if t.is_floating_point() else t for n, t in state().items()}, "w.pth")
+    _, _, loaded = start(Path("w.pth"))
+    assert loaded.share == 1
+    assert any("float16" in said for said in loaded.sentences)
+
+
+def test_a_compressed_archive_is_refused(tmp_path: Path) -> None:
+    torch.save(state(), tmp_path / "w.pth")
+    with (
+        zipfile.ZipFile(tmp_path / "w.pth") as stored,
+        zipfile.ZipFile(tmp_path / "z.pth", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for one in stored.infolist():
+            packed.writestr(one.filename, stored.read(one))
+    with pytest.raises(InputError, match="is compressed"):
+        start(tmp_path / "z.pth")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ import torch
 from torch import nn
 
 from networks import CHANNELS, CLASSES, NETWORKS, images
+from normlab import foreign
 from normlab.errors import InputError
 from normlab.models import (
     ModelInfo,
@@ -21,9 +23,11 @@ from normlab.models import (
     check_method,
     check_sites,
     classifier_of,
+    load_model,
     norm_layers,
     other_parts,
     parse_network,
+    save_model,
     sites,
 )
 from normlab.norms import BatchNorm2d, GroupNorm2d
@@ -60,6 +64,20 @@ def by_anything(**given):
 
 def by_nothing():
     return factory(4, 3)
+
+def pointwise(classes):
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1),
+        nn.Conv2d(4, classes, 1), nn.Flatten(),
+    )
+
+class Own(nn.Conv2d):
+    pass
+
+def subclass(classes):
+    made = pointwise(classes)
+    made[0] = Own(3, 4, 3, bias=False)
+    return made
 
 def without():
     return nn.Sequential(nn.Conv2d(3, 4, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
@@ -228,48 +246,69 @@ def test_names_that_are_none_are_refused(text: str, said: str) -> None:
         parse_network(text)
 
 
-@pytest.mark.parametrize("norm", ["frn_tlu", "evonorm_s0", "ibn_a", "fixup", "scaled_ws"])
+@pytest.mark.parametrize(
+    "norm", ["frn_tlu", "evonorm_s0", "evonorm_s0:groups=48", "ibn_a", "fixup"]
+)
 def test_methods_of_several_places_are_refused_in_other_networks(norm: str) -> None:
     with pytest.raises(InputError, match=r"only known for the network resnet6n2.*as_is, "):
         check_method(norm)
 
 
-def test_a_package_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(InputError, match=r"needs the package timm.*pip install "):
+def test_a_package_that_is_not_installed_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for package in ("timm", "torchvision"):
+        monkeypatch.delitem(sys.modules, package, raising=False)
+        with pytest.raises(InputError, match=rf"needs the package {package}.*pip install "):
+            build_network(parse_network(f"{package}:resnet18"), "bn", 4, 3, 0)
+    # A file of that name in the working folder is not the package.
+    (tmp_path / "timm.py").write_text("import pathlib\npathlib.Path('imported').touch()\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend("")
+    with pytest.raises(InputError, match="needs the package timm"):
         build_network(parse_network("timm:resnet18"), "bn", 4, 3, 0)
+    monkeypatch.syspath_prepend(str(tmp_path / "elsewhere"))
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "timm.py").rename(tmp_path / "elsewhere/timm.py")
+    with pytest.raises(InputError, match="is not an installed package"):
+        build_network(parse_network("timm:resnet18"), "bn", 4, 3, 0)
+    assert not (tmp_path / "imported").exists()
 
 
-def _library(monkeypatch: pytest.MonkeyPatch, name: str, **content: Any) -> list[dict[str, Any]]:
-    """A stand-in for a library of networks, and how it was called."""
-    called: list[dict[str, Any]] = []
+class Library:
+    """A stand-in for a library of networks, which remembers how it was called."""
 
-    def create(network: str, **given: Any) -> nn.Module:
-        called.append({"network": network, **given})
+    __version__ = "1.0"
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.called: list[dict[str, Any]] = []
+        monkeypatch.setattr(foreign, "load_library", lambda package: self)
+
+    @property
+    def models(self) -> Library:
+        return self
+
+    def is_model(self, name: str) -> bool:
+        return name == "tiny"
+
+    def list_models(self, module: object = None) -> list[str]:
+        return ["tiny"] if module in (None, self) else []
+
+    def create_model(self, network: str, **given: Any) -> nn.Module:
+        self.called.append({"network": network, **given})
         width = given.get("width", 4)
-        inputs, classes = given.get("in_chans", 3), given["num_classes"]
         return nn.Sequential(
-            nn.Conv2d(inputs, width, 1), nn.BatchNorm2d(width), nn.AdaptiveAvgPool2d(1),
-            nn.Flatten(), nn.Linear(width, classes),
+            nn.Conv2d(given.get("in_chans", 3), width, 1), nn.BatchNorm2d(width),
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, given["num_classes"]),
         )  # fmt: skip
 
-    module = ModuleType(name)
-    vars(module).update({key: create if value is create_it else value
-                         for key, value in content.items()})  # fmt: skip
-    monkeypatch.setitem(sys.modules, name, module)
-    return called
-
-
-create_it = SimpleNamespace()
+    get_model = create_model
 
 
 def test_networks_of_timm_are_made_without_trained_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    called = _library(
-        monkeypatch, "timm", __version__="1.0", create_model=create_it,
-        is_model=lambda name: name == "tiny", list_models=lambda: ["tiny"],
-    )  # fmt: skip
+    library = Library(monkeypatch)
     model = build_network(parse_network("timm:tiny:width=6"), "gn:groups=3", 5, 1, 0)
-    assert called == [
+    assert library.called == [
         {"network": "tiny", "pretrained": False, "num_classes": 5, "in_chans": 1, "width": 6}
     ]
     assert check_sites(model, "gn:groups=3")[0].channels == 6
@@ -278,14 +317,43 @@ def test_networks_of_timm_are_made_without_trained_weights(monkeypatch: pytest.M
 
 
 def test_networks_of_torchvision_take_colour_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "torchvision", ModuleType("torchvision"))
-    called = _library(
-        monkeypatch, "torchvision.models", get_model=create_it, list_models=lambda: ["tiny"]
-    )
+    library = Library(monkeypatch)
     build_network(parse_network("torchvision:tiny"), "bn", 5, 3, 0)
-    assert called == [{"network": "tiny", "weights": None, "num_classes": 5}]
+    assert library.called == [{"network": "tiny", "weights": None, "num_classes": 5}]
     with pytest.raises(InputError, match="3 channels, and these have 1"):
         build_network(parse_network("torchvision:tiny"), "bn", 5, 1, 0)
+    with pytest.raises(InputError, match="no network 'fcn_tiny' for classification"):
+        build_network(parse_network("torchvision:fcn_tiny"), "bn", 5, 3, 0)
+
+
+@pytest.mark.parametrize("name", ["timm:Layer", "torchvision:Layer"])
+def test_a_layer_is_no_network_of_a_library(name: str, tmp_path: Path) -> None:
+    info = ModelInfo(1, ("a", "b"), name, "A", 3, 8, (0.5,) * 3, (0.2,) * 3)
+    save_model(
+        tmp_path / "m", replace(info, norm="bn"), replace(info, norm="bn").build(0).state_dict()
+    )
+    described = json.loads((tmp_path / "m/model.json").read_text())
+    described.pop("sha256", None)
+    (tmp_path / "m/model.json").write_text(json.dumps({**described, "norm": name, "files": {}}))
+    with pytest.raises(InputError, match=rf"has the layer {name}.*--trust"):
+        load_model(tmp_path / "m")
+
+
+@pytest.mark.parametrize("option", ["drop_path_rate=0.1", "init_weights=false"])
+def test_options_that_only_sound_like_weights_are_taken(option: str) -> None:
+    assert parse_network(f"timm:tiny:{option}").options
+
+
+def test_filters_become_the_methods_or_the_arm_is_refused(own: str) -> None:
+    model = build_network(parse_network(f"{own}:pointwise"), "gn+ws:groups=2", 3, 3, 0)
+    assert type(model.get_submodule("4")) is nn.Conv2d
+    assert [part.name for part in other_parts(model)] == ["0"]
+    check_sites(model, "gn+ws:groups=2")
+    model[0] = nn.Conv2d(3, 4, 3, bias=False)  # type: ignore[operator]
+    with pytest.raises(ValueError, match="0 is a plain convolution, but the arm"):
+        check_sites(model, "gn+ws:groups=2")
+    with pytest.raises(InputError, match="filters of convolutions, but 0 is Own"):
+        build_network(parse_network(f"{own}:subclass"), "gn+ws:groups=2", 3, 3, 0)
 
 
 @pytest.mark.parametrize(

@@ -16,11 +16,20 @@ from normlab.data import DataConfig, DataSet, load
 from normlab.errors import InputError
 from normlab.models import load_model
 from normlab.runs import RunConfig, identity
-from normlab.training import build, code_of_run, started, train, train_mode
+from normlab.studies.same_function import compare_functions
+from normlab.training import (
+    build,
+    check_factory,
+    code_of_run,
+    started,
+    train,
+    train_mode,
+)
 from normlab.training.network import shapes_at_sites
 from normlab.training.optimizer import LayerAwareOptimizer
 
 FACTORY = """
+import torch
 from torch import nn
 
 def build(classes, in_channels):
@@ -46,6 +55,23 @@ class Pair(Viewing):
 class Auxiliary(Viewing):
     def forward(self, x):
         return (super().forward(x), x) if self.training else super().forward(x)
+
+ONE = build(10, 1)
+
+def again(classes, in_channels):
+    return ONE
+
+GENERATOR = torch.Generator().manual_seed(0)
+
+def drawing(classes, in_channels):
+    made = build(classes, in_channels)
+    nn.init.normal_(made[0].weight, generator=GENERATOR)
+    return made
+
+def other_eps(classes, in_channels):
+    made = build(classes, in_channels)
+    made[1].eps, made[1].momentum = 1e-2, 0.01
+    return made
 
 def strided(classes, in_channels):
     return nn.Sequential(*build(classes, in_channels)[:6], nn.Conv2d(12, 12, 9), nn.Flatten())
@@ -276,3 +302,44 @@ def test_our_network_starts_from_its_own_models(digits: DataSet, tmp_path: Path)
         assert built.loaded.share == 1
         assert built.info.norm == ("bn" if norm == "as_is" else norm)
         assert isinstance(built.model, nn.Module)
+
+
+@pytest.mark.parametrize(
+    ("factory", "said"),
+    [("again", "has returned before"), ("drawing", r"another network each time \(0\.weight\)")],
+)
+def test_a_factory_that_would_mix_arms_is_refused(
+    here: str, digits: DataSet, factory: str, said: str
+) -> None:
+    with pytest.raises(InputError, match=said):
+        check_factory(config(here, model=f"{here}:{factory}"), digits)
+    check_factory(config(here), digits)
+
+
+@pytest.mark.parametrize("norm", ["bn", "torch_bn", "frozen_bn", "none"])
+def test_an_arm_starts_exactly_where_the_network_has_another_eps(
+    here: str, digits: DataSet, tmp_path: Path, norm: str
+) -> None:
+    named = {"model": f"{here}:other_eps"}
+    before = train(config(here, epochs=3, lr=0.1, **named), digits, tmp_path / "pre")
+    asked = config(here, norm=norm, weights=str(tmp_path / "pre"), lr=1e-6, **named)
+    record = train(asked, digits, tmp_path / "ft")
+    assert record["start"]["how"] == "exact"
+    known = before["metrics"]["val"]["loss"]
+    assert record["start"]["val"]["loss"] == pytest.approx(known, abs=1e-4)
+    assert type(load_model(tmp_path / "ft", trust=True)).__name__ == "Sequential"
+
+
+def test_what_moves_no_number_does_not_count(here: str) -> None:
+    base = config(here, weights="w")
+    assert identity(base, "d", {}) == identity(replace(base, weights_least=0.5), "d", {})
+    assert identity(base, "d", {}) == identity(replace(base, start="fresh"), "d", {})
+    other = replace(base, norm="bn")
+    assert identity(other, "d", {}) != identity(replace(other, start="fresh"), "d", {})
+
+
+def test_the_same_function_is_compared_with_a_rate_of_the_classifier(digits: DataSet) -> None:
+    arms = [RunConfig(n=1, norm=norm, head_lr=0.1) for norm in ("torch_bn", "bn")]
+    found = compare_functions(("torch_bn", arms[0]), ("bn", arms[1]), digits, steps=2)
+    assert not found.mismatch
+    assert found.steps == 2

@@ -29,7 +29,7 @@ from ..models import (
 )
 from ..norms import CATALOG, NoNorm2d, NormChoice, name_of_layer, parse_norm
 from .distilling import distil
-from .exact import TOLERANCE, copy_state, make, plain_convolution, same_layer
+from .exact import TOLERANCE, copy_state, make, plain_convolution, same_layer, take_eps
 from .folding import fold_all, fold_into
 from .matching import Pair, match, observe
 from .outputs import tensors
@@ -151,6 +151,7 @@ def convert(
     *,
     how: How = "distilled",
     batch_size: int = 256,
+    keep_eps: bool = True,
 ) -> Conversion:
     """Put another normalization into a trained network.
 
@@ -213,6 +214,9 @@ def convert(
         batch_size: images per forward pass. To match, one batch that has all images takes one pass
             where the new layers have no running statistics; otherwise each layer needs a pass up to
             it, or two where it has them.
+        keep_eps: new layers that compute the same have eps and momentum of the old ones. False:
+            they have the method's own, and weights that make up for it where there are running
+            variances; otherwise a layer with another eps is no longer the same.
 
     Raises:
         InputError: an unknown method, or one that puts more than its layer into a network; a site
@@ -232,7 +236,7 @@ def convert(
     given = None if images is None else _together(images)
     original = _copied(model)
     x = _drawn_for(original) if given is None and _is_nothing(choice) else given
-    step = _changed_exactly(split_fused(_copied(model)), choice, x)
+    step = _changed_exactly(split_fused(_copied(model)), choice, x, keep_eps)
     if not step.sites and not step.pairs:
         if step.unchanged:
             raise InputError(f"All normalization layers of the network are {name} already.")
@@ -267,7 +271,7 @@ def convert(
     # it is stored.
     proven = _copied(converted)
     if not step.pairs:
-        proven = _changed_exactly(split_fused(_copied(model).double()), choice, x).model
+        proven = _changed_exactly(split_fused(_copied(model).double()), choice, x, keep_eps).model
     proof = x[:PROOF_IMAGES]
     difference, scale = _difference(original, proven, proof)
     exact = not step.pairs and difference <= TOLERANCE * scale
@@ -384,18 +388,20 @@ class _Step:
         ]
 
 
-def _changed_exactly(model: nn.Module, choice: NormChoice, x: Tensor | None) -> _Step:
+def _changed_exactly(
+    model: nn.Module, choice: NormChoice, x: Tensor | None, keep_eps: bool
+) -> _Step:
     """The network, changed, with all done that is exact."""
     if x is not None and _is_nothing(choice):
         return _folded(model, choice, x)
-    return _exchanged_exactly(model, choice)
+    return _exchanged_exactly(model, choice, keep_eps)
 
 
 def _folded(model: nn.Module, choice: NormChoice, x: Tensor) -> _Step:
     """With every layer in the convolution before it where that is exact: those that are a scale and
     a shift in evaluation are made so first."""
     found = norm_layers(model)
-    step = _exchanged_exactly(model, _SCALE_AND_SHIFT)
+    step = _exchanged_exactly(model, _SCALE_AND_SHIFT, keep_eps=True)
     model = step.model
     exact = _copied(model).double()
     sites = [site for site in step.sites if site.paths not in {one.paths for one in found}]
@@ -422,7 +428,7 @@ def _folded(model: nn.Module, choice: NormChoice, x: Tensor) -> _Step:
     return now
 
 
-def _exchanged_exactly(model: nn.Module, choice: NormChoice) -> _Step:
+def _exchanged_exactly(model: nn.Module, choice: NormChoice, keep_eps: bool) -> _Step:
     step = _Step(model, [], [], [])
     new: dict[int, nn.Module] = {}
     for paths, layer in _weight_side(model):
@@ -438,7 +444,7 @@ def _exchanged_exactly(model: nn.Module, choice: NormChoice) -> _Step:
             if type(wanted) is type(found.layer) and repr(wanted) == repr(found.layer):
                 step.unchanged += found.paths
                 continue
-            made = same_layer(found.layer, fitting, found.channels)
+            made = same_layer(found.layer, fitting, found.channels, keep_eps=keep_eps)
         except ValueError as error:
             raise InputError(misfit(found.paths[0], found.channels, choice, error)) from error
         device, dtype = like(found.layer, model)
@@ -478,6 +484,7 @@ def _keep_tensors(old: nn.Module, new: nn.Module) -> None:
             other = others.get(name)
             if tensor is not None and other is not None and tensor.shape == other.shape:
                 own[name] = other  # type: ignore[assignment]
+    take_eps(old, new)
 
 
 def _check_ties(model: nn.Module, new: Mapping[int, nn.Module]) -> None:

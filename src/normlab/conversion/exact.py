@@ -18,20 +18,24 @@ _KEPT = ("eps", "momentum")
 """Numbers that another layer takes over unless they are asked for."""
 
 
-def same_layer(old: nn.Module, choice: NormChoice, channels: int) -> nn.Module | None:
+def same_layer(
+    old: nn.Module, choice: NormChoice, channels: int, *, keep_eps: bool = True
+) -> nn.Module | None:
     """A layer of the method that computes in evaluation what the old one does, for any input and
     any values of its weight and bias; None where there is no such layer.
 
-    Eps and momentum are the old layer's unless the choice has its own. Both layers are tried on
-    the CPU in float64.
+    Eps and momentum are the old layer's unless the choice has its own, or they are not to be kept.
+    Then running variances v turn one eps into the other: weight becomes weight
+    sqrt((v + new eps) / (v + old eps)). Both layers are tried on the CPU in float64.
 
     Raises:
         ValueError: the method cannot be made for these channels.
     """
-    kept = {name: getattr(old, name) for name in _KEPT if _is_kept(old, name)}
+    kept = {name: getattr(old, name) for name in _KEPT if keep_eps and _is_kept(old, name)}
     options = {name: value for name, value in kept.items() if name not in choice.options}
     made = make(choice, channels, options)
     copy_state(old, made)
+    take_eps(old, made)
     gates: tuple[float | None, ...] = (None,)
     if isinstance(made, BatchInstanceNorm2d) and not isinstance(old, BatchInstanceNorm2d):
         gates = (1.0, 0.0)
@@ -64,6 +68,24 @@ def copy_state(old: nn.Module, new: nn.Module) -> None:
 
 
 @torch.no_grad()
+def take_eps(old: nn.Module, new: nn.Module) -> None:
+    """Change the new layer's weight, which is the old one's, for its own eps; nothing is changed
+    where the two have one eps, or no running variance and weight per channel."""
+    variance, weight = (getattr(new, name, None) for name in ("running_var", "weight"))
+    before, now = (getattr(one, "eps", None) for one in (old, new))
+    if not (isinstance(before, float) and isinstance(now, float)) or before == now:
+        return
+    if isinstance(variance, Tensor) and isinstance(weight, Tensor):
+        exact = variance.double()
+        changed = weight.double() * ((exact + now) / (exact + before)).sqrt()
+        made = changed.to(weight.dtype)
+        if isinstance(weight, nn.Parameter):  # not in place: it may be the old one's own
+            new.weight = nn.Parameter(made, weight.requires_grad)
+        else:
+            new.weight = made
+
+
+@torch.no_grad()
 def _agree(old: nn.Module, new: nn.Module, channels: int) -> bool:
     pair = [without_hooks(copy.deepcopy(one)).cpu().double().eval() for one in (old, new)]
     generator = torch.Generator().manual_seed(0)
@@ -80,6 +102,7 @@ def _agree(old: nn.Module, new: nn.Module, channels: int) -> bool:
             values = draw(channels) + 2
             first.copy_(values)
             second.copy_(values)
+    take_eps(*pair)
     shape = getattr(old, "normalized_shape", ())
     height, width = tuple(shape)[1:] if len(shape) == 3 else (5, 6)
     x = draw(4, channels, height, width) * draw(4, channels, 1, 1).exp() + 3 * draw(

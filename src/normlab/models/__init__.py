@@ -43,10 +43,10 @@ from .networks import (
     build_network,
     check_method,
     classifier_of,
+    completed,
     is_placeless,
     misfit,
     parse_network,
-    with_biases,
 )
 from .resnet import ResNet, layers_at_every_width
 from .sites import (
@@ -84,6 +84,7 @@ __all__ = [
     "classifier_of",
     "code_of_model",
     "command_of",
+    "completed",
     "declared",
     "digest_of_weights",
     "drawn_by",
@@ -119,6 +120,5 @@ __all__ = [
     "start_from",
     "takes_contiguous",
     "unpacked",
-    "with_biases",
     "without_hooks",
 ]

@@ -237,13 +237,13 @@ def _built(described: Described, folder: Path, finite: bool) -> nn.Module:
 
 def _check_trusted(described: Described, folder: Path, trust: bool) -> None:
     check_trusted(described.info.norm, trust, f"The model in {folder} has")
-    check_trusted(described.info.model, trust, f"The model in {folder} is", "network")
+    check_trusted(described.info.factory, trust, f"The model in {folder} is", "network")
 
 
 @contextmanager
 def _code_of(described: Described) -> Iterator[None]:
     info, card = described.info, described.card
-    origins = {info.norm: "origin", info.model: "network_origin"}
+    origins = {info.norm: "origin", info.factory: "network_origin"}
     with named_in_a_file({name: str(card.get(entry, "")) for name, entry in origins.items()}):
         yield
 
@@ -275,7 +275,7 @@ def _check_code(described: Described, folder: Path) -> None:
     known = described.card.get("code")
     if not known:
         return
-    named = [name for name in (described.info.norm, described.info.model) if is_custom(name)]
+    named = [name for name in (described.info.norm, described.info.factory) if is_custom(name)]
     codes = {name: code_of(name) for name in named}
     now = {file: digest for code in codes.values() for file, digest in code.items()}
     changed = sorted(

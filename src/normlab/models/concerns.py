@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 from ..errors import InputError
 from ..norms import FrozenBatchNorm2d, GlobalResponseNorm2d, LayerNormCHW
 from ..pages.words import counted
-from .exchange import NormLayer, norm_layers, other_layers
+from .exchange import NormLayer, like, norm_layers, other_layers
 from .resnet import ResNet
 from .sites import check_sites
 
@@ -65,7 +65,9 @@ KINDS = (
 """In the order in which :func:`concerns` lists them."""
 
 
-def concerns(model: nn.Module, image_size: int | None = None) -> tuple[Concern, ...]:
+def concerns(
+    model: nn.Module, image_size: int | None = None, channels: int | None = None
+) -> tuple[Concern, ...]:
     """What looks wrong with the normalization of a network.
 
     Everything listed is true of the network; whether it is meant is for the reader to say. A
@@ -82,13 +84,14 @@ def concerns(model: nn.Module, image_size: int | None = None) -> tuple[Concern, 
         model: any network. It is left as it was.
         image_size: height and width of its images. With it, one image of zeros goes through the
             network, which shows how large the maps at each layer are and what follows what.
+        channels: of its images; those of its first convolution where this is None.
 
     Raises:
         InputError: a layer whose size is not known before its first input; a network that does not
             take one image of that size, with as many channels as its first convolution has.
     """
     layers = norm_layers(model)
-    seen = None if image_size is None else _passed(model, layers, image_size)
+    seen = None if image_size is None else _passed(model, layers, image_size, channels)
     found = [
         *_not_finite(model),
         *_variances(model),
@@ -507,14 +510,19 @@ class _Pass:
     followed: dict[str, nn.Module]
 
 
-def _passed(model: nn.Module, layers: Sequence[NormLayer], image_size: int) -> _Pass:
+def _passed(
+    model: nn.Module, layers: Sequence[NormLayer], image_size: int, channels: int | None
+) -> _Pass:
     first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
-    if first is None:
+    if channels is None and first is None:
         raise InputError(
             f"{type(model).__name__} has no convolution, so how many channels its images have is "
-            "not known. Leave image_size out."
+            "not known. Give channels, or leave image_size out."
         )
-    image = first.weight.detach().new_zeros(1, first.in_channels, image_size, image_size)
+    device, dtype = like(model, model)
+    count = first.in_channels if channels is None and first is not None else channels
+    assert count is not None
+    image = torch.zeros(1, count, image_size, image_size, device=device, dtype=dtype)
     known = {id(one.layer): one.layer for one in layers}
     positions: dict[int, list[int]] = {}
     # A tensor that was changed in place is another one.

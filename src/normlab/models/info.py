@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from ..errors import InputError, did_you_mean
+from ..foreign import factory_of
 from .networks import OURS, build_network, parse_network
 from .resnet import ResNet, Shortcut
 
@@ -60,6 +61,11 @@ class ModelInfo:
     def ours(self) -> bool:
         """Whether the network is the one of this package."""
         return parse_network(self.model).ours
+
+    @property
+    def factory(self) -> str:
+        """The network's name, where its factory is a person's own; otherwise ""."""
+        return factory_of(self.model)
 
     @property
     def said(self) -> str:

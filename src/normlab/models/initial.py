@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Iterable, Mapping
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from ..errors import InputError, told
 from ..foreign import is_custom
 from ..pages.words import listed, visible
 from ..runs import AS_IS, MODEL, WEIGHTS
-from ..seals import digest_of
+from ..seals import digest, digest_of
 from .bundle import load_info, load_model
 from .info import ModelInfo
 from .networks import classifier_of
@@ -24,10 +26,12 @@ from .weights import WeightsFile
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "weights")
 """Entries of a saved dictionary that have the state dict, as training scripts name them."""
-_PREFIXES = ("module.", "_orig_mod.")
-"""What DataParallel and torch.compile put before every name."""
+_PREFIXES = ("module.", "_orig_mod.", "_orig_mod.module.", "model.", "net.", "network.")
+"""What DataParallel, torch.compile and modules around a network put before every name."""
 _SHOWN = 5
-_TENSORS = 1_000_000
+_TENSORS = 100_000
+_FAR = 0.02
+"""A difference of means or standard deviations, on the scale from 0 to 1, that is worth saying."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class Loaded:
         missing: parameters and buffers of the network that are not in the file, or have another
             shape there.
         left_over: tensors of the file that the network does not have.
-        classifier: path of a classifier that is replaced, because it is of another size there; "".
+        classifier: path of a classifier that is replaced, because it is for other classes; "".
         notes: other things to know, as sentences.
     """
 
@@ -55,14 +59,13 @@ class Loaded:
     @property
     def sentences(self) -> tuple[str, ...]:
         """What a person should know, the first about how much was loaded."""
-        said = [f"{100 * self.share:.4g} % of the parameters start from {self.source}."]
+        share = 100.0 if self.share == 1 else min(math.floor(1000 * self.share) / 10, 99.9)
+        said = [f"{share:g} % of the parameters start from {self.source}."]
         if self.classifier:
-            said.append(
-                f"The classifier {self.classifier} starts anew: it is of another size there."
-            )
+            said.append(f"The classifier {self.classifier} starts anew: it is for other classes.")
         for names, what in (
-            (self.missing, "Not there, or of another shape, so new"),
-            (self.left_over, "There, but not in the network"),
+            (self.missing, "Missing from the file, or of another shape, so they start anew"),
+            (self.left_over, "In the file, but not in the network"),
         ):
             if names:
                 said.append(f"{what}: {_some(names)}.")
@@ -70,15 +73,28 @@ class Loaded:
 
 
 def digest_of_weights(weights: str | Path) -> str:
-    """SHA-256 of the file that has the weights.
+    """SHA-256 of the file that has the weights; of those of a model's folder together with what
+    it says that they mean.
 
     Raises:
         InputError: there is none.
     """
     path = Path(weights)
-    file = path / WEIGHTS if path.is_dir() else path
+    folder = _folder_of(path)
+    file = path if folder is None else folder / WEIGHTS
     open_regular(file).close()
-    return digest_of(file)
+    found = digest_of(file)
+    if folder is None:
+        return found
+    info = load_info(folder)
+    meaning = [info.model, info.norm, info.n, info.shortcut, info.in_channels, *info.classes]
+    return digest("\0".join(map(str, [found, *meaning])).encode())
+
+
+def _folder_of(path: Path) -> Path | None:
+    """The folder of the trained model that is named by itself or by its file of weights."""
+    folder = path.parent if path.name == WEIGHTS else path
+    return folder if (folder / MODEL).exists() else None
 
 
 def start_from(
@@ -103,13 +119,21 @@ def start_from(
     """
     path = Path(weights)
     notes: tuple[str, ...] = ()
-    folder = path if path.is_dir() else path.parent if path.name == WEIGHTS else None
-    if folder is not None and (folder / MODEL).exists():
+    other_classes = False
+    folder = _folder_of(path)
+    if folder is not None:
         known = load_info(folder)
         _check_same_network(known, info, folder)
-        # The network is the one that a person named. Nobody named the layer.
-        source = load_model(folder, trust=not is_custom(known.norm))
-        state = source.state_dict()
+        if is_custom(known.norm) and known.norm != info.norm:
+            raise InputError(
+                f"The model in {folder} has the layer {known.norm:.200}, which is not part of "
+                "normlab and which you did not name. Convert the model first: normlab convert "
+                "--trust."
+            )
+        # The network is the one that a person named, and so is a layer that is not ours.
+        state = load_model(folder, trust=True).state_dict()
+        other_classes = known.classes != info.classes
+        notes = tuple(_differences(known, info))
         as_is = replace(info, norm=known.norm, n=known.n, shortcut=known.shortcut)
     elif info.ours:
         raise InputError(
@@ -120,7 +144,7 @@ def start_from(
         state, notes = _read(path)
         as_is = replace(info, norm=AS_IS)
     model = as_is.build(seed)
-    loaded = _load(model, state, len(info.classes), str(weights), notes)
+    loaded = _load(model, state, len(info.classes), str(weights), notes, other_classes)
     if loaded.share < least:
         raise InputError(
             f"{' '.join(loaded.sentences)} At least {100 * least:.4g} % are asked for, which "
@@ -147,6 +171,29 @@ def _check_same_network(known: ModelInfo, info: ModelInfo, folder: Path) -> None
         )
 
 
+def _differences(known: ModelInfo, info: ModelInfo) -> Iterator[str]:
+    """In what images of the model and of the data enter otherwise."""
+    far = max(
+        abs(one - two)
+        for name in ("mean", "std")
+        for one, two in zip(getattr(known, name), getattr(info, name), strict=True)
+    )
+    if far > _FAR:
+        yield (
+            "Pixels were normalized otherwise for these weights: by the mean "
+            f"{_numbers(known.mean)} and the standard deviation {_numbers(known.std)}, here by "
+            f"{_numbers(info.mean)} and {_numbers(info.std)}."
+        )
+    for name, what in (("image_size", "images of side"), ("resize", "images resized by")):
+        there, here = getattr(known, name), getattr(info, name)
+        if there != here:
+            yield f"The weights were trained on {what} {there}, and here it is {here}."
+
+
+def _numbers(values: Iterable[float]) -> str:
+    return listed(f"{value:.3f}" for value in values)
+
+
 def _read(path: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
     """A state dict from a file."""
     if path.is_dir():
@@ -155,6 +202,7 @@ def _read(path: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
     if path.suffix == ".safetensors":
         content: Any = WeightsFile.opened(path).read(None)
     else:
+        _check_archive(path)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -175,12 +223,18 @@ def _read(path: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
             f"{path} has no state dict: names and tensors, alone or in an entry such as "
             f"{' or '.join(map(repr, _WRAPPERS[:3]))}."
         )
-    state = dict(content)
-    for prefix in _PREFIXES:
-        if all(name.startswith(prefix) for name in state):
-            state = {name.removeprefix(prefix): value for name, value in state.items()}
-            notes += (f"Names in it begin with {prefix!r}, which is left out.",)
-    return state, notes
+    return dict(content), notes
+
+
+def _check_archive(path: Path) -> None:
+    """What torch.save writes is not compressed. What is could grow beyond all bounds."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            packed = [one for one in archive.infolist() if one.compress_type != zipfile.ZIP_STORED]
+    except (zipfile.BadZipFile, OSError, ValueError):
+        return  # of another form, which is read in any case or refused
+    if packed:
+        raise InputError(f"{path} is compressed, which files of torch.save are not.")
 
 
 def _is_state(content: Any) -> bool:
@@ -195,20 +249,28 @@ def _is_state(content: Any) -> bool:
 
 @torch.no_grad()
 def _load(
-    model: nn.Module, state: Mapping[str, Any], classes: int, source: str, notes: tuple[str, ...]
+    model: nn.Module,
+    state: Mapping[str, Any],
+    classes: int,
+    source: str,
+    notes: tuple[str, ...],
+    other_classes: bool,
 ) -> Loaded:
     own = model.state_dict()
+    state, prefixed = _without_prefix(state, own)
     head = classifier_of(model, classes)
     fitting = {
-        name: value
+        name: _cast(value, own[name])
         for name, value in state.items()
-        if name in own and isinstance(value, Tensor) and _shape(own[name]) == _shape(value)
+        if name in own and _shape(own[name]) == _shape(value)
     }
     missing = [name for name in own if name not in fitting]
     left_over = [name for name in state if name not in own]
     of_head = {f"{head}.weight", f"{head}.bias"} if head else set()
-    # A classifier that is there, for another number of classes.
-    replaced = bool(of_head & set(missing)) and f"{head}.weight" in state
+    there = state.get(f"{head}.weight") if head else None
+    replaced = _shape(there) is not None and (
+        other_classes or _shape(there) != _shape(own[f"{head}.weight"])
+    )
     if replaced:
         fitting = {name: value for name, value in fitting.items() if name not in of_head}
         missing = [name for name in missing if name not in of_head]
@@ -216,9 +278,16 @@ def _load(
     counted = {n: p.numel() for n, p in parameters.items() if not (replaced and n in of_head)}
     values = sum(counted.values())
     share = sum(size for name, size in counted.items() if name in fitting) / max(values, 1)
-    strange = [n for n, v in fitting.items() if v.is_floating_point() and not v.isfinite().all()]
-    if strange:
-        raise InputError(f"{source} has values that are not finite: {_some(strange)}.")
+    _check_values(fitting, source)
+    types = sorted(
+        {
+            str(state[n].dtype).removeprefix("torch.")
+            for n in fitting
+            if state[n].dtype != own[n].dtype
+        }
+    )
+    if types:
+        notes += (f"Some of its values are {listed(types)}, and became the network's type.",)
     model.load_state_dict({**own, **fitting})
     return Loaded(
         source,
@@ -226,12 +295,41 @@ def _load(
         tuple(missing),
         tuple(left_over),
         head if replaced else "",
-        notes,
+        (*prefixed, *notes),
     )
 
 
+def _without_prefix(
+    state: Mapping[str, Any], own: Mapping[str, Any]
+) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+    """The state without what wrappers put before every name, if more names fit then."""
+    notes: tuple[str, ...] = ()
+    found, most = state, len(state.keys() & own.keys())
+    for prefix in _PREFIXES:
+        shorter = {name.removeprefix(prefix): value for name, value in state.items()}
+        if len(shorter) == len(state) and (fit := len(shorter.keys() & own.keys())) > most:
+            said = f"Names in it begin with {prefix!r}, which is left out."
+            found, notes, most = shorter, (said,), fit
+    return found, notes
+
+
+def _cast(value: Tensor, own: Tensor) -> Tensor:
+    return value.detach().to("cpu", own.dtype)
+
+
+def _check_values(tensors: Mapping[str, Tensor], source: str) -> None:
+    """Refuse weights with which a network computes nothing."""
+    strange = [n for n, v in tensors.items() if v.is_floating_point() and not v.isfinite().all()]
+    negative = [n for n, v in tensors.items() if n.endswith("running_var") and bool((v < 0).any())]
+    for names, what in ((strange, "values that are not finite"), (negative, "variances below 0")):
+        if names:
+            raise InputError(f"{source} has {what}: {_some(names)}.")
+
+
 def _shape(value: Any) -> tuple[int, ...] | None:
-    return tuple(value.shape) if isinstance(value, Tensor) else None
+    """None for what is no tensor with values of its own."""
+    plain = isinstance(value, Tensor) and value.layout is torch.strided and not value.is_meta
+    return tuple(value.shape) if plain else None
 
 
 def _some(names: Iterable[str]) -> str:

@@ -7,7 +7,6 @@ draws from generators that the seed alone determines.
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import re
 from collections.abc import Callable, Mapping
@@ -33,8 +32,8 @@ OURS = OUR_NETWORK
 """The name of :class:`.resnet.ResNet`."""
 _WIDE = 64
 """Channels that a method is tried with before the network's are known."""
-_OF_WEIGHTS = ("pretrained", "weights", "checkpoint", "cache", "path", "url")
-"""What occurs in names of options of libraries that read trained weights."""
+_OF_WEIGHTS = ("weights", "weights_backbone", "checkpoint_path", "cache_dir", "url")
+"""Options of libraries that read trained weights, besides those that begin with ``pretrained``."""
 _CLASSES = ("classes", "num_classes", "n_classes")
 _CHANNELS = ("in_channels", "in_chans", "channels")
 
@@ -63,9 +62,11 @@ class NetworkChoice:
         Raises:
             InputError: it cannot be imported or made, or is no module.
         """
+        # Apart from what the factory draws: a module that draws when it is imported does so once.
+        with generators_kept():
+            factory, named = _factory(self.name)
         with drawn_by(seed, "network"):
             try:
-                factory, named = _factory(self.name)
                 made = factory(**named(classes, channels), **self.options)
             except InputError:
                 raise
@@ -125,15 +126,15 @@ def _check_options(library: str, options: Mapping[str, Any]) -> None:
     """Refuse what would read trained weights. Some forms of these can run code, and a file of a
     stranger may name the options."""
     for name, value in options.items():
-        if any(word in name for word in _OF_WEIGHTS):
+        if name in _OF_WEIGHTS or name.startswith("pretrained"):
             raise InputError(
                 f"The option {name} of a network of {library} is about trained weights. Save them "
                 "to a file once, and start from it with --weights."
             )
         if isinstance(value, str) and not re.fullmatch(r"[\w.+-]*", value):
             raise InputError(
-                f"The option {name} of a network of {library} is {value!r:.60}. Text may have "
-                "letters, digits and . _ + - alone."
+                f"The option {name} of a network of {library} is {value!r:.60}. Text may only have "
+                "letters, digits and the signs . _ + and -."
             )
 
 
@@ -179,9 +180,9 @@ def _of_library(
     package: str, name: str
 ) -> tuple[Callable[..., Any], Callable[[int, int], dict[str, int]]]:
     try:
-        library: Any = importlib.import_module(
-            "torchvision.models" if package == "torchvision" else package
-        )
+        library: Any = foreign.load_library(package)
+        if package == "torchvision":
+            library = library.models
     except ModuleNotFoundError as error:
         raise InputError(
             f"The model {package}:{name} needs the package {package}, but {told(error)}. Install "
@@ -202,9 +203,11 @@ def _of_library(
             lambda **options: library.create_model(name, pretrained=False, **options),
             lambda classes, channels: {"num_classes": classes, "in_chans": channels},
         )
-    if name not in library.list_models():
+    # Those that classify: others would fetch trained backbones.
+    known = library.list_models(module=library)
+    if name not in known:
         raise InputError(
-            f"torchvision has no network {name!r}{did_you_mean(name, library.list_models())}."
+            f"torchvision has no network {name!r} for classification{did_you_mean(name, known)}."
         )
 
     def named(classes: int, channels: int) -> dict[str, int]:
@@ -227,15 +230,20 @@ def check_method(norm: str) -> None:
         return
     try:
         choice = parse_norm(norm)
-        parts = choice.parts
+        _check_placeless(norm, choice.parts)
         with generators_kept():  # a layer of a person's own may draw
             choice.check_parts(_WIDE)
             choice.make(_WIDE)
+    except InputError:
+        raise
     except ValueError as error:
         # Groups that do not divide this width may divide those of the network.
         if "divide" in str(error):
             return
         raise InputError(f"Arm {norm}: {error}") from error
+
+
+def _check_placeless(norm: str, parts: Parts) -> None:
     if not is_placeless(parts):
         kinds = ", ".join(spec.name for spec in CATALOG.values() if is_placeless(spec.parts))
         raise InputError(
@@ -294,11 +302,11 @@ def build_network(
             "to compare in it."
         )
     if norm != AS_IS:
-        made = _with_layers(made, norm, seed)
+        made = _with_layers(made, norm, seed, classifier_of(made, classes))
     return declared(made, {path: one.channels for one in found for path in one.paths})
 
 
-def _with_layers(model: nn.Module, norm: str, seed: int) -> nn.Module:
+def _with_layers(model: nn.Module, norm: str, seed: int, classifier: str) -> nn.Module:
     method = parse_norm(norm)
     new: dict[int, nn.Module] = {}
     for one in norm_layers(model):
@@ -310,7 +318,7 @@ def _with_layers(model: nn.Module, norm: str, seed: int) -> nn.Module:
             raise InputError(misfit(path, one.channels, method, error)) from error
         new[id(one.layer)] = carry_over(one.layer, layer.to(*like(one.layer, model)))
     model = exchanged(model, new)
-    return _with_convolutions(model, method)
+    return _with_convolutions(model, method, classifier)
 
 
 def misfit(path: str, channels: int, choice: NormChoice, error: ValueError) -> str:
@@ -323,8 +331,13 @@ def misfit(path: str, channels: int, choice: NormChoice, error: ValueError) -> s
     return f"{choice.name} cannot stand at {where}: {said}.{advice}"
 
 
-def with_biases(model: nn.Module) -> nn.Module:
-    """The network, in which every convolution without a bias has got one of zeros."""
+def completed(model: nn.Module, norm: str) -> nn.Module:
+    """The network with what the arm asks of convolutions besides its layers: a bias of zeros where
+    there is none, if it asks for one."""
+    return _with_biases(model) if norm != AS_IS and parse_norm(norm).conv_bias else model
+
+
+def _with_biases(model: nn.Module) -> nn.Module:
     for module in model.modules():
         if isinstance(module, nn.Conv2d) and module.bias is None:
             module.bias = nn.Parameter(module.weight.new_zeros(module.out_channels))
@@ -332,14 +345,24 @@ def with_biases(model: nn.Module) -> nn.Module:
 
 
 @torch.no_grad()
-def _with_convolutions(model: nn.Module, method: NormChoice) -> nn.Module:
-    """With the method's convolutions in the place of plain ones, and the bias that it asks for."""
+def _with_convolutions(model: nn.Module, method: NormChoice, classifier: str) -> nn.Module:
+    """With the method's convolutions in the place of all but the classifier, and the bias that it
+    asks for.
+
+    Raises:
+        InputError: a convolution of another class, whose filters cannot become the method's.
+    """
     own = method.parts.convolution
     if own is nn.Conv2d:
-        return with_biases(model) if method.conv_bias else model
+        return _with_biases(model) if method.conv_bias else model
     new: dict[int, nn.Module] = {}
-    for module in model.modules():
-        if type(module) is nn.Conv2d:
+    for path, module in model.named_modules():
+        if isinstance(module, nn.Conv2d) and path != classifier:
+            if type(module) is not nn.Conv2d:
+                raise InputError(
+                    f"Arm {method.name} changes the filters of convolutions, but {path} is "
+                    f"{type(module).__name__}, which is no plain one of torch.nn."
+                )
             made = method.convolution_like(module).to_empty(device=module.weight.device)
             made.weight.copy_(module.weight)
             if module.bias is not None:

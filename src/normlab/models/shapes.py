@@ -7,6 +7,7 @@ time in which weights are drawn.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,8 +59,8 @@ class Part:
 def state_parts(info: ModelInfo) -> Iterator[Part]:
     """The entries of a network's state dict as they are saved, in no particular order.
 
-    Of our network only one part of each kind is made, and convolutions without memory. Any other
-    network is made.
+    Of our network only one part of each kind is made, and convolutions without memory. A network
+    of a library is made without memory where that can be done; one of a person's own is made.
 
     >>> info = ModelInfo(1, ("cat", "dog"), "none", "A", 3, 32, (0.5,) * 3, (0.2,) * 3)
     >>> print(*(f"{part.name}: {part.kind}" for part in state_parts(info) if "fc" in part.name))
@@ -69,7 +70,7 @@ def state_parts(info: ModelInfo) -> Iterator[Part]:
         ValueError: a part cannot be made.
     """
     if not info.ours:
-        yield from _of_network(info.build(seed=0))
+        yield from _of_network(_made(info))
         return
     known = _Known(info)
     yield from known.convolution("conv", info.in_channels, WIDTHS[0])
@@ -139,6 +140,13 @@ class _Known:
 def _named(path: str, entries: Mapping[str, Kind | None]) -> Iterator[Part]:
     for entry, kind in entries.items():
         yield Part(f"{path}.{entry}", kind, True)
+
+
+def _made(info: ModelInfo) -> nn.Module:
+    if not info.factory:
+        with suppress(Exception), torch.device("meta"):  # some look at values
+            return info.build(seed=0)
+    return info.build(seed=0)
 
 
 def _of_network(model: nn.Module) -> Iterator[Part]:

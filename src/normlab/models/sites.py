@@ -231,8 +231,8 @@ def _check_place(
 
 
 def _check_declared(model: nn.Module, norm: str) -> tuple[Site, ...]:
-    """Of a network that declares its sites: each has the arm's layer, and no other place has a
-    normalization layer of images."""
+    """Of a network that declares its sites: each has the arm's layer, no other place has a
+    normalization layer of images, and convolutions are the method's."""
     found = sites(model)
     names = {site.name for site in found}
     strays = [path for one in norm_layers(model) for path in one.paths if path not in names]
@@ -240,6 +240,13 @@ def _check_declared(model: nn.Module, norm: str) -> tuple[Site, ...]:
         raise ValueError(f"there is normalization outside of the sites: {', '.join(strays)}.")
     if norm != AS_IS:
         choice = parse_norm(norm)
+        own = choice.parts.convolution
+        plain = [n for n, m in model.named_modules() if type(m) is nn.Conv2d]
+        if own is not nn.Conv2d and len(plain) > 1:  # a classifier may be one
+            raise ValueError(
+                f"{plain[0]} is a plain convolution, but the arm {norm!r} asks for {own.__name__}. "
+                "The run would not compare what its name says."
+            )
         for site in found:
             with generators_kept():  # a layer of a person's own may draw
                 expected = make_layer(choice, site.channels)

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from ..errors import InputError
+from ..foreign import factory_of
 from ..launch import HOW
 from ..options import check_names, checked, fields_of, option
 
@@ -220,8 +221,9 @@ class RunConfig:
 
     @property
     def named(self) -> tuple[str, str]:
-        """What may be a person's own code: the layer and the network."""
-        return self.norm, self.model
+        """What may be a person's own code: the layer and the network's factory, "" where that is
+        not one's own."""
+        return self.norm, factory_of(self.model)
 
     @property
     def network(self) -> str:

@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from .config import FIELDS, RunConfig
+from .config import AS_IS, FIELDS, RunConfig
 
 RECIPE = 1
 """Raised whenever a default of ``RunConfig`` or the meaning of a setting changes. Rounding is no
@@ -21,6 +21,9 @@ meaning: as hardware and the versions of packages do, it may move the last digit
 CUSTOM = 2
 """Likewise of layers that are not ours: raised whenever the same code of a layer gives other runs.
 2: weights inside such a layer are its own, and what it draws depends on seed and site alone."""
+
+_NO_NUMBERS = ("weights", "weights_least")
+"""Settings that move no number by themselves. Weights count by what they are, with the code."""
 
 SMOOTHED = 2
 """Likewise of runs with label smoothing. 2: history.csv has their training loss without it, as it
@@ -54,8 +57,10 @@ def identity(config: RunConfig, data: str, code: Mapping[str, str]) -> str:
     settings = {
         name: value
         for name, value in config.to_dict().items()
-        if value != _plain(FIELDS[name].default) and name != "weights"
+        if value != _plain(FIELDS[name].default) and name not in _NO_NUMBERS
     }
+    if config.norm == AS_IS:
+        settings.pop("start", None)  # nothing is converted
     content = {"recipe": RECIPE, "settings": settings, "data": data, "code": dict(code)}
     if code:
         content["custom"] = CUSTOM

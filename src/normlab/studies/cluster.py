@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import socket
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..data import DataSet
@@ -107,6 +107,12 @@ class Asked:
             ) from error
 
 
+def _of_every_seed(study: Study, configs: Sequence[RunConfig]) -> list[RunConfig]:
+    """The configurations; of those whose weights differ by seed one for each seed."""
+    found = [replace(config, seed=seed) for config in configs for seed in study.plan.seeds]
+    return list({(one.norm, one.model, one.weights_file): one for one in found}.values())
+
+
 class StudyCluster:
     """A cluster that makes the runs of a study and of those below it.
 
@@ -125,7 +131,7 @@ class StudyCluster:
             folder,
             (self._token.name, os.urandom(16).hex()),
             _versions(),
-            tuple((config, code_of_run(config)) for config in configs),
+            tuple((config, code_of_run(config)) for config in _of_every_seed(study, configs)),
             tuple({config.kernels: config for config in configs}.values()),
         )
         self._checked = False

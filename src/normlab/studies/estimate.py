@@ -100,8 +100,9 @@ def _time_step(config: RunConfig, data: DataSet, updates: int) -> float:
 
 
 def _seconds_of_a_step(config: RunConfig, data: DataSet, updates: int) -> float:
-    model = build(config, data).model
-    optimizer = LayerAwareOptimizer(model, config)
+    built = build(config, data)
+    model = built.model
+    optimizer = LayerAwareOptimizer(model, config, built.classifier)
     split = DeviceSplit(data, "train", config.device)
     rows = range(min(config.batch_size, len(data.splits["train"])))
     batch = split.batch(rows)

@@ -14,7 +14,7 @@ from typing import Any
 from ..bounded import TOML_BYTES, parse_toml, read_file
 from ..data import DataConfig
 from ..errors import InputError, did_you_mean
-from ..foreign import check_trusted
+from ..foreign import check_trusted, factory_of
 from ..launch import HOW
 from ..options import takes_several, text_of, whole
 from ..pages.words import listed
@@ -165,7 +165,7 @@ def make_plan(request: Request) -> Plan:
         if name in grid:
             raise InputError(f"{name} cannot be varied by the grid of {what}.")
     shared = {**stated.get("run", {}), **settings}
-    grid = _spelled_out(grid, grid.get("model", [shared.get("model", OUR_NETWORK)]))
+    grid = _spelled_out(grid, shared)
     if shared.get("kernels") == "auto":
         del shared["kernels"]
     for name in OF_SEVERAL_PROCESSES:
@@ -177,7 +177,10 @@ def make_plan(request: Request) -> Plan:
     if request.arms is None:
         _check_trusted(grid.get("norm", shared.get("norm")), request.trust, what)
     if "model" not in request.settings:
-        _check_trusted(grid.get("model", shared.get("model")), request.trust, what, "network")
+        named = grid.get("model", shared.get("model"))
+        models = named if isinstance(named, list) else [named]
+        factories = [factory_of(model) for model in models if isinstance(model, str)]
+        _check_trusted(factories, request.trust, what, "network")
     named = _arms(grid, shared, what)
     asked = _data_config({**stated.get("data", {}), **request.data}, what)
     if asked.folds is not None and request.tune is not None:
@@ -348,20 +351,24 @@ def _arms(
         arms[",".join([norm, *(f"{key}={getattr(config, key)}" for key in point)])] = config
     check_arms(list(arms))
     # Fail before the data is read.
-    for norm, model in dict.fromkeys(config.named for config in arms.values()):
+    for norm, model in dict.fromkeys((c.norm, c.model) for c in arms.values()):
         check_arm(norm, model)
     return arms
 
 
-def _spelled_out(grid: Mapping[str, list[Any]], models: list[Any]) -> dict[str, list[Any]]:
+def _spelled_out(grid: Mapping[str, list[Any]], shared: Mapping[str, Any]) -> dict[str, list[Any]]:
     """The grid with the names of the catalogue where :data:`ALL` stands for them: for those that
-    can stand in these networks."""
+    can stand in the networks that it has, or start from its weights."""
     norms = grid.get("norm")
     if not isinstance(norms, list) or ALL not in norms:
         return dict(grid)
     from ..training import methods
 
-    every = methods(everywhere=any(model != OUR_NETWORK for model in models))
+    asked = {**shared, **grid}
+    every = methods(
+        everywhere=asked.get("model", OUR_NETWORK) not in (OUR_NETWORK, [OUR_NETWORK]),
+        from_weights=asked.get("weights") is not None,
+    )
     spelled = [name for norm in norms for name in (every if norm == ALL else (norm,))]
     counts = Counter(map(str, spelled))
     twice = [name for name in counts if counts[name] > 1]

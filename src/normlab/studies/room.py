@@ -53,7 +53,14 @@ def check_room(
     sizes: dict[tuple[object, ...], tuple[int, int]] = {}
     kept, under_way = more, [0]
     for config in runs:
-        network = (*config.named, config.n, config.shortcut, config.optimizer)
+        network = (
+            config.norm,
+            config.model,
+            config.weights,
+            config.n,
+            config.shortcut,
+            config.optimizer,
+        )
         if network not in sizes:
             sizes[network] = bytes_of_run(config, data)
         kept += sizes[network][0]

@@ -184,9 +184,13 @@ def _walk(
     Attributes that follow a run go through one of so many updates; with none they stay what they
     are at its end."""
     config = pair[0]
-    models = [build(each, data).model.to(dtype) for each in pair]
+    built = [build(each, data) for each in pair]
+    models = [one.model.to(dtype) for one in built]
     _copy(models[0], models[1])
-    optimizers = [LayerAwareOptimizer(m, c) for m, c in zip(models, pair, strict=True)]
+    optimizers = [
+        LayerAwareOptimizer(one.model, each, one.classifier)
+        for one, each in zip(built, pair, strict=True)
+    ]
     followings = [Following(model) for model in models]
     split = DeviceSplit(data, "train", config.device)
     val = DeviceSplit(data, "val", config.device)

@@ -51,7 +51,7 @@ from ..runs.study_file import (
 )
 from ..runs.tuning import Search
 from ..seals import DamagedError, digest_of
-from ..training import weights_of_run
+from ..training import own_code, weights_of_run
 from ..values import read_value, write_value
 from .plan import Plan, check_reference, joined_seeds, torch_because
 from .repair import (
@@ -93,8 +93,7 @@ class Study:
         self._split = None if split is None else Path(split).read_bytes()
         # That of layers and networks is read at once, so that an edit meanwhile changes no run.
         self._code = {
-            named: {**code_of(named[0]), **code_of(named[1])}
-            for named in {config.named for config in plan.arms.values()}
+            (config.norm, config.model): own_code(config) for config in plan.arms.values()
         }
         self._weights: dict[str | None, dict[str, str]] = {}
 
@@ -102,7 +101,7 @@ class Study:
         file = config.weights_file
         if file not in self._weights:
             self._weights[file] = weights_of_run(config)
-        return {**self._code[config.named], **self._weights[file]}
+        return {**self._code[config.norm, config.model], **self._weights[file]}
 
     def write(self) -> None:
         """Write data.json, a copy of the split file if there is one, and study.toml, which comes

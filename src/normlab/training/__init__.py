@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ..lazy import names_of
 
 if TYPE_CHECKING:
-    from .code import code_of_run, weights_of_run
+    from .code import code_of_run, own_code, weights_of_run
     from .environment import (
         check_kernels,
         kernels_of,
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .network import (
         build,
         check_arm,
+        check_factory,
         layers_of,
         methods,
         name_of_layer,
@@ -48,10 +49,11 @@ _HOME = {
     "group": ("Group", "joined"),
     "keeping": ("KEEPING_FIELDS", "Keeping"),
     "layer_check": ("LayerTraits", "check_layer"),
-    "code": ("code_of_run", "weights_of_run"),
+    "code": ("code_of_run", "own_code", "weights_of_run"),
     "network": (
         "build",
         "check_arm",
+        "check_factory",
         "layers_of",
         "methods",
         "name_of_layer",
@@ -70,6 +72,7 @@ __all__ = [
     "Progress",
     "build",
     "check_arm",
+    "check_factory",
     "check_kernels",
     "check_layer",
     "code_of_run",
@@ -79,6 +82,7 @@ __all__ = [
     "layers_of",
     "methods",
     "name_of_layer",
+    "own_code",
     "resolve_device",
     "started",
     "train",

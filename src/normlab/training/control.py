@@ -41,8 +41,9 @@ def controlled(config: RunConfig, *others: RunConfig) -> Iterator[None]:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     threads = torch.get_num_threads()
     before = torch.get_deterministic_debug_mode()
-    # A layer that is not ours may be compiled. Otherwise the compiler is neither told nor imported.
-    compiled = any(is_custom(one.norm) for one in (config, *others))
+    # A layer or a network that is not ours may be compiled. Otherwise the compiler is neither told
+    # nor imported.
+    compiled = any(is_custom(name) for one in (config, *others) for name in one.named)
     torch.set_num_threads(config.threads)
     _set_determinism(ERROR, compiled=compiled)
     try:

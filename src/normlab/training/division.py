@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..data import DataSet
 from ..errors import InputError
@@ -21,10 +22,10 @@ from ..models.state import EXTRA
 from ..norms import BatchNorm2d
 from ..norms.methods.batch import BatchStatistics
 from ..norms.synchronized import pooled_over
-from ..runs import RunConfig
+from ..runs import AS_IS, RunConfig
 from .group import Group
 from .layer_check import VALUES, LayerTraits
-from .network import layer_at_a_site, shapes_at_sites
+from .network import build, layer_at_a_site, shapes_at_sites
 
 Net = TypeVar("Net", bound=nn.Module)
 ALIKE = 1e-3
@@ -79,11 +80,33 @@ def check_division(
         _check_state(config, traits)
         if config.statistics == "synchronized":
             _check_alike(config, data, group)
-    return replace(traits, notes=(*traits.notes, *_notes(config)))
-
-
-def _notes(config: RunConfig) -> tuple[str, ...]:
     layer = layer_at_a_site(config)
+    if config.norm == AS_IS:
+        layer = _check_batch_norms(config, data)
+    return replace(traits, notes=(*traits.notes, *_notes(config, layer)))
+
+
+def _check_batch_norms(config: RunConfig, data: DataSet) -> nn.Module:
+    """A batch norm of a network that is left as it is, or the identity.
+
+    Raises:
+        InputError: one that could not be synchronized.
+    """
+    found: nn.Module = nn.Identity()
+    for name, module in build(config, data).model.named_modules():
+        if not isinstance(module, _BatchNorm) or isinstance(module, BatchStatistics):
+            continue
+        if type(module) is not nn.BatchNorm2d and config.statistics == "synchronized":
+            raise InputError(
+                f"Arm {config.norm}: {name} is {type(module).__name__}, whose statistics the "
+                "processes would not share. Use --statistics per-process, or an arm whose layers "
+                f"are of normlab, such as bn. {DOCS}"
+            )
+        found = module
+    return found
+
+
+def _notes(config: RunConfig, layer: nn.Module) -> tuple[str, ...]:
     if config.statistics != "synchronized" and not getattr(layer, "always_synchronized", False):
         return ()
     if type(layer) is nn.BatchNorm2d:

@@ -25,6 +25,7 @@ from ..models import (
     check_method,
     check_sites,
     classifier_of,
+    completed,
     drawn_by,
     generators_kept,
     is_placeless,
@@ -34,9 +35,9 @@ from ..models import (
     sites,
     start_from,
     takes_contiguous,
-    with_biases,
 )
-from ..norms import CATALOG, parse_norm
+from ..norms import CATALOG
+from ..pages.words import listed
 from ..runs import RunConfig
 
 STRIDE = {16: 1, 32: 2, 64: 4}
@@ -82,10 +83,14 @@ class Built:
     how: str = ""
 
 
-def methods(*, everywhere: bool = False) -> tuple[str, ...]:
+def methods(*, everywhere: bool = False, from_weights: bool = False) -> tuple[str, ...]:
     """Names of all methods of the catalogue, in its order; or of those that can stand in networks
-    that are not ours."""
-    return tuple(n for n, spec in CATALOG.items() if not everywhere or is_placeless(spec.parts))
+    that are not ours, or to which trained networks can be converted."""
+    return tuple(
+        name
+        for name, spec in CATALOG.items()
+        if (not everywhere or is_placeless(spec.parts)) and (not from_weights or spec.parts.plain)
+    )
 
 
 def check_arm(norm: str, model: str) -> None:
@@ -126,7 +131,7 @@ def name_of_layer(layer: type) -> str:
 
 def build(config: RunConfig, data: DataSet) -> Built:
     """The network of a run, its sites checked. Where the run starts from trained weights, these are
-    not loaded: they change no shape.
+    not loaded, unless it is they that say which layers there are.
 
     Raises:
         InputError: the network cannot be made (groups that do not divide, an unknown layer), or
@@ -134,7 +139,7 @@ def build(config: RunConfig, data: DataSet) -> Built:
         ValueError: a site does not carry the arm's layer.
     """
     info = _info(config, data)
-    if config.norm == AS_IS and info.ours:
+    if config.norm == AS_IS and config.weights is not None:
         return started(config, data)
     return _placed(config, data, info, _made(config, info))
 
@@ -166,6 +171,37 @@ def started(config: RunConfig, data: DataSet, *, tried: bool = False) -> Built:
         original_norm=norm,
         notes=(*loaded.sentences, *made.notes),
     )
+
+
+def check_factory(config: RunConfig, data: DataSet) -> None:
+    """Whether the factory of a network that is not ours makes the same network each time, and
+    another object: arms are to share all other weights, and no memory.
+
+    Raises:
+        InputError: it does not.
+    """
+    choice = parse_network(config.model)
+    if choice.ours:
+        return
+    pair = [choice.make(len(data.classes), data.channels, config.seed) for _ in range(2)]
+    first, second = (one.state_dict() for one in pair)
+    if {id(t) for t in _storages(pair[0])} & {id(t) for t in _storages(pair[1])}:
+        raise InputError(
+            f"The factory {config.model} returns a network, or a part of one, that it has returned "
+            "before, so runs would train one network. Make it anew in each call."
+        )
+    other = [n for n, t in first.items() if n not in second or not torch.equal(t, second[n])]
+    if other:
+        raise InputError(
+            f"The factory {config.model} makes another network each time ({listed(other[:3])}), so "
+            "arms would differ in more than their layers. Draw from torch's global generator, "
+            "which every run seeds."
+        )
+
+
+def _storages(model: nn.Module) -> Iterator[Tensor]:
+    yield from model.parameters()
+    yield from model.buffers()
 
 
 def _info(config: RunConfig, data: DataSet) -> ModelInfo:
@@ -213,10 +249,8 @@ def _converted(
     rows = np.unique(np.linspace(0, len(split) - 1, count).round().astype(int))
     images, _ = split.batch(rows.tolist())
     with drawn_by(config.seed, "conversion"):
-        made = convert(original, config.norm, images, how=how)
-    if parse_norm(config.norm).conv_bias:
-        with_biases(made.model)
-    return made.model, "exact" if made.exact else made.how
+        made = convert(original, config.norm, images, how=how, keep_eps=False)
+    return completed(made.model, config.norm), "exact" if made.exact else made.how
 
 
 def _placed(config: RunConfig, data: DataSet, info: ModelInfo, model: nn.Module) -> Built:
@@ -238,6 +272,12 @@ def _placed(config: RunConfig, data: DataSet, info: ModelInfo, model: nn.Module)
     if config.freeze_to is not None:
         freeze(model, config.freeze_to)
     classifier = classifier_of(model, len(data.classes))
+    for name in ("head_lr", "record_features"):
+        if getattr(config, name) and not classifier:
+            raise InputError(
+                f"{name} needs a linear classifier, and the network {config.model} has none with "
+                "as many outputs as there are classes."
+            )
     return Built(info, model, found, classifier, contiguous, notes)
 
 
@@ -265,10 +305,9 @@ def _is_alike_in_channels_last(
                 f"{side}x{side} pixels: {told(error)}. Another size is given with --image-size."
             ) from error
         _check_logits(plain, info, "")
-        trial = copy.deepcopy(model)
         with generators_kept():  # dropout draws
             try:
-                trained = trial.train()(x)
+                trained = copy.deepcopy(model).train()(x)
             except Exception as error:
                 raise InputError(
                     f"The network {info.model} cannot be trained on images of {data.channels} "
@@ -339,8 +378,8 @@ def layer_at_a_site(config: RunConfig) -> nn.Module:
 
 
 def freeze(model: nn.Module, last: str) -> None:
-    """Keep all parameters up to and including a module as they are, by order of registration.
-    :func:`train_mode` leaves its layers in evaluation mode.
+    """Keep all parameters up to the last one of a module as they are, by order of registration.
+    :func:`train_mode` leaves modules in evaluation mode that have no other parameters.
 
     Raises:
         InputError: there is no such module, or nothing would be trained.
@@ -352,14 +391,17 @@ def freeze(model: nn.Module, last: str) -> None:
             f"{did_you_mean(last, names)}. Its parts are "
             f"{', '.join(name for name, _ in model.named_children())}."
         )
+    parameters = list(model.named_parameters())
+    # A module without parameters ends where the one before it does.
     end = max(i for i, name in enumerate(names) if name == last or name.startswith(f"{last}."))
+    before = tuple(f"{name}." for name in names[: end + 1])
+    owners = [f"{name.rpartition('.')[0]}." for name, _ in parameters]
+    reached = [k for k, owner in enumerate(owners) if owner in before]
+    for _, parameter in parameters[: max(reached, default=-1) + 1]:
+        parameter.requires_grad_(False)
     for name in names[: end + 1]:
-        if any(other.startswith(f"{name}.") for other in names[end + 1 :]):
-            continue  # it goes on behind the last module
-        module = model.get_submodule(name)
-        module.kept_frozen = True  # type: ignore[assignment]
-        for parameter in module.parameters():
-            parameter.requires_grad_(False)
+        if not any(other.startswith(f"{name}.") for other in names[end + 1 :]):
+            model.get_submodule(name).kept_frozen = True  # type: ignore[assignment]
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise InputError(f"freeze_to {last} leaves no parameter to train.")
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from ..errors import InputError
 from ..models import needs_of, sites
 from ..runs import RunConfig
 from .eager import SGD, AdamW
@@ -67,11 +66,6 @@ class LayerAwareOptimizer:
         """Factor on the learning rate of the classifier's parameters, by their ids."""
         if config.head_lr is None:
             return {}
-        if not classifier:
-            raise InputError(
-                f"head_lr needs a linear classifier, and the network {config.model} has none of so "
-                "many outputs."
-            )
         factor = config.head_lr / config.lr
         return {id(p): factor for p in model.get_submodule(classifier).parameters()}
 

@@ -185,7 +185,7 @@ def _processor_time(standing: Standing, status: str) -> dict[str, Any]:
 
 def _origins(run: Described) -> dict[str, str]:
     """The folders that the layer and the network come from, where they are not ours."""
-    network = origin_of(run.config.model)
+    network = origin_of(run.info.factory)
     return {
         **({"origin": origin_of(run.config.norm)} if run.code else {}),
         **({"network_origin": network} if network else {}),

@@ -68,6 +68,8 @@ from .step import division_of, forward, train_step, waits_for_others
 from .updates import Updates
 
 REPORT_SECONDS = 0.25
+_NAMES = 100
+"""Names of tensors that a record lists at most."""
 CUDA_ROUNDING = 1e-2
 """Kernels may be chosen anew; state that was lost moves probabilities by more."""
 
@@ -296,11 +298,6 @@ class _Run:
         """The layer whose inputs are recorded, if any are."""
         if not self.config.record_features:
             return None
-        if not self.classifier:
-            raise InputError(
-                f"record_features needs a linear classifier, and the network {self.config.model} "
-                "has none of so many outputs."
-            )
         return self.model.get_submodule(self.classifier)
 
     def _train(self, epoch: int) -> None:
@@ -461,6 +458,8 @@ class _Run:
         """Validation of a network that starts from trained weights, before and after its layers
         were converted."""
         loaded, original = self.built.loaded, self.built.original
+        # Nothing else keeps it alive, so that memory is that of the run.
+        self.built = replace(self.built, original=None)
         if loaded is None or original is None or self.standing.start:
             return
         norm = self.built.original_norm
@@ -468,8 +467,8 @@ class _Run:
             "weights": loaded.source,
             "norm": norm,
             "loaded": loaded.share,
-            "missing": list(loaded.missing),
-            "left_over": list(loaded.left_over),
+            "missing": list(loaded.missing[:_NAMES]),
+            "left_over": list(loaded.left_over[:_NAMES]),
             "classifier": loaded.classifier,
         }
         if self.built.how:
@@ -484,7 +483,6 @@ class _Run:
                     ).metrics
                 )
         self.standing.start = found
-        self.built = replace(self.built, original=None)
 
     def _measure_memory(self) -> None:
         """Of a whole batch; which images it has makes no difference. In a network of its own: a

@@ -132,14 +132,18 @@ def freeze_run(run: str | Path, out: str | Path, *, trust: bool = False) -> Chan
             cannot be written.
     """
     folder, out = Path(run), _target(run, out)
-    from ..conversion import freeze
+    from ..conversion import convert, freeze
     from ..models import code_of_model, load_info, load_model
 
     model, info = load_model(folder, trust=trust), load_info(folder)
     frozen = freeze(model)
     eps = [option for option in info.norm.split(":")[1:] if option.startswith("eps=")]
+    norm = ":".join(["frozen_bn", *eps])
     with code_of_model(folder):
-        made = _as_arm(model, frozen, info, [":".join(["frozen_bn", *eps])])
+        made = _as_arm(model, frozen, info, [norm])
+        if made is None:  # an eps of the network's own can become the arm's
+            own = convert(model, norm, how="fresh", keep_eps=False).model
+            made = _as_arm(model, own, info, [norm])
     if made is None:
         raise _refused(folder, info, "frozen")
     said = (
@@ -272,8 +276,7 @@ def _as_arm(
     """The first of these arms that computes what the changed network does; None if none does."""
     import torch
 
-    from ..models import with_biases
-    from ..norms import parse_norm
+    from ..models import completed
 
     images = _random_images(info).double()
 
@@ -287,7 +290,7 @@ def _as_arm(
         new = replace(info, norm=norm)
         made = new.build(seed=0).eval()
         # Of a network that is not ours, convolutions that nothing was folded into have no bias.
-        known = with_biases(copy.deepcopy(changed)) if parse_norm(norm).conv_bias else changed
+        known = completed(copy.deepcopy(changed), norm)
         if made.state_dict().keys() != known.state_dict().keys():
             continue
         made.load_state_dict(known.state_dict())
@@ -323,7 +326,7 @@ def _written(
         found = check_sites(model, info.norm)
         if info.norm != before:  # what there was of somebody's own layer is gone
             kept = {name: value for name, value in kept.items() if name not in ("code", "origin")}
-            if code := code_of(info.model):
+            if code := code_of(info.factory):
                 kept["code"] = code
     sites = [{"name": site.name, "layer": site.detail} for site in found]
     save_model(

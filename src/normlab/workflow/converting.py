@@ -59,6 +59,7 @@ def convert_run(
     from ..models import (
         check_sites,
         code_of_model,
+        completed,
         load_card,
         load_info,
         load_model,
@@ -96,7 +97,8 @@ def convert_run(
         for values in (info.mean, info.std)
     )
     x = torch.from_numpy(pixels).float().sub(mean).div(std).permute(0, 3, 1, 2)
-    made = convert(model, to, x.contiguous(), how=how)
+    made = convert(model, to, x.contiguous(), how=how, keep_eps=False)
+    completed(made.model, to)
     try:
         with code_of_model(folder):
             sites = check_sites(made.model, to)
@@ -105,15 +107,22 @@ def convert_run(
             f"The model in {folder} cannot be saved as one of {to}: {str(error).rstrip('.')}. "
             "Name the options that it has, or use normlab.convert in Python."
         ) from error
+    described = replace(info, norm=to)
+    with code_of_model(folder):
+        if described.build(seed=0).state_dict().keys() != made.model.state_dict().keys():
+            raise InputError(
+                f"The model in {folder} cannot be saved as one of {to}: the converted network has "
+                "other tensors than the one that the arm makes. Use normlab.convert in Python."
+            )
     card = load_card(folder)
     names = ("seed", "layers", "network", "network_origin", "data")
     kept: dict[str, Any] = {name: card[name] for name in names if name in card}
     with code_of_model(folder):
-        if code := code_of(info.model):
+        if code := code_of(info.factory):
             kept["code"] = code
     save_model(
         target,
-        replace(info, norm=to),
+        described,
         made.model.state_dict(),
         {
             "arm": to,
@@ -121,6 +130,7 @@ def convert_run(
             "parameters": sum(parameter.numel() for parameter in made.model.parameters()),
             "sites": [asdict(site) for site in sites],
             "converted": {"from": info.norm, "how": "exact" if made.exact else made.how},
+            **({"changes": card["changes"]} if "changes" in card else {}),
         },
     )
     return made

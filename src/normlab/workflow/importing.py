@@ -95,7 +95,7 @@ def import_model(
         built.info,
         built.model.state_dict(),
         {
-            "arm": AS_IS,
+            "arm": built.info.norm,
             "network": model,
             "parameters": sum(p.numel() for p in built.model.parameters()),
             "sites": [{"name": site.name, "layer": site.detail} for site in built.sites],
@@ -116,11 +116,11 @@ def import_model(
 
 
 def _code(code: Mapping[str, str], model: str) -> dict[str, Any]:
-    from ..foreign import origin_of
+    from ..foreign import factory_of, origin_of
 
     if not code:
         return {}
-    origin = origin_of(model)
+    origin = origin_of(factory_of(model))
     return {"code": dict(code), **({"network_origin": origin} if origin else {})}
 
 

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from ..errors import InputError
 from ..models import (
     Concern,
+    ModelInfo,
     Site,
     check_sites,
     code_of_model,
@@ -75,7 +78,7 @@ def inspect(run: str | Path, *, trust: bool = False) -> Inspection:
     try:
         with code_of_model(folder):
             found = check_sites(model, info.norm)
-            odd = concerns(model, info.image_size)
+            odd = _concerns(model, info)
     except ValueError as error:
         raise InputError(f"{folder}: {error}") from error
     parameters = sum(p.numel() for p in model.parameters())
@@ -93,6 +96,13 @@ def inspect(run: str | Path, *, trust: bool = False) -> Inspection:
         has_checksum(folder),
         [one for one in odd if one.kind != "not finite"],
     )
+
+
+def _concerns(model: nn.Module, info: ModelInfo) -> tuple[Concern, ...]:
+    try:
+        return concerns(model, info.image_size, info.in_channels)
+    except Exception:  # the code of a network may refuse an image of zeros
+        return concerns(model)
 
 
 def _command(folder: Path) -> str:

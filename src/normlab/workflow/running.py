@@ -29,6 +29,7 @@ from ..training import (
     Group,
     Keeping,
     Progress,
+    check_factory,
     check_kernels,
     check_layer,
     code_of_run,
@@ -250,8 +251,9 @@ def check_network(config: RunConfig, dataset: DataSet) -> tuple[str, ...]:
     """Build the network once, load the weights that it starts from, and try a layer that is not
     ours: what is wrong stops the study before it starts. Returns what is to be known of these."""
     try:
-        notes = check_layer(config, dataset).notes
-        return (*notes, *started(config, dataset, tried=True).notes)
+        check_factory(config, dataset)
+        notes = started(config, dataset, tried=True).notes
+        return (*check_layer(config, dataset).notes, *notes)
     except InputError:
         raise
     except ValueError as error:

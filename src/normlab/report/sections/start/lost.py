@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from ....results import Run
 from ....results.spent import PROCESSOR
 from ....results.statistics import t_interval
 from ....results.target import Reached, median_of, reached
+from ....runs import AS_IS
 from ....runs.rule import LEAST_SEEDS
 from ...context import Report
 
@@ -59,7 +61,8 @@ class Starts:
 
     def explained(self) -> list[str]:
         """Where the weights are from."""
-        norms = listed(dict.fromkeys(str(run.record["start"]["norm"]) for run in self.runs))
+        found = dict.fromkeys(str(run.record["start"]["norm"]) for run in self.runs)
+        norms = listed("the network's own" if norm == AS_IS else norm for norm in found)
         files = {str(run.record["start"]["weights"]) for run in self.runs}
         where = next(iter(files)) if len(files) == 1 else f"{len(files)} files"
         return [
@@ -119,7 +122,8 @@ class Starts:
             )
         shares = [float(run.record["start"]["loaded"]) for run in self.runs]
         if min(shares) < 1:
-            said.append(f"{100 * min(shares):.3g} % of the parameters were loaded at least.")
+            least = math.floor(1000 * min(shares)) / 10
+            said.append(f"At least {least:g} % of the parameters were loaded.")
         return said
 
     def _cells(self, runs: Sequence[Run]) -> list[str]:
