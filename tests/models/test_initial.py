@@ -18,6 +18,7 @@ from normlab.errors import InputError
 from normlab.models import ModelInfo, digest_of_weights, save_model, start_from
 from normlab.models.initial import Loaded
 
+LARGE = torch.full((8,), 1e300, dtype=torch.float64)
 INFO = ModelInfo(
     2, tuple("abcd"), "gn:groups=4", "A", 3, 8, (0.5,) * 3, (0.2,) * 3, model="networks:Residual"
 )
