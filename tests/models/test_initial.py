@@ -79,7 +79,8 @@ def test_a_classifier_of_another_size_is_replaced_and_said(tmp_path: Path) -> No
     assert not loaded.missing
     assert model.get_parameter("head.fc.weight").shape == (7, 8)
     assert torch.equal(model.get_parameter("layers.0.bn.weight"), content["layers.0.bn.weight"])
-    assert "classifier head.fc starts anew" in loaded.sentences[1]
+    assert "besides the classifier head.fc start from" in loaded.sentences[0]
+    assert "starts anew" in loaded.sentences[1]
 
 
 @pytest.fixture(autouse=True)

@@ -21,6 +21,7 @@ from normlab.errors import InputError
 from normlab.processes import Needs
 from normlab.processes.engine import Events
 from normlab.processes.own import OwnProcesses, Process
+from normlab.runs import RunConfig
 from normlab.studies import Machines, Request, make_plan, making_runs, prepare_study
 from normlab.studies.cluster import StudyCluster
 
@@ -96,8 +97,14 @@ def test_a_machine_that_does_not_see_the_study_is_named_and_nothing_is_written(
     [
         ({"versions": {"torch": "0.1"}}, r" other versions: torch \S+ instead of 0\.1\.$"),
         ({"versions": {"nothing": "1"}}, r" other versions: nothing \(missing\) instead of 1\.$"),
-        ({"code": {"mine:Layer": {"mine": "1"}}}, r" has other code for the layer mine:Layer\.$"),
-        ({"code": {"no_such:Layer": {"a": "1"}}}, r"does not find the module of .*no_such:Layer"),
+        (
+            {"code": ((RunConfig(norm="mine:Layer"), {"mine.py": "1"}),)},
+            r" has other code or other weights for the arm mine:Layer in 14 layers, shortcut A\.$",
+        ),
+        (
+            {"code": ((RunConfig(norm="no_such:Layer"), {"a.py": "1"}),)},
+            r"does not find a\.py of the arm no_such:Layer",
+        ),
         ({"token": (".", "1")}, r"does not see the study's folder"),
     ],
 )

@@ -599,7 +599,8 @@ def test_a_layer_with_layers_inside_goes_through_everything(
     assert record["status"] == "complete"
     assert [site["name"] for site in record["sites"]][:2] == ["norm0", "stages.0.0.norm1"]
     assert len(record["sites"]) == 7
-    assert [name for name, _ in _cascade(load_model(tmp_path / "one", trust=True), 0)][:2] == [
+    model = load_model(tmp_path / "one", trust=True)
+    assert [name for name, _ in _cascade(model, torch.zeros(1, 1, 8, 8), 0, None)][:2] == [
         "", "fc"
     ]  # fmt: skip
     # With other draws before it, in the same process.

@@ -89,7 +89,7 @@ def _after_an_epoch(
     config: RunConfig, data: DataSet, group: Group = ALONE, save_memory: bool = False
 ) -> State:
     """Weights, buffers, losses and answers of an epoch in float64."""
-    model = divisible(build(config, data)[1].double().train(), config)
+    model = divisible(build(config, data).model.double().train(), config)
     optimizer = LayerAwareOptimizer(model, config)
     split = DeviceSplit(data, "train")
     weights = None

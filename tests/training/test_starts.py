@@ -73,6 +73,15 @@ def other_eps(classes, in_channels):
     made[1].eps, made[1].momentum = 1e-2, 0.01
     return made
 
+def relu_first(classes, in_channels):
+    return nn.Sequential(nn.ReLU(), *build(classes, in_channels))
+
+def backbone(classes, in_channels):
+    made = build(classes, in_channels)
+    for part in made[:2]:
+        part.requires_grad_(False)
+    return made
+
 def strided(classes, in_channels):
     return nn.Sequential(*build(classes, in_channels)[:6], nn.Conv2d(12, 12, 9), nn.Flatten())
 """
@@ -259,9 +268,13 @@ def test_frozen_parts_keep_every_bit(here: str, digits: DataSet, tmp_path: Path)
 def test_freezing_says_what_there_is(here: str, digits: DataSet) -> None:
     with pytest.raises(InputError, match=r"freeze_to is 'layer1', which is no module.*parts are 0"):
         build(config(here, freeze_to="layer1"), digits)
+    with pytest.raises(InputError, match="nothing would be kept"):
+        build(config(here, model=f"{here}:relu_first", freeze_to="0"), digits)
     with pytest.raises(InputError, match="leaves no parameter to train"):
         build(config(here, freeze_to="8"), digits)
-    model = build(config(here, freeze_to="1"), digits).model
+    built = build(config(here, freeze_to="1"), digits)
+    assert any(said.startswith("3 of 8 parameters") for said in built.notes)
+    model = built.model
     train_mode(model)
     assert [module.training for module in model] == [False, False, *[True] * 7]  # type: ignore[union-attr]
 
@@ -343,3 +356,10 @@ def test_the_same_function_is_compared_with_a_rate_of_the_classifier(digits: Dat
     found = compare_functions(("torch_bn", arms[0]), ("bn", arms[1]), digits, steps=2)
     assert not found.mismatch
     assert found.steps == 2
+
+
+def test_what_a_factory_keeps_from_training_is_said(here: str, digits: DataSet) -> None:
+    built = build(config(here, model=f"{here}:backbone", norm="gn:groups=4"), digits)
+    (said,) = built.notes
+    assert said.startswith("3 of 8 parameters")
+    assert "as its factory made them" in said

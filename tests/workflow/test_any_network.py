@@ -205,3 +205,51 @@ def test_what_cannot_be_imported_is_said_and_nothing_is_written(nets: str) -> No
     with pytest.raises(InputError, match=r"classifier fc of w4\.pth is not for the 10 classes"):
         import_model(f"{nets}:build", "w4.pth", {"source": "digits"}, "m")
     assert not Path("m").exists()
+
+
+def test_a_missing_file_of_a_seed_stops_a_study_before_it_starts(nets: str) -> None:
+    torch.save(load_model("s/runs/as_is/seed-0", trust=True).state_dict(), "w-0.pth")
+    for dry in (True, False):
+        with pytest.raises(InputError, match=r"w-1\.pth does not exist"):
+            _dry(nets, arms=["as_is"], weights="w-{seed}.pth", out="f", seeds=2, dry_run=dry)
+    assert not Path("f").exists()
+    # All seeds have the same content, and so have other places.
+    for name in ("w-1.pth", "moved.pth"):
+        Path(name).write_bytes(Path("w-0.pth").read_bytes())
+    _compare(nets, arms=["as_is"], weights="w-{seed}.pth", out="f", seeds=2)
+    before = [run.record["identity"] for run in read_results("f").runs]
+    _compare(nets, arms=["as_is"], weights="moved.pth", out="f", seeds=2)
+    assert [run.record["identity"] for run in read_results("f").runs] == before
+
+
+def test_other_weights_are_not_called_other_code(nets: str, capsys: Any) -> None:
+    run = ["compare", "--model", f"{nets}:build", "--arms", "as_is", "--weights", "w.pth"]
+    run += ["--seeds", "1", "--epochs", "1", "--limit-per-class", "15", "--out", "f"]
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        state = load_model("s/runs/as_is/seed-0", trust=True).state_dict()
+        state["fc.bias"] = torch.rand(10)
+        torch.save(state, "w.pth")
+        if seed:
+            capsys.readouterr()
+            assert main([*run, "--dry-run"]) == 0
+            assert "The weights that runs start from of as_is changed" in capsys.readouterr().out
+        assert main(run) == 0
+    assert "The weights that runs start from of as_is changed" in capsys.readouterr().out
+
+
+def test_a_conversion_is_told_in_the_card(nets: str, capsys: Any) -> None:
+    assert main(["convert", "s/runs/bn/seed-0", "--to", "frozen_bn", "--out", "c", "--trust"]) == 0
+    assert main(["inspect", "c", "--trust"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Converted from bn to frozen_bn. Exact in evaluation." in said
+    assert "weights of SHA-256" in said
+    assert "None" not in said
+    # Where nothing has to be matched, no images are asked for.
+    assert main(["convert", "c", "--to", "bn", "--out", "d", "--trust"]) == 0
+    assert main(["convert", "c", "--to", "gn:groups=4", "--out", "e", "--trust"]) == 2
+    assert "--data" in capsys.readouterr().err
+
+
+def _dry(nets: str, **options: Any) -> object:
+    return normlab.compare(**{**SMALL, "model": f"{nets}:build", **options})

@@ -290,12 +290,14 @@ def _card_lines(card: Mapping[str, Any], command: str) -> list[tuple[str, str]]:
     reached = ", ".join(
         f"{split} {100 * found['accuracy']:.2f} %" for split, found in metrics.items()
     )
+    epoch = f" (epoch {card['chosen_epoch']})" if card.get("chosen_epoch") else ""
     lines = [
-        ("Arm", f"{card['arm']}, seed {card.get('seed')}" if "arm" in card else ""),
+        ("Arm", ", ".join([*([card["arm"]] if "arm" in card else []),
+                           *([f"seed {card['seed']}"] if "seed" in card else [])])),
         ("Data", f"{data.get('name')}: {images}; fingerprint {data.get('fingerprint')}"
                  if data else ""),
         ("Fold", str(data.get("fold", ""))),
-        ("Accuracy", f"{reached} (epoch {card.get('chosen_epoch')})" if metrics else ""),
+        ("Accuracy", f"{reached}{epoch}" if metrics else ""),
         *(("Changed", change) for change in card.get("changes", ())),
         ("Repeat it", command),
     ]  # fmt: skip

@@ -328,8 +328,8 @@ def recipe(fields: dict[str, Any]) -> str:
     if fields.get("clip_norm"):
         parts.append(f"gradient norm at most {fields['clip_norm']:g}")
     if fields.get("weights"):
-        start = fields.get("start", "distilled")
-        parts.append(f"from {fields['weights']} ({start})")
+        start = f" ({fields['start']})" if "start" in fields else ""
+        parts.append(f"from {fields['weights']}{start}")
     if fields.get("freeze_to"):
         parts.append(f"frozen up to {fields['freeze_to']}")
     if fields.get("head_lr"):

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 from ..lazy import names_of
 
 if TYPE_CHECKING:
-    from .converting import Conversion, ConvertedSite, convert
+    from .converting import Conversion, ConvertedSite, can_be_matched, convert
     from .export import ExportReport, export_onnx
     from .folding import Folding, fold
     from .freezing import freeze
     from .recalibration import Recalibration, recalibrate
 
 _HOME = {
-    "converting": ("Conversion", "ConvertedSite", "convert"),
+    "converting": ("Conversion", "ConvertedSite", "can_be_matched", "convert"),
     "export": ("ExportReport", "export_onnx"),
     "folding": ("Folding", "fold"),
     "freezing": ("freeze",),
@@ -30,6 +30,7 @@ __all__ = [
     "ExportReport",
     "Folding",
     "Recalibration",
+    "can_be_matched",
     "convert",
     "export_onnx",
     "fold",

@@ -44,6 +44,8 @@ PROOF_IMAGES = 64
 """At most this many images are compared in float64."""
 _SIDES = (32, 64, 224)
 _DRAWN = 4
+_TRIED = 8
+"""Channels with which a method is looked at."""
 _NAMED = 4
 _SCALE_AND_SHIFT = NormChoice("frozen_bn", {})
 """What a convolution can take in."""
@@ -583,6 +585,17 @@ def _running(what: str, x: Tensor) -> Iterator[None]:
         raise InputError(
             f"{what} cannot take images of shape {tuple(x.shape)}: {told(error)}."
         ) from error
+
+
+def can_be_matched(to: str) -> bool:
+    """Whether any network can be converted to a method: its layer has what matching sets."""
+    name, choice = _target(to)
+    layer = make(choice, _TRIED)
+    try:
+        _check_affine(layer, NormLayer((name,), layer, _TRIED), choice)
+    except InputError:
+        return False
+    return True
 
 
 def _check_affine(new: nn.Module, found: NormLayer, choice: NormChoice) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 import warnings
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..bounded import open_regular
-from ..errors import InputError, told
+from ..errors import InputError
 from ..foreign import is_custom
 from ..pages.words import listed, visible
 from ..runs import AS_IS, MODEL, WEIGHTS
@@ -26,8 +27,6 @@ from .weights import WeightsFile
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "weights")
 """Entries of a saved dictionary that have the state dict, as training scripts name them."""
-_PREFIXES = ("module.", "_orig_mod.", "_orig_mod.module.", "model.", "net.", "network.")
-"""What DataParallel, torch.compile and modules around a network put before every name."""
 _SHOWN = 5
 _TENSORS = 100_000
 _FAR = 0.02
@@ -60,15 +59,21 @@ class Loaded:
     def sentences(self) -> tuple[str, ...]:
         """What a person should know, the first about how much was loaded."""
         share = 100.0 if self.share == 1 else min(math.floor(1000 * self.share) / 10, 99.9)
-        said = [f"{share:g} % of the parameters start from {self.source}."]
+        besides = f" besides the classifier {self.classifier}" if self.classifier else ""
+        said = [f"{share:g} % of the parameters{besides} start from {self.source}."]
         if self.classifier:
-            said.append(f"The classifier {self.classifier} starts anew: it is for other classes.")
+            said.append("The classifier starts anew, since it is for other classes there.")
         for names, what in (
             (self.missing, "Missing from the file, or of another shape, so they start anew"),
             (self.left_over, "In the file, but not in the network"),
         ):
             if names:
                 said.append(f"{what}: {_some(names)}.")
+        if any(name.endswith(("running_mean", "running_var")) for name in self.missing):
+            said.append(
+                "Layers without their running statistics compute something else in evaluation. "
+                "normlab recalibrate takes them from images."
+            )
         return (*said, *self.notes)
 
 
@@ -207,11 +212,15 @@ def _read(path: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 content = torch.load(path, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as error:
+            raise InputError(
+                f"{path} cannot be read as weights. Files of torch.save are read as tensors alone, "
+                "since anything else in them could run code. Save the network's state_dict()."
+            ) from error
         except Exception as error:
             raise InputError(
-                f"{path} cannot be read as weights: {told(error)}. Files of torch.save are read as "
-                "tensors alone, since anything else in them could run code. Save the network's "
-                "state_dict()."
+                f"{path} cannot be read as weights: it is incomplete, damaged or no file of "
+                "torch.save."
             ) from error
     notes: tuple[str, ...] = ()
     if not _is_state(content) and isinstance(content, Mapping):
@@ -231,10 +240,13 @@ def _check_archive(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             packed = [one for one in archive.infolist() if one.compress_type != zipfile.ZIP_STORED]
+            damaged = None if packed else archive.testzip()
     except (zipfile.BadZipFile, OSError, ValueError):
         return  # of another form, which is read in any case or refused
     if packed:
         raise InputError(f"{path} is compressed, which files of torch.save are not.")
+    if damaged is not None:
+        raise InputError(f"{path} is damaged: {damaged} has another checksum. Copy it again.")
 
 
 def _is_state(content: Any) -> bool:
@@ -268,9 +280,8 @@ def _load(
     left_over = [name for name in state if name not in own]
     of_head = {f"{head}.weight", f"{head}.bias"} if head else set()
     there = state.get(f"{head}.weight") if head else None
-    replaced = _shape(there) is not None and (
-        other_classes or _shape(there) != _shape(own[f"{head}.weight"])
-    )
+    rows = (_shape(there) or ())[:1]
+    replaced = bool(rows) and (other_classes or rows != (classes,))
     if replaced:
         fitting = {name: value for name, value in fitting.items() if name not in of_head}
         missing = [name for name in missing if name not in of_head]
@@ -278,6 +289,12 @@ def _load(
     counted = {n: p.numel() for n, p in parameters.items() if not (replaced and n in of_head)}
     values = sum(counted.values())
     share = sum(size for name, size in counted.items() if name in fitting) / max(values, 1)
+    whole = [n for n in fitting if own[n].is_floating_point() and not state[n].is_floating_point()]
+    if whole:
+        raise InputError(
+            f"{source} has whole numbers, or none at all, where the network has others: "
+            f"{_some(whole)}. Quantized weights cannot be trained."
+        )
     _check_values(fitting, source)
     types = sorted(
         {
@@ -302,10 +319,12 @@ def _load(
 def _without_prefix(
     state: Mapping[str, Any], own: Mapping[str, Any]
 ) -> tuple[Mapping[str, Any], tuple[str, ...]]:
-    """The state without what wrappers put before every name, if more names fit then."""
+    """The state without what stands before its names, if more of them fit then: modules around a
+    network, such as those of DataParallel and torch.compile, put it there."""
     notes: tuple[str, ...] = ()
     found, most = state, len(state.keys() & own.keys())
-    for prefix in _PREFIXES:
+    one = next(iter(own), "")
+    for prefix in sorted({n.removesuffix(one) for n in state if n.endswith(f".{one}")}):
         shorter = {name.removeprefix(prefix): value for name, value in state.items()}
         if len(shorter) == len(state) and (fit := len(shorter.keys() & own.keys())) > most:
             said = f"Names in it begin with {prefix!r}, which is left out."

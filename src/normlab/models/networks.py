@@ -97,7 +97,8 @@ def parse_network(text: str) -> NetworkChoice:
         if not rest or not foreign.is_foreign(f"{head}:x") or not rest[0]:
             raise InputError(
                 f"model is {text!r}{did_you_mean(text, (OURS,))}. Give {OURS}, "
-                "package.module:factory, timm:NAME or torchvision:NAME."
+                "package.module:factory, or a network of a library, such as timm:resnet18 or "
+                "torchvision:resnet18."
             )
         head, rest = f"{head}:{rest[0]}", rest[1:]
     options: dict[str, Any] = {}

@@ -65,6 +65,9 @@ from .repair import (
 )
 from .repeat import commands
 
+CODE = "the code"
+"""What has changed where a layer or a network was edited."""
+
 
 class Study:
     """A folder that contains one question and its runs.
@@ -96,6 +99,9 @@ class Study:
             (config.norm, config.model): own_code(config) for config in plan.arms.values()
         }
         self._weights: dict[str | None, dict[str, str]] = {}
+        for config in plan.arms.values():
+            for seed in plan.seeds:  # of which a file may be missing
+                self._code_of(replace(config, seed=seed))
 
     def _code_of(self, config: RunConfig) -> dict[str, str]:
         file = config.weights_file
@@ -202,15 +208,21 @@ class Study:
             )
         ]
 
-    def edited(self) -> tuple[str, ...]:
-        """The arms with runs that the code of their layer has superseded."""
-        return tuple(
-            dict.fromkeys(
-                arm
-                for arm, config, folder in self.superseded()
-                if (read_record(folder).get("code") or {}) != self._code_of(config)
-            )
-        )
+    def replaced(self) -> dict[str, tuple[str, ...]]:
+        """Why there are superseded runs, as what has changed since they were made, to their arms:
+        ``the code``, ``the weights that runs start from``, or ``what normlab makes of the
+        settings``."""
+        found: dict[str, dict[str, None]] = {}
+        for arm, config, folder in self.superseded():
+            before, now = read_record(folder).get("code") or {}, self._code_of(config)
+            own = {**before, **now}.keys() - weights_of_run(config).keys()
+            why = "what normlab makes of the settings"
+            if any(before.get(name) != now.get(name) for name in own):
+                why = CODE
+            elif before != now:
+                why = "the weights that runs start from"
+            found.setdefault(why, {})[arm] = None
+        return {why: tuple(arms) for why, arms in found.items()}
 
     def check_trust(self, named: Collection[str], *, tuned: bool = False) -> None:
         """Refuse to import layers of the folder's arms that the call does not name itself, unless
@@ -316,7 +328,7 @@ def prepare_study(
         there = read_question(folder)
         seen = tuple(
             arm
-            for arm in study.edited()
+            for arm in study.replaced().get(CODE, ())
             if _judgeable_seeds(there, plan.rule, folder, arm) >= LEAST_SEEDS
         )
         rule = replace(plan.rule, edited=(*plan.rule.edited, *seen))
@@ -524,7 +536,10 @@ def _differences(there: dict[str, Any], asked: dict[str, Any], data: DataSet) ->
     for name in sorted({*there["run"], *asked["run"]} - {*there["varied"], *asked["varied"]}):
         # A setting that a study does not mention is younger than it, and had its default.
         old, new = (stated["run"].get(name, _default(name)) for stated in (there, asked))
+        if name == "weights" and old and new:
+            continue  # weights count by what they are, run by run
         if old != new:
+            old, new = ("not given" if value is None else value for value in (old, new))
             differences.append(f"{name} ({old} there, {new} asked)")
     return differences
 
@@ -572,10 +587,10 @@ def _joined(
 ) -> Plan:
     """The plan with the arms and seeds that the folder already has; refuse another question."""
     _check_same_question(_differences(there, asked, data), folder)
-    arms = {
-        arm: RunConfig.from_dict({**there["run"], **fields})
-        for arm, fields in there["arms"].items()
-    }
+    shared = dict(there["run"])
+    if shared.get("weights"):  # which may have another place now
+        shared["weights"] = next(iter(plan.arms.values())).weights
+    arms = {arm: RunConfig.from_dict({**shared, **fields}) for arm, fields in there["arms"].items()}
     seeds, fewer = joined_seeds(there, plan)
     asked_before = [(one, two) for one, two in there.get("same_function", [])]
     twins = tuple(dict.fromkeys([*asked_before, *plan.twins]))

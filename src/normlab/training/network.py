@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -85,11 +86,14 @@ class Built:
 
 def methods(*, everywhere: bool = False, from_weights: bool = False) -> tuple[str, ...]:
     """Names of all methods of the catalogue, in its order; or of those that can stand in networks
-    that are not ours, or to which trained networks can be converted."""
+    that are not ours, or to which any trained network can be converted."""
+    from ..conversion import can_be_matched
+
     return tuple(
         name
         for name, spec in CATALOG.items()
-        if (not everywhere or is_placeless(spec.parts)) and (not from_weights or spec.parts.plain)
+        if (not everywhere or is_placeless(spec.parts))
+        and (not from_weights or (spec.parts.plain and can_be_matched(name)))
     )
 
 
@@ -249,7 +253,11 @@ def _converted(
     rows = np.unique(np.linspace(0, len(split) - 1, count).round().astype(int))
     images, _ = split.batch(rows.tolist())
     with drawn_by(config.seed, "conversion"):
-        made = convert(original, config.norm, images, how=how, keep_eps=False)
+        try:
+            made = convert(original, config.norm, images, how=how, keep_eps=False)
+        except InputError as error:
+            said = re.sub(r"how='(\w+)'", r"--start \1", str(error))
+            raise InputError(f"Arm {config.norm}, from trained weights: {said}") from error
     return completed(made.model, config.norm), "exact" if made.exact else made.how
 
 
@@ -261,7 +269,7 @@ def _placed(config: RunConfig, data: DataSet, info: ModelInfo, model: nn.Module)
         config, data, info, model
     )
     in_format(model, contiguous=contiguous)
-    notes = (
+    notes: tuple[str, ...] = (
         (
             f"{info.model} gets contiguous images, since it does not compute the same in "
             "channels_last. This takes longer.",
@@ -271,6 +279,12 @@ def _placed(config: RunConfig, data: DataSet, info: ModelInfo, model: nn.Module)
     )
     if config.freeze_to is not None:
         freeze(model, config.freeze_to)
+    if fixed := sum(not parameter.requires_grad for parameter in model.parameters()):
+        whose = "" if config.freeze_to else ", as its factory made them"
+        notes += (
+            f"{fixed} of {sum(1 for _ in model.parameters())} parameters of {info.model} are not "
+            f"trained{whose}: they keep the values that they start with.",
+        )
     classifier = classifier_of(model, len(data.classes))
     for name in ("head_lr", "record_features"):
         if getattr(config, name) and not classifier:
@@ -397,7 +411,12 @@ def freeze(model: nn.Module, last: str) -> None:
     before = tuple(f"{name}." for name in names[: end + 1])
     owners = [f"{name.rpartition('.')[0]}." for name, _ in parameters]
     reached = [k for k, owner in enumerate(owners) if owner in before]
-    for _, parameter in parameters[: max(reached, default=-1) + 1]:
+    if not reached:
+        raise InputError(
+            f"freeze_to is {last!r}, but no parameter is registered up to there, so nothing would "
+            "be kept. Name a later module."
+        )
+    for _, parameter in parameters[: max(reached) + 1]:
         parameter.requires_grad_(False)
     for name in names[: end + 1]:
         if not any(other.startswith(f"{name}.") for other in names[end + 1 :]):

@@ -187,6 +187,8 @@ def compare(
             watcher.planned(study.plan, study.data_record(), study.folder, estimate)
             for note in dict.fromkeys([*study.put_right, *notes]):
                 watcher.stage(note)
+            if told := _replaced(study):
+                watcher.stage(told)
         if dry_run:
             return estimate
         if missing := [config for _, config, _ in study.pending()]:
@@ -243,20 +245,6 @@ def _run(
     def run(part: Study, compared: Sequence[tuple[str, str]] | None = None) -> int:
         return run_until_decided(part, compared, dataset, workers, watcher, keeping, cluster)
 
-    old = study.superseded()
-    if watcher and old:
-        edited = study.edited()
-        others = [arm for arm in dict.fromkeys(arm for arm, _, _ in old) if arm not in edited]
-        why = [
-            *([f"the code of {listed(edited)}"] if edited else []),
-            *([f"what normlab makes of the settings of {listed(others)}"] if others else []),
-        ]
-        said = listed(why)
-        watcher.stage(
-            f"{said[0].upper()}{said[1:]} changed after {counted(len(old), 'run')} had been made. "
-            f"{'It is' if len(old) == 1 else 'They are'} made again; the earlier results are kept "
-            f"in {study.folder / 'superseded'}."
-        )
     study.write()
     made = run(study)
     if search is not None:
@@ -264,6 +252,19 @@ def _run(
     results = read_results(study.folder)
     _keep_hardest(results, dataset)
     return Comparison(study.folder, results, write_report(results), made)
+
+
+def _replaced(study: Study) -> str:
+    """That runs will be made again, and why; nothing where none will."""
+    count = len(study.superseded())
+    if not count:
+        return ""
+    said = listed(f"{why} of {listed(arms)}" for why, arms in study.replaced().items())
+    return (
+        f"{said[0].upper()}{said[1:]} changed after {counted(count, 'run')} had been made. "
+        f"{'It is' if count == 1 else 'They are'} made again; the earlier results are kept in "
+        f"{study.folder / 'superseded'}."
+    )
 
 
 def _keep_hardest(results: Results, dataset: DataSet) -> None:

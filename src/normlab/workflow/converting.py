@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,8 @@ from ..errors import InputError
 from .exporting import own_data
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ..conversion import Conversion
     from ..conversion.converting import How
     from ..data import Split
@@ -51,9 +54,6 @@ def convert_run(
             method makes, and so cannot be loaded by its name; a layer that is not of this package;
             a folder that has a model already or cannot be written. Nothing is written then.
     """
-    import numpy as np
-    import torch
-
     from ..conversion import convert
     from ..foreign import code_of, is_custom
     from ..models import (
@@ -67,6 +67,7 @@ def convert_run(
     )
     from ..norms import parse_norm
     from ..runs import MODEL, WEIGHTS, is_run, is_study
+    from ..seals import digest
 
     folder, target = Path(run), Path(out)
     check_folder(target, "--out")
@@ -85,19 +86,17 @@ def convert_run(
             "code was. Use normlab.convert in Python."
         )
     model, info = load_model(folder, trust=trust), load_info(folder)
-    if data is None:
-        images = own_data(folder, info, "Give a source of images with --data.").splits["train"]
-    else:
+    images: Split | None = None
+    if data is not None:
         images = _given(data, info)
-    # Spread evenly: images of one class often stand together.
-    rows = np.unique(np.linspace(0, len(images) - 1, MATCHED_IMAGES).round())
-    pixels = images.images(rows)
-    mean, std = (
-        torch.tensor(values, dtype=torch.float64).mul(255).float()
-        for values in (info.mean, info.std)
-    )
-    x = torch.from_numpy(pixels).float().sub(mean).div(std).permute(0, 3, 1, 2)
-    made = convert(model, to, x.contiguous(), how=how, keep_eps=False)
+    elif is_run(folder):
+        images = own_data(folder, info, "Give a source of images with --data.").splits["train"]
+    try:
+        x = None if images is None else _entering(images, info)
+        made = convert(model, to, x, how=how, keep_eps=False)
+    except InputError as error:
+        said = str(error).replace("Give images to", "Give images with --data to")
+        raise InputError(re.sub(r"how='(\w+)'", r"--how \1", said)) from error
     completed(made.model, to)
     try:
         with code_of_model(folder):
@@ -107,7 +106,7 @@ def convert_run(
             f"The model in {folder} cannot be saved as one of {to}: {str(error).rstrip('.')}. "
             "Name the options that it has, or use normlab.convert in Python."
         ) from error
-    described = replace(info, norm=to)
+    described, weights = replace(info, norm=to), digest((folder / WEIGHTS).read_bytes())
     with code_of_model(folder):
         if described.build(seed=0).state_dict().keys() != made.model.state_dict().keys():
             raise InputError(
@@ -130,10 +129,29 @@ def convert_run(
             "parameters": sum(parameter.numel() for parameter in made.model.parameters()),
             "sites": [asdict(site) for site in sites],
             "converted": {"from": info.norm, "how": "exact" if made.exact else made.how},
-            **({"changes": card["changes"]} if "changes" in card else {}),
+            "changes": [
+                *card.get("changes", ()),
+                f"Converted from {info.norm} to {to}. {made.summary}",
+                f"Made of the model {info.norm} with weights of SHA-256 {weights}.",
+            ],
         },
     )
     return made
+
+
+def _entering(images: Split, info: ModelInfo) -> Tensor:
+    """At most :data:`MATCHED_IMAGES` images as they enter the network, spread evenly: images of one
+    class often stand together."""
+    import numpy as np
+    import torch
+
+    rows = np.unique(np.linspace(0, len(images) - 1, MATCHED_IMAGES).round())
+    pixels = images.images(rows)
+    mean, std = (
+        torch.tensor(values, dtype=torch.float64).mul(255).float()
+        for values in (info.mean, info.std)
+    )
+    return torch.from_numpy(pixels).float().sub(mean).div(std).permute(0, 3, 1, 2).contiguous()
 
 
 def _given(source: str, info: ModelInfo) -> Split:

@@ -93,7 +93,7 @@ def _given_images(
 
 def _own_images(folder: Path, info: ModelInfo) -> npt.NDArray[np.uint8]:
     """The first test images of the run's own data."""
-    data = own_data(folder, info, "Give images to check the export on.")
+    data = own_data(folder, info, "Give images to check the export on with --images.")
     return data.splits["test"].images(slice(PROOF_IMAGES))
 
 

@@ -109,7 +109,9 @@ def import_model(
             "metrics": {"val": _numbers(found.metrics)},
             "metrics_note": "evaluation mode, no augmentation; whether the model was trained on "
             "these images is not known",
-            "changes": [f"Imported from a file of weights: {sentence}" for sentence in built.notes],
+            "changes": [
+                f"Imported from a file of weights: {sentence}" for sentence in loaded.sentences
+            ],
         },
     )
     return ImportedModel(target, built.notes, found.metrics.accuracy)

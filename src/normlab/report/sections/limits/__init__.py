@@ -37,7 +37,7 @@ def limits(results: Results) -> list[str]:
         *_rate(results),
         *_batch_size(results.question),
         *_patience(results.question),
-        *(_images(results) if results.folds is None else _folds(results.folds)),
+        *(_images(results) if results.folds is None else _folds(results, results.folds)),
         *_balance(results),
         *dict.fromkeys(note for run in results.runs for note in run.record.get("notes", ())),
         *_resumed(results),
@@ -143,17 +143,24 @@ def _patience(question: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def _by_seed(results: Results) -> str:
+    """What the seeds change, before a dot or a comma."""
+    if any(run.record.get("start") for run in results.runs):
+        return "The seeds change order and augmentation, and the weights that are not loaded"
+    return "The seeds change initial weights, order and augmentation"
+
+
 def _images(results: Results) -> list[str]:
     return [
-        "The seeds change initial weights, order and augmentation. Split and images are the same "
+        f"{_by_seed(results)}. Split and images are the same "
         "for all runs, so the spread does not include what other images would have changed.",
         *_test_images(results),
     ]
 
 
-def _folds(folds: Folds) -> list[str]:
+def _folds(results: Results, folds: Folds) -> list[str]:
     return [
-        "The seeds change initial weights, order and augmentation, and which of the "
+        f"{_by_seed(results)}, and which of the "
         f"{folds.images:,} images a run trains and is tested on ({folds.size('train')} and "
         f"{folds.size('test')} of them). The spread includes all of that. A run's accuracy moves "
         f"in steps of {100 / min(folds.sizes['test']):.2g} points.",

@@ -123,7 +123,8 @@ class Starts:
         shares = [float(run.record["start"]["loaded"]) for run in self.runs]
         if min(shares) < 1:
             least = math.floor(1000 * min(shares)) / 10
-            said.append(f"At least {least:g} % of the parameters were loaded.")
+            few = "" if min(shares) == max(shares) else "At least "
+            said.append(f"{few}{least:g} % of the parameters were loaded.")
         return said
 
     def _cells(self, runs: Sequence[Run]) -> list[str]:
