@@ -85,10 +85,7 @@ class Starts:
                 Column("updates", group="median until it is back"),
                 Column("runs that get there"),
             ),
-            tuple(
-                (Cell(arm, "name"), *map(Cell, self._cells(runs)))
-                for arm, runs in self.of_arm.items()
-            ),
+            tuple((Cell(arm, "name"), *self._cells(runs)) for arm, runs in self.of_arm.items()),
             title=f"{self.report.title}: what the start lost",
             caption="Validation accuracy from trained weights, in percent",
         )
@@ -127,7 +124,7 @@ class Starts:
             said.append(f"{few}{least:g} % of the parameters were loaded.")
         return said
 
-    def _cells(self, runs: Sequence[Run]) -> list[str]:
+    def _cells(self, runs: Sequence[Run]) -> list[Cell]:
         starts = [run.record["start"] for run in runs]
         known = [one["original"]["accuracy"] for one in starts if "original" in one]
         found = [
@@ -136,9 +133,9 @@ class Starts:
         ]
         for epoch in self.epochs:
             there = [values[epoch - 1] for run in runs if len(values := _validated(run)) >= epoch]
-            found.append(_mean(there) if len(there) == len(runs) else NO_VALUE)
+            found.append(_mean(there) if len(there) == len(runs) else Cell(NO_VALUE))
         if len(known) < len(runs):
-            return [*found, NO_VALUE, NO_VALUE, NO_VALUE]
+            return [*found, *(Cell(NO_VALUE) for _ in range(3))]
         back = [self._back(run) for run in runs]
         medians = []
         for measure in ("epochs", "updates"):
@@ -149,7 +146,7 @@ class Starts:
                 else f"{'> ' if median.above else ''}{round(median.value, 1):,g}"
             )
         there_in_all = sum(one.there for one in back)
-        return [*found, *medians, f"{there_in_all} of {counted(len(runs), 'run')}"]
+        return [*found, *map(Cell, medians), Cell(f"{there_in_all} of {counted(len(runs), 'run')}")]
 
     def _back(self, run: Run) -> Reached:
         """When a run was back at what the network had as it was; at once, where the start is."""
@@ -180,14 +177,14 @@ def _validated(run: Run) -> list[float]:
     return [float(row["accuracy"]) for row in run.history if row["split"] == "val"]
 
 
-def _mean(values: Sequence[float]) -> str:
+def _mean(values: Sequence[float]) -> Cell:
     if not values:
-        return NO_VALUE
+        return Cell(NO_VALUE)
     mean = f"{100 * statistics.fmean(values):.1f}"
     if len(values) < LEAST_SEEDS or len(set(values)) == 1:
-        return mean
+        return Cell(mean)
     interval = t_interval([100 * value for value in values], LEVEL)
     if interval is None:
-        return mean
+        return Cell(mean)
     low, high = max(0.0, interval.low), min(100.0, interval.high)
-    return f"{mean} [{low:.1f}, {high:.1f}]"
+    return Cell(mean, small=f"[{low:.1f}, {high:.1f}]")
