@@ -111,7 +111,7 @@ def settings_of(cls: type, declared: Fields) -> Iterator[Setting]:
     """The settings that a dataclass declares, in its order.
 
     >>> [found.option for found in settings_of(RunConfig, FIELDS)][2:5]
-    ['`--n`', '`--shortcut`', '`--epochs`']
+    ['`--n`', '`--shortcut`', '`--model`']
     """
     hints = get_type_hints(cls)
     for name, field in declared.items():
