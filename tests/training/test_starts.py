@@ -363,3 +363,14 @@ def test_what_a_factory_keeps_from_training_is_said(here: str, digits: DataSet) 
     (said,) = built.notes
     assert said.startswith("3 of 8 parameters")
     assert "as its factory made them" in said
+
+
+def test_layers_are_distilled_before_they_are_frozen(
+    here: str, digits: DataSet, tmp_path: Path
+) -> None:
+    train(config(here, epochs=6, lr=0.1), digits, tmp_path / "pre")
+    asked = config(here, norm="gn:groups=4", weights=str(tmp_path / "pre"))
+    free, kept = (started(replace(asked, freeze_to=to), digits).model for to in (None, "2"))
+    weights = [one.get_parameter("1.weight") for one in (free, kept)]
+    assert torch.equal(*weights)
+    assert [one.requires_grad for one in weights] == [True, False]

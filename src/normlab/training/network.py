@@ -162,9 +162,12 @@ def started(config: RunConfig, data: DataSet, *, tried: bool = False) -> Built:
         return build(config, data)
     info = _info(config, data)
     original, norm, loaded = start_from(weights, info, config.weights_least, config.seed)
-    kept = _placed(config, data, replace(info, norm=norm), original)
+    converted = config.norm not in (AS_IS, norm)
+    # What is frozen is so once layers are converted, or distillation could not set them.
+    plain = replace(config, freeze_to=None) if converted else config
+    kept = _placed(plain, data, replace(info, norm=norm), original)
     made, how = kept, ""
-    if config.norm not in (AS_IS, norm):
+    if converted:
         model, how = _converted(config, data, kept.model, tried=tried)
         made = _placed(config, data, info, model)
     return replace(
@@ -189,7 +192,7 @@ def check_factory(config: RunConfig, data: DataSet) -> None:
         return
     pair = [choice.make(len(data.classes), data.channels, config.seed) for _ in range(2)]
     first, second = (one.state_dict() for one in pair)
-    if {id(t) for t in _storages(pair[0])} & {id(t) for t in _storages(pair[1])}:
+    if {id(t) for t in _tensors(pair[0])} & {id(t) for t in _tensors(pair[1])}:
         raise InputError(
             f"The factory {config.model} returns a network, or a part of one, that it has returned "
             "before, so runs would train one network. Make it anew in each call."
@@ -203,7 +206,7 @@ def check_factory(config: RunConfig, data: DataSet) -> None:
         )
 
 
-def _storages(model: nn.Module) -> Iterator[Tensor]:
+def _tensors(model: nn.Module) -> Iterator[Tensor]:
     yield from model.parameters()
     yield from model.buffers()
 
