@@ -93,6 +93,7 @@ else:
     )
     CheckOptions = options_class("CheckOptions", options_of(DataConfig, _CHECKED, DATA))
 
+Run = Annotated[Path, Parameter(help="A run's folder: STUDY/runs/ARM/seed-K.")]
 Data = Annotated[str | None, Parameter(group=DATA, help=_SOURCE_HELP)]
 DeviceName = Annotated[Literal["auto", "cpu", "cuda"], Parameter(help="Where to run.")]
 KernelsName = Annotated[
@@ -416,7 +417,7 @@ def check_data(
 
 @app.command(sort_key=6)
 def predict(
-    run: Annotated[Path, Parameter(help="A run's folder: STUDY/runs/ARM/seed-K.")],
+    run: Run,
     images: Annotated[
         list[str], Parameter(help="Image files, folders, or patterns in quotes.", negative="")
     ],
@@ -455,7 +456,7 @@ def predict(
 
 @app.command(sort_key=7)
 def export(
-    run: Annotated[Path, Parameter(help="A run's folder: STUDY/runs/ARM/seed-K.")],
+    run: Run,
     *,
     onnx: Annotated[
         bool,
@@ -531,7 +532,7 @@ def import_(
 
 @app.command(sort_key=7)
 def convert(
-    run: Annotated[Path, Parameter(help="A run's folder: STUDY/runs/ARM/seed-K.")],
+    run: Run,
     *,
     to: Annotated[str, Parameter(help="The normalization, such as gn:groups=8.")],
     out: Annotated[Path, Parameter(help="The new model's folder.")],
@@ -561,7 +562,7 @@ def convert(
 
 @app.command(sort_key=7)
 def recalibrate(
-    run: Annotated[Path, Parameter(help="A run's folder: STUDY/runs/ARM/seed-K.")],
+    run: Run,
     *,
     out: NewModel,
     data: Annotated[
@@ -599,7 +600,7 @@ def recalibrate(
 
 @app.command(sort_key=7)
 def freeze(
-    run: Annotated[Path, Parameter(help="A run's folder: STUDY/runs/ARM/seed-K.")],
+    run: Run,
     *,
     out: NewModel,
     trust: Trust = False,
@@ -619,7 +620,7 @@ def freeze(
 
 @app.command(sort_key=7)
 def fold(
-    run: Annotated[Path, Parameter(help="A run's folder: STUDY/runs/ARM/seed-K.")],
+    run: Run,
     *,
     out: NewModel,
     passes: Annotated[int, Parameter(help="Passes of each network that are timed.")] = 20,
@@ -640,7 +641,7 @@ def fold(
 
 @app.command(sort_key=8)
 def inspect(
-    run: Annotated[Path, Parameter(help="A run's folder: STUDY/runs/ARM/seed-K.")],
+    run: Run,
     *,
     trust: Trust = False,
 ) -> int:

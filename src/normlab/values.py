@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 _WORDS: dict[str, Any] = {"true": True, "yes": True, "false": False, "no": False, "none": None}
@@ -41,6 +41,31 @@ def read_value(text: str) -> Any:
 def read_values(text: str) -> list[Any]:
     """Values separated by commas; empty ones are left out."""
     return [read_value(part) for part in text.split(",") if part.strip()]
+
+
+def read_options(parts: Iterable[str], what: str, example: str) -> dict[str, Any]:
+    """Options that are written as ``name=value``.
+
+    >>> read_options(["groups=4", "eps=1e-3"], "the arm", "")
+    {'groups': 4, 'eps': 0.001}
+
+    Args:
+        parts: each an option.
+        what: they are of, for a message.
+        example: of how options are written, for a message.
+
+    Raises:
+        ValueError: a part of another form, or a name that is given twice.
+    """
+    options: dict[str, Any] = {}
+    for part in parts:
+        name, equals, value = part.partition("=")
+        if not equals or not name or not value:
+            raise ValueError(f"cannot read {part!r} in {what}. Write options as {example}.")
+        if name in options:
+            raise ValueError(f"option {name!r} is given twice in {what}.")
+        options[name] = read_value(value)
+    return options
 
 
 def write_value(value: Any) -> str:

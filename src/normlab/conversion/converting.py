@@ -21,6 +21,7 @@ from ..models import (
     carry_over,
     check_sites,
     exchanged,
+    in_evaluation,
     like,
     misfit,
     norm_layers,
@@ -612,19 +613,6 @@ def _check_affine(new: nn.Module, found: NormLayer, choice: NormChoice) -> None:
                 f"{choice.name} keeps a {name} that is not one per channel, which cannot be taken "
                 f"from images at {found.paths[0]}. Choose how='fresh' and train it."
             )
-
-
-@contextmanager
-def in_evaluation(model: nn.Module) -> Iterator[None]:
-    """The network in evaluation mode; afterwards every module has its own mode again."""
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        for module, _ in modes:
-            module.training = False
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 def _drawn_for(model: nn.Module) -> Tensor:

@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_leaves
 from ..errors import InputError, told
 from ..models import exchanged
 from ._affine import AFFINE, scale_and_shift
+from .exact import plain_convolution
 
 TOLERANCE = 1e-10
 """Largest permitted difference of an output in float64, as a share of the largest one (or of 1)."""
@@ -382,21 +383,8 @@ def _plain(model: nn.Module) -> tuple[str, ...]:
     for name, module in _filtering(model):
         if _is_watched(module):
             continue
-        weight = cast(Any, module).effective_weight().detach()
-        plain = nn.Conv2d(
-            module.in_channels,
-            module.out_channels,
-            module.kernel_size,  # type: ignore[arg-type]
-            module.stride,  # type: ignore[arg-type]
-            module.padding,  # type: ignore[arg-type]
-            module.dilation,  # type: ignore[arg-type]
-            module.groups,
-            module.bias is not None,
-            module.padding_mode,
-            device="meta",
-        )
-        plain.weight = nn.Parameter(weight, requires_grad=module.weight.requires_grad)
-        plain.bias = module.bias
+        plain = plain_convolution(module)
+        plain.weight.requires_grad_(module.weight.requires_grad)
         made[id(module)] = plain.train(module.training)
         names.append(name)
     exchanged(model, made)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
+from ..models import modes_kept
 from ..norms import BatchRenorm2d, InstanceBatchNorm2d
 from ..pages.words import counted
 
@@ -200,7 +201,6 @@ def _measuring(
     model: nn.Module, layers: dict[str, nn.Module], found: dict[str, _Moments]
 ) -> Iterator[None]:
     """Layers normalize by the batch and say what they are given; all is put back afterwards."""
-    modes = {module: module.training for module in model.modules()}
     before = [
         (buffer, buffer.clone())
         for layer in layers.values()
@@ -209,19 +209,18 @@ def _measuring(
     undo: list[Callable[[], None]] = []
     training = set(map(id, layers.values()))
     try:
-        for name, layer in layers.items():
-            undo.append(layer.register_forward_pre_hook(found[name], with_kwargs=True).remove)
-        for module in modes:
-            module.training = id(module) in training
-            if isinstance(module, BatchRenorm2d):
-                undo.append(_set(module, "r_max", 1.0))
-                undo.append(_set(module, "d_max", 0.0))
-        yield
+        with modes_kept(model):
+            for name, layer in layers.items():
+                undo.append(layer.register_forward_pre_hook(found[name], with_kwargs=True).remove)
+            for module in model.modules():
+                module.training = id(module) in training
+                if isinstance(module, BatchRenorm2d):
+                    undo.append(_set(module, "r_max", 1.0))
+                    undo.append(_set(module, "d_max", 0.0))
+            yield
     finally:
         for back in undo:
             back()
-        for module, mode in modes.items():
-            module.training = mode
         with torch.no_grad():
             for buffer, value in before:
                 buffer.copy_(value)

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..keyed import rng
+from ..models import in_evaluation
 from .maps import check_targets, target_values
-from .watching import evaluating, logits_of
+from .watching import logits_of
 
 Values = npt.NDArray[np.float64]
 
@@ -132,7 +133,7 @@ def faithfulness(
     counts = np.round(shares * pixels).astype(np.int64)
     deletion: dict[str, list[Values]] = {name: [] for name in RANKINGS}
     insertion: dict[str, list[Values]] = {name: [] for name in RANKINGS}
-    with evaluating(model), torch.no_grad():
+    with in_evaluation(model), torch.no_grad():
         for index, (image, target, values) in enumerate(zip(x, targets, maps, strict=True)):
             plain = image.detach().cpu().double().numpy()
             blurred = torch.from_numpy(_blur(plain, _BLUR)).to(image)

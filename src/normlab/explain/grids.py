@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ..models import in_evaluation
 from .placing import Axis, Grid
-from .watching import evaluating, logits_of, tensors_in
+from .watching import logits_of, tensors_in
 
 Pair = tuple[float, float]
 
@@ -57,7 +58,7 @@ def _follow(model: nn.Module, site: str, x: Tensor) -> tuple[Grid | None, tuple[
     wanted = model.get_submodule(site)
     handles = [module.register_forward_hook(hook) for module in model.modules()]
     try:
-        with torch.inference_mode(False), torch.no_grad(), evaluating(model):
+        with torch.inference_mode(False), torch.no_grad(), in_evaluation(model):
             image = x[:1].detach().clone()
             with mode:
                 mode.start(image)

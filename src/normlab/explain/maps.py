@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError, did_you_mean
+from ..models import in_evaluation
 from .grids import cell_grid
 from .placing import Grid, interpolation
 from .sites import averaged_for, last_site
-from .watching import check_maps, evaluating, logits_of, outputs_of
+from .watching import check_maps, logits_of, outputs_of
 
 _MASKED_AT_ONCE = 64
 
@@ -86,7 +87,7 @@ def explain_batch(
             f"{tuple(x.shape)}."
         )
     check_targets(x, targets)
-    with torch.inference_mode(False), evaluating(model):
+    with torch.inference_mode(False), in_evaluation(model):
         # A tensor created in inference mode cannot be part of a graph; its copy can.
         x = x.detach().clone()
         if sites is None:

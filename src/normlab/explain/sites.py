@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import InputError
-from ..models import ResNet
+from ..models import ResNet, in_evaluation
 from ..pages.words import counted
-from .watching import Call, check_maps, evaluating, logits_of, outputs_of, watch
+from .watching import Call, check_maps, logits_of, outputs_of, watch
 
 _RELUS = ("relu1", "relu2")
 _ROUNDING, _LEAST_DIGITS = 1000, 0.01
@@ -134,7 +134,7 @@ def resolve_site(model: nn.Module, word: str, x: Tensor) -> tuple[str, ...]:
         return (last_site(model, x),)
     if word == "mean":
         return last_stage_sites(model)
-    with torch.no_grad(), evaluating(model), outputs_of(model, (word,)) as seen:
+    with torch.no_grad(), in_evaluation(model), outputs_of(model, (word,)) as seen:
         logits_of(model, x[:1])
     check_maps(seen, (word,))
     return (word,)
@@ -164,7 +164,7 @@ def averaged_for(model: nn.Module, site: str, x: Tensor) -> nn.Linear | nn.Conv2
     in float64, up to the rounding of the network's own computation. A layer whose weights are all 0
     fits wherever its maps come from.
     """
-    with torch.no_grad(), evaluating(model), outputs_of(model, (site,)) as seen:
+    with torch.no_grad(), in_evaluation(model), outputs_of(model, (site,)) as seen:
         logits = logits_of(model, x)
     maps = seen.get(site)
     if not isinstance(maps, Tensor) or maps.dim() != 4 or len(maps) != len(x):

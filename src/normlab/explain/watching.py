@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError, did_you_mean
+from ..models import in_evaluation
 from ..pages.words import counted
 
 
@@ -50,18 +51,6 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
             yield from tensors_in(one)
     elif isinstance(value, dict):
         yield from tensors_in(list(value.values()))
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode; afterwards every module has its own mode again."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
 
 
 def logits_of(model: nn.Module, x: Tensor) -> Tensor:
@@ -116,7 +105,7 @@ def watch(model: nn.Module, x: Tensor) -> tuple[list[Call], Tensor]:
 
     handles = []
     # Tensors made in inference mode have no version and can have no graph.
-    with torch.inference_mode(False), torch.enable_grad(), evaluating(model):
+    with torch.inference_mode(False), torch.enable_grad(), in_evaluation(model):
         try:
             for path, module in model.named_modules():
                 handles.append(module.register_forward_pre_hook(begin))

@@ -37,6 +37,7 @@ from .exchange import (
 )
 from .info import ModelInfo
 from .initial import Loaded, digest_of_weights, start_from
+from .modes import in_evaluation, modes_kept
 from .networks import (
     OURS,
     NetworkChoice,
@@ -93,6 +94,7 @@ __all__ = [
     "generators_kept",
     "has_checksum",
     "has_contiguous_input",
+    "in_evaluation",
     "is_placeless",
     "layers_at_every_width",
     "like",
@@ -101,6 +103,7 @@ __all__ = [
     "load_model",
     "make_layer",
     "misfit",
+    "modes_kept",
     "name_of_layer",
     "needs_of",
     "norm_layers",

@@ -16,6 +16,7 @@ from ..errors import InputError
 from ..norms import FrozenBatchNorm2d, GlobalResponseNorm2d, LayerNormCHW
 from ..pages.words import counted
 from .exchange import NormLayer, like, norm_layers, other_layers
+from .modes import in_evaluation
 from .resnet import ResNet
 from .sites import check_sites
 
@@ -541,16 +542,14 @@ def _passed(
 
         return after
 
-    modes = {module: module.training for module in model.modules()}
     handles = []
     for path, module in model.named_modules():
         if id(module) in known or not any(module.children()):
             handles.append(module.register_forward_pre_hook(before))
         if isinstance(module, nn.Conv2d):
             handles.append(module.register_forward_hook(of(path)))
-    model.eval()
     try:
-        with torch.inference_mode(False), torch.enable_grad():
+        with in_evaluation(model), torch.inference_mode(False), torch.enable_grad():
             outputs = model(image.clone().requires_grad_() * 1)
     except (RuntimeError, ValueError, TypeError) as error:
         if any(
@@ -564,8 +563,6 @@ def _passed(
     finally:
         for handle in handles:
             handle.remove()
-        for module, training in modes.items():
-            module.training = training
     uses = _uses(outputs)
     followed = {}
     for path, ((output, version, node), *again) in made.items():

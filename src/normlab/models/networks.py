@@ -22,7 +22,7 @@ from ..errors import InputError, did_you_mean, told
 from ..norms import CATALOG, NormChoice, parse_norm
 from ..norms.places import DrawnConvolution, Parts
 from ..runs import AS_IS, OUR_NETWORK
-from ..values import read_value
+from ..values import read_options
 from .custom import make_layer
 from .drawing import drawn_by, generators_kept
 from .exchange import carry_over, exchanged, like, norm_layers, split_fused
@@ -101,17 +101,13 @@ def parse_network(text: str) -> NetworkChoice:
                 "torchvision:resnet18."
             )
         head, rest = f"{head}:{rest[0]}", rest[1:]
-    options: dict[str, Any] = {}
-    for part in rest:
-        key, equals, value = part.partition("=")
-        if not equals or not key.isidentifier() or not value:
-            raise InputError(
-                f"Cannot read {part!r} in the model {text!r}. Write options as "
-                "package.module:factory:option=value."
-            )
-        if key in options:
-            raise InputError(f"Option {key!r} is given twice in the model {text!r}.")
-        options[key] = read_value(value)
+    try:
+        options = read_options(rest, f"the model {text!r}", "package.module:factory:option=value")
+    except ValueError as error:
+        said = str(error)
+        raise InputError(f"{said[0].upper()}{said[1:]}") from error
+    if wrong := next((name for name in options if not name.isidentifier()), ""):
+        raise InputError(f"{wrong!r} in the model {text!r} is no name of an option.")
     if head == OURS and options:
         raise InputError(
             f"{OURS} takes no options here. Its depth is --n, and its shortcut is --shortcut."

@@ -23,7 +23,7 @@ from torch import nn
 
 from .. import foreign
 from ..errors import did_you_mean, told
-from ..values import plain, read_value
+from ..values import plain, read_options
 from ._base import Norm2d
 from .methods import SPECS
 from .places import Parts, Place, options_of
@@ -198,17 +198,9 @@ def parse_norm(text: str) -> NormChoice:
     a_module = head not in CATALOG and all(part.isidentifier() for part in head.split("."))
     if rest and a_module and rest[0].isidentifier():
         head, rest = f"{head}:{rest[0]}", rest[1:]
-    options: dict[str, Any] = {}
-    for part in rest:
-        key, equals, value = part.partition("=")
-        if not equals or not key or not value:
-            raise ValueError(
-                f"cannot read {part!r} in the normalization {text!r}. "
-                "Write options as name:option=value, for example gn:groups=4."
-            )
-        if key in options:
-            raise ValueError(f"option {key!r} is given twice in {text!r}.")
-        options[key] = read_value(value)
+    options = read_options(
+        rest, f"the normalization {text!r}", "name:option=value, for example gn:groups=4"
+    )
     return NormChoice(head, MappingProxyType(options))
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any, Protocol
 
-from ..pages.tables import Table
+from ..pages.tables import Table, markdown_text
 from .context import Report
 from .vega import Figure
 
@@ -134,3 +134,50 @@ class FolderSection(ABC):
         package = sys.modules[type(self).__module__]
         path = resources.files(package).joinpath(name)
         return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+class ShownTable(Protocol):
+    """A table with what its reader has to know."""
+
+    def explained(self) -> Sequence[str]:
+        """What it is about: paragraphs above it."""
+
+    def table(self) -> Table:
+        """The table itself."""
+
+    def notes(self) -> Sequence[str]:
+        """What to know when reading it: a list below it."""
+
+
+class TableSection(FolderSection):
+    """A section that is a table with its explanation, on the page as in results.md."""
+
+    @abstractmethod
+    def shown(self, report: Report) -> ShownTable | None:
+        """The table; None where the study has nothing for it."""
+
+    def context(self, report: Report) -> Mapping[str, Any] | None:
+        """The table, and what it is about."""
+        found = self.shown(report)
+        if found is None:
+            return None
+        return {
+            "label": self.title(report),
+            "explained": found.explained(),
+            "table": found.table().html("sure"),
+            "notes": found.notes(),
+        }
+
+    def markdown(self, report: Report) -> Sequence[str]:
+        """The same table."""
+        found = self.shown(report)
+        if found is None:
+            return ()
+        said = "\n".join(f"- {markdown_text(note)}" for note in found.notes())
+        return (*map(markdown_text, found.explained()), found.table().markdown(), said)
+
+    @property
+    def template(self) -> str:
+        """table_section.html.j2, which all such sections share."""
+        path = resources.files(__package__).joinpath("table_section.html.j2")
+        return path.read_text(encoding="utf-8")

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..data import DeviceSplit
+from ..models import modes_kept
 from ..runs import Metrics
 from ..stopping import requested
 from .group import ALONE, Group
@@ -77,17 +78,13 @@ def _logits(
     A pass over many images takes long, and nothing of it need be saved: unless it is to ``wait``,
     an end that is asked for ends it.
     """
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
     logits: list[Tensor] = []
     size = EVALUATION_BATCH[split.labels.device.type]
-    try:
+    with modes_kept(model):
+        model.eval()
         for x, _ in split.sequential(size, which):
             if not wait and (number := requested()) is not None:
                 return [], number
             with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
                 logits.append(model(x).float())
-    finally:
-        for module, mode in modes:
-            module.training = mode
     return logits, None

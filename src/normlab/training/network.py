@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,6 +28,7 @@ from ..models import (
     completed,
     drawn_by,
     generators_kept,
+    in_evaluation,
     is_placeless,
     layers_at_every_width,
     make_layer,
@@ -313,7 +313,7 @@ def _is_alike_in_channels_last(
     generator = torch.Generator().manual_seed(0)
     side = data.image_size
     x = torch.randn(_TRIED, data.channels, side, side, generator=generator).to(config.device)
-    with _evaluating(model), torch.no_grad():
+    with in_evaluation(model), torch.no_grad():
         try:
             plain = model(x)
         except Exception as error:  # the code of a network may do anything
@@ -350,17 +350,6 @@ def _check_logits(found: object, info: ModelInfo, when: str) -> None:
         f"got {got}. It is told the number of classes as classes or num_classes. Auxiliary outputs "
         "must be switched off, by an option of the factory or in a factory of your own."
     )
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 def shapes_at_sites(config: RunConfig, data: DataSet) -> Mapping[int, tuple[int, int]]:
