@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     )
     from .evaluation import evaluate
     from .failed import write_failed
+    from .frozen_parts import train_mode
     from .group import Group, joined
     from .keeping import KEEPING_FIELDS, Keeping
     from .layer_check import LayerTraits, check_layer
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
         methods,
         name_of_layer,
         started,
-        train_mode,
     )
     from .run import Progress, train
     from .step import train_step
@@ -58,8 +58,8 @@ _HOME = {
         "methods",
         "name_of_layer",
         "started",
-        "train_mode",
     ),
+    "frozen_parts": ("train_mode",),
     "run": ("Progress", "train"),
     "step": ("train_step",),
 }

@@ -53,11 +53,12 @@ from .environment import fingerprint, of_all
 from .evaluation import Evaluation, evaluate, probabilities
 from .features import feature_row, inputs_of
 from .following import Following
+from .frozen_parts import train_mode
 from .group import ALONE, Group, names_of, states_of
 from .keeping import Keeping
 from .layer_check import LayerTraits, check_layer
 from .memory import kept_for_backward, peak_on
-from .network import build, in_format, started, train_mode
+from .network import build, in_format, started
 from .optimizer import LayerAwareOptimizer
 from .outcome import Described, write_model, write_run
 from .resuming import Resuming
